@@ -1,0 +1,49 @@
+# Two commands set everything up: `make demo` and `make test`. Later runs skip what is in place.
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+.NOTPARALLEL:
+.PHONY: demo test lint check format clean
+
+demo: $(VENV)/.demo  ## run the examples
+	@$(BIN)/python docs/examples/quickstart.py
+	@echo
+	@$(BIN)/python docs/examples/tokenize_stdlib.py
+
+test: lint check  ## all checks, then all tests
+
+lint: $(VENV)/.dev  ## style, types, direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+check: $(VENV)/.dev  ## the tests; make check ARGS="-k name" for some of them
+	$(BIN)/python -m pytest $(ARGS)
+
+format: $(VENV)/.dev  ## fix style where that is safe
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove what was installed and cached
+	rm -rf $(VENV) .coverage* .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+
+# The environment gets its packages from uv, which knows dependency groups; uv comes from pip.
+$(BIN)/uv:
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Wool needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet uv
+
+$(VENV)/.demo: $(BIN)/uv pyproject.toml wool-core/pyproject.toml
+	@$(INSTALL) --editable wool-core --group demo
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/uv pyproject.toml wool-core/pyproject.toml
+	@echo "Installing tools and test dependencies ..."
+	@$(INSTALL) --editable 'wool-core[all]' --group dev
+	@touch $@

@@ -1,0 +1,151 @@
+"""Functions of `__main__`: helpers, globals, closures, imports."""
+
+import asyncio
+import functools
+import json as encoder
+import math
+import threading
+from collections import Counter
+
+import comparing
+
+import wool
+
+FACTOR = 3
+TABLE = {"a": 1, "b": [2]}
+unused_lock = threading.Lock()
+
+
+def helper(x):
+    return x * FACTOR + TABLE["a"]
+
+
+def guarded():
+    with unused_lock:
+        return "guarded"
+
+
+@wool.routine
+async def plain(x, y=2, *rest, z=3, **more):
+    """The documentation."""
+    return helper(x), y, rest, z, more
+
+
+@wool.routine
+async def stream(n):
+    for i in range(n):
+        yield helper(i)
+
+
+@wool.routine
+async def recursive(n):
+    return [n, *(await recursive(n - 1))] if n else []
+
+
+@wool.routine
+async def imports():
+    import os.path
+    import string
+
+    return string.digits, os.path.basename("/a/b"), math.floor(2.5), encoder.dumps(Counter("aab"))
+
+
+@wool.routine
+async def lambdas():
+    def power(n):
+        return lambda x: x**n
+
+    return [power(n)(2) for n in range(4)], sorted("bca", key=lambda c: -ord(c))
+
+
+def make(offset):
+    total = [0]
+
+    @wool.routine
+    async def closure(x):
+        total[0] += x
+        return total[0] + offset
+
+    return closure
+
+
+@wool.routine
+async def call(function, *args):
+    result = function(*args)
+    return await result if asyncio.iscoroutine(result) else result
+
+
+@wool.routine
+async def name():
+    return __name__
+
+
+async def call_plain():
+    return await plain(1), await plain(1, 2, 3, z=4, q=5)
+
+
+async def call_stream():
+    return [i async for i in stream(4)]
+
+
+async def call_recursive():
+    return await recursive(5)
+
+
+async def call_imports():
+    return await imports()
+
+
+async def call_lambdas():
+    return await lambdas()
+
+
+async def call_closures():
+    return await make(10)(5), await make(20)(5)
+
+
+async def call_functions_as_arguments():
+    return (
+        await call(helper, 2),
+        await call(lambda x: x + FACTOR, 2),
+        await call(plain, 5),
+        await call(functools.partial(plain, 1, y=9)),
+        await call(make(1), 2),
+    )
+
+
+async def call_many():
+    return await asyncio.gather(*(plain(n) for n in range(50)))
+
+
+async def call_map():
+    return [x async for x in wool.map(plain, range(20), limit=4)]
+
+
+async def call_wrongly():
+    return await plain()
+
+
+async def functions_as_results():
+    function = await call(lambda: helper)
+    return function(3), function is helper, await call(lambda: plain) is plain
+
+
+async def name_of_the_module():
+    return await name()
+
+
+comparing.compare(
+    call_plain,
+    call_stream,
+    call_recursive,
+    call_imports,
+    call_lambdas,
+    call_closures,
+    call_functions_as_arguments,
+    call_many,
+    call_map,
+    call_wrongly,
+    functions_as_results,
+    name_of_the_module,
+)

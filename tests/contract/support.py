@@ -1,0 +1,151 @@
+"""What the parity suite's tests share: the places, a journal on disk, comparing outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+#: Where every case runs. `local` is no pool at all; any other name is a transport. Add the name of
+#: a transport here, or choose places for one run with `CONTRACT_PLACES=local,unix`.
+PLACES: list[str] = os.environ.get("CONTRACT_PLACES", "local,memory,unix").split(",")
+
+#: How long to wait for something that ought to happen at once.
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the routines of a test run.
+
+    Attributes:
+        name: `"local"` or a transport.
+        pool: the open pool, None when there is none.
+    """
+
+    name: str
+    pool: Any = None
+
+    @property
+    def remote(self) -> bool:
+        return self.name != "local"
+
+    @property
+    def elsewhere(self) -> bool:
+        """True if the routines run in another process."""
+        return self.name not in ("local", "memory")
+
+
+async def eventually(
+    predicate: Callable[[], Any], timeout: float = PATIENCE, what: object = None
+) -> Any:
+    """Return the first true value of `predicate()`; fail when there is none in time."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"did not happen within {timeout} s: {what or predicate}")
+        await asyncio.sleep(0.001)
+
+
+async def forever() -> None:
+    """Suspend until cancelled."""
+    await asyncio.sleep(3600)
+
+
+async def turns(n: int = 1) -> None:
+    """Let the loop turn `n` times."""
+    for _ in range(n):
+        await asyncio.sleep(0)
+
+
+class Journal:
+    """Lines in a file, so that any process can tell what happened and in which order."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+
+    def write(self, line: object) -> None:
+        data = f"{line}\n".encode()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+    def lines(self) -> list[str]:
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                return file.read().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def count(self, line: str) -> int:
+        return self.lines().count(line)
+
+    async def wait(self, line: str, count: int = 1) -> None:
+        """Wait until `line` has been written `count` times."""
+        await eventually(
+            lambda: self.count(line) >= count, what=f"{count} × {line!r} in the journal"
+        )
+
+
+async def started(awaitable: Awaitable[Any], journal: Journal, line: str = "started") -> Any:
+    """A task for `awaitable`, once it has written `line`."""
+    before = journal.count(line)
+    task = asyncio.ensure_future(awaitable)
+    try:
+        await eventually(lambda: task.done() or journal.count(line) > before, what=line)
+    except BaseException:
+        task.cancel()
+        raise
+    return task
+
+
+async def ended(task: asyncio.Future[Any]) -> None:
+    """Wait until `task` is done, whatever came of it."""
+    done, _ = await asyncio.wait([task], timeout=3 * PATIENCE)
+    assert done, f"still running: {task}"
+
+
+async def caught(awaitable: Awaitable[Any]) -> BaseException:
+    """The exception that `awaitable` raises, of whatever kind."""
+    try:
+        value = await awaitable
+    except BaseException as error:
+        return error
+    raise AssertionError(f"no exception, but {value!r}")
+
+
+def describe(error: BaseException | None, *, depth: int = 6) -> Any:
+    """An exception and all that hangs on it, in a form that `==` compares."""
+    if error is None or depth == 0:
+        return None
+    described: dict[str, Any] = {
+        "type": type(error),
+        "args": describe_args(error.args),
+        "notes": list(getattr(error, "__notes__", [])),
+        "cause": describe(error.__cause__, depth=depth - 1),
+        "context": describe(error.__context__, depth=depth - 1),
+        "suppress": error.__suppress_context__,
+    }
+    if isinstance(error, BaseExceptionGroup):
+        described["message"] = error.message
+        described["members"] = [describe(member, depth=depth - 1) for member in error.exceptions]
+    return described
+
+
+def describe_args(args: Iterable[Any]) -> list[Any]:
+    def one(value: Any) -> Any:
+        if isinstance(value, BaseException):
+            return describe(value)
+        if isinstance(value, (list, tuple)):
+            return [one(item) for item in value]
+        return value
+
+    return [one(value) for value in args]

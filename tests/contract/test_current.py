@@ -1,0 +1,92 @@
+"""`current_pool` and `current_call`: what surrounds the code that asks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import wool
+from contract.routines import echo
+from contract.support import Place
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@wool.routine
+async def surroundings() -> tuple[bool, bool]:
+    return wool.current_pool() is not None, wool.current_call() is not None
+
+
+@wool.routine
+async def call_id() -> Any:
+    call = wool.current_call()
+    return None if call is None else call.id
+
+
+async def test_the_current_pool(place: Place) -> None:
+    assert wool.current_pool() is place.pool
+    assert await asyncio.create_task(asyncio.to_thread(wool.current_pool)) is place.pool
+
+
+async def test_a_pool_used_explicitly(place: Place) -> None:
+    if place.pool is None:
+        pytest.skip("no pool to use")
+    with place.pool.use():
+        assert wool.current_pool() is place.pool
+        assert await surroundings() == (True, True)
+
+
+async def test_no_call_outside_of_a_routine(place: Place) -> None:
+    assert wool.current_call() is None
+    await surroundings()
+    assert wool.current_call() is None
+
+
+async def test_inside_a_routine(place: Place) -> None:
+    pool, call = await surroundings()
+    assert pool is place.remote
+    assert call or not place.remote
+
+
+async def test_every_call_has_an_id(place: Place) -> None:
+    @wool.routine
+    async def own_and_nested() -> list[Any]:
+        call = wool.current_call()
+        first = None if call is None else call.id
+        return [first, await call_id(), first if call is None else wool.current_call().id]
+
+    if not place.remote:
+        return
+    ids = await asyncio.gather(*(call_id() for _ in range(20)))
+    assert None not in ids and len(set(ids)) == 20
+    first, nested, still = await own_and_nested()
+    assert first == still != nested
+    assert None not in (first, nested)
+
+
+async def test_inside_a_generator(place: Place) -> None:
+    @wool.routine
+    async def ids() -> Any:
+        for _ in range(3):
+            yield this_call()
+
+    def this_call() -> Any:
+        call = wool.current_call()
+        return None if call is None else call.id
+
+    seen = [value async for value in ids()]
+    if place.remote:
+        assert None not in seen and len(set(seen)) == 1
+    assert wool.current_call() is None
+
+
+async def test_a_pool_within(place: Place) -> None:
+    """The innermost pool is the current one, and no longer when it is left."""
+    async with wool.WorkerPool(size=1, transport="memory") as pool:
+        assert wool.current_pool() is pool
+        assert await asyncio.create_task(asyncio.to_thread(wool.current_pool)) is pool
+        assert await echo(1) == 1
+    assert wool.current_pool() is place.pool
+    assert (await surroundings())[0] is place.remote

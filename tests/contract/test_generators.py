@@ -1,0 +1,805 @@
+"""Async generators: stepping, sending, throwing, and what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import wool
+from contract.routines import (
+    add,
+    catching,
+    count,
+    doubled,
+    echoing,
+    serving,
+    setting,
+    stalling,
+    stream_fail,
+    tracing,
+    tree,
+)
+from contract.support import Journal, caught, ended, forever, started, turns
+from contract.types import Fatal, KeywordOnly, Plain
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+
+
+# Stepping
+
+
+async def test_async_for() -> None:
+    seen = []
+    async for i in count(5):
+        seen.append(i)
+    else:
+        seen.append("else")
+    assert seen == [0, 1, 2, 3, 4, "else"]
+
+
+async def test_comprehensions() -> None:
+    assert [i async for i in count(3) if i] == [1, 2]
+    assert {i: i async for i in count(2)} == {0: 0, 1: 1}
+    assert [(i, j) async for i in count(2) async for j in count(i + 1)] == [(0, 0), (1, 0), (1, 1)]
+
+
+async def test_anext() -> None:
+    stream = count(2)
+    assert aiter(stream) is stream
+    assert await anext(stream) == 0
+    assert await stream.__anext__() == 1
+    assert await anext(stream, "default") == "default"
+    with pytest.raises(StopAsyncIteration) as raised:
+        await anext(stream)
+    assert raised.value.args == ()
+
+
+async def test_a_thousand_items() -> None:
+    assert [i async for i in count(1000)] == list(range(1000))
+
+
+async def test_no_items() -> None:
+    assert [i async for i in count(0)] == []
+
+
+async def test_one_step_at_a_time(journal: Journal) -> None:
+    """Nothing runs ahead of the caller."""
+    stream = tracing(journal, 3)
+    for i in range(3):
+        assert await anext(stream) == i
+        await serving()
+        assert journal.lines() == [f"step {n}" for n in range(i + 1)]
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    assert journal.lines()[3:] == ["exhausted", "finally"]
+
+
+async def test_steps_are_made_when_awaited(journal: Journal) -> None:
+    stream = tracing(journal)
+    step = stream.__anext__()
+    await serving()
+    assert journal.lines() == []
+    assert await step == 0
+    await stream.aclose()
+
+
+async def test_state_lives_between_steps() -> None:
+    @wool.routine
+    async def average() -> Any:
+        total, n = 0.0, 0
+        while True:
+            value = yield total / n if n else None
+            total += value
+            n += 1
+
+    stream = average()
+    assert await anext(stream) is None
+    assert [await stream.asend(v) for v in (10, 20, 60)] == [10, 15, 30]
+    await stream.aclose()
+
+
+async def test_the_example_of_the_documentation() -> None:
+    @wool.routine
+    async def search(query: str) -> Any:
+        lo, hi = 0, 25
+        while lo <= hi:
+            mid = (lo + hi) // 2
+            hint = yield chr(97 + mid)
+            if hint == "higher":
+                lo = mid + 1
+            elif hint == "lower":
+                hi = mid - 1
+            else:
+                return
+
+    stream = search("q")
+    guess, guesses = await anext(stream), []
+    while guess != "q":
+        guesses.append(guess)
+        guess = await stream.asend("higher" if guess < "q" else "lower")
+    with pytest.raises(StopAsyncIteration):
+        await stream.asend("found")
+    assert guesses == ["m", "t", "p", "r"]
+
+
+async def test_two_interleaved() -> None:
+    first, second = echoing(), echoing()
+    assert [await anext(first), await anext(second)] == ["ready", "ready"]
+    for i in range(20):
+        assert [await first.asend(i), await second.asend(-i)] == [i, -i]
+    await first.aclose()
+    assert await second.asend("on") == "on"
+    await second.aclose()
+
+
+async def test_many_at_once() -> None:
+    async def drain(n: int) -> list[int]:
+        return [i async for i in count(5, n)]
+
+    assert await asyncio.gather(*map(drain, range(100))) == [
+        list(range(n, n + 5)) for n in range(100)
+    ]
+
+
+async def test_steps_of_several_streams_at_once() -> None:
+    streams = [echoing() for _ in range(50)]
+    await asyncio.gather(*(anext(stream) for stream in streams))
+    for value in range(3):
+        sent = [(value, n) for n in range(50)]
+        results = await asyncio.gather(
+            *(stream.asend(v) for stream, v in zip(streams, sent, strict=True))
+        )
+        assert results == sent
+    await asyncio.gather(*(stream.aclose() for stream in streams))
+
+
+async def test_zip_of_streams() -> None:
+    left, right = count(3), count(5, 10)
+    pairs = []
+    async for a in left:
+        pairs.append((a, await anext(right)))
+    assert pairs == [(0, 10), (1, 11), (2, 12)]
+    await right.aclose()
+
+
+async def test_awaits_between_the_yields() -> None:
+    @wool.routine
+    async def busy() -> Any:
+        for i in range(3):
+            await asyncio.sleep(0)
+            value = await add(i, 10)
+            await turns(2)
+            yield value
+
+    assert [i async for i in busy()] == [10, 11, 12]
+
+
+async def test_a_closure_generator() -> None:
+    words = ["a", "b"]
+
+    class Marker:
+        pass
+
+    @wool.routine
+    async def mark(suffix: str) -> Any:
+        for word in words:
+            yield Marker, word + suffix
+
+    assert [item async for item in mark("!")] == [(Marker, "a!"), (Marker, "b!")]
+
+
+async def test_recursion() -> None:
+    assert [leaf async for leaf in tree(0)] == ["leaf"]
+    assert [leaf async for leaf in tree(3)] == ["321leaf"] * 8
+
+
+async def test_generators_in_generators() -> None:
+    assert [i async for i in doubled(4)] == [0, 2, 4, 6]
+
+
+# Sending
+
+
+async def test_asend() -> None:
+    stream = echoing()
+    assert await stream.asend(None) == "ready"
+    for value in (1, None, "text", [1, {"a": 2}], ValueError, b"x" * 100_000):
+        assert await stream.asend(value) == value
+    with pytest.raises(StopAsyncIteration):
+        await stream.asend("stop")
+    with pytest.raises(StopAsyncIteration):
+        await stream.asend(1)
+
+
+@pytest.mark.parametrize("value", [0, 1, "", False, []], ids=repr)
+async def test_asend_to_an_unstarted_one(value: Any, journal: Journal) -> None:
+    stream = tracing(journal)
+    with pytest.raises(TypeError) as raised:
+        await stream.asend(value)
+    assert raised.value.args == (
+        "can't send non-None value to a just-started async generator",
+    )  # fmt: skip
+    assert journal.lines() == []
+    assert [i async for i in stream] == [0, 1, 2]
+
+
+async def test_plain_steps_send_none() -> None:
+    stream = echoing()
+    assert [await anext(stream), await anext(stream), await stream.asend(None)] == [
+        "ready", None, None,
+    ]  # fmt: skip
+    await stream.aclose()
+
+
+# Throwing
+
+
+async def test_athrow_that_is_answered() -> None:
+    stream = catching()
+    assert await anext(stream) == "ready"
+    assert await stream.athrow(ValueError("a", 1)) == ("ValueError", ("a", 1))
+    assert await stream.athrow(KeyError) == ("KeyError", ())
+    assert await stream.athrow(KeywordOnly(code=3)) == ("KeywordOnly", ("code 3",))
+    assert await anext(stream) is None
+    await stream.aclose()
+
+
+async def test_athrow_is_caught_by_class() -> None:
+    class Local(Exception):
+        def __init__(self, *, code: int) -> None:
+            super().__init__("local")
+            self.code = code
+
+    @wool.routine
+    async def guarding() -> Any:
+        answer: Any = None
+        while True:
+            try:
+                answer = yield answer
+            except Local as error:
+                answer = ("local", error.code, type(error) is Local)
+            except Plain as error:
+                answer = ("plain", error.args, getattr(error, "__notes__", None))
+
+    stream = guarding()
+    await anext(stream)
+    assert await stream.athrow(Local(code=4)) == ("local", 4, True)
+    noted = Plain("p")
+    noted.add_note("n")
+    assert await stream.athrow(noted) == ("plain", ("p",), ["n"])
+    await stream.aclose()
+
+
+async def test_athrow_that_ends_the_generator() -> None:
+    @wool.routine
+    async def ending() -> Any:
+        try:
+            yield 1
+        except ValueError:
+            return
+
+    stream = ending()
+    await anext(stream)
+    with pytest.raises(StopAsyncIteration):
+        await stream.athrow(ValueError("x"))
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ValueError("x", 1),
+        lambda: KeywordOnly(code=1),
+        lambda: Plain(),
+        lambda: asyncio.CancelledError("thrown"),
+        lambda: KeyboardInterrupt("k"),
+        lambda: SystemExit(3),
+        lambda: GeneratorExit("g"),
+        lambda: Fatal("f", code=2),
+        lambda: ExceptionGroup("g", [ValueError(1)]),
+    ],
+    ids=lambda make: type(make()).__name__,
+)
+async def test_athrow_that_comes_back_out_is_the_same_object(make: Any, journal: Journal) -> None:
+    stream = tracing(journal)
+    await anext(stream)
+    error = make()
+    error.add_note("the caller's")
+    raised = await caught(stream.athrow(error))
+    assert raised is error
+    assert raised.__notes__ == ["the caller's"]
+    assert raised.__cause__ is raised.__context__ is None
+    assert journal.lines() == ["step 0", "finally"]
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_athrow_of_what_cannot_travel_comes_back_too(journal: Journal) -> None:
+    import threading
+
+    class Locked(Exception):
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+    stream = tracing(journal)
+    await anext(stream)
+    error = Locked()
+    assert await caught(stream.athrow(error)) is error
+    assert journal.lines() == ["step 0", "finally"]
+
+
+async def test_athrow_that_is_caught_and_raised_again(journal: Journal) -> None:
+    @wool.routine
+    async def passing() -> Any:
+        try:
+            yield 1
+        except ValueError as error:
+            journal.write(f"seen {error}")
+            await turns(3)
+            raise
+
+    stream = passing()
+    await anext(stream)
+    error = ValueError("x")
+    assert await caught(stream.athrow(error)) is error
+    assert journal.lines() == ["seen x"]
+
+
+async def test_athrow_that_comes_out_in_a_later_step() -> None:
+    @wool.routine
+    async def keeping() -> Any:
+        kept: BaseException | None = None
+        try:
+            yield 1
+        except ValueError as error:
+            kept = error
+        yield 2
+        assert kept is not None
+        raise kept
+
+    stream = keeping()
+    await anext(stream)
+    error = ValueError("kept")
+    assert await stream.athrow(error) == 2
+    raised = await caught(anext(stream))
+    assert type(raised) is ValueError and raised.args == ("kept",)
+
+
+async def test_athrow_that_is_replaced() -> None:
+    @wool.routine
+    async def replacing() -> Any:
+        try:
+            yield 1
+        except ValueError:
+            raise KeyError("instead")  # noqa: B904
+
+    stream = replacing()
+    await anext(stream)
+    thrown = ValueError("thrown")
+    raised = await caught(stream.athrow(thrown))
+    assert type(raised) is KeyError and raised.args == ("instead",)
+    assert raised.__cause__ is None and not raised.__suppress_context__
+    assert type(raised.__context__) is ValueError and raised.__context__.args == ("thrown",)
+    assert raised.__context__.__context__ is None
+
+
+async def test_athrow_that_is_chained() -> None:
+    @wool.routine
+    async def chaining() -> Any:
+        try:
+            yield 1
+        except ValueError as error:
+            raise KeywordOnly(code=2) from error
+
+    stream = chaining()
+    await anext(stream)
+    thrown = ValueError("thrown")
+    raised = await caught(stream.athrow(thrown))
+    assert isinstance(raised, KeywordOnly) and raised.code == 2
+    assert type(raised.__cause__) is ValueError and raised.__cause__.args == ("thrown",)
+    assert raised.__context__ is raised.__cause__
+    assert raised.__cause__ is thrown
+
+
+async def test_an_exception_after_a_handled_one_has_no_context() -> None:
+    @wool.routine
+    async def recovering() -> Any:
+        try:
+            yield 1
+        except ValueError:
+            pass
+        raise KeyError("later")
+
+    stream = recovering()
+    await anext(stream)
+    raised = await caught(stream.athrow(ValueError("handled")))
+    assert type(raised) is KeyError
+    assert raised.__context__ is raised.__cause__ is None
+
+
+async def test_athrow_into_an_unstarted_one(journal: Journal) -> None:
+    stream = tracing(journal)
+    error = ValueError("early")
+    assert await caught(stream.athrow(error)) is error
+    assert [i async for i in stream] == []
+    assert journal.lines() == []
+
+
+async def test_athrow_into_a_finished_one() -> None:
+    stream = count(1)
+    assert [i async for i in stream] == [0]
+    assert await stream.athrow(ValueError("late")) is None  # CPython's answer, odd as it is
+    with pytest.raises(StopAsyncIteration):
+        await stream.asend(1)
+    await stream.aclose()
+
+
+async def test_athrow_of_nonsense(journal: Journal) -> None:
+    stream = tracing(journal)
+    await anext(stream)
+    with pytest.raises(TypeError, match="exceptions must be classes or instances"):
+        await stream.athrow(3)
+    await stream.aclose()
+
+
+async def test_throwing_and_sending_in_turns() -> None:
+    stream = catching()
+    assert await anext(stream) == "ready"
+    for i in range(20):
+        assert await stream.athrow(ValueError(i)) == ("ValueError", (i,))
+        assert await stream.asend(i) == i
+    await stream.aclose()
+
+
+# Ends
+
+
+async def test_after_the_end() -> None:
+    stream = count(1)
+    assert await anext(stream) == 0
+    for _ in range(3):
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+    assert [i async for i in stream] == []
+    assert await anext(stream, None) is None
+
+
+async def test_after_an_exception() -> None:
+    stream = stream_fail(ValueError("x"), 2)
+    assert [await anext(stream), await anext(stream)] == [0, 1]
+    with pytest.raises(ValueError):
+        await anext(stream)
+    for _ in range(2):
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+    with pytest.raises(StopAsyncIteration):
+        await stream.asend(1)
+    await stream.aclose()
+
+
+async def test_an_exception_at_once() -> None:
+    stream = stream_fail(Plain("at once"), 0)
+    with pytest.raises(Plain):
+        await anext(stream)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_a_step_cannot_be_awaited_twice() -> None:
+    stream = count(3)
+    step = stream.__anext__()
+    assert await step == 0
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited __anext__"):
+        await step
+    assert await anext(stream) == 1
+    await stream.aclose()
+
+
+# Already running
+
+
+async def test_a_second_step_while_one_is_running(journal: Journal) -> None:
+    stream = stalling(journal)
+    assert await anext(stream) == "first"
+    running = await started(anext(stream), journal)
+
+    second = await caught(anext(stream))
+    assert type(second) is RuntimeError
+    assert second.args == ("anext(): asynchronous generator is already running",)
+    sent = await caught(stream.asend(1))
+    assert type(sent) is RuntimeError
+    assert sent.args == ("anext(): asynchronous generator is already running",)
+    thrown = await caught(stream.athrow(ValueError("x")))
+    assert type(thrown) is RuntimeError
+    assert thrown.args == ("athrow(): asynchronous generator is already running",)
+    closed = await caught(stream.aclose())
+    assert type(closed) is RuntimeError
+    assert closed.args == ("aclose(): asynchronous generator is already running",)
+
+    assert not running.done()
+    running.cancel()
+    await ended(running)
+    assert running.cancelled()
+    assert journal.lines() == ["started", "finally"]
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_a_step_goes_on_after_a_second_one_was_refused(journal: Journal) -> None:
+    @wool.routine
+    async def patient() -> Any:
+        journal.write("started")
+        await journal.wait("go on")
+        yield 1
+        yield 2
+
+    stream = patient()
+    running = await started(anext(stream), journal)
+    with pytest.raises(RuntimeError, match="already running"):
+        await anext(stream)
+    journal.write("go on")
+    assert await running == 1
+    assert await anext(stream) == 2
+    await stream.aclose()
+
+
+async def test_closing_while_closing(journal: Journal) -> None:
+    @wool.routine
+    async def slow_to_close() -> Any:
+        try:
+            yield 1
+        finally:
+            journal.write("started")
+            await journal.wait("go on")
+            journal.write("finally")
+
+    stream = slow_to_close()
+    await anext(stream)
+    closing = await started(stream.aclose(), journal)
+    with pytest.raises(RuntimeError, match=r"^aclose\(\): asynchronous generator is already"):
+        await stream.aclose()
+    journal.write("go on")
+    await closing
+    assert journal.lines() == ["started", "go on", "finally"]
+
+
+# Context managers
+
+
+@wool.routine
+async def managed(journal: Journal, mode: str = "pass") -> AsyncIterator[str]:
+    journal.write("enter")
+    try:
+        yield "resource"
+    except Exception as error:
+        journal.write(f"except {type(error).__name__}")
+        if mode == "swallow":
+            return
+        if mode == "replace":
+            raise LookupError("replaced") from error
+        raise
+    else:
+        journal.write("else")
+    finally:
+        await turns(2)
+        journal.write("exit")
+
+
+async def test_asynccontextmanager(journal: Journal) -> None:
+    async with contextlib.asynccontextmanager(managed)(journal) as value:
+        assert value == "resource"
+        assert journal.lines() == ["enter"]
+    assert journal.lines() == ["enter", "else", "exit"]
+
+
+async def test_asynccontextmanager_lets_an_exception_pass(journal: Journal) -> None:
+    error = Plain("body")
+    with pytest.raises(Plain) as raised:
+        async with contextlib.asynccontextmanager(managed)(journal):
+            raise error
+    assert raised.value is error
+    assert raised.value.__context__ is raised.value.__cause__ is None
+    assert journal.lines() == ["enter", "except Plain", "exit"]
+
+
+async def test_asynccontextmanager_swallows(journal: Journal) -> None:
+    async with contextlib.asynccontextmanager(managed)(journal, "swallow"):
+        raise Plain("body")
+    assert journal.lines() == ["enter", "except Plain", "exit"]
+
+
+async def test_asynccontextmanager_replaces(journal: Journal) -> None:
+    with pytest.raises(LookupError) as raised:
+        async with contextlib.asynccontextmanager(managed)(journal, "replace"):
+            raise Plain("body")
+    assert isinstance(raised.value.__cause__, Plain)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: StopIteration("s"),
+        lambda: StopAsyncIteration("s"),
+        lambda: RuntimeError("r"),
+        lambda: asyncio.CancelledError("c"),
+        lambda: KeyboardInterrupt("k"),
+        lambda: SystemExit(3),
+        lambda: GeneratorExit("g"),
+    ],
+    ids=lambda make: type(make()).__name__,
+)
+async def test_asynccontextmanager_with_odd_exceptions(make: Any, journal: Journal) -> None:
+    @wool.routine
+    async def transparent() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await turns(1)
+            journal.write("exit")
+
+    error = make()
+
+    async def body() -> None:
+        async with contextlib.asynccontextmanager(transparent)():
+            raise error
+
+    raised = await caught(body())
+    if isinstance(error, StopIteration):  # `body` is a coroutine, which StopIteration cannot leave
+        assert type(raised) is RuntimeError and raised.__cause__ is error
+    else:
+        assert raised is error
+    assert journal.lines() == ["exit"]
+    await serving()
+
+
+async def test_asynccontextmanager_is_left_when_cancelled(journal: Journal) -> None:
+    async def body() -> None:
+        async with contextlib.asynccontextmanager(managed)(journal):
+            journal.write("started")
+            await forever()
+
+    task = await started(body(), journal)
+    task.cancel()
+    await ended(task)
+    assert task.cancelled()
+    assert journal.lines() == ["enter", "started", "exit"]
+
+
+async def test_asynccontextmanager_decorates_and_stacks(journal: Journal) -> None:
+    manager = contextlib.asynccontextmanager(managed)
+
+    @manager(journal)
+    async def decorated() -> str:
+        return "value"
+
+    assert await decorated() == "value"
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            assert await stack.enter_async_context(manager(journal)) == "resource"
+    assert journal.count("enter") == journal.count("exit") == 4
+
+
+async def test_asynccontextmanager_used_inside_a_routine(journal: Journal) -> None:
+    @wool.routine
+    async def use() -> str:
+        try:
+            async with contextlib.asynccontextmanager(managed)(journal) as value:
+                journal.write("body")
+                raise Plain(value)
+        except Plain as error:
+            return f"caught {error}"
+
+    assert await use() == "caught resource"
+    assert journal.lines() == ["enter", "body", "except Plain", "exit"]
+
+
+# One task, one context
+
+
+async def test_a_context_variable_is_reset_across_a_yield() -> None:
+    assert [value async for value in setting()] == ["set inside", "set inside", "unset"]
+
+
+async def test_a_context_variable_of_a_closure() -> None:
+    @wool.routine
+    async def scoped() -> Any:
+        import contextvars
+
+        variable: contextvars.ContextVar[int] = contextvars.ContextVar("scoped")
+        tokens = []
+        for i in range(3):
+            tokens.append(variable.set(i))
+            yield variable.get()
+        for token in reversed(tokens):
+            variable.reset(token)
+            yield variable.get("unset")
+
+    assert [value async for value in scoped()] == [0, 1, 2, 1, 0, "unset"]
+
+
+async def test_a_timeout_across_a_yield(journal: Journal) -> None:
+    @wool.routine
+    async def bounded() -> Any:
+        try:
+            async with asyncio.timeout(None) as timeout:
+                yield "inside"
+                timeout.reschedule(asyncio.get_running_loop().time())
+                await forever()
+        except TimeoutError:
+            yield "timed out"
+        yield "after"
+
+    assert [value async for value in bounded()] == ["inside", "timed out", "after"]
+
+
+async def test_a_timeout_across_a_yield_that_does_not_expire() -> None:
+    @wool.routine
+    async def bounded() -> Any:
+        async with asyncio.timeout(60):
+            for i in range(3):
+                yield i
+                await asyncio.sleep(0)
+
+    assert [value async for value in bounded()] == [0, 1, 2]
+
+
+async def test_a_task_group_across_a_yield(journal: Journal) -> None:
+    @wool.routine
+    async def grouped() -> Any:
+        async def child(name: str) -> str:
+            journal.write(f"child {name}")
+            await journal.wait("go on")
+            return name
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(child(name)) for name in "ab"]
+            yield "suspended"
+        yield [task.result() for task in tasks]
+
+    stream = grouped()
+    assert await anext(stream) == "suspended"
+    await journal.wait("child b")
+    journal.write("go on")
+    assert await anext(stream) == ["a", "b"]
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_one_task_and_thread_for_all_steps() -> None:
+    @wool.routine
+    async def identities() -> Any:
+        import threading
+
+        for _ in range(4):
+            yield id(asyncio.current_task()), threading.get_ident()
+            await asyncio.sleep(0)
+
+    assert len({item async for item in identities()}) == 1
+
+
+async def test_prefetch_keeps_order_and_errors(journal: Journal) -> None:
+    @wool.routine(prefetch=8)
+    async def ahead(n: int) -> Any:
+        try:
+            for i in range(n):
+                yield i
+            raise KeyError("at the end")
+        finally:
+            journal.write("finally")
+
+    seen = []
+    with pytest.raises(KeyError, match="at the end"):
+        async for i in ahead(50):
+            seen.append(i)
+    assert seen == list(range(50))
+    assert journal.lines() == ["finally"]
+
+    stream = ahead(1000)
+    assert [await anext(stream) for _ in range(3)] == [0, 1, 2]
+    await stream.aclose()
+    assert journal.lines() == ["finally", "finally"]

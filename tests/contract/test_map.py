@@ -1,0 +1,267 @@
+"""`wool.map`: results of many calls, in order or as they come, so many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import wool
+from contract.routines import add, serving
+from contract.support import Journal, ended, forever
+from contract.types import KeywordOnly
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+
+
+@wool.routine
+async def square(x: int) -> int:
+    return x * x
+
+
+@wool.routine
+async def logged(journal: Journal, x: int) -> int:
+    """Tell when it is in flight; return once told to."""
+    journal.write("+")
+    try:
+        await journal.wait("go on")
+    finally:
+        journal.write("-")
+    return x
+
+
+@wool.routine
+async def waiting_for(journal: Journal, x: int, line: str | None) -> int:
+    """Wait for a line, then write one."""
+    if line is not None:
+        await journal.wait(line)
+    journal.write(f"done {x}")
+    return x
+
+
+@wool.routine
+async def hanging(journal: Journal, x: int) -> int:
+    journal.write(f"started {x}")
+    try:
+        await forever()
+    finally:
+        journal.write("finally")
+    return x
+
+
+def most_at_once(lines: list[str]) -> int:
+    return max(itertools.accumulate({"+": 1, "-": -1}.get(line, 0) for line in lines))
+
+
+async def test_in_order() -> None:
+    assert [x async for x in wool.map(square, range(100))] == [x * x for x in range(100)]
+
+
+async def test_as_they_come() -> None:
+    results = [x async for x in wool.map(square, range(100), ordered=False)]
+    assert sorted(results) == [x * x for x in range(100)]
+
+
+async def test_it_is_an_async_generator() -> None:
+    results = wool.map(square, [3])
+    assert inspect.isasyncgen(results)
+    assert await anext(results) == 9
+    with pytest.raises(StopAsyncIteration):
+        await anext(results)
+
+
+async def test_nothing_happens_before_the_first_step(journal: Journal) -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        taken.append(1)
+        yield 1
+
+    results = wool.map(waiting_for, [journal], source(), [None])
+    await serving()
+    assert taken == [] and journal.lines() == []
+    assert [x async for x in results] == [1]
+
+
+async def test_nothing_to_do() -> None:
+    assert [x async for x in wool.map(square, [])] == []
+    assert [x async for x in wool.map(square, [], ordered=False, limit=3)] == []
+
+
+async def test_several_iterables() -> None:
+    assert [x async for x in wool.map(add, range(10), [1] * 5)] == [1, 2, 3, 4, 5]
+    assert [x async for x in wool.map(add, itertools.count(), (10, 20))] == [10, 21]
+
+
+async def test_async_iterables() -> None:
+    async def numbers(n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            await asyncio.sleep(0)
+            yield i
+
+    assert [x async for x in wool.map(square, numbers(5))] == [0, 1, 4, 9, 16]
+    assert [x async for x in wool.map(add, numbers(5), [10, 20])] == [10, 21]
+
+
+async def test_order_does_not_depend_on_who_is_first(journal: Journal) -> None:
+    """The first waits for the last."""
+    lines = ["done 2", None, None]
+    results = [x async for x in wool.map(waiting_for, [journal] * 3, range(3), lines, limit=3)]
+    assert results == [0, 1, 2]
+    assert journal.lines()[-1] == "done 0"
+
+
+async def test_unordered_gives_first_what_is_done_first(journal: Journal) -> None:
+    arguments = [journal] * 3, range(3), ["go on", None, None]
+    stream = wool.map(waiting_for, *arguments, limit=3, ordered=False)
+    first = {await anext(stream), await anext(stream)}
+    assert first == {1, 2}
+    journal.write("go on")
+    assert [x async for x in stream] == [0]
+
+
+async def test_ordered_gives_the_first_before_the_last_is_done(journal: Journal) -> None:
+    stream = wool.map(waiting_for, [journal] * 3, range(3), [None, None, "go on"], limit=3)
+    assert [await anext(stream), await anext(stream)] == [0, 1]
+    journal.write("go on")
+    assert [x async for x in stream] == [2]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_limit(limit: int, ordered: bool, journal: Journal) -> None:
+    async def collect() -> list[int]:
+        arguments = [journal] * 10, range(10)
+        return [x async for x in wool.map(logged, *arguments, limit=limit, ordered=ordered)]
+
+    task = asyncio.create_task(collect())
+    await journal.wait("+", limit)
+    await serving()
+    assert journal.count("+") == limit
+    journal.write("go on")
+    assert sorted(await task) == list(range(10))
+    assert most_at_once(journal.lines()) == limit
+
+
+async def test_the_input_is_taken_as_needed() -> None:
+    taken: list[int] = []
+
+    def source() -> Iterator[int]:
+        for i in itertools.count():
+            taken.append(i)
+            yield i
+
+    async with contextlib.aclosing(wool.map(square, source(), limit=2)) as stream:
+        assert [await anext(stream) for _ in range(5)] == [0, 1, 4, 9, 16]
+    assert 5 <= len(taken) <= 20
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_an_exception_cancels_the_rest(ordered: bool, journal: Journal) -> None:
+    @wool.routine
+    async def fail_or_hang(x: int) -> int:
+        if x == 0:
+            await journal.wait("started 1")
+            await journal.wait("started 2")
+            raise KeywordOnly(code=x)
+        return await hanging(journal, x)
+
+    stream = wool.map(fail_or_hang, range(3), limit=3, ordered=ordered)
+    with pytest.raises(KeywordOnly) as raised:
+        async for _ in stream:
+            pass
+    assert raised.value.code == 0
+    assert journal.count("finally") == 2
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    await serving()
+
+
+async def test_an_exception_of_the_input() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise KeyError("input")
+
+    seen = []
+    with pytest.raises(KeyError, match="input"):
+        async for x in wool.map(square, source(), limit=1):
+            seen.append(x)
+    assert seen in ([], [1], [1, 4])
+    await serving()
+
+
+async def test_wrong_arguments() -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        async for _ in wool.map(square, [1], [2]):
+            pass
+    await serving()
+
+
+async def test_closing_cancels(journal: Journal) -> None:
+    @wool.routine
+    async def one_or_hang(x: int) -> int:
+        return x if x == 0 else await hanging(journal, x)
+
+    stream = wool.map(one_or_hang, range(4), limit=4)
+    assert await anext(stream) == 0
+    for x in (1, 2, 3):
+        await journal.wait(f"started {x}")
+    await stream.aclose()
+    assert journal.count("finally") == 3
+    await serving()
+
+
+async def test_cancelling_the_consumer_cancels(journal: Journal) -> None:
+    async def consume() -> None:
+        async for _ in wool.map(hanging, [journal] * 3, range(3), limit=3):
+            pass
+
+    task = asyncio.create_task(consume())
+    for x in range(3):
+        await journal.wait(f"started {x}")
+    task.cancel()
+    await ended(task)
+    assert task.cancelled()
+    assert journal.count("finally") == 3
+    await serving()
+
+
+async def test_a_timeout(journal: Journal) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            async for _ in wool.map(hanging, [journal] * 3, range(3), limit=3):
+                pass
+    starts = sum(line.startswith("started") for line in journal.lines())
+    assert journal.count("finally") == starts
+    await serving()
+
+
+async def test_values_and_methods() -> None:
+    class Scale:
+        def __init__(self, factor: int) -> None:
+            self.factor = factor
+
+        @wool.routine
+        async def apply(self, x: Any) -> Any:
+            return x * self.factor
+
+    assert [x async for x in wool.map(Scale(2).apply, ["a", 1, [None]])] == ["aa", 2, [None, None]]
+
+
+async def test_two_at_once() -> None:
+    async def collect(offset: int) -> list[int]:
+        return [x async for x in wool.map(add, range(50), [offset] * 50, limit=5)]
+
+    assert await asyncio.gather(*(collect(n) for n in range(5))) == [
+        [x + n for x in range(50)] for n in range(5)
+    ]
+
+
+async def test_a_thousand() -> None:
+    assert [x async for x in wool.map(square, range(1000))] == [x * x for x in range(1000)]

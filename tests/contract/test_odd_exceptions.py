@@ -1,0 +1,296 @@
+"""What must not be confused with the machinery: StopIteration, SystemExit, CancelledError …"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import wool
+from contract.routines import fail, fail_below, fail_with, serving, stream_fail
+from contract.support import caught, describe
+from contract.types import Fatal
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+
+
+class Stop(StopIteration):
+    pass
+
+
+class AsyncStop(StopAsyncIteration):
+    pass
+
+
+class Cancelled(asyncio.CancelledError):
+    pass
+
+
+class Interrupt(KeyboardInterrupt):
+    pass
+
+
+class Exit(SystemExit):
+    pass
+
+
+class Leave(GeneratorExit):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "args"), [(StopIteration, (3, "x")), (StopIteration, ()), (Stop, ("s",))]
+)
+async def test_stop_iteration_out_of_a_coroutine(kind: type[StopIteration], args: Any) -> None:
+    error = kind(*args)
+    raised = await caught(fail(kind(*args)))
+    assert type(raised) is RuntimeError
+    assert raised.args == ("coroutine raised StopIteration",)
+    assert type(raised.__cause__) is type(error)
+    assert raised.__cause__ is raised.__context__
+    assert (raised.__cause__.args, raised.__cause__.value) == (error.args, error.value)
+    await serving()
+
+
+@pytest.mark.parametrize(("kind", "args"), [(StopAsyncIteration, ("a", 1)), (AsyncStop, ())])
+async def test_stop_async_iteration_out_of_a_coroutine(
+    kind: type[StopAsyncIteration], args: Any
+) -> None:
+    error = kind(*args)
+    raised = await caught(fail(kind(*args)))
+    assert type(raised) is type(error)
+    assert raised.args == error.args
+    assert raised.__cause__ is raised.__context__ is None
+    await serving()
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (StopIteration, "async generator raised StopIteration"),
+        (Stop, "async generator raised StopIteration"),
+        (StopAsyncIteration, "async generator raised StopAsyncIteration"),
+        (AsyncStop, "async generator raised StopAsyncIteration"),
+    ],
+)
+async def test_stops_out_of_an_async_generator(
+    kind: type[BaseException], message: str, steps: int
+) -> None:
+    error = kind("stop")
+    stream = stream_fail(kind("stop"), steps)
+    assert [await anext(stream) for _ in range(steps)] == list(range(steps))
+    raised = await caught(anext(stream))
+    assert type(raised) is RuntimeError
+    assert raised.args == (message,)
+    assert type(raised.__cause__) is type(error)
+    assert raised.__cause__.args == error.args
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    await serving()
+
+
+ODD: list[Callable[[], BaseException]] = [
+    lambda: KeyboardInterrupt("k"),
+    lambda: Interrupt(),
+    lambda: SystemExit(3),
+    lambda: SystemExit("goodbye"),
+    lambda: SystemExit(),
+    lambda: Exit(7),
+    lambda: GeneratorExit("g"),
+    lambda: Leave("l"),
+    lambda: asyncio.CancelledError("own"),
+    lambda: asyncio.CancelledError(),
+    lambda: Cancelled("c", 1),
+    lambda: Fatal("f", code=3),
+    lambda: BaseException("b"),
+]
+
+
+@pytest.mark.parametrize("make", ODD, ids=lambda make: repr(make()))
+async def test_out_of_a_coroutine(make: Callable[[], BaseException]) -> None:
+    error = make()
+    raised = await caught(fail(make()))
+    assert type(raised) is type(error)
+    assert describe(raised) == describe(error)
+    if isinstance(error, SystemExit):
+        assert isinstance(raised, SystemExit) and raised.code == error.code
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+    await serving()
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("make", ODD, ids=lambda make: repr(make()))
+async def test_out_of_an_async_generator(make: Callable[[], BaseException], steps: int) -> None:
+    error = make()
+    stream = stream_fail(make(), steps)
+    assert [await anext(stream) for _ in range(steps)] == list(range(steps))
+    raised = await caught(anext(stream))
+    assert type(raised) is type(error)
+    assert describe(raised) == describe(error)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    await serving()
+
+
+@pytest.mark.parametrize("make", ODD, ids=lambda make: repr(make()))
+async def test_through_nested_routines(make: Callable[[], BaseException]) -> None:
+    error = make()
+    raised = await caught(fail_below(2, make()))
+    assert type(raised) is type(error)
+    assert raised.args == error.args
+    assert raised.__notes__ == ["seen at 1", "seen at 2"]
+    await serving()
+
+
+async def test_caught_by_another_routine() -> None:
+    @wool.routine
+    async def guard(error: BaseException) -> str:
+        try:
+            await fail(error)
+        except BaseException as raised:
+            return type(raised).__name__
+        return "nothing"
+
+    for make in ODD:
+        error = make()
+        assert await guard(error) == type(error).__name__
+    assert await guard(StopIteration()) == "RuntimeError"
+    assert await guard(StopAsyncIteration()) == "StopAsyncIteration"
+
+
+async def test_sys_exit() -> None:
+    @wool.routine
+    async def leave(*args: Any) -> None:
+        sys.exit(*args)
+
+    for args, code in (((), None), ((0,), 0), ((3,), 3), (("text",), "text")):
+        raised = await caught(leave(*args))
+        assert type(raised) is SystemExit
+        assert raised.code == code
+    await serving()
+
+
+async def test_made_in_a_closure() -> None:
+    class LocalFatal(BaseException):
+        def __init__(self, *, code: int) -> None:
+            super().__init__("local")
+            self.code = code
+
+    def make() -> BaseException:
+        return LocalFatal(code=4)
+
+    raised = await caught(fail_with(make))
+    assert type(raised) is LocalFatal
+    assert (raised.args, raised.code) == (("local",), 4)
+    await serving()
+
+
+async def test_a_cancelled_error_of_its_own_is_no_cancellation() -> None:
+    """A routine that raises CancelledError cancels a task that awaits it, and nothing else."""
+    task = asyncio.create_task(fail(asyncio.CancelledError("own")))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled() and task.cancelling() == 0
+    results = await asyncio.gather(
+        fail(asyncio.CancelledError()), fail(ValueError()), return_exceptions=True
+    )
+    assert [type(r) for r in results] == [asyncio.CancelledError, ValueError]
+    await serving()
+
+
+async def test_a_routine_that_awaits_a_cancelled_task() -> None:
+    @wool.routine
+    async def await_cancelled() -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        await asyncio.sleep(0)
+        task.cancel("the inner one")
+        await task
+
+    raised = await caught(await_cancelled())
+    assert type(raised) is asyncio.CancelledError
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+    await serving()
+
+
+async def test_a_routine_that_cancels_itself() -> None:
+    @wool.routine
+    async def cancel_self() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("by myself")
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(cancel_self())
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await serving()
+
+
+async def test_odd_exceptions_thrown_into_a_generator() -> None:
+    @wool.routine
+    async def answering() -> Any:
+        answer: Any = "ready"
+        while True:
+            try:
+                answer = yield answer
+            except BaseException as error:
+                answer = (type(error), error.args)
+                if isinstance(error, GeneratorExit) and not error.args:
+                    raise
+
+    stream = answering()
+    assert await anext(stream) == "ready"
+    for make in (*ODD, lambda: StopIteration(3), lambda: StopAsyncIteration(4)):
+        error = make()
+        if isinstance(error, GeneratorExit):
+            continue
+        assert await stream.athrow(error) == (type(error), error.args)
+    await stream.aclose()
+    await serving()
+
+
+@pytest.mark.parametrize("make", ODD, ids=lambda make: repr(make()))
+async def test_odd_exceptions_that_come_back_out(make: Callable[[], BaseException]) -> None:
+    error = make()
+    stream = stream_fail(ValueError("never"), 2)
+    await anext(stream)
+    raised = await caught(stream.athrow(error))
+    assert raised is error
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    await serving()
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
+async def test_stops_that_come_back_out(kind: type[BaseException]) -> None:
+    stream = stream_fail(ValueError("never"), 2)
+    await anext(stream)
+    thrown = kind("thrown")
+    raised = await caught(stream.athrow(thrown))
+    assert type(raised) is RuntimeError
+    assert raised.args == (f"async generator raised {kind.__name__}",)
+    assert raised.__cause__ is thrown  # contextlib looks at this
+    await serving()
+
+
+async def test_odd_exceptions_in_groups() -> None:
+    for make in ODD:
+        raised = await caught(fail(BaseExceptionGroup("g", [make(), ValueError("v")])))
+        assert type(raised) is BaseExceptionGroup
+        assert describe(raised) == describe(BaseExceptionGroup("g", [make(), ValueError("v")]))
+    await serving()
+
+
+async def test_a_storm_of_odd_exceptions() -> None:
+    async def outcome(error: BaseException) -> type[BaseException]:
+        return type(await caught(fail(error)))
+
+    errors = [make() for make in ODD * 5]
+    assert await asyncio.gather(*map(outcome, errors)) == [type(error) for error in errors]
+    await serving()

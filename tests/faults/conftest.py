@@ -1,0 +1,20 @@
+"""Makes the helpers beside the tests importable here and on the workers, in every import mode."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = str(Path(__file__).parent)
+if FOLDER not in sys.path:
+    sys.path.insert(0, FOLDER)
+
+from faultfixtures import folder, no_child_left  # noqa: E402
+
+__all__ = ["folder", "no_child_left"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than five seconds; still run by default")

@@ -1,0 +1,28 @@
+"""Fixtures that the fault and the integration tests share; their `conftest.py` import them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faultkit import children, eventually_sync
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A new folder whose path is short: a Unix socket's may have no more than about 100 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_child_left() -> Iterator[None]:
+    """Nothing that a test started in this process outlives it."""
+    before = children(os.getpid())
+    yield
+    eventually_sync(lambda: children(os.getpid()) <= before, what="child processes to be gone")

@@ -1,0 +1,440 @@
+"""Routines that misbehave: no call can hurt another.
+
+Where `transport` is a parameter the test runs on worker processes and inside of this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import faultjobs
+import pytest
+from faultjobs import add, count, hold, stay
+from faultkit import alive, eventually, kill, opened, pid_in, pids
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+both = pytest.mark.parametrize("transport", ["unix", "memory"])
+
+
+@asynccontextmanager
+async def unharmed(folder: Path, transport: str = "unix") -> AsyncIterator[None]:
+    """One worker that must be the same afterwards, with a call that runs all the while."""
+    async with opened(1, transport=transport) as pool:
+        workers = {worker.id for worker in pool.workers}
+        beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
+        await pid_in(folder / "pid")
+        async with asyncio.timeout(20):
+            yield
+            for _ in range(3):
+                assert await add(1, 2) == 3
+                assert [i async for i in count(3)] == [0, 1, 2]
+            (folder / "go").touch()
+            assert await beside in pids(pool)
+        assert {worker.id for worker in pool.workers} == workers
+
+
+@wool.routine
+async def leave(status: object) -> None:
+    sys.exit(status)  # type: ignore[arg-type]
+
+
+@wool.routine
+async def interrupt() -> None:
+    await asyncio.sleep(0)
+    raise KeyboardInterrupt("on purpose")
+
+
+@wool.routine
+async def deaf(path: Path) -> None:
+    """Swallows every cancellation."""
+    path.write_text(str(os.getpid()))
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+
+@wool.routine
+async def swallow_once(path: Path) -> str:
+    path.write_text(str(os.getpid()))
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.1)
+    return "swallowed"
+
+
+@wool.routine
+async def leak_tasks(n: int) -> int:
+    faultjobs.kept.extend(asyncio.create_task(asyncio.sleep(3600)) for _ in range(n))
+    return n
+
+
+@wool.routine
+async def leak_generators(n: int) -> int:
+    async def numbers():
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+
+    for _ in range(n):
+        await anext(numbers())
+    gc.collect()
+    return n
+
+
+@wool.routine
+async def leak_failure(kind: str) -> str:
+    """Something left on the loop fails after the call has returned."""
+    error: BaseException = {
+        "SystemExit": SystemExit(3),
+        "KeyboardInterrupt": KeyboardInterrupt(),
+        "ValueError": ValueError("on purpose"),
+        "CancelledError": asyncio.CancelledError(),
+    }[kind]
+
+    async def fail() -> None:
+        await asyncio.sleep(0.05)
+        raise error
+
+    def fail_now() -> None:
+        raise error
+
+    async def reap(task: asyncio.Task[None]) -> None:
+        # Takes the exception, so that only what is on purpose is reported.
+        with suppress(BaseException):
+            await task
+
+    task = asyncio.create_task(fail())
+    faultjobs.kept.append(task)
+    faultjobs.kept.append(asyncio.create_task(reap(task)))
+    if kind != "ValueError":
+        asyncio.get_running_loop().call_later(0.05, fail_now)
+    return "returned"
+
+
+@wool.routine
+async def stop_the_loop(after: float) -> str:
+    loop = asyncio.get_running_loop()
+    if after:
+        loop.call_later(after, loop.stop)
+    else:
+        loop.stop()
+    await asyncio.sleep(0.1)
+    return "survived"
+
+
+@wool.routine
+async def close_the_loop() -> None:
+    asyncio.get_running_loop().close()
+
+
+@wool.routine
+async def cancel_everything() -> int:
+    """As a careless shutdown handler does."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    return len(others)
+
+
+@wool.routine
+async def ignore_signals() -> int:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(NotImplementedError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+    return os.getpid()
+
+
+@wool.routine
+async def recurse(n: int = 0) -> int:
+    async def deeper(n: int) -> int:
+        return await deeper(n + 1)
+
+    return await deeper(n)
+
+
+@wool.routine
+async def change_the_process(folder: Path) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    sys.path.clear()
+    sys.argv[:] = []
+    threading.excepthook = lambda *_: None
+    sys.excepthook = lambda *_: None
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    asyncio.set_event_loop(None)
+    sys.setrecursionlimit(300)
+
+
+@wool.routine
+async def close_standard_streams() -> None:
+    sys.stdin.close()
+    sys.stdout.close()
+    sys.stderr.close()
+    for fd in (0, 1, 2):
+        with suppress(OSError):
+            os.close(fd)
+
+
+@wool.routine
+async def exhaust_descriptors() -> int:
+    """Opens files until the limit is reached, holds them for a moment, and closes them."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 200), hard))
+    opened_here = []
+    try:
+        with suppress(OSError):
+            while True:
+                opened_here.append(os.open("/dev/null", os.O_RDONLY))
+        await asyncio.sleep(0.5)
+        return len(opened_here)
+    finally:
+        for fd in opened_here:
+            os.close(fd)
+
+
+@wool.routine
+async def leave_a_thread(seconds: float) -> None:
+    threading.Thread(target=time.sleep, args=(seconds,)).start()
+
+
+@wool.routine
+async def finish(path: Path, release: float) -> None:
+    path.write_text(str(os.getpid()))
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(release)
+        path.with_suffix(".finally").touch()
+
+
+@both
+@pytest.mark.parametrize("status", [None, 0, 3, "a message"])
+async def test_sys_exit(status: object, transport: str, folder: Path) -> None:
+    """`SystemExit` reaches the caller with its code and never hurts the worker."""
+    async with unharmed(folder, transport):
+        for _ in range(3):
+            with pytest.raises(SystemExit) as caught:
+                await leave(status)
+            assert caught.value.code == status
+
+
+@both
+async def test_keyboard_interrupt(transport: str, folder: Path) -> None:
+    """So does `KeyboardInterrupt`."""
+    async with unharmed(folder, transport):
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt) as caught:
+                await interrupt()
+            assert caught.value.args == ("on purpose",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["unix", "memory"])
+async def test_cancellation_swallowed_for_ever(transport: str, folder: Path) -> None:
+    """The grace period (10 s) bounds the wait for a deaf routine; others are served meanwhile."""
+    async with asyncio.timeout(40), opened(1, transport=transport, shutdown_timeout=1):
+        call = asyncio.ensure_future(deaf(folder / "deaf"))
+        await pid_in(folder / "deaf")
+        start = time.monotonic()
+        call.cancel()
+        while time.monotonic() < start + 5:
+            assert await add(1, 2) == 3
+            await asyncio.sleep(0.1)
+        assert not call.done(), "the await ends only when the remote side has, or after the grace"
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert time.monotonic() - start < 15
+        assert await add(1, 2) == 3
+
+
+@both
+async def test_cancellation_swallowed_once(transport: str, folder: Path) -> None:
+    """A routine that swallows the cancel and returns has returned, as locally."""
+    async with unharmed(folder, transport):
+        call = asyncio.ensure_future(swallow_once(folder / "swallow"))
+        await pid_in(folder / "swallow")
+        call.cancel()
+        assert await call == "swallowed"
+
+
+@both
+async def test_leaked_tasks(transport: str, folder: Path) -> None:
+    """Tasks left on the worker's loop stay there and hold up neither calls nor the end."""
+    async with asyncio.timeout(15):
+        async with unharmed(folder, transport):
+            assert await leak_tasks(500) == 500
+            assert await leak_generators(50) == 50
+
+
+@both
+@pytest.mark.parametrize(
+    "kind", ["SystemExit", "KeyboardInterrupt", "ValueError", "CancelledError"]
+)
+async def test_leaked_failure(kind: str, transport: str, folder: Path) -> None:
+    """A task or callback left on the loop that raises `SystemExit` does not end the worker."""
+    async with unharmed(folder, transport):
+        assert await leak_failure(kind) == "returned"
+        await asyncio.sleep(0.3)  # lets it happen
+        assert await add(1, 2) == 3
+
+
+@both
+@pytest.mark.parametrize("after", [0, 0.05])
+async def test_loop_stopped(after: float, transport: str, folder: Path) -> None:
+    """`loop.stop()` in a routine: the worker's loop goes on, and so do all its calls."""
+    async with unharmed(folder, transport):
+        for _ in range(3):
+            assert await stop_the_loop(after) == "survived"
+
+
+@both
+async def test_loop_closed(transport: str, folder: Path) -> None:
+    """`loop.close()` in a routine is the error that it is locally."""
+    async with unharmed(folder, transport):
+        with pytest.raises(RuntimeError, match="running"):
+            await close_the_loop()
+
+
+@both
+async def test_every_task_cancelled(transport: str, folder: Path) -> None:
+    """A routine that cancels all tasks it can see ends calls, never the worker.
+
+    Another caller's call that it hit ends in `CancelledError`, as it would locally; that is not
+    a stop of the worker.
+    """
+    async with opened(1, transport=transport) as pool:
+        workers = {worker.id for worker in pool.workers}
+        async with asyncio.timeout(20):
+            assert await add(1, 2) == 3
+            for _ in range(3):
+                await cancel_everything()
+                assert await add(1, 2) == 3
+                assert [i async for i in count(3)] == [0, 1, 2]
+        assert {worker.id for worker in pool.workers} == workers
+
+
+async def test_signal_handlers_replaced() -> None:
+    """A worker that ignores every signal still goes when its pool is closed."""
+    async with asyncio.timeout(20):
+        async with opened(shutdown_timeout=2):
+            ignorant = await ignore_signals()
+            assert await add(1, 2) == 3
+    assert not alive(ignorant)
+
+
+async def test_signal_handlers_replaced_and_killed() -> None:
+    """Its death is noticed though it ignores SIGCHLD and everything else."""
+    async with opened() as pool:
+        ignorant = await ignore_signals()
+        kill([ignorant])
+        await eventually(lambda: ignorant not in pids(pool), what="the death to be noticed")
+        await pool.wait(2, timeout=10)
+        assert await add(1, 2) == 3
+
+
+@both
+async def test_endless_recursion(transport: str, folder: Path) -> None:
+    """`RecursionError`, as locally, with a traceback of bearable size."""
+    async with unharmed(folder, transport):
+        with pytest.raises(RecursionError):
+            await recurse()
+
+
+async def test_process_wide_changes(folder: Path) -> None:
+    """Working directory, environment, `sys.path`, hooks: whatever it changes, calls go on."""
+    async with unharmed(folder):
+        assert await add(1, 2) == 3
+        await change_the_process(folder)
+
+
+async def test_standard_streams_closed(folder: Path) -> None:
+    """A routine that closes the worker's standard streams closes nothing of Wool's."""
+    async with unharmed(folder):
+        await close_standard_streams()
+
+
+async def test_no_file_descriptor_left(folder: Path) -> None:
+    """A worker without free descriptors is back when they are."""
+    async with unharmed(folder):
+        call = asyncio.ensure_future(exhaust_descriptors())
+        await asyncio.sleep(0.1)  # lets it fill the table
+        assert await add(1, 2) == 3
+        assert await call > 0
+
+
+async def test_thread_left_behind() -> None:
+    """A thread that is not a daemon does not keep a worker alive beyond its pool."""
+    async with asyncio.timeout(20):
+        async with opened(shutdown_timeout=2) as pool:
+            await leave_a_thread(600)
+            workers = pids(pool)
+    assert not any(alive(pid) for pid in workers)
+
+
+@both
+async def test_leaving_the_pool_with_calls_running(transport: str, folder: Path) -> None:
+    """They end in `WorkerStopped`, never in `CancelledError`, and their `finally` has run."""
+    async with asyncio.timeout(20):
+        async with opened(transport=transport, shutdown_timeout=2):
+            calls = [asyncio.ensure_future(finish(folder / f"f{i}", 0.2)) for i in range(6)]
+            for i in range(6):
+                await pid_in(folder / f"f{i}")
+        for call in calls:
+            with pytest.raises(wool.WorkerStopped):
+                await call
+    assert len(list(folder.glob("*.finally"))) == 6
+
+
+async def test_leaving_the_pool_with_deaf_calls(folder: Path) -> None:
+    """A routine that swallows cancellation does not hold up the end beyond the grace."""
+    async with asyncio.timeout(20):
+        async with opened(shutdown_timeout=2) as pool:
+            workers = pids(pool)
+            calls = [asyncio.ensure_future(deaf(folder / f"f{i}")) for i in range(4)]
+            for i in range(4):
+                await pid_in(folder / f"f{i}")
+        for call in calls:
+            with pytest.raises((wool.WorkerStopped, wool.WorkerLost)):
+                await call
+    assert not any(alive(pid) for pid in workers)
+
+
+async def test_leaving_the_pool_by_cancellation(folder: Path) -> None:
+    """A cancelled owner still leaves cleanly, also when it is cancelled while it leaves."""
+    entered = asyncio.Event()
+    workers: set[int] = set()
+
+    async def own() -> None:
+        async with opened(shutdown_timeout=2) as pool:
+            workers.update(pids(pool))
+            entered.set()
+            await stay(folder / "pid")
+
+    owner = asyncio.create_task(own())
+    await entered.wait()
+    await pid_in(folder / "pid")
+    async with asyncio.timeout(20):
+        owner.cancel()
+        await asyncio.sleep(0.01)  # lets it begin to leave
+        owner.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await owner
+    await eventually(lambda: not any(alive(pid) for pid in workers), what="the workers to go")

@@ -1,0 +1,417 @@
+"""Values and exceptions that cannot travel: an error for their call, and for nothing else.
+
+Where `transport` is a parameter the test runs on worker processes and inside of this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultjobs import add, count, hold
+from faultkit import eventually, opened, pid_in, pids
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+both = pytest.mark.parametrize("transport", ["unix", "memory"])
+
+
+@asynccontextmanager
+async def unharmed(folder: Path, transport: str) -> AsyncIterator[None]:
+    """One worker that must be the same afterwards, with a call that runs all the while."""
+    async with opened(1, transport=transport) as pool:
+        workers = {worker.id for worker in pool.workers}
+        beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
+        await pid_in(folder / "pid")
+        async with asyncio.timeout(20):
+            yield
+            assert await add(1, 2) == 3
+            assert [i async for i in count(3)] == [0, 1, 2]
+            (folder / "go").touch()
+            assert await beside in pids(pool)
+        assert {worker.id for worker in pool.workers} == workers
+
+
+def explode(error: BaseException) -> None:
+    raise error
+
+
+class FailsToPickle:
+    def __reduce__(self) -> Any:
+        raise ValueError("reduce says no")
+
+
+class FailsToUnpickle:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        return explode, (self.error,)
+
+
+class FailsInSetstate:
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        raise state["error"]("setstate says no")
+
+
+class Deadly:
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def __reduce__(self) -> Any:
+        return os._exit, (self.status,)
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@wool.routine
+async def take(subject: Any, *rest: Any, **named: Any) -> str:
+    return type(subject).__name__
+
+
+@wool.routine
+async def give(kind: str) -> Any:
+    return BAD_RESULTS[kind]()
+
+
+@wool.routine
+async def give_in_steps(kind: str, path: Path):
+    try:
+        yield 1
+        yield BAD_RESULTS[kind]()
+        yield 2
+    finally:
+        path.touch()
+
+
+BAD_ARGUMENTS: dict[str, Any] = {
+    "lock": threading.Lock,
+    "lock deep inside": lambda: {"a": [1, {"b": threading.Lock()}]},
+    "reduce raises": FailsToPickle,
+    "too deep": lambda: nested(200_000),
+    "unpickling raises": lambda: FailsToUnpickle(ValueError("not here")),
+    "unpickling raises KeyboardInterrupt": lambda: FailsToUnpickle(KeyboardInterrupt()),
+    "unpickling raises CancelledError": lambda: FailsToUnpickle(asyncio.CancelledError()),
+    "unpickling raises StopIteration": lambda: FailsToUnpickle(StopIteration(3)),
+    "setstate raises SystemExit": lambda: FailsInSetstate(SystemExit),
+    "setstate raises KeyboardInterrupt": lambda: FailsInSetstate(KeyboardInterrupt),
+    "setstate raises GeneratorExit": lambda: FailsInSetstate(GeneratorExit),
+}
+BAD_RESULTS = BAD_ARGUMENTS
+FOUND_BY_CALLER = {"lock", "lock deep inside", "reduce raises", "too deep"}
+
+
+@both
+@pytest.mark.parametrize("kind", BAD_ARGUMENTS)
+async def test_bad_argument(kind: str, transport: str, folder: Path) -> None:
+    """`SerializationError`, naming what the caller can know; worker, connection, pool go on."""
+    subject, keyed = ("subject", "keyed") if kind in FOUND_BY_CALLER else ("", "")
+    async with unharmed(folder, transport):
+        for _ in range(2):
+            with pytest.raises(wool.SerializationError, match=subject):
+                await take(BAD_ARGUMENTS[kind]())
+            with pytest.raises(wool.SerializationError, match=subject):
+                await take(subject=BAD_ARGUMENTS[kind]())
+            with pytest.raises(wool.SerializationError, match=keyed):
+                await take(1, keyed=BAD_ARGUMENTS[kind]())
+        assert await take("fine") == "str"
+
+
+@both
+@pytest.mark.parametrize("kind", BAD_RESULTS)
+async def test_bad_result(kind: str, transport: str, folder: Path) -> None:
+    """The same for a result, whether it fails on the worker or here.
+
+    What asks this very process to end while the caller unpickles may pass through to the await.
+    """
+    allowed: tuple[type[BaseException], ...] = (wool.SerializationError,)
+    if "SystemExit" in kind:
+        allowed += (SystemExit,)
+    if "KeyboardInterrupt" in kind:
+        allowed += (KeyboardInterrupt,)
+    async with unharmed(folder, transport):
+        for _ in range(2):
+            with pytest.raises(allowed):
+                await give(kind)
+
+
+@both
+@pytest.mark.parametrize("kind", ["lock", "unpickling raises"])
+async def test_bad_value_in_a_stream(kind: str, transport: str, folder: Path) -> None:
+    """The step fails, and the stream is finished on both sides: its `finally` has run."""
+    async with unharmed(folder, transport):
+        stream = give_in_steps(kind, folder / "finally")
+        assert await anext(stream) == 1
+        with pytest.raises(wool.SerializationError):
+            await anext(stream)
+        await stream.aclose()
+        await eventually(lambda: (folder / "finally").exists(), what="the remote `finally`")
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+
+@both
+@pytest.mark.parametrize("kind", ["lock", "unpickling raises", "setstate raises KeyboardInterrupt"])
+async def test_bad_value_sent_to_a_stream(kind: str, transport: str, folder: Path) -> None:
+    """What `asend` cannot carry fails there; the stream can be closed."""
+    async with unharmed(folder, transport):
+        stream = give_in_steps("lock", folder / "finally")
+        assert await anext(stream) == 1
+        with pytest.raises(wool.SerializationError):
+            await stream.asend(BAD_ARGUMENTS[kind]())
+        await stream.aclose()
+        await eventually(lambda: (folder / "finally").exists(), what="the remote `finally`")
+
+
+async def test_argument_that_kills_its_worker(folder: Path) -> None:
+    """Unpickling calls `os._exit`: that is a death, told as such, of that worker only."""
+    async with opened() as pool:
+        beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
+        victim_of_chance = await pid_in(folder / "pid")
+        async with asyncio.timeout(2):
+            with pytest.raises(wool.WorkerLost) as caught:
+                await take(Deadly(9))
+        assert caught.value.exitcode == 9
+        assert caught.value.pid != victim_of_chance, "the least loaded worker was not chosen"
+        await pool.wait(2, timeout=10)
+        (folder / "go").touch()
+        assert await beside == victim_of_chance
+        assert await add(1, 2) == 3
+
+
+@both
+async def test_mixed_with_good_calls(transport: str, folder: Path) -> None:
+    """A hundred bad calls among two hundred good ones fail alone."""
+    async with unharmed(folder, transport):
+        kinds = [kind for kind in BAD_ARGUMENTS if kind != "too deep"]
+        calls: list[Any] = []
+        for i in range(100):
+            calls += [add(i, 1), take(BAD_ARGUMENTS[kinds[i % len(kinds)]]()), add(i, 2)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert results[0::3] == [i + 1 for i in range(100)]
+        assert results[2::3] == [i + 2 for i in range(100)]
+        assert {type(result) for result in results[1::3]} == {wool.SerializationError}
+
+
+# Exceptions
+
+
+class WithLock(Exception):
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.lock = threading.Lock()
+        self.code = 7
+
+
+class ReduceRaises(Exception):
+    def __reduce__(self) -> Any:
+        raise ValueError("reduce says no")
+
+
+class StrRaises(Exception):
+    def __str__(self) -> str:
+        raise ValueError("str says no")
+
+    __repr__ = __str__
+
+
+class InitRaises(Exception):
+    """Cannot be made again in another process."""
+
+    def __init__(self, message: str, pid: int) -> None:
+        if pid != os.getpid():
+            raise ValueError("not here")
+        super().__init__(message, pid)
+
+
+class KeywordOnly(Exception):
+    def __init__(self, *, code: int) -> None:
+        super().__init__()
+        self.code = code
+
+
+class Slotted(Exception):
+    __slots__ = ("code",)
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class FailsToLoad(Exception):
+    def __reduce__(self) -> Any:
+        return explode, (SystemExit(4),)
+
+
+class Odd(BaseException):
+    pass
+
+
+def unpicklable_class() -> type[Exception]:
+    """A class that no serializer can describe."""
+
+    class Homeless(Exception):
+        lock = threading.Lock()
+
+    return Homeless
+
+
+def large() -> Exception:
+    return ValueError("x" * (20 << 20))
+
+
+def cyclic() -> Exception:
+    error = ValueError("cyclic")
+    error.__cause__ = KeyError("other")
+    error.__cause__.__context__ = error
+    return error
+
+
+def long_chain() -> Exception:
+    error = ValueError("last")
+    link: BaseException = error
+    for i in range(2000):
+        link.__cause__ = ValueError(f"link {i}")
+        link = link.__cause__
+    return error
+
+
+ERRORS: dict[str, Any] = {
+    "with lock": lambda: WithLock("on purpose"),
+    "reduce raises": lambda: ReduceRaises("on purpose"),
+    "str raises": lambda: StrRaises("on purpose"),
+    "init raises": lambda: InitRaises("on purpose", os.getpid()),
+    "keyword only": lambda: KeywordOnly(code=5),
+    "slotted": lambda: Slotted(5),
+    "unpicklable class": lambda: unpicklable_class()("on purpose"),
+    "fails to load": lambda: FailsToLoad("on purpose"),
+    "lock among the arguments": lambda: ValueError("on purpose", threading.Lock()),
+    "group with a bad member": lambda: ExceptionGroup(
+        "group", [ValueError("good"), WithLock("bad"), unpicklable_class()("worse")]
+    ),
+    "base class": lambda: Odd("on purpose"),
+    "system exit": lambda: SystemExit(3),
+    "keyboard interrupt": lambda: KeyboardInterrupt("on purpose"),
+    "generator exit": lambda: GeneratorExit("on purpose"),
+    "large": large,
+    "cyclic": cyclic,
+    "long chain": long_chain,
+}
+AS_THEMSELVES = {
+    "with lock": WithLock,
+    "str raises": StrRaises,
+    "keyword only": KeywordOnly,
+    "slotted": Slotted,
+    "lock among the arguments": ValueError,
+    "group with a bad member": ExceptionGroup,
+    "base class": Odd,
+    "system exit": SystemExit,
+    "keyboard interrupt": KeyboardInterrupt,
+    "generator exit": GeneratorExit,
+    "large": ValueError,
+    "cyclic": ValueError,
+    "long chain": ValueError,
+}
+
+
+@wool.routine
+async def fail(kind: str) -> None:
+    error = ERRORS[kind]()
+    raise error
+
+
+@wool.routine
+async def fail_in_steps(kind: str):
+    yield 1
+    error = ERRORS[kind]()
+    raise error
+
+
+async def outcome(awaitable: Any) -> BaseException:
+    try:
+        result = await awaitable
+    except BaseException as error:
+        return error
+    raise AssertionError(f"returned {result!r}")
+
+
+@both
+@pytest.mark.parametrize("kind", ERRORS)
+async def test_exception_of_every_odd_kind(kind: str, transport: str, folder: Path) -> None:
+    """The same class wherever it can be rebuilt, else `RemoteError` that tells what it was."""
+    async with unharmed(folder, transport):
+        for _ in range(2):
+            error = await outcome(fail(kind))
+            stream = fail_in_steps(kind)
+            assert await anext(stream) == 1
+            error_of_step = await outcome(anext(stream))
+            for found in (error, error_of_step):
+                if kind in AS_THEMSELVES:
+                    assert type(found) is AS_THEMSELVES[kind], repr(type(found))
+                else:
+                    original = ERRORS[kind]() if kind != "unpicklable class" else None
+                    name = type(original).__name__ if original is not None else "Homeless"
+                    if isinstance(found, wool.RemoteError):
+                        assert name in found.type_name
+                        assert "on purpose" in found.message
+                        assert "raise error" in found.traceback
+                    else:
+                        assert type(found).__name__ == name
+                        assert "on purpose" in found.args
+
+
+@both
+async def test_what_an_odd_exception_keeps(transport: str, folder: Path) -> None:
+    """Arguments and attributes arrive; what cannot travel is left out, not the rest with it."""
+    async with unharmed(folder, transport):
+        error = await outcome(fail("with lock"))
+        assert isinstance(error, WithLock)
+        assert error.args == ("on purpose",) and error.code == 7
+        error = await outcome(fail("keyword only"))
+        assert isinstance(error, KeywordOnly) and error.code == 5
+        error = await outcome(fail("slotted"))
+        assert isinstance(error, Slotted) and error.code == 5 and str(error) == "code 5"
+        error = await outcome(fail("system exit"))
+        assert isinstance(error, SystemExit) and error.code == 3
+        error = await outcome(fail("group with a bad member"))
+        assert isinstance(error, ExceptionGroup)
+        good, bad, worse = error.exceptions
+        assert type(good) is ValueError and good.args == ("good",)
+        assert type(bad) is WithLock and bad.args == ("bad",)
+        assert "worse" in str(worse)
+        error = await outcome(fail("large"))
+        assert len(str(error)) == 20 << 20
+
+
+async def test_signal_in_a_routine(folder: Path) -> None:
+    """A process that a routine kills with a signal of its own is a death like others."""
+
+    @wool.routine
+    async def suicide() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(3600)
+
+    async with opened() as pool:
+        async with asyncio.timeout(2):
+            with pytest.raises(wool.WorkerLost) as caught:
+                await suicide()
+        assert caught.value.signal == signal.SIGKILL
+        await pool.wait(2, timeout=10)
+        assert await add(1, 2) == 3

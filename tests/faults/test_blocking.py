@@ -1,0 +1,242 @@
+"""Processes that do not answer for a while: slow, never dead."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from faultjobs import add, block, count, hold, mark, nap, pid, seize, stay
+from faultkit import alive, eventually, opened, pid_in, pids
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@wool.routine
+async def ruminate(path: Path, letters: int) -> bool:
+    """A regular expression that takes exponentially long, and keeps the interpreter lock."""
+    path.write_text(str(os.getpid()))
+    return re.match(r"(a+)+$", "a" * letters + "b") is None
+
+
+async def test_stopped_worker_is_slow_not_dead(folder: Path) -> None:
+    """SIGSTOP, then SIGCONT: the call goes on, nothing is lost or replaced."""
+    async with opened() as pool:
+        before = pids(pool)
+        call = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
+        victim = await pid_in(folder / "pid")
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            stopped = time.monotonic()
+            while time.monotonic() < stopped + 2:
+                async with asyncio.timeout(5):
+                    assert await pid() in before - {victim}
+                await asyncio.sleep(0.1)
+            assert not call.done()
+        finally:
+            os.kill(victim, signal.SIGCONT)
+        (folder / "go").touch()
+        async with asyncio.timeout(5):
+            assert await call == victim
+        assert pids(pool) == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+async def test_silence_beyond_every_keep_alive(folder: Path) -> None:
+    """One worker stopped, one in C code with the interpreter lock, both for 24 s: slow, not dead.
+
+    24 seconds are more than the keep-alive bound of 20.
+    """
+    async with opened() as pool:
+        before = pids(pool)
+        stopped = asyncio.ensure_future(hold(folder / "stopped", folder / "go"))
+        victim = await pid_in(folder / "stopped")
+        seized = asyncio.ensure_future(seize(24, folder / "seized"))
+        assert await pid_in(folder / "seized") != victim
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            waiting = [asyncio.ensure_future(add(i, 1)) for i in range(20)]
+            assert await seized in before
+        finally:
+            os.kill(victim, signal.SIGCONT)
+        (folder / "go").touch()
+        async with asyncio.timeout(5):
+            assert await stopped == victim
+            assert await asyncio.gather(*waiting) == list(range(1, 21))
+        assert pids(pool) == before
+
+
+async def test_interpreter_lock_held_by_c_code(folder: Path) -> None:
+    """Meanwhile the other worker serves whatever comes, one by one and in a crowd."""
+    async with opened() as pool:
+        seized = asyncio.ensure_future(seize(3, folder / "pid"))
+        victim = await pid_in(folder / "pid")
+        for _ in range(20):
+            assert await pid() in pids(pool) - {victim}
+        assert not seized.done(), "a call waited for the silent worker"
+        async with asyncio.timeout(15):
+            assert await asyncio.gather(*(add(i, 1) for i in range(200))) == list(range(1, 201))
+            assert await seized == victim
+        assert len(pids(pool)) == 2
+
+
+async def test_calls_queued_at_a_seized_worker_move(folder: Path) -> None:
+    """Calls that a worker got before it fell silent are moved, or done later; none is lost."""
+    async with opened() as pool:
+        before = pids(pool)
+        crowd = [asyncio.ensure_future(seize(1.5 if i == 20 else 0.005)) for i in range(100)]
+        async with asyncio.timeout(15):
+            where = await asyncio.gather(*crowd)
+        assert set(where) == before
+        assert pids(pool) == before
+
+
+async def test_catastrophic_regular_expression(folder: Path) -> None:
+    """Other calls go elsewhere; cancelling it does not hurt; the pool serves afterwards."""
+    async with opened() as pool:
+        before = pids(pool)
+        call = asyncio.ensure_future(ruminate(folder / "pid", 25))
+        victim = await pid_in(folder / "pid")
+        for _ in range(5):
+            assert await pid() != victim
+        async with asyncio.timeout(40):
+            assert await call
+        assert pids(pool) == before
+        assert set(await asyncio.gather(*(nap(0.1) for _ in range(8)))) == before
+
+
+async def test_blocked_loop_keeps_no_call_waiting(folder: Path) -> None:
+    """`time.sleep` in a routine: calls it had received already are given back and run elsewhere."""
+    async with opened() as pool:
+        await asyncio.gather(*(nap(0.05) for _ in range(8)))
+        crowd = [asyncio.ensure_future(mark(folder, f"a{i}")) for i in range(50)]
+        blocked = asyncio.ensure_future(block(4, folder / "pid"))
+        crowd += [asyncio.ensure_future(mark(folder, f"b{i}")) for i in range(50)]
+        async with asyncio.timeout(3):
+            await asyncio.gather(*crowd)
+        assert not blocked.done(), "the calls waited for the blocked worker"
+        victim = await pid_in(folder / "pid")
+        for _ in range(20):
+            assert await pid() in pids(pool) - {victim}
+        assert not blocked.done()
+        assert await blocked == victim
+        assert all((folder / f"{c}{i}").stat().st_size == 1 for c in "ab" for i in range(50))
+
+
+async def test_cancel_behind_a_blocked_worker(folder: Path) -> None:
+    """A blocked worker answers the cancel of a call that has not begun; it then never begins."""
+    async with opened(1):
+        blocked = asyncio.ensure_future(block(3, folder / "pid"))
+        await pid_in(folder / "pid")
+        queued = asyncio.ensure_future(mark(folder, "never"))
+        await asyncio.sleep(0.2)  # lets it arrive
+        async with asyncio.timeout(1.5):
+            queued.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await queued
+        assert not blocked.done()
+        await blocked
+        assert await mark(folder, "later") == "later"
+        assert not (folder / "never").exists()
+
+
+async def test_cancel_of_the_call_that_blocks(folder: Path) -> None:
+    """It ends when the remote side is done: not before, and as cancelled."""
+    async with opened(1) as pool:
+        blocked = asyncio.ensure_future(block(2, folder / "pid"))
+        victim = await pid_in(folder / "pid")
+        blocked.cancel()
+        async with asyncio.timeout(8):
+            with pytest.raises(asyncio.CancelledError):
+                await blocked
+            assert await pid() == victim
+        assert pids(pool) == {victim}
+
+
+async def test_drain_while_blocked(folder: Path) -> None:
+    """SIGTERM to a blocked worker: it gives its waiting calls back at once, and ends its own."""
+    async with opened(2, concurrency=1):
+        first = asyncio.ensure_future(block(4, folder / "a"))
+        victim = await pid_in(folder / "a")
+        second = asyncio.ensure_future(hold(folder / "b", folder / "go"))
+        await pid_in(folder / "b")
+        queued = [asyncio.ensure_future(mark(folder, f"m{i}")) for i in range(20)]
+        await asyncio.sleep(0.2)  # lets them arrive
+        os.kill(victim, signal.SIGTERM)
+        (folder / "go").touch()
+        async with asyncio.timeout(3):
+            await asyncio.gather(*queued)
+            await second
+        assert not first.done()
+        assert await first == victim
+        await eventually(lambda: not alive(victim), what="the drained worker to end")
+
+
+@pytest.mark.slow
+async def test_leaving_the_pool_while_blocked(folder: Path) -> None:
+    """A worker that never answers is ended after the grace; its call gets `WorkerStopped`."""
+    async with asyncio.timeout(20):
+        async with opened(shutdown_timeout=2):
+            blocked = asyncio.ensure_future(block(3600, folder / "a"))
+            seized = asyncio.ensure_future(seize(3600, folder / "b"))
+            workers = {await pid_in(folder / "a"), await pid_in(folder / "b")}
+        assert len(workers) == 2
+        for call in (blocked, seized):
+            with pytest.raises((wool.WorkerStopped, wool.WorkerLost)):
+                await call
+    assert not any(alive(pid) for pid in workers)
+
+
+async def test_callers_loop_blocked() -> None:
+    """A caller that does not read for some seconds: its calls and streams complete all the same."""
+    async with opened() as pool:
+        before = pids(pool)
+        calls = [asyncio.ensure_future(nap(i / 100)) for i in range(100)]
+        stream = count(3)
+        assert await anext(stream) == 0
+        step = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.05)  # lets them be sent
+        time.sleep(3)
+        async with asyncio.timeout(5):
+            assert set(await asyncio.gather(*calls)) == before
+            assert await step == 1
+            assert [i async for i in stream] == [2]
+        assert pids(pool) == before
+
+
+async def test_callers_loop_blocked_while_a_worker_dies(folder: Path) -> None:
+    """A death during such a pause is told when the loop goes on."""
+    async with opened() as pool:
+        call = asyncio.ensure_future(stay(folder / "pid"))
+        victim = await pid_in(folder / "pid")
+        os.kill(victim, signal.SIGKILL)
+        time.sleep(1)
+        async with asyncio.timeout(2):
+            with pytest.raises(wool.WorkerLost) as caught:
+                await call
+        assert caught.value.pid == victim
+        await pool.wait(2, timeout=10)
+
+
+async def test_callers_other_thread() -> None:
+    """Another thread with its own loop calls while the loop that opened the pool is blocked."""
+
+    async def calls() -> tuple[list[int], list[int]]:
+        return await asyncio.gather(*(add(i, 1) for i in range(50))), [i async for i in count(5)]
+
+    results: list[object] = []
+    async with opened():
+        thread = threading.Thread(target=lambda: results.append(asyncio.run(calls())))
+        thread.start()
+        thread.join(20)  # blocks this loop on purpose
+        assert not thread.is_alive(), "the other thread's calls needed this thread's loop"
+        assert results == [(list(range(1, 51)), list(range(5)))]
+        assert await add(1, 2) == 3

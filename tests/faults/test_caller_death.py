@@ -1,0 +1,300 @@
+"""Callers that end, politely or not: their workers go too, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from faultkit import Script, alive, eventually_sync, gone, kill, marked, shared_memory
+
+pytestmark = pytest.mark.timeout(90)
+
+WORK = {
+    "asleep": "await asyncio.sleep(3600)",
+    "blocked": "time.sleep(3600)",
+    "seized": "sum(itertools.repeat(1, 10**13))",  # keeps the interpreter lock, heeds no signal
+}
+
+CALLER = """
+import asyncio, itertools, os, pathlib, sys, time
+import wool
+
+folder = pathlib.Path(sys.argv[1])
+
+@wool.routine
+async def hold(number):
+    (folder / f"began-{{number}}").touch()
+    try:
+        {work}
+    finally:
+        (folder / f"ended-{{number}}").touch()
+
+async def main():
+    async with wool.WorkerPool(size=2) as pool:
+        await pool.wait(2, timeout=30)
+        calls = [asyncio.ensure_future(hold(i)) for i in range({calls})]
+        while len(list(folder.glob("began-*"))) < {calls}:
+            await asyncio.sleep(0.02)
+        print(*(worker.pid for worker in pool.workers), flush=True)
+        {then}
+        await asyncio.gather(*calls)
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def caller(folder: Path, *, work: str = "asleep", calls: int = 4, then: str = "pass") -> Script:
+    return Script(CALLER.format(work=WORK[work], calls=calls, then=then), folder, str(folder))
+
+
+def ended(folder: Path) -> int:
+    return len(list(folder.glob("ended-*")))
+
+
+def workers_of(script: Script) -> list[int]:
+    found = [int(word) for word in script.line().split()]
+    assert len(found) == 2 and all(alive(pid) for pid in found)
+    assert set(found) < script.survivors()
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_caller_killed(folder: Path, number: signal.Signals) -> None:
+    """Its running calls are cancelled, their `finally` runs, its workers go, nothing is left."""
+    with caller(folder) as script:
+        workers = workers_of(script)
+        script.process.send_signal(number)
+        assert script.finish(10) == -number
+        gone(script, within=10)
+        assert ended(folder) == 4
+        assert not any(alive(pid) for pid in workers)
+
+
+@pytest.mark.parametrize("work", ["asleep", "blocked"])
+def test_caller_killed_whose_forked_child_lives(folder: Path, work: str) -> None:
+    """The same when a child of the caller holds a copy of all its sockets and pipes."""
+    then = (
+        "child = os.fork()\n"
+        "        if child == 0:\n"
+        "            time.sleep(60)\n"
+        "            os._exit(0)\n"
+        "        print(child, flush=True)"
+    )
+    calls = 4 if work == "asleep" else 2
+    with caller(folder, work=work, calls=calls, then=then) as script:
+        workers_of(script)
+        child = int(script.line())
+        try:
+            script.process.kill()
+            script.finish(10)
+            gone(script, within=20, except_for=[child])
+            assert alive(child)
+            if work == "asleep":
+                assert ended(folder) == 4
+        finally:
+            kill([child])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["blocked", "seized"])
+def test_caller_killed_while_its_workers_are_blocked(folder: Path, work: str) -> None:
+    """Workers never outlive their pool, though user code keeps the loop, or the whole process."""
+    with caller(folder, work=work, calls=2) as script:
+        workers_of(script)
+        script.process.kill()
+        script.finish(10)
+        gone(script, within=30)
+
+
+def test_caller_killed_with_a_stopped_worker(folder: Path) -> None:
+    """A worker that was stopped when its caller died leaves as soon as it goes on."""
+    with caller(folder) as script:
+        workers = workers_of(script)
+        os.kill(workers[0], signal.SIGSTOP)
+        script.process.kill()
+        script.finish(10)
+        eventually_sync(lambda: script.survivors() <= {workers[0]}, what="the other worker to go")
+        kill([workers[0]], signal.SIGCONT)
+        gone(script, within=15)
+
+
+def test_caller_killed_during_the_start(folder: Path) -> None:
+    """Killed while workers start: none stays."""
+    code = (
+        "import asyncio, wool\n"
+        "async def main():\n"
+        "    print('start', flush=True)\n"
+        "    async with wool.WorkerPool(size=4) as pool:\n"
+        "        await asyncio.sleep(3600)\n"
+        "asyncio.run(main())\n"
+    )
+    with Script(code, folder) as script:
+        script.line()
+        eventually_sync(lambda: len(script.survivors()) > 1, what="a worker's process")
+        script.process.kill()
+        script.finish(10)
+        gone(script, within=15)
+
+
+def test_ctrl_c(folder: Path) -> None:
+    """Ctrl-C in a terminal reaches caller and workers: a clean end, and nobody else speaks."""
+    with caller(folder) as script:
+        workers_of(script)
+        os.killpg(script.process.pid, signal.SIGINT)
+        assert script.line() == "interrupted"
+        assert script.finish(15) == 0
+        assert ended(folder) == 4
+        assert script.survivors() == set()
+        assert script.leftovers() == []
+        assert script.stderr == ""
+
+
+def test_ctrl_c_while_workers_are_blocked(folder: Path) -> None:
+    """Ctrl-C with blocked workers: the caller does not wait for ever."""
+    code = CALLER.replace("WorkerPool(size=2)", "WorkerPool(size=2, shutdown_timeout=2)").format(
+        work=WORK["blocked"], calls=2, then="pass"
+    )
+    with Script(code, folder, str(folder)) as script:
+        workers_of(script)
+        os.killpg(script.process.pid, signal.SIGINT)
+        assert script.finish(25) == 0
+        gone(script, within=5)
+
+
+WAYS = {
+    # how the caller ends inside of its pool: the statement, the exit status
+    "normally": ("pass", 0),
+    "by an exception": ("raise ValueError('on purpose')", 1),
+    "by sys.exit": ("sys.exit(3)", 3),
+    "by KeyboardInterrupt": ("raise KeyboardInterrupt", -signal.SIGINT),
+    "with running calls": ("task = asyncio.ensure_future(hold(1)); await began(1)", 0),
+    "by sys.exit with running calls": (
+        "task = asyncio.ensure_future(hold(1)); await began(1); sys.exit(3)",
+        3,
+    ),
+    "by os._exit": ("os._exit(4)", 4),
+    "by abort": ("os.abort()", -signal.SIGABRT),
+}
+
+ENDING = """
+import asyncio, os, pathlib, sys
+import wool
+
+folder = pathlib.Path(sys.argv[1])
+
+@wool.routine
+async def hold(number):
+    (folder / f"began-{{number}}").touch()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        (folder / f"ended-{{number}}").touch()
+
+@wool.routine
+async def add(x, y):
+    return x + y
+
+async def began(number):
+    while not (folder / f"began-{{number}}").exists():
+        await asyncio.sleep(0.02)
+
+async def main():
+    async with wool.WorkerPool(size=2, shutdown_timeout=2) as pool:
+        print(await add(1, 2), flush=True)
+        {way}
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_left_when_a_caller_ends(folder: Path, way: str) -> None:
+    """However it ends: no process, socket, file or shared memory; at once if it ends politely."""
+    statement, status = WAYS[way]
+    with Script(ENDING.format(way=statement), folder, str(folder)) as script:
+        assert script.line() == "3"
+        assert script.finish(20) == status
+        if way in ("by os._exit", "by abort"):
+            gone(script, within=10)
+        else:
+            assert script.survivors() == set()
+            assert script.leftovers() == []
+        assert ended(folder) == len(list(folder.glob("began-*")))
+        if way in ("normally", "with running calls", "by sys.exit"):
+            assert "Traceback" not in script.stderr
+
+
+def test_nothing_is_left_by_a_pool_that_was_never_closed(folder: Path) -> None:
+    """A pool still open when the interpreter exits, as in a notebook whose kernel is shut down."""
+    code = (
+        "import asyncio, wool\n"
+        "@wool.routine\n"
+        "async def add(x, y):\n"
+        "    return x + y\n"
+        "loop = asyncio.new_event_loop()\n"
+        "pool = wool.WorkerPool(size=2)\n"
+        "loop.run_until_complete(pool.__aenter__())\n"
+        "print(loop.run_until_complete(add(1, 2)), flush=True)\n"
+    )
+    with Script(code, folder) as script:
+        assert script.line() == "3"
+        assert script.finish(30) == 0
+        gone(script, within=10)
+
+
+def test_nothing_is_left_after_killed_workers(folder: Path) -> None:
+    """A worker killed by `kill -9` cannot clean up; somebody does."""
+    code = (
+        "import asyncio, os, signal, wool\n"
+        "@wool.routine\n"
+        "async def add(x, y):\n"
+        "    return x + y\n"
+        "async def main():\n"
+        "    async with wool.WorkerPool(size=2) as pool:\n"
+        "        await pool.wait(2, timeout=30)\n"
+        "        for _ in range(2):\n"
+        "            victims = {worker.pid for worker in pool.workers}\n"
+        "            for pid in victims:\n"
+        "                os.kill(pid, signal.SIGKILL)\n"
+        "            while victims & {worker.pid for worker in pool.workers}:\n"
+        "                await asyncio.sleep(0.02)\n"
+        "            await pool.wait(2, timeout=30)\n"
+        "        print(await add(1, 2))\n"
+        "asyncio.run(main())\n"
+    )
+    with Script(code, folder) as script:
+        assert script.output(60) == "3"
+        assert script.survivors() == set()
+        assert script.leftovers() == []
+
+
+def test_everything_killed_at_once(folder: Path) -> None:
+    """`kill -9` of caller and workers together, as at a container's end.
+
+    Nobody is left who could remove the socket folder, so only what a later pool of the same user
+    can clean is allowed: shared memory never.
+    """
+    with caller(folder) as script:
+        workers_of(script)
+        kill(script.survivors())
+        script.finish(10)
+        eventually_sync(lambda: not marked(script.mark), what="all to be dead")
+        assert not shared_memory() - script.shm
+
+
+def test_temporary_folder_with_a_long_path(folder: Path) -> None:
+    """A socket's path has at most about 100 bytes; a longer temporary folder must not matter."""
+    long = folder / ("x" * 120)
+    long.mkdir()
+    code = ENDING.format(way="pass")
+    with Script(
+        code, folder, str(folder), env={"TMPDIR": str(long), "XDG_RUNTIME_DIR": ""}
+    ) as script:
+        assert script.output() == "3"
+        assert script.leftovers() == []
+        assert list(long.iterdir()) == []

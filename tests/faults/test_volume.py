@@ -1,0 +1,212 @@
+"""Many calls, many streams, large values."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import Any
+
+import pytest
+from faultjobs import add, count, fib, nap
+from faultkit import opened, pids
+
+import wool
+
+pytestmark = pytest.mark.timeout(120)
+
+SIZE = 300 << 20
+
+
+@wool.routine
+async def checksum(blob: Any) -> tuple[int, int]:
+    view = memoryview(blob).cast("B")
+    return view.nbytes, zlib.crc32(view)
+
+
+@wool.routine
+async def produce(kind: str, size: int) -> Any:
+    return blob(kind, size)
+
+
+@wool.routine
+async def swallow(*blobs: Any) -> int:
+    await asyncio.sleep(3600)
+    return len(blobs)
+
+
+@wool.routine
+async def relay(size: int) -> tuple[int, int]:
+    """A large value from worker to worker."""
+    return await checksum(blob("bytes", size))
+
+
+active = 0
+highest = 0
+
+
+@wool.routine
+async def crowded(seconds: float) -> int:
+    """How many of these have been running here at once, so far."""
+    global active, highest
+    active += 1
+    highest = max(active, highest)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        active -= 1
+    return highest
+
+
+def blob(kind: str, size: int) -> Any:
+    if kind == "bytes":
+        return b"\x5a\xa5" * (size // 2)
+    if kind == "bytearray":
+        return bytearray(b"\x5a\xa5") * (size // 2)
+    numpy = pytest.importorskip("numpy")
+    return numpy.arange(size // 8, dtype="int64")
+
+
+async def calls_beside(large: asyncio.Task[Any]) -> list[float]:
+    """Makes small calls one by one until `large` is done; how long each of them took."""
+    loop = asyncio.get_running_loop()
+    times = []
+    while not large.done():
+        start = loop.time()
+        assert await add(1, 2) == 3
+        if not large.done():
+            times.append(loop.time() - start)
+    return times
+
+
+@pytest.mark.parametrize("concurrency", [None, 1])
+async def test_many_streams_open_at_once(concurrency: int | None) -> None:
+    """2,000 streams held open on two workers, stepping in turn; a limit never deadlocks them."""
+    async with opened(2, concurrency=concurrency) as pool:
+        streams = [count(1000) for _ in range(2000)]
+        async with asyncio.timeout(60):
+            for turn in range(3):
+                steps = await asyncio.gather(*(anext(stream) for stream in streams))
+                assert steps == [turn] * 2000
+            assert await add(1, 2) == 3
+            await asyncio.gather(*(stream.aclose() for stream in streams))
+            served = await asyncio.gather(*(nap(0.05) for _ in range(8)))
+        assert set(served) == pids(pool)
+
+
+@pytest.mark.parametrize("concurrency", [None, 1])
+async def test_many_streams_consumed(concurrency: int | None) -> None:
+    """2,000 streams, each consumed to its end by a task of its own."""
+
+    async def consume() -> int:
+        return sum([i async for i in count(5)])
+
+    async with opened(2, concurrency=concurrency), asyncio.timeout(60):
+        assert await asyncio.gather(*(consume() for _ in range(2000))) == [10] * 2000
+
+
+@pytest.mark.slow
+async def test_fib_16_on_two_workers() -> None:
+    """3,193 nested calls, up to a thousand of them waiting for others: no gate is exhausted."""
+    async with opened(), asyncio.timeout(90):
+        assert await fib(16) == 987
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_fib_12_with_one_call_at_a_time(size: int) -> None:
+    """`concurrency=1` limits load; nesting alone never deadlocks."""
+    async with opened(size, concurrency=1), asyncio.timeout(60):
+        assert await fib(12) == 144
+
+
+async def test_many_calls_at_once() -> None:
+    """20,000 calls in one `gather`."""
+    async with opened(), asyncio.timeout(60):
+        assert await asyncio.gather(*(add(i, 1) for i in range(20_000))) == list(range(1, 20_001))
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_concurrency_is_kept(limit: int) -> None:
+    """One worker begins at most that many; the rest waits and does not fail."""
+    async with opened(1, concurrency=limit):
+        counts = await asyncio.gather(*(crowded(0.01) for _ in range(60)))
+        assert max(counts) == limit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bytes", "bytearray", "numpy"])
+async def test_large_argument_while_small_calls_flow(kind: str) -> None:
+    """300 MB to the only worker: small calls to it complete meanwhile, and the worker stays."""
+    value = blob(kind, SIZE)
+    async with opened(1) as pool:
+        before = pids(pool)
+        assert await add(1, 2) == 3
+        large = asyncio.ensure_future(checksum(value))
+        times = await calls_beside(large)
+        size, crc = await large
+        assert size == memoryview(value).nbytes
+        assert crc == zlib.crc32(memoryview(value).cast("B"))
+        assert len(times) >= 5, "no small call completed during the transfer"
+        assert max(times) < 2
+        assert pids(pool) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bytes", "numpy"])
+async def test_large_result_while_small_calls_flow(kind: str) -> None:
+    """The same the other way round."""
+    async with opened(1) as pool:
+        before = pids(pool)
+        assert await add(1, 2) == 3
+        large = asyncio.ensure_future(produce(kind, SIZE))
+        times = await calls_beside(large)
+        value = await large
+        expected = blob(kind, SIZE)
+        assert bool((value == expected).all()) if kind == "numpy" else value == expected
+        assert len(times) >= 5, "no small call completed during the transfer"
+        assert max(times) < 2
+        assert pids(pool) == before
+
+
+async def test_several_large_arguments_at_once() -> None:
+    """Four transfers of 64 MB beside each other, and one from worker to worker."""
+    async with opened() as pool:
+        before = pids(pool)
+        values = [bytes([i]) * (64 << 20) for i in range(4)]
+        async with asyncio.timeout(60):
+            results = await asyncio.gather(*(checksum(v) for v in values), relay(64 << 20))
+        assert results[:4] == [(len(v), zlib.crc32(v)) for v in values]
+        assert results[4] == (64 << 20, zlib.crc32(blob("bytes", 64 << 20)))
+        assert pids(pool) == before
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.01, 0.1, 0.3])
+async def test_cancel_during_a_large_transfer(pause: float) -> None:
+    """A call cancelled while its argument is on its way ends; the connection goes on."""
+    value = b"\x5a" * (200 << 20)
+    async with opened(1) as pool:
+        before = pids(pool)
+        large = asyncio.ensure_future(swallow(value))
+        await asyncio.sleep(pause)
+        large.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await large
+            assert await asyncio.gather(*(add(i, 1) for i in range(100))) == list(range(1, 101))
+        assert pids(pool) == before
+
+
+async def test_cancel_during_a_large_result() -> None:
+    """The same for a result."""
+    async with opened(1) as pool:
+        before = pids(pool)
+        for pause in (0.05, 0.15, 0.25):
+            large = asyncio.ensure_future(produce("bytes", 200 << 20))
+            await asyncio.sleep(pause)
+            large.cancel()
+            async with asyncio.timeout(10):
+                try:
+                    await large
+                except asyncio.CancelledError:
+                    pass
+                assert await add(1, 2) == 3
+        assert pids(pool) == before

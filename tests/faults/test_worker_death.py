@@ -1,0 +1,368 @@
+"""Workers that die: the caller learns it at once, and the pool replaces them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from faultjobs import add, block, count, hold, mark, nap, pid, stay
+from faultkit import alive, eventually, kill, opened, pid_in, pids
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+PROMPTLY = 2.0
+
+
+async def lost(call: asyncio.Future[object]) -> wool.WorkerLost:
+    """Waits for a call that must end in `WorkerLost`, soon."""
+    async with asyncio.timeout(PROMPTLY):
+        with pytest.raises(wool.WorkerLost) as caught:
+            await call
+    return caught.value
+
+
+@wool.routine
+async def leave(status: int) -> None:
+    os._exit(status)
+
+
+@wool.routine
+async def crash() -> None:
+    ctypes.string_at(0)
+
+
+@wool.routine
+async def fork_and_stay(path: Path, child_path: Path) -> None:
+    """Leaves a forked child behind that has a copy of every descriptor of the worker."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    child_path.write_text(str(child))
+    path.write_text(str(os.getpid()))
+    await asyncio.sleep(3600)
+
+
+@wool.routine
+async def slow_count(path: Path):
+    path.write_text(str(os.getpid()))
+    yield 0
+    await asyncio.sleep(3600)
+    yield 1
+
+
+@wool.routine
+async def deaf(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+
+async def test_killed_in_the_middle_of_a_call(folder: Path) -> None:
+    """A killed process: `WorkerLost` promptly, with outcome, signal, host and pid."""
+    async with opened():
+        call = asyncio.ensure_future(stay(folder / "pid"))
+        victim = await pid_in(folder / "pid")
+        os.kill(victim, signal.SIGKILL)
+        error = await lost(call)
+        assert error.outcome == "unknown"
+        assert error.signal == signal.SIGKILL
+        assert error.pid == victim
+        assert error.host == socket.gethostname()
+        assert "SIGKILL" in str(error) or "signal 9" in str(error)
+        assert str(victim) in str(error)
+
+
+async def test_killed_worker_is_replaced(folder: Path) -> None:
+    """The pool keeps its size: a crashed worker is replaced and the new one serves."""
+    async with opened() as pool:
+        before = pids(pool)
+        call = asyncio.ensure_future(stay(folder / "pid"))
+        victim = await pid_in(folder / "pid")
+        os.kill(victim, signal.SIGKILL)
+        await lost(call)
+        await eventually(lambda: victim not in pids(pool), what="the dead worker to be forgotten")
+        await pool.wait(2, timeout=10)
+        after = pids(pool)
+        assert len(after) == 2 and len(after & before) == 1
+        served = await asyncio.gather(*(nap(0.1) for _ in range(20)))
+        assert set(served) == after
+
+
+async def test_killed_worker_hurts_no_call_elsewhere(folder: Path) -> None:
+    """Calls that run on another worker do not notice; no call ends in `CancelledError`."""
+    async with opened() as pool:
+        calls = {
+            folder / f"pid{i}": asyncio.ensure_future(hold(folder / f"pid{i}", folder / "go"))
+            for i in range(12)
+        }
+        where = {path: await pid_in(path) for path in calls}
+        victim, survivor = pids(pool)
+        assert set(where.values()) == {victim, survivor}
+        os.kill(victim, signal.SIGKILL)
+        for path, call in calls.items():
+            if where[path] == victim:
+                assert (await lost(call)).outcome == "unknown"
+        assert [c.done() for p, c in calls.items() if where[p] == survivor].count(True) == 0
+        (folder / "go").touch()
+        for path, call in calls.items():
+            if where[path] == survivor:
+                assert await call == survivor
+
+
+@pytest.mark.parametrize("status", [0, 7])
+async def test_exit_status_is_told(status: int) -> None:
+    """`os._exit` in a routine: `WorkerLost` with the exit code, whatever it is."""
+    async with opened() as pool:
+        error = await lost(asyncio.ensure_future(leave(status)))
+        assert error.exitcode == status
+        assert error.signal is None
+        assert error.outcome == "unknown"
+        assert f"{status}" in str(error)
+        await pool.wait(2, timeout=10)
+        assert await add(1, 2) == 3
+
+
+async def test_segmentation_fault_is_told() -> None:
+    """A crash in C code: `WorkerLost` with the signal."""
+    async with opened() as pool:
+        error = await lost(asyncio.ensure_future(crash()))
+        assert error.signal == signal.SIGSEGV
+        assert "SIGSEGV" in str(error) or "signal 11" in str(error)
+        await pool.wait(2, timeout=10)
+        assert await add(1, 2) == 3
+
+
+async def test_death_is_noticed_though_a_forked_child_lives(folder: Path) -> None:
+    """Promptly also when a child of the worker still holds its sockets and pipes open."""
+    async with opened():
+        call = asyncio.ensure_future(fork_and_stay(folder / "pid", folder / "child"))
+        victim = await pid_in(folder / "pid")
+        child = int((folder / "child").read_text())
+        try:
+            os.kill(victim, signal.SIGKILL)
+            error = await lost(call)
+            assert error.signal == signal.SIGKILL
+            assert await add(1, 2) == 3
+        finally:
+            kill([child])
+
+
+async def test_stream_on_a_killed_worker(folder: Path) -> None:
+    """A step that waits ends in `WorkerLost`; afterwards the generator is finished."""
+    async with opened():
+        stream = slow_count(folder / "pid")
+        assert await anext(stream) == 0
+        step = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.1)  # lets the step arrive
+        os.kill(await pid_in(folder / "pid"), signal.SIGKILL)
+        assert (await lost(step)).outcome == "unknown"
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        await stream.aclose()
+
+
+async def test_idle_stream_on_a_killed_worker(folder: Path) -> None:
+    """A stream between two steps: its next step ends in `WorkerLost`, closing it is silent."""
+    async with opened(1) as pool:
+        stepped, closed = slow_count(folder / "a"), slow_count(folder / "b")
+        assert [await anext(stepped), await anext(closed)] == [0, 0]
+        victim = await pid_in(folder / "a")
+        os.kill(victim, signal.SIGKILL)
+        await eventually(lambda: not alive(victim), what="the worker to die")
+        await lost(asyncio.ensure_future(anext(stepped)))
+        async with asyncio.timeout(PROMPTLY):
+            await closed.aclose()
+        await pool.wait(1, timeout=10)
+        assert [i async for i in count(3)] == [0, 1, 2]
+
+
+async def test_calls_queued_behind_a_killed_worker(folder: Path) -> None:
+    """At most once: what was queued ends in a value, once run, or in `WorkerLost`, soon."""
+    async with opened(1) as pool:
+        blocked = asyncio.ensure_future(block(3600, folder / "pid"))
+        victim = await pid_in(folder / "pid")
+        queued = [asyncio.ensure_future(mark(folder, f"m{i}")) for i in range(50)]
+        await asyncio.sleep(0.2)  # lets them arrive
+        assert not any(call.done() for call in queued)
+        os.kill(victim, signal.SIGKILL)
+        assert (await lost(blocked)).outcome == "unknown"
+        async with asyncio.timeout(10):
+            results = await asyncio.gather(*queued, return_exceptions=True)
+        for i, result in enumerate(results):
+            path = folder / f"m{i}"
+            runs = path.stat().st_size if path.exists() else 0
+            if isinstance(result, wool.WorkerLost):
+                assert runs == 0, "the worker was blocked and cannot have begun it"
+            else:
+                assert result == f"m{i}" and runs == 1
+        await pool.wait(1, timeout=10)
+        assert await mark(folder, "after") == "after"
+
+
+async def test_every_worker_killed_at_once(folder: Path) -> None:
+    """All calls end promptly, and the pool recovers by itself; the next call just waits for it."""
+    async with opened() as pool:
+        paths = [folder / f"pid{i}" for i in range(10)]
+        calls = [asyncio.ensure_future(stay(path)) for path in paths]
+        for path in paths:
+            await pid_in(path)
+        before = pids(pool)
+        kill(before)
+        for call in calls:
+            assert (await lost(call)).outcome == "unknown"
+        async with asyncio.timeout(15):
+            assert await add(1, 2) == 3
+        await pool.wait(2, timeout=10)
+        assert not pids(pool) & before
+
+
+async def test_cancelled_call_on_a_killed_worker(folder: Path) -> None:
+    """A cancel that waits for the remote clean-up does not wait for a dead worker."""
+    async with opened():
+        call = asyncio.ensure_future(deaf(folder / "pid"))
+        victim = await pid_in(folder / "pid")
+        call.cancel()
+        await asyncio.sleep(0.1)  # lets the cancel be on its way
+        assert not call.done()
+        os.kill(victim, signal.SIGKILL)
+        async with asyncio.timeout(PROMPTLY):
+            with pytest.raises((asyncio.CancelledError, wool.WorkerLost)):
+                await call
+        assert await add(1, 2) == 3
+
+
+async def test_worker_that_dies_while_it_imports(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module whose import kills the worker: each call ends in an error that names the status."""
+    (folder / "deadly.py").write_text(
+        "import os, wool\n"
+        "if os.getpid() != int(os.environ['SAFE_PID']):\n"
+        "    os._exit(13)\n"
+        "@wool.routine\n"
+        "async def never():\n"
+        "    return 1\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("SAFE_PID", str(os.getpid()))
+    import deadly  # type: ignore[import-not-found]
+
+    try:
+        async with opened() as pool:
+            async with asyncio.timeout(PROMPTLY):
+                with pytest.raises(wool.WorkerLost) as caught:
+                    await deadly.never()
+            assert caught.value.exitcode == 13
+            assert "13" in str(caught.value)
+            for _ in range(4):
+                async with asyncio.timeout(20):
+                    with pytest.raises(wool.WoolError, match="13"):
+                        await deadly.never()
+            async with asyncio.timeout(20):
+                await pool.wait(1, timeout=20)
+                assert await add(1, 2) == 3
+    finally:
+        del sys.modules["deadly"]
+
+
+DEATHS = {
+    "exit": ("import os; os._exit(13)", r"\b13\b"),
+    "segfault": ("import ctypes; ctypes.string_at(0)", r"SIGSEGV|\b11\b"),
+    "exception": ("raise SystemExit(13)", r"\b13\b"),
+}
+
+
+def poison(folder: Path, death: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes every interpreter that is started from now on die at once."""
+    (folder / "sitecustomize.py").write_text(death)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("death", DEATHS)
+async def test_crash_loop_at_the_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, death: str
+) -> None:
+    """No worker ever starts: opening the pool fails and says why, well before its time-out."""
+    code, told = DEATHS[death]
+    poison(folder, code, monkeypatch)
+    async with asyncio.timeout(30):
+        with pytest.raises(wool.WoolError, match=told):
+            async with wool.WorkerPool(size=2):
+                pytest.fail("the pool opened without a worker")
+    monkeypatch.undo()
+    async with wool.WorkerPool(size=1):
+        assert await add(1, 2) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+async def test_crash_loop_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No replacement can be started: calls end in an error that says why, and do not hang."""
+    async with opened() as pool:
+        poison(folder, "import os; os._exit(13)", monkeypatch)
+        kill(pids(pool))
+        await eventually(lambda: not pool.workers, what="the deaths to be noticed")
+        async with asyncio.timeout(30):
+            with pytest.raises(wool.WoolError, match=r"\b13\b"):
+                await add(1, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+async def test_random_kills(folder: Path) -> None:
+    """Ten seconds of kills: each call runs at most once and ends in a value or `WorkerLost`."""
+    dice = random.Random(8)
+    outcomes: dict[str, object] = {}
+    stop = time.monotonic() + 10
+
+    async def call_on(lane: int) -> None:
+        number = 0
+        while time.monotonic() < stop:
+            number += 1
+            name = f"m{lane}-{number}"
+            try:
+                outcomes[name] = await mark(folder, name, dice.random() * 0.02)
+            except Exception as error:
+                outcomes[name] = error
+                await asyncio.sleep(0.01)
+
+    async with opened() as pool:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            for lane in range(8):
+                group.create_task(call_on(lane))
+            while time.monotonic() < stop:
+                await asyncio.sleep(0.5 + dice.random())
+                if pool.workers:
+                    kill([dice.choice(pool.workers).pid])
+        async with asyncio.timeout(15):
+            await pool.wait(2, timeout=15)
+            assert await pid() in pids(pool)
+
+    values = losses = 0
+    for name, outcome in outcomes.items():
+        path = folder / name
+        runs = path.stat().st_size if path.exists() else 0
+        assert runs <= 1, f"{name} ran {runs} times"
+        if isinstance(outcome, wool.WorkerLost):
+            losses += 1
+            assert outcome.outcome == "unknown" or runs == 0, f"{name} ran: {outcome!r}"
+        else:
+            values += 1
+            assert outcome == name and runs == 1, f"{name}: {outcome!r}, ran {runs} times"
+    assert values > 100
+    assert losses > 0

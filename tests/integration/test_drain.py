@@ -1,0 +1,121 @@
+"""Workers that are asked to leave, and pools that are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from faultjobs import add, count, hold, mark, nap
+from faultkit import alive, eventually, kill, opened, pid_in, pids
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+
+async def test_sigterm_drains(folder: Path) -> None:
+    """Running calls finish, waiting ones are moved, the worker leaves and is replaced."""
+    async with opened(2, concurrency=1) as pool:
+        before = pids(pool)
+        first = asyncio.ensure_future(hold(folder / "a", folder / "go"))
+        second = asyncio.ensure_future(hold(folder / "b", folder / "go"))
+        victim = await pid_in(folder / "a")
+        assert await pid_in(folder / "b") != victim
+        queued = [asyncio.ensure_future(mark(folder, f"m{i}")) for i in range(20)]
+        await asyncio.sleep(0.2)  # lets them arrive
+        os.kill(victim, signal.SIGTERM)
+        async with asyncio.timeout(10):
+            # Both old workers are busy: only a replacement can run these.
+            assert await asyncio.gather(*queued) == [f"m{i}" for i in range(20)]
+        assert not first.done() and not second.done()
+        assert victim not in pids(pool)
+        assert pids(pool) - before
+        (folder / "go").touch()
+        async with asyncio.timeout(10):
+            assert await first == victim
+            assert await second != victim
+        await eventually(lambda: not alive(victim), what="the drained worker to end")
+        await pool.wait(2, timeout=10)
+        assert all((folder / f"m{i}").stat().st_size == 1 for i in range(20))
+
+
+async def test_sigterm_to_an_idle_worker() -> None:
+    """It goes at once, and no call notices."""
+    async with opened(2) as pool:
+        victim = next(iter(pids(pool)))
+        os.kill(victim, signal.SIGTERM)
+        for _ in range(100):
+            assert await add(1, 2) == 3
+        await eventually(lambda: not alive(victim), what="the worker to end")
+        await pool.wait(2, timeout=10)
+        assert victim not in pids(pool)
+
+
+async def test_sigterm_to_every_worker(folder: Path) -> None:
+    """A rolling restart under load: every call ends in its value."""
+    async with opened(2) as pool:
+        running = True
+        served = 0
+
+        async def load(lane: int) -> None:
+            nonlocal served
+            number = 0
+            while running:
+                number += 1
+                name = f"m{lane}-{number}"
+                assert await mark(folder, name, 0.002) == name
+                assert (folder / name).stat().st_size == 1
+                served += 1
+
+        async with asyncio.timeout(40), asyncio.TaskGroup() as group:
+            for lane in range(8):
+                group.create_task(load(lane))
+            for _ in range(2):
+                for victim in pids(pool):
+                    os.kill(victim, signal.SIGTERM)
+                    await eventually(lambda v=victim: not alive(v), what="the worker to end")
+                    await pool.wait(2, timeout=10)
+            running = False
+        assert served > 100
+
+
+async def test_sigterm_with_an_open_stream() -> None:
+    """A stream that is open is a running call: it goes on to its end."""
+    async with opened(1) as pool:
+        (victim,) = pids(pool)
+        stream = count(5)
+        assert await anext(stream) == 0
+        os.kill(victim, signal.SIGTERM)
+        await eventually(lambda: pids(pool) - {victim}, what="the replacement")
+        async with asyncio.timeout(10):
+            assert [i async for i in stream] == [1, 2, 3, 4]
+        await eventually(lambda: not alive(victim), what="the worker to end")
+
+
+async def test_sigkill_while_draining(folder: Path) -> None:
+    """A worker that dies while it drains is a worker that died."""
+    async with opened(2) as pool:
+        call = asyncio.ensure_future(hold(folder / "a", folder / "go"))
+        victim = await pid_in(folder / "a")
+        os.kill(victim, signal.SIGTERM)
+        await eventually(lambda: victim not in pids(pool), what="the drain to be noticed")
+        kill([victim])
+        async with asyncio.timeout(2):
+            with pytest.raises(wool.WorkerLost) as caught:
+                await call
+        assert caught.value.signal == signal.SIGKILL
+
+
+async def test_sigint_does_not_hurt_a_worker() -> None:
+    """Ctrl-C is the caller's business; a worker that gets it too goes on."""
+    async with opened(2) as pool:
+        before = pids(pool)
+        calls = [asyncio.ensure_future(nap(0.3)) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        kill(before, signal.SIGINT)
+        assert set(await asyncio.gather(*calls)) == before
+        assert await add(1, 2) == 3
+        assert pids(pool) == before

@@ -1,0 +1,185 @@
+"""One pool, several threads and event loops: each gets links of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from faultjobs import add, count, fib, nap
+from faultkit import eventually, opened, pids
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+both = pytest.mark.parametrize("transport", ["unix", "memory"])
+
+
+@wool.routine
+async def until_cancelled(path: Path) -> None:
+    path.with_suffix(".began").touch()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        path.with_suffix(".ended").touch()
+
+
+@wool.routine
+async def fail() -> None:
+    raise KeyError("on purpose")
+
+
+async def various(n: int) -> None:
+    """Calls, nested calls, streams, failures, cancellation, all on the current loop."""
+    assert await asyncio.gather(*(add(i, n) for i in range(50))) == [i + n for i in range(50)]
+    assert [i async for i in count(5)] == list(range(5))
+    assert await fib(5) == 5
+    with pytest.raises(KeyError):
+        await fail()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await nap(3600)
+    assert sorted([x async for x in wool.map(add, range(5), range(5))]) == [0, 2, 4, 6, 8]
+
+
+@both
+async def test_several_threads_at_once(transport: str) -> None:
+    """`asyncio.run` in four threads, beside the loop that opened the pool."""
+    async with opened(2, transport=transport):
+        with ThreadPoolExecutor(4) as threads:
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(30):
+                await asyncio.gather(
+                    various(0),
+                    *(
+                        loop.run_in_executor(threads, lambda i=i: asyncio.run(various(i)))
+                        for i in range(1, 9)
+                    ),
+                )
+
+
+@both
+async def test_thread_in_the_pools_context(transport: str) -> None:
+    """`asyncio.to_thread` carries the context; a plain thread uses the only pool there is."""
+    async with opened(2, transport=transport):
+        await asyncio.to_thread(lambda: asyncio.run(various(1)))
+        failures: list[BaseException] = []
+
+        def plain() -> None:
+            try:
+                asyncio.run(various(2))
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=plain)
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        assert failures == []
+
+
+@both
+def test_pool_reused_by_loops_one_after_another(transport: str) -> None:
+    """The same pool object, opened again on another loop."""
+    pool = wool.WorkerPool(size=2, transport=transport)
+
+    async def once(n: int) -> set[str]:
+        async with pool:
+            await pool.wait(2, timeout=30)
+            await various(n)
+            return {worker.id for worker in pool.workers}
+
+    first, second = asyncio.run(once(1)), asyncio.run(once(2))
+    assert not first & second
+
+
+async def test_pool_opened_twice_at_once() -> None:
+    """That is an error, and does not disturb the pool that is open."""
+    async with opened(1) as pool:
+        with pytest.raises((wool.WoolError, RuntimeError)):
+            async with pool:
+                pass
+        assert await add(1, 2) == 3
+
+
+async def test_loop_that_ends_with_calls_running(folder: Path) -> None:
+    """A thread's loop is closed while its calls run: they are cancelled; others go on."""
+
+    async def start_and_leave() -> None:
+        task = asyncio.ensure_future(until_cancelled(folder / "call"))
+        await eventually(lambda: (folder / "call.began").exists(), what="the call to begin")
+        assert not task.done()
+
+    async with opened(2) as pool:
+        before = pids(pool)
+        await asyncio.to_thread(lambda: asyncio.run(start_and_leave()))
+        await eventually(lambda: (folder / "call.ended").exists(), what="its `finally`")
+        await various(1)
+        assert pids(pool) == before
+
+
+@pytest.mark.filterwarnings("ignore")
+async def test_loop_that_is_abandoned(folder: Path) -> None:
+    """A loop closed without any shutdown, against all rules: the pool serves other loops."""
+
+    def run_and_abandon() -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            task = loop.create_task(until_cancelled(folder / "call"))
+            began = folder / "call.began"
+
+            async def wait() -> None:
+                await eventually(began.exists, what="the call to begin")
+
+            loop.run_until_complete(wait())
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        finally:
+            loop.close()
+
+    async with opened(2):
+        await asyncio.to_thread(run_and_abandon)
+        gc.collect()
+        await various(1)
+    gc.collect()
+
+
+async def once() -> int:
+    return await add(1, 2)
+
+
+async def test_many_short_lived_loops() -> None:
+    """A hundred loops one after another leave no threads, tasks or descriptors behind."""
+    async with opened(1):
+
+        def run() -> int:
+            return asyncio.run(once())
+
+        for _ in range(5):
+            await asyncio.to_thread(run)
+        files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+        for _ in range(100):
+            assert await asyncio.to_thread(run) == 3
+        await eventually(
+            lambda: (
+                len(os.listdir("/proc/self/fd")) <= files and threading.active_count() <= threads
+            ),
+            what="descriptors and threads to go",
+        )
+
+
+async def test_nested_pools() -> None:
+    """The innermost pool of the context is used; leaving it gives the outer one back."""
+    async with opened(1) as outer:
+        (outside,) = pids(outer)
+        assert await nap(0) == outside
+        async with opened(1) as inner:
+            (inside,) = pids(inner)
+            assert await nap(0) == inside
+            with outer.use():
+                assert await nap(0) == outside
+            assert await nap(0) == inside
+        assert await nap(0) == outside

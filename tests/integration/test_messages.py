@@ -1,0 +1,309 @@
+"""Bad input gets a clear error: the right class, and a text that names the thing and the remedy.
+
+`pytest -rP` on this file shows all the messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import importlib.util
+import os
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultjobs import add
+from faultkit import opened
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+both = pytest.mark.parametrize("transport", ["unix", "memory"])
+
+
+def check(error: BaseException, *words: str) -> None:
+    """Each of the words, `a|b` for either, is in the message."""
+    text = str(error)
+    print(f"{type(error).__name__}: {text}\n")
+    for word in words:
+        assert re.search(word, text, re.IGNORECASE), f"{word!r} is not in: {text}"
+
+
+async def take(connection: Any, *others: Any, **options: Any) -> None:
+    pass
+
+
+async def give() -> Any:
+    return threading.Lock()
+
+
+async def give_in_steps():
+    yield threading.Lock()
+
+
+take_remotely = wool.routine(take)
+give_remotely = wool.routine(give)
+give_in_steps_remotely = wool.routine(give_in_steps)
+
+
+def test_sync_function() -> None:
+    def compute(x: int) -> int:
+        return x
+
+    with pytest.raises(TypeError) as caught:
+        wool.routine(compute)  # type: ignore[arg-type]
+    check(caught.value, "compute", "async def", r"asyncio\.to_thread")
+
+
+def test_sync_generator_and_class() -> None:
+    def numbers():
+        yield 1
+
+    class Thing:
+        pass
+
+    with pytest.raises(TypeError) as caught:
+        wool.routine(numbers)  # type: ignore[arg-type]
+    check(caught.value, "numbers", "async")
+    with pytest.raises(TypeError) as caught:
+        wool.routine(Thing)  # type: ignore[arg-type]
+    check(caught.value, "Thing", "async")
+
+
+def test_wrong_arguments() -> None:
+    """At the call, not at the await."""
+    with pytest.raises(TypeError) as caught:
+        add(1, 2, 3)  # type: ignore[call-arg]
+    check(caught.value, "argument")
+
+
+@both
+async def test_unpicklable_argument(transport: str) -> None:
+    async with opened(1, transport=transport):
+        with pytest.raises(wool.SerializationError) as caught:
+            await take_remotely(threading.Lock())
+        check(caught.value, "'connection'", r"\btake\b", "lock")
+        assert caught.value.__cause__ is not None
+        with pytest.raises(wool.SerializationError) as caught:
+            await take_remotely(1, verbose=threading.Lock())
+        check(caught.value, "'verbose'", r"\btake\b")
+        with pytest.raises(wool.SerializationError) as caught:
+            await take_remotely(1, 2, threading.Lock())
+        check(caught.value, "others", r"\btake\b")
+
+
+@both
+async def test_unpicklable_closure(transport: str) -> None:
+    lock = threading.Lock()
+
+    @wool.routine
+    async def enter() -> None:
+        with lock:
+            pass
+
+    async with opened(1, transport=transport):
+        with pytest.raises(wool.SerializationError) as caught:
+            await enter()
+        check(caught.value, r"\benter\b", r"\block\b")
+
+
+@both
+async def test_unpicklable_result(transport: str) -> None:
+    async with opened(1, transport=transport):
+        with pytest.raises(wool.SerializationError) as caught:
+            await give_remotely()
+        check(caught.value, "result|return", r"\bgive\b", "lock")
+        with pytest.raises(wool.SerializationError) as caught:
+            await anext(give_in_steps_remotely())
+        check(caught.value, "yield|value|result", r"\bgive_in_steps\b", "lock")
+
+
+@both
+async def test_coroutine_as_an_argument(transport: str) -> None:
+    """A plain coroutine, task or future: says what to do instead."""
+    async with opened(1, transport=transport):
+        plain = give()
+        try:
+            with pytest.raises(wool.SerializationError) as caught:
+                await take_remotely(plain)
+        finally:
+            plain.close()
+        check(caught.value, "'connection'", "coroutine")
+        task = asyncio.create_task(asyncio.sleep(0))
+        with pytest.raises(wool.SerializationError) as caught:
+            await take_remotely(task)
+        check(caught.value, "'connection'", "task")
+        await task
+
+
+@both
+async def test_pool_of_the_context_has_closed(transport: str) -> None:
+    async with opened(1, transport=transport):
+        context = contextvars.copy_context()
+        stream = numbers(3)
+        assert await anext(stream) == 0
+    with pytest.raises(wool.WorkerStopped) as caught:
+        await asyncio.create_task(add(1, 2), context=context)
+    check(caught.value, "pool", "closed")
+    with pytest.raises(wool.WorkerStopped) as caught:
+        await anext(stream)
+    check(caught.value, "pool|worker", "closed|stopped")
+    await stream.aclose()
+    assert await add(1, 2) == 3  # none open, none in this context: runs here
+
+
+@wool.routine
+async def numbers(n: int):
+    for i in range(n):
+        yield i
+
+
+async def test_several_pools_and_none_in_the_context() -> None:
+    ready = asyncio.Semaphore(0)
+    leave = asyncio.Event()
+    pools: list[wool.WorkerPool] = []
+
+    async def own() -> None:
+        async with opened(1, transport="memory") as pool:
+            pools.append(pool)
+            ready.release()
+            await leave.wait()
+
+    owners = [asyncio.create_task(own()) for _ in range(2)]
+    try:
+        for _ in owners:
+            await ready.acquire()
+        with pytest.raises(wool.WoolError) as caught:
+            await add(1, 2)
+        check(caught.value, "pool", r"use\(\)")
+        with pytest.raises(wool.WoolError) as caught:
+            await asyncio.to_thread(lambda: asyncio.run(add_here()))
+        check(caught.value, r"use\(\)")
+        with pools[0].use():
+            assert await add(1, 2) == 3
+            assert await asyncio.to_thread(lambda: asyncio.run(add_here())) == 3
+    finally:
+        leave.set()
+        await asyncio.gather(*owners)
+
+
+async def add_here() -> int:
+    return await add(1, 2)
+
+
+async def configured(**options: Any) -> pytest.ExceptionInfo[wool.ConfigurationError]:
+    with pytest.raises(wool.ConfigurationError) as caught:
+        async with wool.WorkerPool(**options):
+            pytest.fail("the pool opened")
+    return caught
+
+
+async def test_unknown_transport() -> None:
+    caught = await configured(size=1, transport="unx")
+    check(caught.value, "transport", "'unx'", r"\bunix\b", r"\bmemory\b")
+
+
+async def test_unknown_serializer() -> None:
+    caught = await configured(size=1, serializer="cloudpickel")
+    check(caught.value, "serializer", "'cloudpickel'", r"\bcloudpickle\b")
+
+
+async def test_transport_that_is_not_installed() -> None:
+    if importlib.util.find_spec("wool_grpc"):
+        pytest.skip("wool-grpc is installed")
+    with pytest.raises(wool.PluginError) as caught:
+        async with wool.WorkerPool(size=1, transport="grpc"):
+            pytest.fail("the pool opened")
+    check(caught.value, "grpc", r'pip install "?wool-core\[grpc\]')
+
+
+async def test_size_zero_without_discovery() -> None:
+    caught = await configured(size=0)
+    check(caught.value, "size", "discovery")
+
+
+@pytest.mark.parametrize("size", [-1, -100])
+async def test_negative_size(size: int) -> None:
+    caught = await configured(size=size)
+    check(caught.value, "size", str(size))
+
+
+@pytest.mark.parametrize("concurrency", [0, -1])
+async def test_bad_concurrency(concurrency: int) -> None:
+    caught = await configured(size=1, concurrency=concurrency)
+    check(caught.value, "concurrency", str(concurrency))
+
+
+async def test_bad_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says where the bad value came from."""
+    monkeypatch.setenv("WOOL_TRANSPORT", "carrier-pigeon")
+    caught = await configured(size=1)
+    check(caught.value, "WOOL_TRANSPORT", "carrier-pigeon", r"\bunix\b")
+
+
+async def test_worker_that_dies_while_importing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "fatal_import.py").write_text(
+        "import os, wool\n"
+        "if os.getpid() != int(os.environ['SAFE_PID']):\n"
+        "    os._exit(13)\n"
+        "@wool.routine\n"
+        "async def never():\n"
+        "    return 1\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("SAFE_PID", str(os.getpid()))
+    import fatal_import  # type: ignore[import-not-found]
+
+    try:
+        async with opened(1):
+            with pytest.raises(wool.WorkerLost) as caught:
+                await fatal_import.never()
+            check(caught.value, r"\b13\b", "worker")
+            assert caught.value.exitcode == 13
+    finally:
+        del sys.modules["fatal_import"]
+
+
+async def test_module_that_fails_to_import_on_the_worker(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the module, and the reason is not lost."""
+    (folder / "failing_import.py").write_text(
+        "import os, wool\n"
+        "if os.getpid() != int(os.environ['SAFE_PID']):\n"
+        "    raise ValueError('only at home')\n"
+        "@wool.routine\n"
+        "async def never():\n"
+        "    return 1\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("SAFE_PID", str(os.getpid()))
+    import failing_import  # type: ignore[import-not-found]
+
+    try:
+        async with opened(1):
+            with pytest.raises(wool.WoolError) as caught:
+                await failing_import.never()
+            check(caught.value, "failing_import", "only at home")
+            assert await add(1, 2) == 3
+    finally:
+        del sys.modules["failing_import"]
+
+
+async def test_killed_worker(folder: Path) -> None:
+    @wool.routine
+    async def suicide() -> None:
+        os.kill(os.getpid(), 9)
+        await asyncio.sleep(3600)
+
+    async with opened(1):
+        with pytest.raises(wool.WorkerLost) as caught:
+            await suicide()
+        check(caught.value, "SIGKILL|signal 9", "suicide|worker", str(caught.value.pid))

@@ -1,0 +1,610 @@
+"""How callers are started: workers find the caller's code however it came into the world."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+from faultkit import Script
+
+pytestmark = pytest.mark.timeout(60)
+
+# Valid for a file, standard input, `-c`, `-m` and, line by line, for the interactive interpreter.
+EVERYTHING = """
+import asyncio
+import os
+import sys
+import wool
+
+place = sys.argv[1]
+executed = os.open(place + "/executed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+_ = os.write(executed, f"{os.getpid()}\\n".encode())
+os.close(executed)
+
+class Failure(Exception):
+    def __init__(self, *, code):
+        super().__init__(f"code {code}")
+        self.code = code
+
+class Point:
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+    def __eq__(self, other):
+        return (self.x, self.y) == (other.x, other.y)
+    @wool.routine
+    async def moved(self, dx):
+        return Point(self.x + dx, self.y)
+
+factor = 3
+
+def scaled(x):
+    return factor * x
+
+@wool.routine
+async def scale(x):
+    return scaled(x)
+
+@wool.routine
+async def fail(code):
+    raise Failure(code=code)
+
+@wool.routine
+async def search(query):
+    lo, hi = 0, 25
+    while lo <= hi:
+        mid = (lo + hi) // 2
+        hint = yield chr(97 + mid)
+        if hint == "higher":
+            lo = mid + 1
+        elif hint == "lower":
+            hi = mid - 1
+        else:
+            return
+
+@wool.routine
+async def outer(x):
+    return await scale(x) + await scale(1)
+
+@wool.routine
+async def where():
+    return os.getpid()
+
+async def main():
+    offset = 100
+    @wool.routine
+    async def shifted(x):
+        return x + offset
+    async with wool.WorkerPool(size=2):
+        print(await scale(2), await outer(2), await shifted(1))
+        print(await Point(1, 2).moved(3) == Point(4, 2), type(await Point(1, 2).moved(3)) is Point)
+        try:
+            await fail(7)
+        except Failure as error:
+            print("caught", type(error) is Failure, error.code)
+        guesses = search("c")
+        print(await anext(guesses), await guesses.asend("lower"), await guesses.asend("lower"))
+        await guesses.aclose()
+        print(sum([x async for x in wool.map(scale, range(10))]), await where() != os.getpid())
+
+asyncio.run(main())
+"""
+
+EXPECTED = """\
+6 9 101
+True True
+caught True 7
+m f c
+135 True"""
+
+
+def typed(code: str) -> str:
+    """The same for the interactive interpreter: a blank line ends each block, none is inside."""
+    lines: list[str] = []
+    for line in code.splitlines():
+        if not line.strip():
+            continue
+        if lines and lines[-1].startswith(" ") and not line.startswith(" "):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("how", ["file", "stdin", "-c", "-m"])
+def test_script_without_a_guard(how: str, folder: Path) -> None:
+    """No `__main__` guard is needed; the caller's module is executed once, by the caller."""
+    with Script(EVERYTHING, folder, str(folder), how=how) as script:
+        assert script.output() == EXPECTED
+        assert script.stderr == ""
+        assert (folder / "executed").read_text() == f"{script.process.pid}\n"
+
+
+CONSOLE = """
+import __main__
+import code, sys
+
+class Console(code.InteractiveConsole):
+    def raw_input(self, prompt=""):
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\\n")
+
+Console(__main__.__dict__).interact(banner="", exitmsg="")
+"""
+
+
+@pytest.mark.parametrize("console", ["python -i", "code.interact"])
+def test_interactive_interpreter(console: str, folder: Path) -> None:
+    """Typed in line by line: definitions have no file, and workers do not read what is typed."""
+    code = typed(EVERYTHING)
+    if console == "python -i":
+        script = Script(code, folder, str(folder), how="stdin", flags=["-i"])
+    else:
+        script = Script(CONSOLE, folder, str(folder), stdin=code)
+    with script:
+        assert script.output() == EXPECTED
+        assert (folder / "executed").read_text() == f"{script.process.pid}\n"
+
+
+KERNEL = """
+import ast, asyncio, inspect, json, linecache, sys, types
+
+# What a notebook's kernel does: `__main__` is a module without a file, a loop runs all the time,
+# each cell runs in a task of its own, and has a file name that exists nowhere.
+
+cells = json.loads(open(sys.argv[1]).read())
+module = types.ModuleType("__main__")
+module.__builtins__ = __builtins__
+sys.modules["__main__"] = module
+
+async def run(number, cell):
+    name = f"<ipython-input-{number}-5ca1ab1e>"
+    linecache.cache[name] = (len(cell), None, cell.splitlines(True), name)
+    code = compile(cell, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if code.co_flags & inspect.CO_COROUTINE:
+        await eval(code, module.__dict__)
+    else:
+        exec(code, module.__dict__)
+
+async def kernel():
+    for number, cell in enumerate(cells, 1):
+        await asyncio.create_task(run(number, cell))
+
+asyncio.run(kernel())
+"""
+
+
+def notebook(folder: Path, *cells: str) -> str:
+    path = folder / "cells.json"
+    path.write_text(json.dumps([textwrap.dedent(cell) for cell in cells]))
+    with Script(KERNEL, folder, str(path)) as script:
+        output = script.output()
+        assert script.stderr == ""
+        return output
+
+
+def test_notebook(folder: Path) -> None:
+    """A pool opened in one cell serves the next ones; what a cell defines works at once."""
+    assert notebook(
+        folder,
+        "import asyncio, os, wool",
+        "class Failure(Exception):\n    pass",
+        """
+        @wool.routine
+        async def double(x):
+            return 2 * x
+        """,
+        "pool = wool.WorkerPool(size=2)\nawait pool.__aenter__()",
+        "print(await double(21))",
+        """
+        @wool.routine
+        async def fail():
+            raise Failure("on purpose")
+
+        @wool.routine
+        async def numbers(n):
+            for i in range(n):
+                yield await double(i)
+        """,
+        """
+        try:
+            await fail()
+        except Failure as error:
+            print("caught", error)
+        """,
+        "print([x async for x in numbers(4)])",
+        "await pool.__aexit__(None, None, None)",
+        "print(await double(1))",
+    ).splitlines() == ["42", "caught on purpose", "[0, 2, 4, 6]", "2"]
+
+
+def test_notebook_with_the_pool_in_one_cell(folder: Path) -> None:
+    """The usual form, twice."""
+    cell = """
+        async with wool.WorkerPool(size=2):
+            print(await asyncio.gather(*(double(i) for i in range(4))))
+        """
+    assert (
+        notebook(
+            folder,
+            "import asyncio, wool",
+            "@wool.routine\nasync def double(x):\n    return 2 * x",
+            cell,
+            cell,
+        ).splitlines()
+        == ["[0, 2, 4, 6]"] * 2
+    )
+
+
+def test_redefinition_in_a_notebook(folder: Path) -> None:
+    """Redefining a helper, a class or the routine itself takes effect at the next call."""
+    assert notebook(
+        folder,
+        "import wool",
+        "def helper(x):\n    return x + 1",
+        "@wool.routine\nasync def use(x):\n    return helper(x)",
+        "pool = wool.WorkerPool(size=1)\nawait pool.__aenter__()",
+        "print(await use(1))",
+        "def helper(x):\n    return x + 10",
+        "print(await use(1))",
+        "@wool.routine\nasync def use(x):\n    return -helper(x)",
+        "print(await use(1))",
+        "await pool.__aexit__(None, None, None)",
+    ).splitlines() == ["2", "11", "-11"]
+
+
+def test_traceback_of_a_cell(folder: Path) -> None:
+    """The remote frames show their source lines though no file holds them."""
+    output = notebook(
+        folder,
+        "import traceback, wool",
+        "@wool.routine\nasync def fail():\n    wrong = 0\n    return 1 / wrong  # here",
+        """
+        async with wool.WorkerPool(size=1):
+            try:
+                await fail()
+            except ZeroDivisionError:
+                print(traceback.format_exc())
+        """,
+    )
+    assert "return 1 / wrong  # here" in output
+    assert "ipython-input-2" in output
+
+
+def test_same_sys_path(folder: Path) -> None:
+    """What the caller can import a worker can too, though the path was added at run time."""
+    late = folder / "late"
+    late.mkdir()
+    (late / "late_helper.py").write_text("def triple(x):\n    return 3 * x\n")
+    (late / "late_module.py").write_text(
+        textwrap.dedent("""
+            import os
+            import wool
+
+            loaded_in = os.getpid()
+
+            class Failure(Exception):
+                pass
+
+            @wool.routine
+            async def triple(x):
+                from late_helper import triple
+                assert loaded_in == os.getpid()
+                return triple(x)
+
+            @wool.routine
+            async def fail():
+                raise Failure("on purpose")
+        """)
+    )
+    code = textwrap.dedent(f"""
+        import asyncio, sys
+        import wool
+        sys.path.insert(0, {str(late)!r})
+        import late_module
+
+        @wool.routine
+        async def by_import(x):
+            import late_helper
+            return late_helper.triple(x), sys.path
+
+        async def main():
+            async with wool.WorkerPool(size=2):
+                print(await late_module.triple(3))
+                value, path = await by_import(4)
+                print(value, path == sys.path)
+                try:
+                    await late_module.fail()
+                except late_module.Failure as error:
+                    print("caught", error)
+
+        asyncio.run(main())
+    """)
+    with Script(code, folder) as script:
+        assert script.output().splitlines() == ["9", "12 True", "caught on purpose"]
+
+
+def test_modules_beside_the_script(folder: Path) -> None:
+    """The script's own folder, and with `-c` the current one, are on the workers' path as well."""
+    home = folder / "home"
+    home.mkdir()
+    (home / "beside.py").write_text(
+        "import wool\n@wool.routine\nasync def double(x):\n    return 2 * x\n"
+    )
+    code = textwrap.dedent("""
+        import asyncio, os, wool
+        from beside import double
+
+        @wool.routine
+        async def lazily(x):
+            import beside
+            return await beside.double(x)
+
+        async def main():
+            os.chdir("/")
+            async with wool.WorkerPool(size=1):
+                print(await double(2), await lazily(3))
+
+        asyncio.run(main())
+    """)
+    for how in ("file", "-m"):
+        with Script(code, folder, how=how) as script:
+            assert script.output() == "4 6"
+    # With `-c` and standard input the path has "", which means wherever one is.
+    for how in ("-c", "stdin"):
+        with Script(code.replace('os.chdir("/")', "pass"), folder, how=how) as script:
+            assert script.output() == "4 6"
+
+
+def test_package_run_as_a_module(folder: Path) -> None:
+    """`python -m package`: `__main__` is a module of a package, with relative imports."""
+    package = folder / "home" / "script"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "tools.py").write_text("def double(x):\n    return 2 * x\n")
+    (package / "__main__.py").write_text(
+        textwrap.dedent("""
+            import asyncio, wool
+            from . import tools
+            from .tools import double
+
+            @wool.routine
+            async def use(x):
+                from .tools import double as late
+                return double(x) + tools.double(x) + late(x)
+
+            async def main():
+                async with wool.WorkerPool(size=1):
+                    print(await use(1))
+
+            asyncio.run(main())
+        """)
+    )
+    with Script("", folder, how="-m") as script:
+        assert script.output() == "6"
+
+
+def test_large_script_from_stdin_with_input(folder: Path) -> None:
+    """Workers leave the caller's standard input alone, and find their own at its end."""
+    code = textwrap.dedent("""
+        import asyncio, os, sys
+        import wool
+
+        @wool.routine
+        async def read():
+            return sys.stdin.read() if sys.stdin else ""
+
+        async def main():
+            async with wool.WorkerPool(size=2):
+                print(repr(await read()), repr(await read()))
+                print(sys.stdin.readline().strip())
+                print(repr(await read()))
+            print(sys.stdin.read().strip())
+
+        asyncio.run(main())
+    """)
+    with Script(code, folder, stdin="one\ntwo\n") as script:
+        assert script.output().splitlines() == ["'' ''", "one", "''", "two"]
+
+
+def test_output_is_inherited(folder: Path) -> None:
+    """What a routine prints appears where the caller's own output does, complete and exact."""
+    code = textwrap.dedent("""
+        import asyncio, os, subprocess, sys
+        import wool
+
+        @wool.routine
+        async def speak(number):
+            print(f"out {number}")
+            print(f"err {number}", file=sys.stderr)
+            if number == 3:
+                os.write(1, b"raw\\n")
+                subprocess.run(["echo", "child"])
+
+        async def main():
+            async with wool.WorkerPool(size=2):
+                for number in range(10):
+                    await speak(number)
+
+        asyncio.run(main())
+    """)
+    with Script(code, folder) as script:
+        output = script.output().splitlines()
+        expected = [f"out {number}" for number in range(10)] + ["raw", "child"]
+        assert sorted(output) == sorted(expected)
+        assert sorted(script.stderr.splitlines()) == [f"err {number}" for number in range(10)]
+
+
+def test_output_appears_at_once(folder: Path) -> None:
+    """A line that a routine printed and flushed does not wait for the end of the call."""
+    code = textwrap.dedent("""
+        import asyncio
+        import wool
+
+        @wool.routine
+        async def speak():
+            print("begun", flush=True)
+            await asyncio.sleep(3600)
+
+        async def main():
+            async with wool.WorkerPool(size=1):
+                await speak()
+
+        asyncio.run(main())
+    """)
+    with Script(code, folder) as script:
+        assert script.line() == "begun"
+
+
+QUIET = EVERYTHING + (
+    """
+import gc
+async def again():
+    pool = wool.WorkerPool(size=2)
+    for _ in range(2):
+        async with pool:
+            calls = [asyncio.ensure_future(scale(i)) for i in range(10)]
+            calls[3].cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            async for letter in search("x"):
+                break
+            await asyncio.gather(fail(1), fail(2), return_exceptions=True)
+    gc.collect()
+
+asyncio.run(again())
+"""
+)
+
+
+@pytest.mark.parametrize("transport", ["unix", "memory"])
+@pytest.mark.parametrize("flags", [(), ("-X", "dev", "-W", "error")], ids=["plain", "strict"])
+def test_silent_by_default(flags: tuple[str, ...], transport: str, folder: Path) -> None:
+    """Nothing is printed or logged that the user did not ask for, no warning either."""
+    code = QUIET.replace("size=2", f"size=2, transport={transport!r}")
+    code = code.replace(", await where() != os.getpid()", ", True")
+    with Script(code, folder, str(folder), flags=flags) as script:
+        assert script.output() == EXPECTED
+        # asyncio's debug mode reports whatever takes 0.1 s, and on a busy machine anything may.
+        lines = [line for line in script.stderr.splitlines() if not line.startswith("Executing <")]
+        assert lines == []
+
+
+def test_log_level_is_not_touched(folder: Path) -> None:
+    """A caller that logs everything gets its own lines, and its handlers stay as they were."""
+    code = textwrap.dedent("""
+        import asyncio, logging
+        import wool
+
+        @wool.routine
+        async def add(x, y):
+            return x + y
+
+        async def main():
+            before = list(logging.root.handlers), logging.root.level
+            async with wool.WorkerPool(size=1):
+                print(await add(1, 2))
+            assert (list(logging.root.handlers), logging.root.level) == before
+
+        asyncio.run(main())
+        logging.warning("mine")
+    """)
+    with Script(code, folder) as script:
+        assert script.output() == "3"
+        assert script.stderr == "WARNING:root:mine\n"
+
+
+def test_interpreter_flags_reach_workers(folder: Path) -> None:
+    """The same interpreter with the same flags: `-O`, `-W`, `-X utf8`, `-B`."""
+    code = textwrap.dedent("""
+        import asyncio, sys
+        import wool
+
+        @wool.routine
+        async def flags():
+            f = sys.flags
+            return sys.executable, f.optimize, f.dont_write_bytecode, f.utf8_mode
+
+        async def main():
+            async with wool.WorkerPool(size=1):
+                there = await flags()
+            f = sys.flags
+            here = sys.executable, f.optimize, f.dont_write_bytecode, f.utf8_mode
+            print(here == there, here[1:])
+
+        asyncio.run(main())
+    """)
+    with Script(code, folder, flags=["-O", "-B", "-X", "utf8"]) as script:
+        assert script.output() == "True (1, 1, 1)"
+
+
+def test_uvloop_is_optional(folder: Path) -> None:
+    """Where uvloop cannot be imported the workers use the plain loop, without a word."""
+    path = folder / "without"
+    path.mkdir()
+    (path / "uvloop.py").write_text("raise ImportError('not here')\n")
+    code = textwrap.dedent("""
+        import asyncio, sys
+        import wool
+
+        @wool.routine
+        async def loop():
+            return type(asyncio.get_running_loop()).__module__
+
+        async def main():
+            async with wool.WorkerPool(size=1):
+                print((await loop()).partition(".")[0])
+
+        asyncio.run(main())
+    """)
+    search = os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    with Script(code, folder, env={"PYTHONPATH": search}) as script:
+        assert script.output() == "asyncio"
+        assert script.stderr == ""
+
+
+def test_uvloop_is_used_where_installed(folder: Path) -> None:
+    """User code runs on uvloop's loop, whichever loop the caller has."""
+    pytest.importorskip("uvloop")
+    code = textwrap.dedent("""
+        import asyncio, sys
+        import uvloop
+        import wool
+
+        @wool.routine
+        async def loop():
+            return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+        async def main():
+            async with wool.WorkerPool(size=1):
+                print(await loop())
+
+        asyncio.run(main())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+    """)
+    with Script(code, folder) as script:
+        assert script.output().split() == ["uvloop", "uvloop"]
+        assert script.stderr == ""
+
+
+def test_workers_import_little(folder: Path) -> None:
+    """A worker holds what it needs, not what the caller has imported."""
+    code = textwrap.dedent("""
+        import asyncio, sys
+        import wool, sqlite3, xml.dom.minidom
+
+        @wool.routine
+        async def modules():
+            return sorted({"sqlite3", "xml", "multiprocessing", "pytest"} & set(sys.modules))
+
+        async def main():
+            async with wool.WorkerPool(size=1):
+                print(await modules())
+
+        asyncio.run(main())
+    """)
+    with Script(code, folder) as script:
+        assert script.output() == "[]"

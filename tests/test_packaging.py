@@ -1,0 +1,195 @@
+"""What is published: names, entry points, import time, and nothing about our machines."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import wool
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = sorted(path.parent for path in ROOT.glob("wool-*/pyproject.toml"))
+
+EXCEPTIONS = {
+    "AuthenticationError",
+    "ConfigurationError",
+    "NoWorkersAvailable",
+    "PluginError",
+    "ProtocolError",
+    "Rejected",
+    "RemoteError",
+    "SerializationError",
+    "VersionMismatch",
+    "WoolError",
+    "WorkerLost",
+    "WorkerStopped",
+}
+NAMES = {"WorkerInfo", "WorkerPool", "current_call", "current_pool", "map", "routine"}
+SUBMODULES = {"abc", "exceptions", "plugins"}  # public; `__all__` may name them
+
+ENTRY_POINTS = {
+    "wool.transports": {"memory", "unix"},
+    "wool.serializers": {"cloudpickle", "dill"},
+}
+
+
+# Public names
+
+
+def test_public_names():
+    assert set(wool.__all__) - SUBMODULES == NAMES | EXCEPTIONS
+    assert list(wool.__all__) == sorted(wool.__all__)
+    assert set(wool.__all__) <= set(dir(wool))
+
+
+def test_star_import():
+    namespace: dict[str, object] = {}
+    exec("from wool import *", namespace)
+    assert set(wool.__all__) <= set(namespace)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES | EXCEPTIONS))
+def test_public_names_are_documented(name: str):
+    assert getattr(wool, name).__doc__
+
+
+def test_methods_are_documented():
+    public = {name: value for name, value in vars(wool.WorkerPool).items() if name[0] != "_"}
+    missing = [name for name, value in public.items() if not getattr(value, "__doc__", None)]
+    assert missing == []
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="nonsense"):
+        wool.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(SUBMODULES))
+def test_submodules_are_attributes(name: str):
+    code = f"import wool; print(wool.{name}.__name__)"
+    assert run(code).strip() == f"wool.{name}"
+
+
+def test_every_exception_is_public_and_in_the_tree():
+    assert all(issubclass(getattr(wool, name), wool.WoolError) for name in EXCEPTIONS)
+    errors, abc = importlib.import_module("wool.exceptions"), importlib.import_module("wool.abc")
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, wool.WoolError)
+    }
+    assert defined - EXCEPTIONS <= set(abc.__all__)
+
+
+# Importing
+
+
+def run(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=ROOT.anchor)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_is_light():
+    code = "import json, sys; {}; print(json.dumps([*sys.modules]))"
+    modules = set(json.loads(run(code.format("import wool"))))
+    added = modules - set(json.loads(run(code.format("pass"))))
+    heavy = {"asyncio", "cloudpickle", "dill", "pluggy", "socket", "ssl", "uvloop"}
+    assert "wool" in added
+    assert added & heavy == set()
+
+
+def test_import_time(capsys: pytest.CaptureFixture[str]):
+    """Prints the time; a shared machine is no place to assert it."""
+
+    def fastest(code: str) -> float:
+        times: list[float] = []
+        for _ in range(5):
+            started = time.perf_counter()
+            run(code)
+            times.append(time.perf_counter() - started)
+        return min(times) * 1000
+
+    bare, imported = fastest("pass"), fastest("import wool")
+    with capsys.disabled():
+        print(f"\nimport wool: {imported - bare:.0f} ms over a bare interpreter (budget 60 ms)")
+
+
+# Distribution
+
+
+def test_entry_points():
+    for group, expected in ENTRY_POINTS.items():
+        ours = [
+            point
+            for point in importlib.metadata.entry_points(group=group)
+            if point.dist is not None and point.dist.name == "wool-core"
+        ]
+        assert {point.name for point in ours} == expected
+        assert all(importlib.util.find_spec(point.value) for point in ours)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_package_is_complete(package: Path):
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    assert project["name"] == package.name
+    assert importlib.metadata.version(package.name) == project["version"]
+    assert (package / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    assert (package / "README.md").exists()
+    assert list(package.glob("src/*/py.typed"))
+
+
+def test_every_package_is_a_member_of_the_workspace():
+    workspace = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["workspace"]
+    assert sorted(workspace["members"]) == [package.name for package in PACKAGES]
+
+
+# What is kept in the repository says nothing of where it was made
+
+
+def kept_files() -> Iterator[Path]:
+    """Yields the files of the repository: all that .gitignore does not name."""
+    lines = (ROOT / ".gitignore").read_text().splitlines()
+    ignored = [".git", *(line for line in lines if line and not line.startswith("#"))]
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [
+            name for name in folders if not any(fnmatch.fnmatch(name, p) for p in ignored)
+        ]
+        for name in files:
+            if not any(fnmatch.fnmatch(name, pattern) for pattern in ignored):
+                yield Path(folder, name)
+
+
+def test_no_lock_files():
+    names = {"uv.lock", "pylock.toml", "poetry.lock", "Pipfile.lock", "pdm.lock"}
+    assert [path for path in kept_files() if path.name in names] == []
+    assert {"uv.lock", "pylock.toml"} <= set((ROOT / ".gitignore").read_text().split())
+
+
+def test_no_registry_and_no_machine_path():
+    dot = re.escape(".")
+    hosts = [rf"py{'pi'}{dot}\w", f"python{'hosted'}", f"npm{'js'}{dot}"]
+    options = [f"{name}[-_]{word}" for name in ("index", "registry") for word in ("url", "host")]
+    paths = [f"{re.escape(str(place))}/" for place in (ROOT, Path.home()) if len(place.parts) > 1]
+    forbidden = re.compile("|".join([*hosts, *options, *paths]), re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in kept_files()
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if forbidden.search(line)
+    ]
+    assert found == []

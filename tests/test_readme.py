@@ -1,0 +1,84 @@
+"""The pages tell the truth: python blocks run and print what they say, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("wool-*/*.md"), *ROOT.glob("docs/**/*.md")]
+
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+
+
+class Block(NamedTuple):
+    name: str
+    line: int
+    code: str
+    output: str | None
+
+
+def blocks() -> list[Block]:
+    """Finds the python blocks of all pages, each with the `output` block that follows it."""
+    found: list[Block] = []
+    for page in sorted(PAGES):
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            language, body = match.groups()
+            line = text.count("\n", 0, match.start()) + 1
+            if language == "python":
+                found.append(Block(f"{page.relative_to(ROOT)}:{line}", line, body, None))
+            elif language == "output":
+                found[-1] = found[-1]._replace(output=body)
+    return found
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in blocks()])
+def test_block(block: Block, tmp_path: Path):
+    script = tmp_path / "block.py"
+    script.write_text("\n" * block.line + block.code, encoding="utf-8")  # lines as in the page
+    done = subprocess.run(
+        [sys.executable, script],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, f"{block.name}\n{done.stderr}"
+    assert done.stderr == ""
+    if block.output is not None:
+        assert done.stdout == block.output
+
+
+def test_readme_has_blocks():
+    assert sum(block.name.startswith("README.md:") for block in blocks()) >= 2
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES])
+def test_links(page: Path):
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_named_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        named = re.findall(r"(?:^|`)make (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert named
+        assert set(named) <= targets
+
+
+def test_architecture_names_every_module():
+    package = ROOT / "wool-core" / "src" / "wool"
+    modules = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    missing = {name for name in modules - {"__init__", "__pycache__"} if f"`{name}`" not in page}
+    assert missing == set()

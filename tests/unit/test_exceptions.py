@@ -1,0 +1,1162 @@
+"""How exceptions cross a process boundary: in this process, and into a real other one."""
+
+from __future__ import annotations
+
+import asyncio
+import copyreg
+import dataclasses
+import io
+import json
+import linecache
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from wool._backends import cloudpickle as cloudpickle_backend
+from wool._backends import dill as dill_backend
+from wool._serialization import tracebacks
+from wool._serialization.exceptions import (
+    Summary,
+    dump_exception,
+    here,
+    load_exception,
+    reduce_exception,
+    summarise,
+)
+from wool.exceptions import RemoteError, WorkerLost
+
+LABEL = "<worker pid 42 on elsewhere>"
+
+
+def dumps(value: Any, label: str | None = LABEL) -> bytes:
+    class Pickler(cloudpickle.Pickler):
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, BaseException):
+                return reduce_exception(obj, label)
+            return super().reducer_override(obj)
+
+    file = io.BytesIO()
+    Pickler(file, 5).dump(value)
+    return file.getvalue()
+
+
+def trip(value: Any, label: str | None = LABEL) -> Any:
+    return pickle.loads(dumps(value, label))
+
+
+def send(exc: BaseException) -> BaseException:
+    """The whole way of an exception that ends a call."""
+    summary, payload = dump_exception(exc, dumps, LABEL)
+    return load_exception(summary, payload, pickle.loads)
+
+
+class Elsewhere:
+    """Another process, which has this module's classes but none of its objects."""
+
+    def __init__(self) -> None:
+        code = f"""
+            import pickle, sys
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            import {__name__} as tests
+            while True:
+                function, value = pickle.load(sys.stdin.buffer)
+                pickle.dump(tests.dumps(getattr(tests, function)(value)), sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+        """
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def run(self, function: Callable[[Any], Any], value: Any) -> Any:
+        assert self.process.stdin and self.process.stdout
+        pickle.dump((function.__name__, dumps(value)), self.process.stdin)
+        self.process.stdin.flush()
+        return pickle.loads(pickle.load(self.process.stdout))
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Elsewhere]:
+    other = Elsewhere()
+    yield other
+    other.close()
+
+
+def echo(data: bytes) -> Any:
+    return pickle.loads(data)
+
+
+def describe_there(data: bytes) -> dict[str, Any]:
+    exc = pickle.loads(data)
+    return {"text": shown(exc), "type": type(exc).__name__, "args": exc.args, "pid": os.getpid()}
+
+
+def raise_there(data: bytes) -> BaseException:
+    return raised(lambda: fail_deeply(pickle.loads(data)))
+
+
+def fail_deeply(text: str) -> None:
+    def inner() -> None:
+        raise ValueError(text)
+
+    inner()
+
+
+@pytest.fixture(params=["here", "elsewhere"])
+def there_and_back(request: pytest.FixtureRequest, elsewhere: Elsewhere) -> Any:
+    """Sends a value away and back: by pickling it, or through the other process."""
+    return trip if request.param == "here" else lambda value: elsewhere.run(echo, value)
+
+
+def raised(action: Callable[[], Any]) -> BaseException:
+    try:
+        action()
+    except BaseException as exc:
+        return exc
+    raise AssertionError("nothing was raised")
+
+
+def throw(exc: BaseException) -> None:
+    raise exc
+
+
+def shown(exc: BaseException) -> str:
+    return "".join(traceback.format_exception(exc))
+
+
+def names(exc: BaseException) -> list[str]:
+    return [frame.name for frame in traceback.extract_tb(exc.__traceback__)]
+
+
+# Classes with all kinds of signatures
+
+
+class Plain(Exception): ...
+
+
+class KeywordOnly(Exception):
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class NoArguments(Exception):
+    def __init__(self) -> None:
+        super().__init__("always the same")
+
+
+class Required(Exception):
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+        self.first = first
+
+
+class RaisingInit(Exception):
+    ready = False
+
+    def __init__(self) -> None:
+        if not self.ready:
+            raise RuntimeError("init was called")
+        self.detail = "made with care"
+
+
+class SideEffects(Exception):
+    made = 0
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        type(self).made += 1
+
+
+class NewWithArguments(Exception):
+    def __new__(cls, text: str, /, *, size: int) -> NewWithArguments:
+        self = super().__new__(cls, text)
+        self.size = size
+        return self
+
+    def __init__(self, text: str, *, size: int) -> None:
+        super().__init__(text)
+
+
+class Slotted(Exception):
+    __slots__ = ("__private", "count", "unset")
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.count = count
+        self.__private = count * 2
+
+    @property
+    def private(self) -> int:
+        return self.__private
+
+
+class SlottedOSError(FileNotFoundError):
+    __slots__ = ("extra",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrozenSlots(Exception):
+    code: int
+
+
+class Guarded(Exception):
+    """Refuses attributes, and hides `args`."""
+
+    def __init__(self) -> None:
+        super().__init__("real")
+        self.__dict__["value"] = 5
+
+    @property
+    def args(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("not for you")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise RuntimeError("nor this")
+
+
+class FalsyError(Exception):
+    def __bool__(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("do not compare")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Mixin:
+    __slots__ = ()
+
+    def helper(self) -> str:
+        return "helped"
+
+
+class Several(Mixin, ValueError, OSError):
+    def __init__(self, *, reason: str) -> None:
+        OSError.__init__(self, 5, reason)
+
+
+def test_any_init_signature(there_and_back: Any) -> None:
+    made: list[Exception] = [
+        KeywordOnly(code=3),
+        NoArguments(),
+        Required(1, 2),
+        NewWithArguments("text", size=7),
+        Frozen(4),
+        WorkerLost("gone", outcome="not started", exitcode=1, host="here", pid=5),
+    ]
+    for exc in made:
+        back = there_and_back(exc)
+        assert type(back) is type(exc)
+        assert (back.args, back.__dict__, str(back)) == (exc.args, exc.__dict__, str(exc))
+
+
+def test_init_is_not_called_again() -> None:
+    exc = SideEffects("once")
+    made = SideEffects.made
+    assert trip(exc).args == ("once",)
+    assert SideEffects.made == made
+
+    RaisingInit.ready = True
+    try:
+        raising = RaisingInit()
+    finally:
+        RaisingInit.ready = False
+    assert trip(raising).detail == "made with care"
+
+
+def test_slots(there_and_back: Any) -> None:
+    back = there_and_back(Slotted(3))
+    assert (back.count, back.private, back.args) == (3, 6, (3,))
+    assert not hasattr(back, "unset")
+    exc = SlottedOSError(2, "no such", "a.txt")
+    exc.extra = [1]
+    back = there_and_back(exc)
+    assert (back.extra, back.errno, back.filename) == ([1], 2, "a.txt")
+
+
+def test_frozen_dataclasses(there_and_back: Any) -> None:
+    for exc in (raised(lambda: throw(Frozen(4))), FrozenSlots(4)):
+        back = there_and_back(exc)
+        assert (type(back), back.code) == (type(exc), 4)
+
+
+def test_classes_that_guard_their_attributes(there_and_back: Any) -> None:
+    exc = raised(lambda: throw(Guarded()))
+    back = there_and_back(exc)
+    assert back.__dict__["value"] == 5
+    assert BaseException.args.__get__(back) == ("real",)
+    assert names(back)[-1] == "throw"
+
+
+def test_exceptions_that_are_false_or_cannot_be_compared(there_and_back: Any) -> None:
+    exc = Plain()
+    exc.__cause__ = FalsyError("cause")
+    exc.__context__ = FalsyError("context")
+    back = there_and_back(exc)
+    assert type(back.__cause__) is type(back.__context__) is FalsyError
+
+
+def test_several_bases(there_and_back: Any) -> None:
+    back = there_and_back(Several(reason="why"))
+    assert (type(back), back.errno, back.strerror) == (Several, 5, "why")
+    assert back.helper() == "helped"
+
+
+def test_args_that_were_set_afterwards(there_and_back: Any) -> None:
+    exc = Plain("before")
+    exc.args = ("after", 2)
+    assert there_and_back(exc).args == ("after", 2)
+
+
+def test_classes_of_function_bodies() -> None:
+    class Local(Exception):
+        def __init__(self, *, x: int) -> None:
+            self.x = x
+
+    back = trip(Local(x=1))
+    assert isinstance(back, Local)  # cloudpickle keeps the identity in one process
+    assert back.x == 1
+
+
+# Fields of built-in classes
+
+BUILT_IN_FIELDS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "OSError": (OSError(5, "five"), ("errno", "strerror", "filename", "filename2")),
+    "one argument": (OSError("only text"), ("errno", "strerror", "filename")),
+    "FileNotFoundError": (OSError(2, "none", "a", None, "b"), ("errno", "filename", "filename2")),
+    "TimeoutError": (TimeoutError(110, "late"), ("errno", "strerror")),
+    "decode": (raised(lambda: b"\xff".decode()), ("encoding", "object", "start", "end", "reason")),
+    "encode": (raised(lambda: "\ud800".encode()), ("encoding", "object", "start", "end", "reason")),
+    "translate": (UnicodeTranslateError("abc", 1, 2, "why"), ("object", "start", "end", "reason")),
+    "SyntaxError": (
+        raised(lambda: compile("a b\n", "file.py", "exec")),
+        ("msg", "filename", "lineno", "offset", "text", "end_lineno", "end_offset"),
+    ),
+    "ImportError": (ImportError("m", name="n", path="p"), ("msg", "name", "path")),
+    "NameError": (NameError("m", name="n"), ("name",)),
+    "AttributeError": (AttributeError("m", name="n", obj=[1, 2]), ("name", "obj")),
+    "StopIteration": (StopIteration({"a": 1}), ("value",)),
+    "StopIteration of None": (StopIteration(), ("value",)),
+    "StopAsyncIteration": (StopAsyncIteration(), ()),
+    "SystemExit": (SystemExit(3), ("code",)),
+    "SystemExit of text": (SystemExit("bye"), ("code",)),
+    "KeyError": (KeyError("key"), ()),
+    "KeyboardInterrupt": (KeyboardInterrupt(), ()),
+    "GeneratorExit": (GeneratorExit(), ()),
+    "CancelledError": (asyncio.CancelledError("stop"), ()),
+    "CalledProcessError": (
+        subprocess.CalledProcessError(2, ["ls"], b"out", b"err"),
+        ("returncode", "cmd", "output", "stderr"),
+    ),
+    "JSONDecodeError": (
+        raised(lambda: json.loads("[1,")),
+        ("msg", "doc", "pos", "lineno", "colno"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("exc", "fields"), BUILT_IN_FIELDS.values(), ids=BUILT_IN_FIELDS)
+def test_built_in_classes(there_and_back: Any, exc: BaseException, fields: tuple[str, ...]) -> None:
+    back = there_and_back(exc)
+    assert type(back) is type(exc)
+    assert (back.args, str(back), repr(back)) == (exc.args, str(exc), repr(exc))
+    for field in fields:
+        assert getattr(back, field) == getattr(exc, field)
+
+
+def test_characters_written() -> None:
+    exc = BlockingIOError(11, "again", 5)
+    assert trip(exc).characters_written == 5
+    assert not hasattr(trip(BlockingIOError(11, "again")), "characters_written")
+
+
+def test_stop_iteration_still_works_as_one() -> None:
+    class Iterator:
+        def __await__(self) -> Any:
+            return self
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            raise trip(StopIteration())
+
+    async def wait() -> Any:
+        return await Iterator()  # type: ignore[misc]
+
+    assert asyncio.run(wait()) is None
+
+
+def test_the_object_that_lacked_an_attribute_travels_only_if_it_can() -> None:
+    lock = threading.Lock()
+    exc: Any = raised(lambda: lock.nothing)  # type: ignore[attr-defined]
+    for back in (trip(exc), send(exc)):
+        assert (back.name, back.obj, str(back)) == ("nothing", None, str(exc))
+        assert not hasattr(back, "__notes__")
+    large = raised(lambda: bytes(10_000_000).nothing)  # type: ignore[attr-defined]
+    assert trip(large).obj is None
+    assert len(dumps(large)) < 2000
+    module: Any = raised(lambda: json.nothing)  # type: ignore[attr-defined]
+    assert trip(module).obj is json
+
+
+# Classes that say themselves how to be pickled
+
+
+class Reduces(Exception):
+    def __init__(self, text: str, resource: Any) -> None:
+        super().__init__(f"<{text}>")
+        self.text = text
+        self.resource = resource
+
+    def __reduce__(self) -> Any:
+        return Reduces, (self.text, "reopened")
+
+
+class InheritsReduce(Reduces):
+    def __init__(self, *, code: int) -> None:
+        super().__init__("code", "open")
+        self.code = code
+
+
+class ReducesWithState(Exception):
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return ReducesWithState, (), {"restored": True}
+
+
+class GetsState(Exception):
+    def __init__(self, lock: Any) -> None:
+        super().__init__("text")
+        self.lock = lock
+        self.number = 1
+
+    def __getstate__(self) -> Any:
+        return {"number": 2}
+
+
+class SetsState(Exception):
+    def __setstate__(self, state: Any) -> None:
+        self.seen = sorted(state)
+
+
+class GetsAndSetsState(OSError):
+    def __getstate__(self) -> Any:
+        return ["anything"]
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class GetsNewArguments(Exception):
+    def __new__(cls, *args: Any, size: int = 0) -> GetsNewArguments:
+        self = super().__new__(cls, *args)
+        self.made_with = size
+        return self
+
+    def __getnewargs_ex__(self) -> Any:
+        return ("text",), {"size": 9}
+
+
+class GetsPlainNewArguments(Exception):
+    made_with: Any
+
+    def __new__(cls, *args: Any) -> GetsPlainNewArguments:
+        self = super().__new__(cls, *args)
+        self.made_with = args
+        return self
+
+    def __getnewargs__(self) -> Any:
+        return ("again",)
+
+    def __getstate__(self) -> None:
+        return None
+
+
+class Registered(Exception):
+    pass
+
+
+def test_own_reduce(there_and_back: Any) -> None:
+    exc = raised(lambda: throw(Reduces("a", threading.Lock())))
+    exc.add_note("a note")
+    exc.__cause__ = KeyError("cause")
+    back = there_and_back(exc)
+    assert (type(back), back.args, back.resource) == (Reduces, ("<a>",), "reopened")
+    assert back.__notes__ == ["a note"]
+    assert back.__cause__.args == ("cause",)
+    assert names(back)[-1] == "throw"
+    assert there_and_back(ReducesWithState()).restored is True
+
+
+def test_an_inherited_reduce_that_does_not_know_the_signature(there_and_back: Any) -> None:
+    back = there_and_back(InheritsReduce(code=3))
+    assert (type(back), back.code, back.args) == (InheritsReduce, 3, ("<code>",))
+
+
+def test_own_state(there_and_back: Any) -> None:
+    exc = GetsState(threading.Lock())
+    exc.add_note("a note")
+    back = there_and_back(exc)
+    assert (back.number, back.args, back.__notes__) == (2, ("text",), ["a note"])
+    assert not hasattr(back, "lock")
+    plain = SetsState("x")
+    plain.a, plain.b = 1, 2  # type: ignore[attr-defined]
+    assert trip(plain).seen == ["a", "b"]
+    back = there_and_back(GetsAndSetsState(2, "text"))
+    assert (back.state, back.errno) == (["anything"], 2)
+
+
+def test_own_arguments_of_new(there_and_back: Any) -> None:
+    assert there_and_back(GetsNewArguments("a")).made_with == 0  # from its attributes
+    back = there_and_back(GetsPlainNewArguments("a"))
+    assert (back.made_with, back.args) == (("again",), ("a",))
+
+
+def test_copyreg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(copyreg.dispatch_table, Registered, lambda e: (Registered, ("registered",)))
+    assert trip(Registered("a")).args == ("registered",)
+
+    def from_tblib(exc: Any) -> Any:
+        raise AssertionError
+
+    from_tblib.__module__ = "tblib.pickling_support"
+    monkeypatch.setitem(copyreg.dispatch_table, Registered, from_tblib)
+    assert trip(Registered("a")).args == ("a",)
+
+
+# Notes, causes, contexts, groups
+
+
+def chained() -> BaseException:
+    try:
+        try:
+            raise KeyError("context")
+        except KeyError:
+            raise ValueError("cause")  # noqa: B904
+    except ValueError as cause:
+        try:
+            throw_from(RuntimeError("outer"), cause)
+        except RuntimeError as exc:
+            return exc
+    raise AssertionError
+
+
+def throw_from(exc: BaseException, cause: BaseException | None) -> None:
+    raise exc from cause
+
+
+def test_notes_causes_and_contexts(there_and_back: Any) -> None:
+    exc = chained()
+    exc.add_note("one")
+    exc.add_note("two")
+    back = there_and_back(exc)
+    assert back.__notes__ == ["one", "two"]
+    assert back.__suppress_context__ is True
+    assert isinstance(back.__cause__, ValueError) and back.__cause__ is back.__context__
+    assert isinstance(back.__cause__.__context__, KeyError)
+    assert back.__cause__.__suppress_context__ is False
+    assert names(back.__cause__.__context__)[-1] == "chained"
+
+
+def test_suppressed_contexts(there_and_back: Any) -> None:
+    def action() -> None:
+        try:
+            raise KeyError("hidden")
+        except KeyError:
+            raise ValueError("shown") from None
+
+    back = there_and_back(raised(action))
+    assert back.__cause__ is None and back.__suppress_context__
+    assert isinstance(back.__context__, KeyError)
+    assert "hidden" not in shown(back)
+
+
+def test_cycles(there_and_back: Any) -> None:
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__, second.__context__ = second, first
+    first.args = ("first", first)
+    back = there_and_back(first)
+    assert back.__cause__.__context__ is back
+    assert back.args[1] is back
+    itself: Any = Plain()
+    itself.me = [itself]
+    assert (loaded := there_and_back(itself)).me[0] is loaded
+
+
+def test_identity_within_a_value(there_and_back: Any) -> None:
+    shared = ValueError("shared")
+    first, second = Plain("first"), Plain("second")
+    first.__cause__ = second.__cause__ = shared
+    value = there_and_back({"errors": [first, second], "shared": shared})
+    assert value["errors"][0].__cause__ is value["errors"][1].__cause__ is value["shared"]
+
+
+class OwnGroup(ExceptionGroup[Exception]):
+    def derive(self, excs: Any) -> OwnGroup:
+        return OwnGroup(self.message, excs)
+
+
+class CountedGroup(BaseExceptionGroup[BaseException]):
+    def __new__(cls, *, members: Any) -> CountedGroup:
+        self = super().__new__(cls, f"{len(members)} errors", members)
+        self.count = len(members)
+        return self
+
+    def __init__(self, *, members: Any) -> None: ...
+
+
+def test_groups(there_and_back: Any) -> None:
+    inner = raised(lambda: throw(OwnGroup("inner", [raised(lambda: throw(KeyError("k")))])))
+    exc = raised(lambda: throw(ExceptionGroup("outer", [ValueError("v"), inner])))  # type: ignore[type-var]
+    exc.add_note("a note")
+    back = there_and_back(exc)
+    assert type(back) is ExceptionGroup and back.message == "outer"
+    assert back.__notes__ == ["a note"]
+    assert [type(member) for member in back.exceptions] == [ValueError, OwnGroup]
+    assert names(back.exceptions[1].exceptions[0])[-1] == "throw"
+    assert back.args[1][0] is back.exceptions[0]
+    matched, rest = back.split(KeyError)
+    assert matched and rest
+
+
+def test_base_groups_and_other_signatures(there_and_back: Any) -> None:
+    back = there_and_back(BaseExceptionGroup("b", [KeyboardInterrupt()]))
+    assert type(back) is BaseExceptionGroup
+    back = there_and_back(CountedGroup(members=[KeyError(1), SystemExit(2)]))
+    assert (type(back), back.message, back.count) == (CountedGroup, "2 errors", 2)
+
+
+@pytest.mark.parametrize("start", ["group", "member"])
+def test_cycles_through_groups(there_and_back: Any, start: str) -> None:
+    member = ValueError("member")
+    group = ExceptionGroup("group", [member, KeyError("other")])
+    member.__context__ = group  # as `raise group.exceptions[0]` in an except block makes it
+    back = there_and_back(group if start == "group" else member)
+    group = back if start == "group" else back.__context__
+    assert group.exceptions[0].__context__ is group
+    assert len(group.exceptions) == 2
+
+
+def test_long_chains(there_and_back: Any) -> None:
+    exc: BaseException = ValueError(0)
+    for number in range(1, 1500):
+        following = ValueError(number)
+        following.__context__ = exc
+        if number % 2:
+            following.__cause__ = exc
+        exc = following
+    back = there_and_back(exc)
+    count = 0
+    while back is not None:
+        count, back = count + 1, back.__context__
+    assert count == 1500
+
+
+def test_exceptions_anywhere_in_a_value(there_and_back: Any) -> None:
+    exc = raised(lambda: throw(KeywordOnly(code=1)))
+    back = there_and_back({"results": [1, (exc,)]})["results"][1][0]
+    assert back.code == 1
+    assert names(back)[-1] == "throw"
+
+
+# Tracebacks
+
+
+def test_the_traceback_is_shown_as_it_was() -> None:
+    exc = raised(lambda: fail_deeply("text"))
+    assert shown(trip(exc, None)) == shown(exc)
+    assert shown(trip(chained(), None)) == shown(chained())
+
+
+def test_the_label_goes_in_front() -> None:
+    exc = raised(lambda: fail_deeply("text"))
+    back = trip(exc)
+    first, *others = traceback.extract_tb(back.__traceback__)
+    assert (first.filename, first.name) == (LABEL, "<remote call>")
+    assert [frame.name for frame in others][-2:] == ["fail_deeply", "inner"]
+    assert f'File "{LABEL}", line 1, in <remote call>' in shown(back)
+    assert "raise ValueError(text)" in shown(back)
+
+
+def test_here_names_host_and_pid() -> None:
+    assert here().startswith(f"<worker pid {os.getpid()} on ")
+
+
+def test_exceptions_that_were_not_raised_have_no_traceback() -> None:
+    assert trip(ValueError()).__traceback__ is None
+
+
+def test_a_second_hop_keeps_the_first() -> None:
+    first = trip(raised(lambda: fail_deeply("text")), "<worker pid 1 on far>")
+    second = trip(raised(lambda: throw(first)), "<worker pid 2 on near>")
+    expected = ["<remote call>", "raised", "<lambda>", "throw", "<remote call>"]
+    assert names(second)[:5] == expected
+    text = shown(second)
+    assert text.index("pid 2 on near") < text.index("in throw") < text.index("pid 1 on far")
+    assert text.index("pid 1 on far") < text.index("in inner")
+
+
+def test_what_only_passes_through_gets_no_second_label() -> None:
+    first = trip(raised(lambda: fail_deeply("text")), "<worker pid 1 on far>")
+    outer = Plain()
+    outer.__cause__ = first
+    back = trip(raised(lambda: throw(outer)), "<worker pid 2 on near>")
+    assert names(back.__cause__).count("<remote call>") == 1
+    assert "pid 1 on far" in shown(back.__cause__)
+
+
+def run_as(module: str, filename: str, source: str) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": module}
+    exec(compile(textwrap.dedent(source), filename, "exec"), namespace)
+    return namespace
+
+
+def test_frames_of_wool_are_hidden_wherever_they_are() -> None:
+    source = "def call(function):\n    return function()\n"
+    outer = run_as("wool", "/wool/__init__.py", source)["call"]
+    inner = run_as("wool._worker.executor", "/wool/executor.py", source)["call"]
+    woolly = run_as("woolly", "/woolly.py", source)["call"]
+    exc = raised(lambda: outer(lambda: woolly(lambda: inner(lambda: fail_deeply("x")))))
+    files = [frame.filename for frame in traceback.extract_tb(trip(exc).__traceback__)]
+    assert not [name for name in files if name.startswith("/wool/")]
+    assert "/woolly.py" in files and __file__ in files
+
+
+def test_an_error_of_wool_itself_still_says_where() -> None:
+    fail = run_as("wool.x", "/wool/x.py", "def fail():\n    raise KeyError\n")["fail"]
+    exc = raised(fail)
+    exc.__traceback__ = exc.__traceback__.tb_next if exc.__traceback__ else None
+    assert names(trip(exc)) == ["<remote call>"]
+    assert trip(exc, None).__traceback__ is None
+
+
+SOURCES = ["/no/such/directory/module.py", "no_such_relative.py", "<stdin>", "<string>"]
+
+
+@pytest.mark.parametrize("filename", SOURCES)
+def test_lines_show_without_the_file(elsewhere: Elsewhere, filename: str) -> None:
+    source = "\n\ndef fail():\n    1 / 0  # here\n\ndef other():\n    fail()\n"
+    namespace = run_as("users", filename, source)
+    lines = source.splitlines(keepends=True)
+    linecache.cache[filename] = (len(source), None, lines, filename)
+    try:
+        one, both = (dumps(raised(namespace[name])) for name in ("fail", "other"))
+    finally:
+        del linecache.cache[filename]
+    assert "1 / 0  # here" not in shown(raised(namespace["fail"]))
+    try:
+        for _ in range(2):
+            text = shown(pickle.loads(one))
+            assert "    1 / 0  # here\n" in text and "~~^~~" in text
+            linecache.checkcache()
+        assert "    fail()\n" in shown(pickle.loads(both))
+        assert linecache.getline(filename, 5) == "\n"
+    finally:
+        linecache.cache.pop(filename, None)
+    if filename != "<string>":  # under this name, Python 3.13 has what `-c` was given
+        assert "1 / 0  # here" in elsewhere.run(describe_there, pickle.loads(one))["text"]
+
+
+def test_real_files_are_left_to_linecache(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text("def fail():\n    raise KeyError\n")
+    data = dumps(raised(run_as("users", str(file), file.read_text())["fail"]))
+    linecache.clearcache()
+    back = pickle.loads(data)
+    assert str(file) not in linecache.cache
+    assert "raise KeyError" in shown(back)
+
+
+def test_absurd_line_numbers_take_no_memory() -> None:
+    frames = (("<huge>", 2_000_000_000, "f", "line", -1, -1),)
+    assert tracebacks.rebuild(frames)
+    assert "<huge>" not in linecache.cache
+
+
+def recurse(depth: int) -> None:
+    if depth == 0:
+        raise ValueError("at the bottom")
+    recurse(depth - 1)
+
+
+def test_endless_recursion(there_and_back: Any) -> None:
+    def forever() -> None:
+        forever()
+
+    back = there_and_back(raised(forever))
+    assert type(back) is RecursionError
+    assert len(shown(back)) < 10_000
+    data = dumps(raised(lambda: recurse(700)))
+    assert len(data) < 10_000
+    back = pickle.loads(data)
+    assert len(names(back)) == tracebacks.MAX_FRAMES + 2
+    assert any("frames left out" in name for name in names(back))
+    assert names(back)[-1] == "recurse"
+
+
+def test_rebuilt_frames_hold_on_to_nothing() -> None:
+    tb = trip(raised(lambda: fail_deeply("x"))).__traceback__
+    while tb is not None:
+        assert tb.tb_frame.f_back is None
+        assert set(tb.tb_frame.f_globals) <= {"__name__", "__file__", "__builtins__"}
+        tb.tb_frame.clear()
+        tb = tb.tb_next
+
+
+def test_rebuilt_exceptions_can_be_raised_and_caught() -> None:
+    back = trip(raised(lambda: fail_deeply("x")))
+    with pytest.raises(ValueError, match="x") as caught:
+        raise back
+    assert names(caught.value)[1] == "<remote call>"
+    pickle.loads(pickle.dumps(caught.value))
+
+
+def test_an_uncaught_exception_is_printed_with_its_lines() -> None:
+    code = f"""
+        import pickle, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        raise pickle.loads(bytes.fromhex({dumps(raised(lambda: fail_deeply("printed"))).hex()!r}))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert LABEL in done.stderr and "raise ValueError(text)" in done.stderr
+
+
+def test_from_another_process(elsewhere: Elsewhere) -> None:
+    back = elsewhere.run(raise_there, "far away")
+    assert (type(back), back.args) == (ValueError, ("far away",))
+    assert names(back)[-2:] == ["fail_deeply", "inner"]
+
+
+@pytest.mark.parametrize("backend", [cloudpickle_backend, dill_backend])
+def test_with_the_serializers(backend: Any) -> None:
+    serializer = backend.make(backend.Options())
+
+    def reduce(obj: Any) -> Any:
+        return reduce_exception(obj, LABEL) if isinstance(obj, BaseException) else NotImplemented
+
+    def through(exc: BaseException) -> Any:
+        summary, payload = dump_exception(exc, lambda value: serializer.dumps(value, reduce), LABEL)
+        return load_exception(summary, payload, serializer.loads)
+
+    exc: Any = raised(lambda: throw(Slotted(3)))
+    exc.__cause__ = ExceptionGroup("group", [chained(), KeyError()])  # type: ignore[list-item]
+    for lock in (None, threading.Lock()):
+        exc.add_note("a note")
+        exc.__cause__.__cause__ = Plain(lock)
+        back = through(exc)
+        assert (type(back), back.count, names(back)[0]) == (Slotted, 3, "<remote call>")
+        assert type(back.__cause__.exceptions[0].__cause__) is ValueError
+
+
+def test_long_chains_with_dill() -> None:
+    serializer = dill_backend.make(dill_backend.Options())
+    exc: BaseException = ValueError(0)
+    for number in range(300):
+        following = ValueError(number)
+        following.__cause__ = exc
+        exc = following
+    payload = serializer.dumps(
+        exc, lambda obj: reduce_exception(obj) if isinstance(obj, BaseException) else NotImplemented
+    )
+    assert serializer.loads(payload).__cause__.args == (298,)
+
+
+# What cannot be pickled
+
+
+class Unpicklable:
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("this stays here")
+
+    def __repr__(self) -> str:
+        return "<a thing>"
+
+
+class ExitsWhenPickled:
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise self.error
+
+
+class Broken(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+    def __repr__(self) -> str:
+        raise SystemExit
+
+    def __reduce__(self) -> Any:
+        raise SystemExit(1)
+
+
+def test_what_can_be_pickled_arrives_as_it_is() -> None:
+    exc = raised(lambda: throw(KeywordOnly(code=4)))
+    back = send(exc)
+    assert (type(back), back.__dict__) == (KeywordOnly, {"code": 4})
+
+
+def test_parts_that_cannot_be_pickled_are_replaced_and_named() -> None:
+    exc: Any = raised(lambda: throw(Slotted(3)))
+    exc.args = ("kept", Unpicklable())
+    exc.lock, exc.fine = threading.Lock(), [1, 2]
+    exc.unset = Unpicklable()
+    exc.add_note("a note")
+    before = dict(exc.__dict__), exc.args, list(exc.__notes__)
+    back: Any = send(exc)
+    assert type(back) is Slotted
+    assert back.args == ("kept", "<unpicklable: <a thing>>")
+    assert (back.fine, back.count, back.private) == ([1, 2], 3, 6)
+    assert not hasattr(back, "lock") and not hasattr(back, "unset")
+    first, second = back.__notes__
+    assert first == "a note"
+    assert "'lock'" in second and "'unset'" in second and "this stays here" in second
+    assert names(back)[-1] == "throw"
+    assert before == (exc.__dict__, exc.args, exc.__notes__)
+
+
+def test_other_exceptions_of_the_graph_are_mended_too() -> None:
+    culprit: Any = raised(lambda: throw(ValueError(Unpicklable())))
+    culprit.original = inner = KeyError("inner")
+    culprit.errors = [inner, Plain(threading.Lock())]
+    culprit.__context__ = inner
+    group = ExceptionGroup("group", [culprit, OSError(2, "fine")])
+    group.lock = threading.Lock()  # type: ignore[attr-defined]
+    inner.__context__ = group
+    exc = Plain("outer")
+    exc.__cause__ = group
+    back: Any = send(exc)
+    assert (type(back), back.args) == (Plain, ("outer",))
+    assert not hasattr(back, "__notes__")
+    group = back.__cause__
+    assert type(group) is ExceptionGroup and "'lock'" in group.__notes__[0]
+    first, second = group.exceptions
+    assert second.errno == 2  # type: ignore[attr-defined]
+    assert first.args == ("<unpicklable: <a thing>>",)
+    assert first.original is first.__context__ is first.errors[0]  # type: ignore[attr-defined]
+    assert first.original.__context__ is group  # type: ignore[attr-defined]
+    assert group.args[1][0] is first
+
+
+def test_notes_that_cannot_be_pickled() -> None:
+    exc = Plain()
+    exc.__notes__ = ["fine", Unpicklable()]  # type: ignore[list-item]
+    assert send(exc).__notes__ == ["fine", "<unpicklable: <a thing>>"]
+    exc.__notes__ = Unpicklable()  # type: ignore[assignment]
+    assert type(send(exc)) is Plain
+
+
+def test_own_reduce_that_fails_or_works_beside_what_cannot_be_pickled() -> None:
+    broken: Any = raised(lambda: throw(Broken("text")))
+    broken.detail = 5
+    broken.__cause__ = Plain(Unpicklable())
+    back: Any = send(broken)
+    assert (type(back), back.args, back.detail) == (Broken, ("text",), 5)
+
+    fine = Reduces("a", threading.Lock())
+    fine.__cause__ = Plain(Unpicklable())
+    back = send(fine)
+    assert (type(back), back.resource) == (Reduces, "reopened")
+    assert back.__cause__.args == ("<unpicklable: <a thing>>",)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, RecursionError])
+def test_nothing_escapes(error: type[BaseException]) -> None:
+    back = send(Plain("text", ExitsWhenPickled(error)))
+    assert back.args[0] == "text" and back.args[1].startswith("<unpicklable: ")
+
+
+def test_values_nested_too_deeply() -> None:
+    deep: list[Any] = []
+    for _ in range(200_000):
+        deep = [deep]
+    back = send(Plain("text", deep))
+    assert back.args[0] == "text"
+    while deep:
+        deep = deep.pop()
+
+
+def test_a_class_that_cannot_travel() -> None:
+    lock = threading.Lock()
+
+    class Local(ValueError):
+        captured = lock
+
+    cause = KeyError("cause")
+    exc = raised(lambda: throw_from(Local("text"), cause))
+    back: Any = send(exc)
+    assert type(back) is RemoteError
+    assert back.type_name == f"{__name__}.{Local.__qualname__}"
+    assert back.message == "text"
+    assert "in throw_from" in back.traceback and LABEL in back.traceback
+    assert type(back.__cause__) is KeyError
+    outer = Plain("outer")
+    outer.__cause__ = exc
+    back = send(outer)
+    assert type(back) is Plain and type(back.__cause__) is RemoteError
+    group = send(ExceptionGroup("g", [exc, KeyError()]))  # type: ignore[list-item]
+    assert [type(member) for member in group.exceptions] == [RemoteError, KeyError]  # type: ignore[attr-defined]
+
+
+def test_a_serializer_that_fails_altogether() -> None:
+    def fail(value: Any) -> bytes:
+        raise SystemExit
+
+    summary, payload = dump_exception(ValueError("text"), fail)
+    assert payload is None
+    back: Any = load_exception(summary, payload, pickle.loads)
+    assert (type(back), back.type_name, back.__cause__) == (
+        RemoteError,
+        "builtins.ValueError",
+        None,
+    )
+
+
+def explode() -> Any:
+    raise SystemExit("while loading")
+
+
+class ExplodesWhenLoaded(Exception):
+    def __reduce__(self) -> Any:
+        return explode, ()
+
+
+class LoadsAsText(Exception):
+    def __reduce__(self) -> Any:
+        return str, ("not an exception",)
+
+
+def test_what_cannot_be_loaded() -> None:
+    back: Any = send(ExplodesWhenLoaded("text"))
+    assert (type(back), back.message) == (RemoteError, "text")
+    assert type(back.__cause__) is SystemExit
+    assert type(send(LoadsAsText()).__cause__) is TypeError  # a string has no cause
+    summary = Summary("a.B", "message", "")
+    back = load_exception(summary, b"garbage", pickle.loads)
+    assert type(back) is RemoteError and isinstance(back.__cause__, Exception)
+    back = load_exception(summary, b"", lambda data: "text")
+    assert isinstance(back.__cause__, TypeError)
+
+
+def test_errors_that_are_the_callers_business() -> None:
+    class Missing(Exception): ...
+
+    def loads(data: bytes) -> Any:
+        raise Missing
+
+    with pytest.raises(Missing):
+        load_exception(Summary("a.B", "", ""), b"", loads, (Missing,))
+
+
+# Summaries
+
+
+def test_summaries_describe() -> None:
+    summary = summarise(chained(), LABEL)
+    assert (summary.type_name, summary.message) == ("builtins.RuntimeError", "outer")
+    text = summary.traceback
+    assert text.index("KeyError: 'context'") < text.index("ValueError: cause")
+    assert text.index("direct cause") < text.index("RuntimeError: outer")
+    assert LABEL in text and "in throw_from\n    raise exc from cause\n" in text
+    text = summarise(ExceptionGroup("g", [ValueError("first"), KeyError("second")])).traceback
+    assert "  | ValueError: first" in text and "  | KeyError: 'second'" in text
+
+
+class Unreadable(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class StrangeText(str):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    def encode(self, *args: Any) -> bytes:  # type: ignore[override]
+        raise RuntimeError
+
+
+class Meta(type):
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise SystemExit
+
+
+class StrangeClass(Exception, metaclass=Meta): ...
+
+
+class StrangeMessage(Exception):
+    def __str__(self) -> str:
+        return StrangeText("strange \ud800")
+
+
+def test_summaries_are_robust() -> None:
+    assert "unprintable" in summarise(Broken()).message
+    assert summarise(StrangeClass("x")).type_name == "<unknown class>"
+    strange = summarise(StrangeMessage())
+    assert type(strange.message) is str and strange.message == "strange \\ud800"
+    for summary in (strange, summarise(ValueError("\udcff"))):
+        for text in (summary.type_name, summary.message, summary.traceback):
+            text.encode()
+    assert len(summarise(ValueError("x" * 1_000_000)).message) <= 10_000
+    cyclic = ValueError("a")
+    cyclic.__cause__ = ValueError("b")
+    cyclic.__cause__.__cause__ = cyclic
+    assert "ValueError: b" in summarise(cyclic).traceback
+    for exc in (Broken(), Unreadable(), StrangeClass("x"), StrangeMessage(), cyclic):
+        assert isinstance(send(exc), BaseException)
+
+
+# Time and threads
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    source = "\n" * 50 + "def fail():\n    raise KeyError\n"
+
+    def work(number: int) -> None:
+        filename = f"/no/such/file{number % 3}.py"
+        fail: FunctionType = run_as("users", filename, source)["fail"]
+        for index in range(50):
+            exc: Any = raised(fail)
+            exc.number, exc.lock = (number, index), threading.Lock()
+            back: Any = send(exc)
+            assert (back.number, names(back)[-1]) == ((number, index), "fail")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+
+
+def test_it_is_quick() -> None:
+    exc = raised(lambda: fail_deeply("x"))
+    send(exc)
+    start = time.perf_counter()
+    for _ in range(100):
+        send(exc)
+    assert (time.perf_counter() - start) / 100 < 0.001

@@ -1,0 +1,86 @@
+"""Wool runs async functions and async generators on other processes, with the semantics they have
+locally.
+
+    @wool.routine
+    async def add(x: int, y: int) -> int:
+        return x + y
+
+    async with wool.WorkerPool(size=4):
+        result = await add(1, 2)
+
+Names are loaded when they are first used, so importing this package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wool import abc, exceptions, plugins
+    from wool._client.current import current_call, current_pool
+    from wool._client.mapping import map
+    from wool._client.routine import routine
+    from wool._client.worker_pool import WorkerPool
+    from wool._workerinfo import WorkerInfo
+    from wool.exceptions import (
+        AuthenticationError,
+        ConfigurationError,
+        NoWorkersAvailable,
+        PluginError,
+        ProtocolError,
+        Rejected,
+        RemoteError,
+        SerializationError,
+        VersionMismatch,
+        WoolError,
+        WorkerLost,
+        WorkerStopped,
+    )
+
+__all__ = [
+    "AuthenticationError",
+    "ConfigurationError",
+    "NoWorkersAvailable",
+    "PluginError",
+    "ProtocolError",
+    "Rejected",
+    "RemoteError",
+    "SerializationError",
+    "VersionMismatch",
+    "WoolError",
+    "WorkerInfo",
+    "WorkerLost",
+    "WorkerPool",
+    "WorkerStopped",
+    "abc",
+    "current_call",
+    "current_pool",
+    "exceptions",
+    "map",
+    "plugins",
+    "routine",
+]
+
+_HOMES = {
+    "WorkerInfo": "wool._workerinfo",
+    "WorkerPool": "wool._client.worker_pool",
+    "current_call": "wool._client.current",
+    "current_pool": "wool._client.current",
+    "map": "wool._client.mapping",
+    "routine": "wool._client.routine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'wool' has no attribute {name!r}")
+    if name in ("abc", "exceptions", "plugins"):
+        return import_module(f"wool.{name}")
+    value = getattr(import_module(_HOMES.get(name, "wool.exceptions")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

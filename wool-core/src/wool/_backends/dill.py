@@ -1,0 +1,81 @@
+"""The serializer `dill`: slower than cloudpickle, and takes more kinds of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from wool._backends._pickling import PLAIN, PROTOCOL, collector
+from wool.abc import Payload, Reduce, Serializer
+from wool.plugins import API, SerializerPlugin, hookimpl
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """There is nothing to choose."""
+
+
+class DillSerializer(Serializer):
+    """Pickles with dill. What the program set in `dill.settings` plays no part."""
+
+    def __init__(self) -> None:
+        import dill  # pyright: ignore[reportMissingTypeStubs]
+
+        self._pickler = _pickler_class(dill.Pickler)
+        self._unpickler: Any = dill.Unpickler
+
+    def dumps(self, value: Any, reduce: Reduce) -> Payload:
+        file = BytesIO()
+        buffers: list[memoryview] = []
+        # Without `recurse`, a function of `__main__` would be sent without its globals.
+        pickler = self._pickler(
+            file, PROTOCOL, byref=False, fmode=0, recurse=True, buffer_callback=collector(buffers)
+        )
+        pickler.reduce = reduce
+        pickler.dump(value)
+        return Payload(file.getvalue(), buffers)
+
+    def loads(self, payload: Payload) -> Any:
+        # `ignore`: dill would otherwise turn the value into an instance of whatever class the
+        # receiver's own `__main__` has under that name.
+        unpickler = self._unpickler(BytesIO(payload.head), buffers=payload.buffers, ignore=True)
+        return unpickler.load()
+
+
+def _pickler_class(base: Any) -> Any:
+    """Makes the pickler's class.
+
+    dill decides by the word "dill" in a pickler's module name whether it deals with its own; the
+    name of this module has it.
+    """
+
+    class WoolPickler(base):
+        reduce: Reduce
+
+        def reducer_override(self, obj: Any) -> Any:
+            # dill's pickler is the one written in Python, which asks for every object.
+            if type(obj) in PLAIN:
+                return NotImplemented
+            reduced = self.reduce(obj)
+            if reduced is NotImplemented and _is_array(obj):
+                # dill would ask numpy for the old protocol, which copies into the stream.
+                return obj.__reduce_ex__(PROTOCOL)
+            return reduced
+
+    return WoolPickler
+
+
+def _is_array(value: object) -> bool:
+    cls = type(value)
+    return cls.__name__ == "ndarray" and cls.__module__ == "numpy"
+
+
+def make(options: Options) -> Serializer:
+    return DillSerializer()
+
+
+@hookimpl
+def wool_serializers() -> Iterable[SerializerPlugin]:
+    yield SerializerPlugin(name="dill", api=API, options=Options, factory=make)

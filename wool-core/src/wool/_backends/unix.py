@@ -1,0 +1,340 @@
+"""Transport `unix`: Unix sockets of one user on one machine.
+
+Sockets live in a directory that only its user can enter, and the kernel is asked who the peer is,
+on both sides. A message is `<u32 length> bytes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import socket
+import stat
+import struct
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wool import abc
+from wool.plugins import API, TransportPlugin, hookimpl
+
+MAX_MESSAGE = 16 << 20
+MAX_PATH = 100
+_SOCKET_BUFFER = 1 << 20
+_JOIN_BELOW = 64 << 10
+_READ_AHEAD = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of the transport.
+
+    Attributes:
+        directory: where sockets are made; empty: a private directory for each pool.
+    """
+
+    directory: str = ""
+
+
+@hookimpl
+def wool_transports() -> Iterable[TransportPlugin]:
+    """Registers the transport."""
+    yield TransportPlugin(
+        name="unix",
+        api=API,
+        options=Options,
+        factory=UnixTransport,
+        capabilities=frozenset({"local"}),
+        private=private,
+        discard=discard,
+    )
+
+
+def private(options: Options) -> Options:
+    """Makes a directory for the sockets of one pool."""
+    if options.directory:
+        return options
+    for parent in (tempfile.gettempdir(), "/tmp"):  # the first may be too long for a socket
+        if len(os.fsencode(parent)) <= MAX_PATH - 32:
+            return replace(options, directory=tempfile.mkdtemp(prefix="wool-", dir=parent))
+    raise abc.ConnectFailed(
+        f"the temporary directory {tempfile.gettempdir()!r} is too long for a Unix socket: set "
+        "TMPDIR to a shorter one"
+    )
+
+
+def discard(options: Options) -> None:
+    """Removes the directory of a pool."""
+    shutil.rmtree(options.directory, ignore_errors=True)
+
+
+class UnixTransport(abc.Transport):
+    """Connects processes of one user on one machine."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    async def connect(self, address: str, *, credentials: Any, timeout: float) -> abc.Connection:
+        path = _path(address)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout):
+                _, pipe = await loop.create_unix_connection(lambda: _Pipe(None), path)
+        except TimeoutError:
+            raise abc.ConnectFailed(
+                f"{address} did not accept a connection within {timeout:g} s", reason="timeout"
+            ) from None
+        except OSError as error:
+            refused = error.errno in (errno.ECONNREFUSED, errno.ENOENT)
+            reason = "refused" if refused else "unknown"
+            raise abc.ConnectFailed(f"{address}: {error.strerror}", reason=reason) from error
+        if not pipe.is_same_user():
+            await pipe.aclose()
+            raise abc.ConnectFailed(f"{address} belongs to another user")
+        return pipe
+
+    async def listen(self, address: str | None, *, credentials: Any) -> abc.Listener:
+        path = _path(address) if address else self._fresh_path()
+        _check_directory(os.path.dirname(path))
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.bind(path)
+            sock.listen(1024)
+            sock.setblocking(False)
+        except OSError as error:
+            sock.close()
+            raise abc.ConnectFailed(f"cannot listen at {path}: {error.strerror}") from error
+        return _UnixListener(sock, path)
+
+    def _fresh_path(self) -> str:
+        directory = self._options.directory or private(self._options).directory
+        return os.path.join(directory, secrets.token_hex(4))
+
+
+class _UnixListener(abc.Listener):
+    def __init__(self, sock: socket.socket, path: str) -> None:
+        self.address = f"unix://{path}"
+        self._sock = sock
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self._closed = False
+
+    async def serve(self, handler: abc.Handler) -> None:
+        loop = asyncio.get_running_loop()
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def handle(pipe: _Pipe) -> None:
+            try:
+                if pipe.is_same_user():
+                    await handler(pipe)
+            finally:
+                await pipe.aclose()
+
+        def connected(pipe: _Pipe) -> None:
+            task = loop.create_task(handle(pipe))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        self._server = await loop.create_unix_server(lambda: _Pipe(connected), sock=self._sock)
+        try:
+            await loop.create_future()
+        finally:
+            await self.aclose()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+        if self._server is not None:
+            self._server.close()
+        self._sock.close()
+
+
+class _Pipe(asyncio.Protocol, abc.Connection):
+    """Cuts the byte stream of a socket into messages."""
+
+    max_message_size = MAX_MESSAGE
+
+    def __init__(self, connected: Any) -> None:
+        self._connected = connected
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._messages: list[bytes | memoryview] = []
+        self._waiting = 0  # bytes in _messages
+        self._reading = True
+        self._prefix = b""
+        self._body: bytearray | None = None
+        self._filled = 0
+        self._arrived: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._error: Exception | None = None
+
+    # abc.Connection
+
+    async def send(self, messages: Sequence[abc.Segments]) -> None:
+        if self._error is not None:
+            raise abc.ConnectionLost("the connection is closed")
+        write, small = self._transport.write, list[abc.Buffer]()
+        for segments in messages:
+            size = sum(map(len, segments))
+            if size > MAX_MESSAGE:
+                raise abc.MessageTooLarge(f"{size} bytes in one message; at most {MAX_MESSAGE}")
+            small.append(size.to_bytes(4, "little"))
+            for segment in segments:
+                if len(segment) < _JOIN_BELOW:
+                    small.append(segment)
+                else:
+                    write(b"".join(small))
+                    small.clear()
+                    write(segment)
+        if small:
+            write(b"".join(small))
+        if self._writable is not None:
+            await self._writable
+            if self._error is not None:
+                raise abc.ConnectionLost("the connection is closed")
+
+    async def receive(self) -> Sequence[bytes | memoryview]:
+        if not self._messages:
+            if self._error is not None:
+                raise abc.ConnectionLost(str(self._error) or "the peer closed the connection")
+            self._arrived = self._loop.create_future()
+            try:
+                await self._arrived
+            finally:
+                self._arrived = None
+            if not self._messages:
+                raise abc.ConnectionLost(str(self._error) or "the peer closed the connection")
+        messages, self._messages = self._messages, []
+        self._waiting = 0
+        if not self._reading and self._error is None:
+            self._reading = True
+            self._transport.resume_reading()
+        return messages
+
+    async def aclose(self) -> None:
+        self._transport.close()
+        if self._error is None:
+            # What is queued goes out, unless the peer does not take it.
+            abort = self._loop.call_later(1.0, self._transport.abort)
+            try:
+                await asyncio.shield(self._closed)
+            finally:
+                abort.cancel()
+
+    def extra(self, attribute: str, default: Any = None) -> Any:
+        if attribute == "uid":
+            return _peer_uid(self._transport.get_extra_info("socket"))
+        return {"peer": "unix socket", "same_host": True}.get(attribute, default)
+
+    def is_same_user(self) -> bool:
+        """Whether the kernel says that the peer is of this user."""
+        return self._error is not None or self.extra("uid") == os.geteuid()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_SOCKET_BUFFER)
+        sock = transport.get_extra_info("socket")
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+        if self._connected is not None:
+            self._connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        view = memoryview(data)
+        if self._prefix:
+            view = memoryview(self._prefix + data)
+            self._prefix = b""
+        while view:
+            if self._body is not None:
+                view = self._fill(self._body, view)
+                continue
+            if len(view) < 4:
+                self._prefix = bytes(view)
+                break
+            size = int.from_bytes(view[:4], "little")
+            if size > self.receive_limit:
+                self._transport.abort()
+                return
+            view = view[4:]
+            if size <= len(view):
+                self._messages.append(view[:size])
+                self._waiting += size
+                view = view[size:]
+            else:
+                self._body = bytearray(size)
+                self._filled = 0
+        if self._messages:
+            self._announce()
+
+    def _fill(self, body: bytearray, view: memoryview) -> memoryview:
+        piece = view[: len(body) - self._filled]
+        body[self._filled : self._filled + len(piece)] = piece
+        self._filled += len(piece)
+        if self._filled == len(body):
+            self._messages.append(memoryview(body))
+            self._waiting += len(body)
+            self._body = None
+        return view[len(piece) :]
+
+    def _announce(self) -> None:
+        if self._waiting > _READ_AHEAD and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._error = exc or ConnectionResetError("the peer closed the connection")
+        self.resume_writing()
+        if not self._closed.done():
+            self._closed.set_result(None)
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+
+def _path(address: str) -> str:
+    path = address.removeprefix("unix://")
+    if len(os.fsencode(path)) > MAX_PATH:
+        raise abc.ConnectFailed(f"{path!r} is longer than the {MAX_PATH} bytes a socket may have")
+    return path
+
+
+def _check_directory(directory: str) -> None:
+    """Refuses a directory that another user could enter or replace."""
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise abc.ConnectFailed(
+            f"{directory} must be a directory of this user with mode 0700 to hold Wool's sockets"
+        )
+
+
+def _peer_uid(sock: Any) -> int:
+    """Asks the kernel who is at the other end."""
+    if sys.platform == "linux":
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return struct.unpack("iII", credentials)[1]
+    # LOCAL_PEERCRED of macOS and the BSDs: a version, then the effective user id.
+    return struct.unpack_from("II", sock.getsockopt(0, 1, 76))[1]

@@ -1,0 +1,227 @@
+"""The client: what one event loop needs to call the workers of a pool.
+
+It keeps a link to each worker, decides who gets a call, takes back calls that wait at one worker
+when another has nothing to do, and holds calls for which there is no worker yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
+from wool._client.link import Link
+from wool._protocol import frames as f
+from wool._session.session import Session
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import NoWorkersAvailable, VersionMismatch, WorkerLost, WoolError
+
+if TYPE_CHECKING:
+    from wool._client.pool import Pool
+
+Balancer = Callable[[Any, Sequence[Any]], Any]
+"""`(call, workers) -> worker`; see `WorkerPool`."""
+
+FEW = 8
+"""Up to so many workers the least loaded of all is chosen; beyond, of two random ones."""
+
+
+class Client:
+    """Calls the workers of a pool from one event loop. Not thread-safe; see `Pool.client`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.loop = asyncio.get_running_loop()
+        self.closed = False
+        self.links: dict[str, Link] = {}
+        self._waiting: deque[Exchange] = deque()
+        self._retired: set[Link] = set()
+        self._rebalancing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(self, request: Request) -> Exchange:
+        """Begins a call."""
+        exchange = Exchange(self, request)
+        self.submit(exchange)
+        return exchange
+
+    # Choosing a worker ------------------------------------------------------------------------
+
+    def submit(self, exchange: Exchange) -> None:
+        """Gives a call to a worker, or keeps it until there is one."""
+        if self.closed:
+            exchange.end(Failed(self.pool.closed_error()))
+            return
+        link = self._choose(exchange.request.tags)
+        if link is not None:
+            link.open(exchange)
+            return
+        failure = self.pool.failure
+        if failure is not None:
+            exchange.end(Failed(failure))
+            return
+        exchange.link = None
+        self._waiting.append(exchange)
+        self.loop.call_later(self.pool.quorum_timeout, self._give_up, exchange)
+
+    def _choose(self, tags: frozenset[str]) -> Link | None:
+        links = [k for k in self.links.values() if k.usable and tags <= k.info.tags]
+        if not links:
+            return None
+        balancer = self.pool.balancer
+        if balancer is not None:
+            chosen = balancer(tags, [link.info for link in links])
+            return self.links[chosen.id]
+        if len(links) > FEW:
+            links = random.sample(links, 2)
+        return min(links, key=_burden)
+
+    def _give_up(self, exchange: Exchange) -> None:
+        if exchange in self._waiting:
+            self._waiting.remove(exchange)
+            wanted = f" with the tags {sorted(exchange.request.tags)}" * bool(exchange.request.tags)
+            exchange.end(
+                Failed(
+                    NoWorkersAvailable(
+                        f"no worker{wanted} could be reached within {self.pool.quorum_timeout:g} s "
+                        f"for {exchange.request.name}()"
+                    )
+                )
+            )
+
+    def flush(self) -> None:
+        """Tries again to place the calls that wait for a worker."""
+        waiting, self._waiting = self._waiting, deque()
+        for exchange in waiting:
+            self.submit(exchange)
+
+    def rebalance(self) -> None:
+        """Looks, once the loop has come round, whether an idle worker could relieve another.
+
+        Two turns later the callers whose results have just arrived have made their next calls.
+        """
+        if not self._rebalancing and len(self.links) > 1:
+            self._rebalancing = True
+            self.loop.call_soon(self.loop.call_soon, self._rebalance)
+
+    def _rebalance(self) -> None:
+        self._rebalancing = False
+        idle = sum(link.hungry and link.usable for link in self.links.values())
+        if not idle:
+            return
+        donors = [k for k in self.links.values() if k.unbegun and not k.hungry and not k.recalling]
+        donors.sort(key=lambda link: -link.unbegun)
+        for link in donors[:idle]:
+            link.recall()
+
+    # What links report ------------------------------------------------------------------------
+
+    def given_back(self, exchange: Exchange) -> None:
+        """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
+        if exchange.cancelled:
+            exchange.end(NotStarted())
+        else:
+            self.submit(exchange)
+
+    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+        """Cancels a call wherever it is."""
+        exchange.cancelled = True
+        if exchange in self._waiting:
+            self._waiting.remove(exchange)
+            exchange.end(NotStarted())
+        elif exchange.link is not None:
+            exchange.link.cancel(exchange, message)
+
+    def connected(self, link: Link, session: Session) -> None:
+        """A session has been opened."""
+        self.pool.on_connected(link, session)
+
+    def lost(self, link: Link, calls: list[Exchange], error: Exception) -> None:
+        """A session has ended with calls under way: they end once it is known why."""
+        if calls:
+            self._spawn(self._explain_loss(link.info, calls, error))
+
+    async def _explain_loss(
+        self, info: WorkerInfo, calls: list[Exchange], error: Exception
+    ) -> None:
+        lost: WorkerLost | None = None
+        try:
+            lost = await self.pool.explain_loss(info, error)
+        finally:
+            outcome = Failed(lost or WorkerLost(f"the worker {info.address} was lost"))
+            for exchange in calls:
+                exchange.end(outcome)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def dial(
+        self, info: WorkerInfo, dial: Callable[..., Coroutine[Any, Any, tuple[Session, f.Welcome]]]
+    ) -> tuple[Session, f.Welcome]:
+        """Opens a session to a worker on behalf of a link.
+
+        Raises:
+            WoolError: it cannot be reached or used.
+        """
+        pool = self.pool
+        try:
+            return await dial(pool.transport, info.address, pool.hello(), pool.secret)
+        except VersionMismatch as error:
+            raise VersionMismatch(f"worker {info.address}: {error}") from None
+
+    # Membership -------------------------------------------------------------------------------
+
+    def update(self) -> None:
+        """Takes note of the pool's workers."""
+        members = self.pool.members
+        for ident in [k for k in self.links if k not in members]:
+            link = self.links.pop(ident)
+            link.usable = False
+            self._retired.add(link)
+            self._spawn(self._close_when_done(link))
+        for ident, info in members.items():
+            if ident not in self.links:
+                self.links[ident] = Link(self, info)
+        self.flush()
+
+    async def _close_when_done(self, link: Link) -> None:
+        """Closes the link to a worker that has left; it ends by itself while calls are out."""
+        if not link.load:
+            await link.aclose()
+            self._retired.discard(link)
+
+    async def wait_quiet(self) -> None:
+        """Waits until no call is out and no stream in a step."""
+        while steps := self._steps():
+            await asyncio.wait(steps)
+
+    def _steps(self) -> list[asyncio.Future[Any]]:
+        links = [*self.links.values(), *self._retired]
+        exchanges = [*self._waiting, *(e for link in links for e in link.exchanges)]
+        return [e.ending for e in exchanges if not e.ending.done()]
+
+    async def aclose(self, error: WoolError) -> None:
+        """Ends all calls with `error`, and closes all links."""
+        self.closed = True
+        outcome: Outcome = Failed(error)
+        links = [*self.links.values(), *self._retired]
+        for exchange in self._waiting:
+            exchange.end(outcome)
+        for link in links:
+            link.fail_all(outcome)
+        self._waiting.clear()
+        self.links.clear()
+        self._retired.clear()
+        await asyncio.gather(*(link.aclose() for link in links))
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _burden(link: Link) -> tuple[bool, int]:
+    return not link.hungry, link.load

@@ -1,0 +1,135 @@
+"""Which pool a call uses, and which call is running.
+
+Both are facts of the current context. Where the context says nothing, the only pool open in this
+process is used: a web framework opens it in one task, and its handlers run in others.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import WoolError
+
+if TYPE_CHECKING:
+    from wool._client.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class CallInfo:
+    """The call that is running.
+
+    Attributes:
+        id: unique among the calls of a pool.
+        parent: id of the call this one was made from, or None.
+        worker: who runs it.
+        caller: process that made it, as `host:pid`, where known.
+    """
+
+    id: str
+    parent: str | None
+    worker: WorkerInfo
+    caller: str
+
+
+class RunningCall(Protocol):
+    """A call that this process is executing, as far as calls made from it are concerned."""
+
+    @property
+    def pool(self) -> Pool: ...
+
+    @property
+    def info(self) -> CallInfo: ...
+
+    def wait_begins(self) -> None:
+        """A Wool operation made from the call is outstanding; its slot is free meanwhile."""
+
+    def wait_ends(self) -> None:
+        """That operation is over."""
+
+
+ACTIVE: ContextVar[Pool | None] = ContextVar("wool_pool", default=None)
+RUNNING: ContextVar[RunningCall | None] = ContextVar("wool_call", default=None)
+
+
+class OpenPools:
+    """The pools open in this process."""
+
+    def __init__(self) -> None:
+        self._pools: list[Pool] = []
+        self._lock = threading.Lock()
+
+    def add(self, pool: Pool) -> None:
+        """Notes that a pool is open."""
+        with self._lock:
+            self._pools.append(pool)
+
+    def remove(self, pool: Pool) -> None:
+        """Notes that a pool is closed."""
+        with self._lock:
+            self._pools.remove(pool)
+
+    def only(self) -> Pool | None:
+        """Returns the one open pool, None if there is none.
+
+        Raises:
+            WoolError: there are several.
+        """
+        pools = self._pools
+        if not pools:
+            return None
+        if len(pools) > 1:
+            raise WoolError(
+                f"{len(pools)} pools are open and this context names none of them: say which with "
+                "`with pool.use():`"
+            )
+        return pools[0]
+
+    def forked(self) -> None:
+        """Forgets the pools of the parent process: their connections are not ours."""
+        self._pools = []
+        self._lock = threading.Lock()
+
+
+# "The only pool open in this process" is a fact of the process, so its list is too.
+OPEN = OpenPools()
+os.register_at_fork(after_in_child=OPEN.forked)
+
+
+def choose_pool() -> Pool | None:
+    """Returns the pool a call made here and now uses; None: run it locally.
+
+    Raises:
+        WoolError: several pools are open and the context names none.
+        WorkerStopped: the context names a pool that has closed.
+    """
+    pool = ACTIVE.get()
+    if pool is None:
+        running = RUNNING.get()
+        pool = OPEN.only() if running is None else running.pool
+    if pool is not None:
+        pool.check_open()
+    return pool
+
+
+def current_pool() -> Pool | None:
+    """Returns the pool that a routine called here would use, None if it would run locally.
+
+    Raises:
+        WoolError: several pools are open and the context names none.
+    """
+    pool = ACTIVE.get()
+    if pool is None:
+        running = RUNNING.get()
+        pool = OPEN.only() if running is None else running.pool
+    return pool
+
+
+def current_call() -> CallInfo | None:
+    """Returns the call that this code runs in, None outside of a routine on a worker."""
+    running = RUNNING.get()
+    return None if running is None else running.info

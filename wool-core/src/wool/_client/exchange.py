@@ -1,0 +1,208 @@
+"""One remote call as its caller sees it: waiting for a step to end, and cancelling it.
+
+A step ends with a frame of the worker, or with an error that stands for the worker's silence. The
+rules for what a cancel means are those of "Cancellation" in docs/protocol.md: a cancel is sent,
+and the wait goes on until the worker says what came of it, within `CANCEL_GRACE` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pickle
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wool._protocol import frames as f
+from wool._serialization.code import CodeUnit
+from wool.abc import Buffer
+from wool.exceptions import WoolError
+
+if TYPE_CHECKING:
+    from wool._client.client import Client
+    from wool._client.link import Link
+
+CANCEL_GRACE = 10.0
+"""Seconds a cancelled call may take to end before its caller stops waiting for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What it takes to open a call, on whichever worker.
+
+    Attributes:
+        target: names the routine, see `frames.Open.routine`.
+        name: for messages.
+        units: the code that target and arguments need.
+        segments: the arguments.
+    """
+
+    target: str
+    name: str
+    stream: bool
+    tags: frozenset[str]
+    parent: str
+    units: Sequence[CodeUnit]
+    segments: Sequence[Buffer]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a step ended: with a frame of the worker, whose payload is in `segments`."""
+
+    frame: f.Value | f.Return | f.Raise
+    segments: Sequence[Buffer]
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """A cancel won the race: the call never began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call cannot end properly: the worker is gone or has refused it."""
+
+    error: WoolError
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The caller's own cancellation is what the step comes to.
+
+    `open` is true if a stream still is: the cancel crossed a value that is dropped.
+    """
+
+    error: asyncio.CancelledError
+    open: bool = False
+
+
+Outcome = Reply | NotStarted | Failed
+
+
+class Exchange:
+    """The state of one remote call.
+
+    Attributes:
+        link: the worker it was given to; None while it waits for one.
+        number: its id on that link.
+        begun: whether it is known to have begun there.
+        cancellation: the caller's own `CancelledError`, once it has been cancelled.
+        cancelled: whether its caller has cancelled it, or the step that is running.
+        step: of a stream, the step that is running or was last to run.
+    """
+
+    __slots__ = ("_client", "_end", "begun", "cancellation", "cancelled", "link", "number", "request", "step")
+
+    def __init__(self, client: Client, request: Request) -> None:
+        self.request = request
+        self.link: Link | None = None
+        self.number = 0
+        self.begun = False
+        self.cancelled = False
+        self.cancellation: asyncio.CancelledError | None = None
+        self.step = 0
+        self._client = client
+        self._end: asyncio.Future[Outcome | None] = client.loop.create_future()
+
+    def end(self, outcome: Outcome) -> None:
+        """Ends the step; called by the link."""
+        if not self._end.done():
+            self._end.set_result(outcome)
+
+    @property
+    def ending(self) -> asyncio.Future[Outcome | None]:
+        """Done when the step has ended, or its caller has stopped waiting for it."""
+        return self._end
+
+    def next_step(self) -> None:
+        """Prepares for the end of another step."""
+        self.step += 1
+        self.cancelled = False
+        self.cancellation = None
+        self._end = self._client.loop.create_future()
+
+    async def wait(self) -> Outcome | Cancelled:
+        """Waits until the step ends."""
+        try:
+            outcome = await self._end
+        except asyncio.CancelledError as error:
+            outcome = await self._wait_cancelled(error)
+            if self.cancellation is not None:
+                # Raised anew by the routine's wrapper: our frames need not be in its traceback.
+                self.cancellation.__traceback__ = None
+            return outcome
+        assert outcome is not None
+        return outcome
+
+    async def _wait_cancelled(self, error: asyncio.CancelledError) -> Outcome | Cancelled:
+        if self._end.done() and not self._end.cancelled():
+            return self._judge(self._end.result(), error, sent=1)
+        with _shield():
+            outcome, error, sent = await self._cancel_and_wait(error)
+        return self._judge(outcome, error, sent)
+
+    async def _cancel_and_wait(
+        self, error: asyncio.CancelledError
+    ) -> tuple[Outcome | None, asyncio.CancelledError, int]:
+        """Sends this cancel, and any that follow, until the step ends or patience does."""
+        loop = self._client.loop
+        sent = 0
+        expiry: asyncio.TimerHandle | None = None
+        try:
+            while True:
+                sent += 1
+                self._end = loop.create_future()
+                self._client.cancel(self, _message(error))
+                if expiry is None:
+                    expiry = loop.call_later(CANCEL_GRACE, self._expire)
+                try:
+                    return await self._end, error, sent
+                except asyncio.CancelledError as again:
+                    error = again
+                    if self._end.done() and not self._end.cancelled():
+                        return self._end.result(), error, sent + 1
+        finally:
+            if expiry is not None:
+                expiry.cancel()
+
+    def _expire(self) -> None:
+        if not self._end.done():
+            self._end.set_result(None)
+
+    def _judge(
+        self, outcome: Outcome | None, error: asyncio.CancelledError, sent: int
+    ) -> Outcome | Cancelled:
+        """Says what a step comes to that was cancelled `sent` times."""
+        self.cancellation = error
+        if not isinstance(outcome, Reply):
+            return Cancelled(error)
+        frame = outcome.frame
+        task = asyncio.current_task()
+        for _ in range(frame.uncancelled if task is not None else 0):
+            task.uncancel()  # type: ignore[union-attr]
+        if isinstance(frame, f.Raise):
+            return outcome
+        if frame.delivered < sent:
+            return Cancelled(error, open=isinstance(frame, f.Value))
+        return outcome
+
+
+def _message(error: asyncio.CancelledError) -> bytes | None:
+    """Returns the argument of `task.cancel(…)`, pickled; its text if it cannot be."""
+    if not error.args:
+        return None
+    try:
+        return pickle.dumps(error.args[0])
+    except Exception:
+        return pickle.dumps(str(error.args[0]))
+
+
+def _shield() -> contextlib.AbstractContextManager[Any]:
+    """Returns a shield against a cancelled anyio scope, which cancels anew on every loop turn."""
+    anyio = sys.modules.get("anyio")
+    if anyio is not None and anyio.current_effective_deadline() == float("-inf"):
+        return anyio.CancelScope(shield=True)
+    return contextlib.nullcontext()

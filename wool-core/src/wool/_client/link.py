@@ -1,0 +1,301 @@
+"""A link: one worker as seen from one event loop.
+
+It dials when it is first needed, keeps one session, and knows which calls are out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from math import ceil
+from typing import TYPE_CHECKING
+
+from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply
+from wool._protocol import frames as f
+from wool._protocol.frames import Buffer, Frame
+from wool._serialization.code import CodeUnit
+from wool._session.handshaking import dial
+from wool._session.session import Session
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import Rejected, SerializationError, TransportError, WorkerStopped, WoolError
+
+if TYPE_CHECKING:
+    from wool._client.client import Client
+
+_RETRY_FIRST = 0.05
+_RETRY_MOST = 5.0
+
+
+class Link:
+    """Carries calls from one loop to one worker.
+
+    Attributes:
+        calls: calls that are out, by their number.
+        hungry: whether the worker has said, since it was last sent a call, that it could begin one.
+        usable: False after the worker was lost, until it may be dialled again, and while it drains.
+    """
+
+    def __init__(self, client: Client, info: WorkerInfo) -> None:
+        self.info = info
+        self.calls: dict[int, Exchange] = {}
+        self.hungry = True
+        self.usable = True
+        self.session: Session | None = None
+        self._client = client
+        self._queue: list[Exchange] = []
+        self._others = 0  # load that comes from other callers
+        self._begun = 0  # of our calls, how many are known to have begun
+        self._recalling = False
+        self._retry = _RETRY_FIRST
+        self._task: asyncio.Task[None] | None = None
+        self._fetches: dict[int, asyncio.Future[None]] = {}
+
+    # What the balancer looks at -------------------------------------------------------------
+
+    @property
+    def load(self) -> int:
+        """Calls waiting or running there, as far as is known here."""
+        return len(self.calls) + len(self._queue) + self._others
+
+    @property
+    def unbegun(self) -> int:
+        """How many of our calls there may not have begun."""
+        return len(self.calls) - self._begun
+
+    # Calls ----------------------------------------------------------------------------------
+
+    def open(self, exchange: Exchange) -> None:
+        """Gives a call to the worker, once there is a session."""
+        exchange.link = self
+        self.hungry = False
+        if self.session is None:
+            self._queue.append(exchange)
+            self.connect()
+            return
+        self._send_open(self.session, exchange)
+
+    def _send_open(self, session: Session, exchange: Exchange) -> None:
+        request = exchange.request
+        codes, data = self._codes(session, request.units)
+        number = exchange.number = session.machine.next_id()
+        exchange.begun = False
+        segments = [*data, *request.segments]
+        frame = f.Open(
+            number,
+            request.stream,
+            request.target,
+            request.parent,
+            [len(s) for s in segments],
+            codes,
+        )
+        self.calls[number] = exchange
+        session.send(frame, segments)
+
+    def resume(
+        self, exchange: Exchange, operation: int, units: Sequence[CodeUnit], args: Sequence[Buffer]
+    ) -> None:
+        """Asks for the next step of a stream."""
+        session = self.session
+        if session is None or self.calls.get(exchange.number) is not exchange:
+            exchange.end(Failed(WorkerStopped("the stream's worker is gone")))
+            return
+        codes, data = self._codes(session, units)
+        segments = [*data, *args]
+        sizes = [len(s) for s in segments]
+        session.send(f.Resume(exchange.number, exchange.step, operation, sizes, codes), segments)
+
+    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+        """Cancels a call; the worker's answer ends the step."""
+        if exchange in self._queue:
+            self._queue.remove(exchange)
+            exchange.end(NotStarted())
+        elif self.session is not None and exchange.number in self.calls:
+            self.session.send(f.Cancel(exchange.number, exchange.step, message))
+
+    def recall(self) -> None:
+        """Asks for half of the calls that have not begun."""
+        if self.session is not None and not self._recalling:
+            self._recalling = True
+            self.session.send(f.Recall(ceil(self.unbegun / 2)))
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The calls that are out or waiting for the session."""
+        return [*self.calls.values(), *self._queue]
+
+    @property
+    def recalling(self) -> bool:
+        """Whether an answer to `recall` is awaited."""
+        return self._recalling
+
+    async def fetch(self, keys: Sequence[bytes]) -> None:
+        """Asks the worker for code that a reply mentions.
+
+        Raises:
+            SerializationError: the worker is gone or has it no more.
+        """
+        if self.session is None:
+            raise SerializationError("the worker that could say what the reply means is gone")
+        number = self.session.machine.next_id()
+        future = self._fetches[number] = self._client.loop.create_future()
+        self.session.send(f.Need(number, list(keys)))
+        await future
+        if self._client.pool.store.missing(keys):
+            raise SerializationError("the worker no longer has the code that its reply mentions")
+
+    @staticmethod
+    def _codes(session: Session, units: Sequence[CodeUnit]) -> tuple[list[f.Code], list[Buffer]]:
+        """Returns those units that the worker does not have, and marks them as sent."""
+        codes: list[f.Code] = []
+        data: list[Buffer] = []
+        for unit in units:
+            if unit.key not in session.known:
+                session.known.add(unit.key)
+                session.known.update(unit.provides)
+                codes.append(f.Code(unit.key, list(unit.provides)))
+                data.append(unit.data)
+        return codes, data
+
+    # Connection -----------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Dials, unless that is done or under way."""
+        if self._task is None:
+            self._task = self._client.loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        client = self._client
+        try:
+            session, _ = await client.dial(self.info, dial)
+        except WoolError as error:
+            self._unreachable(error)
+            return
+        self._retry = _RETRY_FIRST
+        self.session = session
+        client.connected(self, session)
+        queue, self._queue = self._queue, []
+        for exchange in queue:
+            self._send_open(session, exchange)
+        await session.run(self._on_frame, self._on_lost)
+
+    def _unreachable(self, error: WoolError) -> None:
+        self._task = None
+        queue, self._queue = self._queue, []
+        self._pause()
+        for exchange in queue:
+            if isinstance(error, TransportError):
+                self._client.submit(exchange)
+            else:
+                exchange.end(Failed(error))
+
+    def _pause(self) -> None:
+        """Stops using the worker for a while that grows with every failure."""
+        self.usable = self.hungry = False
+        self._client.loop.call_later(self._retry, self._resume_use)
+        self._retry = min(self._retry * 2, _RETRY_MOST)
+
+    def _resume_use(self) -> None:
+        self.usable = self.hungry = True
+        self._client.flush()
+
+    def _on_lost(self, error: Exception) -> None:
+        self.session = None
+        self._task = None
+        self._recalling = False
+        calls, self.calls = self.calls, {}
+        self._begun = 0
+        for future in self._fetches.values():
+            if not future.done():
+                future.set_result(None)
+        self._fetches.clear()
+        if not self._client.closed:
+            self._pause()
+            self._client.lost(self, list(calls.values()), error)
+
+    async def aclose(self) -> None:
+        """Closes the session. Calls that are out are the client's to end."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    # Frames ---------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame, segments: Sequence[Buffer]) -> None:
+        if isinstance(frame, (f.Return, f.Raise, f.Value)):
+            self._on_reply(frame, segments)
+        elif isinstance(frame, f.GiveBack):
+            self._on_give_back(frame)
+        elif isinstance(frame, f.Reject):
+            exchange = self._forget(frame.call)
+            if exchange is not None:
+                exchange.end(Failed(Rejected(f"{self.info.address} refused: {frame.message}")))
+        elif isinstance(frame, f.Idle):
+            self._others = max(0, frame.load - len(self.calls))
+            self.hungry = True
+            self._client.rebalance()
+        elif isinstance(frame, f.Drain):
+            self.usable = self.hungry = False
+        elif isinstance(frame, f.Supply):
+            self._learn(frame.codes, segments)
+            future = self._fetches.pop(frame.call, None)
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    def _on_reply(self, frame: f.Return | f.Raise | f.Value, segments: Sequence[Buffer]) -> None:
+        if frame.codes:
+            segments = self._learn(frame.codes, segments)
+        if type(frame) is f.Value:
+            exchange = self.calls.get(frame.call)
+            if exchange is not None and not exchange.begun:
+                exchange.begun = True
+                self._begun += 1
+        else:
+            exchange = self._forget(frame.call)
+        others = frame.load - len(self.calls)
+        self._others = others if others > 0 else 0
+        if frame.hungry:
+            self.hungry = True
+            self._client.rebalance()
+        if exchange is not None:
+            exchange.end(Reply(frame, segments))
+
+    def _on_give_back(self, frame: f.GiveBack) -> None:
+        if frame.recalled:
+            self._recalling = False
+        for number in frame.calls:
+            exchange = self._forget(number)
+            if exchange is None:
+                continue
+            if self.session is not None:
+                # The call may have been cut short: its code need not have arrived.
+                self.session.known.difference_update(u.key for u in exchange.request.units)
+            self._client.given_back(exchange)
+        if frame.recalled and not frame.waiting:
+            for exchange in self.calls.values():
+                exchange.begun = True
+            self._begun = len(self.calls)
+
+    def _forget(self, number: int) -> Exchange | None:
+        exchange = self.calls.pop(number, None)
+        if exchange is not None and exchange.begun:
+            self._begun -= 1
+        return exchange
+
+    def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Keeps the code that came with a payload; returns the segments of the payload."""
+        store, session = self._client.pool.store, self.session
+        for code, data in zip(codes, segments, strict=False):
+            store.add(CodeUnit(code.key, bytes(data), tuple(code.provides)))
+            if session is not None:
+                session.known.add(code.key)
+                session.known.update(code.provides)
+        return segments[len(codes) :]
+
+    def fail_all(self, outcome: Outcome) -> None:
+        """Ends every call that is out or waiting."""
+        calls, self.calls = self.calls, {}
+        queue, self._queue = self._queue, []
+        self._begun = 0
+        for exchange in [*calls.values(), *queue]:
+            exchange.end(outcome)

@@ -1,0 +1,241 @@
+"""Calls and streams that run on a worker, from encoding the arguments to decoding the outcome.
+
+Nothing here raises into user code: outcomes are returned, and the wrapper of the routine raises
+them, so that no frame of Wool's stands in a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from wool._client.current import RUNNING, RunningCall
+from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, Request
+from wool._client.routine import Routine
+from wool._protocol import frames as f
+from wool._serialization.classes import MissingCode
+from wool._serialization.code import CodeUnit
+from wool._serialization.codec import Encoded, rebuild_error
+from wool._serialization.exceptions import Summary, dump_exception, load_exception
+from wool._serialization.modules import importable
+from wool.exceptions import SerializationError, WoolError
+
+if TYPE_CHECKING:
+    from wool._client.pool import Pool
+
+
+async def call(
+    pool: Pool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """Calls a routine on a worker; returns its result and None, or None and its exception."""
+    running = RUNNING.get()
+    if running is not None:
+        running.wait_begins()
+    try:
+        exchange = pool.client().open(_request(pool, routine, args, kwargs, running))
+        outcome = await exchange.wait()
+        if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
+            return await _decode(pool, exchange, outcome), None
+        return None, await _error(pool, exchange, outcome, None)
+    except WoolError as error:
+        return None, error.with_traceback(None)
+    finally:
+        if running is not None:
+            running.wait_ends()
+
+
+class RemoteStream:
+    """Drives a generator on a worker; the interface is that of `LocalStream`.
+
+    Attributes:
+        error: what the generator raised, if that is how it ended.
+    """
+
+    def __init__(
+        self, pool: Pool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self.error: BaseException | None = None
+        self._pool = pool
+        self._open = routine, args, kwargs
+        self._exchange: Exchange | None = None
+        self._value: Any = None
+
+    async def step(self, value: Any, thrown: bool) -> bool:
+        """Sends or throws `value` in; returns whether the generator yielded."""
+        running = RUNNING.get()
+        if running is not None:
+            running.wait_begins()
+        try:
+            return await self._step(value, thrown, running)
+        except WoolError as error:
+            self.error = error.with_traceback(None)
+            return False
+        finally:
+            if running is not None:
+                running.wait_ends()
+
+    def take(self) -> Any:
+        """Returns what was yielded, and keeps no reference to it."""
+        value, self._value = self._value, None
+        return value
+
+    async def _step(self, value: Any, thrown: bool, running: RunningCall | None) -> bool:
+        pool = self._pool
+        exchange = self._exchange
+        if exchange is None:
+            exchange = self._exchange = pool.client().open(_request(pool, *self._open, running))
+        elif pool.closed and isinstance(value, GeneratorExit):
+            return False  # closing is silent
+        else:
+            pool.check_open()
+            self._resume(exchange, value, thrown)
+        outcome = await exchange.wait()
+        while isinstance(outcome, Cancelled) and outcome.open:
+            # The cancel crossed a value: it strikes where the generator stands now.
+            value, thrown = outcome.error, True
+            self._resume(exchange, value, thrown)
+            outcome = await exchange.wait()
+        if isinstance(outcome, Reply):
+            if type(outcome.frame) is f.Value:
+                self._value = await _decode(pool, exchange, outcome)
+                return True
+            if type(outcome.frame) is f.Return:
+                return False
+        if isinstance(outcome, Failed) and thrown and isinstance(value, GeneratorExit):
+            return False
+        self.error = await _error(pool, exchange, outcome, value if thrown else None)
+        return False
+
+    def _resume(self, exchange: Exchange, value: Any, thrown: bool) -> None:
+        pool = self._pool
+        link = exchange.link
+        assert link is not None
+        operation, encoded = f.NEXT, None
+        units: list[CodeUnit] = []
+        if thrown:
+            operation = f.THROW
+            _, encoded = dump_exception(value, pool.codec.encode_closed)
+        elif value is not None:
+            operation = f.SEND
+            encoded = _encode_sent(pool, self._open[0], value)
+        if encoded is not None:
+            units = pool.codec.units(encoded.classes)
+        exchange.next_step()
+        link.resume(exchange, operation, units, encoded.segments if encoded else ())
+
+
+def _request(
+    pool: Pool,
+    routine: Routine,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    running: RunningCall | None,
+) -> Request:
+    """Encodes a call.
+
+    Raises:
+        SerializationError: an argument or the routine's own code cannot be sent.
+    """
+    codec = pool.codec
+    encoded = codec.encode_arguments(routine.function, args, kwargs)
+    units = codec.units(encoded.classes) if encoded.classes else []
+    target = routine.target
+    if target is None:
+        target = _importable_target(routine)
+        if target is None:
+            unit = _function_unit(pool, routine.function)
+            target = f"#{unit.key.hex()}"
+            units.insert(0, unit)
+        else:
+            routine.target = target
+    return Request(
+        target,
+        routine.function.__qualname__,
+        routine.is_stream,
+        routine.tags,
+        "" if running is None else running.info.id,
+        units,
+        encoded.segments,
+    )
+
+
+def _importable_target(routine: Routine) -> str | None:
+    function = routine.function
+    if importable(routine.wrapper) or importable(function):
+        return f"{function.__module__}:{function.__qualname__}"
+    return None
+
+
+def _function_unit(pool: Pool, function: FunctionType) -> CodeUnit:
+    try:
+        return pool.book.function(function)
+    except Exception as error:
+        raise SerializationError(
+            f"the routine {function.__qualname__}() cannot be sent to a worker: "
+            f"{type(error).__name__}: {error}. Something it refers to, a global or a variable of "
+            "the enclosing function, cannot be pickled: pass it as an argument or make it inside"
+        ) from error
+
+
+def _encode_sent(pool: Pool, routine: Routine, value: Any) -> Encoded:
+    try:
+        return pool.codec.encode(value)
+    except Exception as error:
+        raise SerializationError(
+            f"the value ({type(value).__qualname__}) sent to {routine.function.__qualname__}() "
+            f"cannot be pickled: {type(error).__name__}: {error}"
+        ) from error
+
+
+async def _decode(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
+    """Rebuilds a result.
+
+    Raises:
+        SerializationError: it cannot be rebuilt here.
+    """
+    while True:
+        try:
+            return pool.codec.decode(reply.segments)
+        except MissingCode as missing:
+            await _fetch(exchange, missing)
+        except Exception as error:
+            raise rebuild_error(
+                f"a result of {exchange.request.name}()", error, "this side"
+            ) from error
+
+
+async def _error(
+    pool: Pool, exchange: Exchange, outcome: Outcome | Cancelled, thrown: BaseException | None
+) -> BaseException:
+    """Returns the exception that an outcome amounts to."""
+    if isinstance(outcome, (Failed, Cancelled)):
+        return outcome.error
+    assert isinstance(outcome, Reply) and isinstance(outcome.frame, f.Raise)
+    if outcome.frame.echo and thrown is not None:
+        return thrown
+    error = await _load_exception(pool, exchange, outcome, outcome.frame)
+    if isinstance(error, asyncio.CancelledError) and exchange.cancellation is not None:
+        return exchange.cancellation
+    return error
+
+
+async def _load_exception(
+    pool: Pool, exchange: Exchange, reply: Reply, frame: f.Raise
+) -> BaseException:
+    summary = Summary(*frame.summary)
+    payload = reply.segments or None
+    while True:
+        try:
+            return load_exception(summary, payload, pool.codec.decode, passing=(MissingCode,))
+        except MissingCode as missing:
+            try:
+                await _fetch(exchange, missing)
+            except SerializationError:
+                return summary.error()
+
+
+async def _fetch(exchange: Exchange, missing: MissingCode) -> None:
+    if exchange.link is None:
+        raise SerializationError("a reply mentions code that its worker did not send")
+    await exchange.link.fetch([missing.key])

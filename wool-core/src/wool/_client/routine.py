@@ -1,0 +1,251 @@
+"""The decorator: turns an async function or async generator into a routine.
+
+The result is a real function with the signature of the original, generated from it, so Python
+itself raises `TypeError` for wrong arguments at the call, `inspect` sees what it is, and calling it
+makes a real coroutine or async generator. Its body asks for the pool when it is first awaited.
+All of it has the line of the original's definition: that is what a traceback shows.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from types import FunctionType
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from wool._client.current import choose_pool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CALL = """
+async def routine(PARAMETERS):
+    __pool__ = __choose__()
+    if __pool__ is None:
+        return await __function__(ARGUMENTS)
+    __value__, __error__ = await __pool__.call(__routine__, POSITIONAL, KEYWORDS)
+    if __error__ is None:
+        return __value__
+    __context__ = __error__.__context__
+    try:
+        raise __error__
+    finally:
+        __settle__(__error__, __context__)
+        del __error__, __context__
+"""
+
+_STREAM = """
+async def routine(PARAMETERS):
+    __steps__ = __stream__(__routine__, POSITIONAL, KEYWORDS)
+    __input__ = None
+    __thrown__ = False
+    while await __steps__.step(__input__, __thrown__):
+        try:
+            __input__ = yield __steps__.take()
+            __thrown__ = False
+        except BaseException as __exception__:
+            __input__ = __exception__
+            __thrown__ = True
+    __error__ = __steps__.error
+    if __error__ is None:
+        return
+    __context__ = __error__.__context__
+    try:
+        raise __error__
+    finally:
+        __settle__(__error__, __context__)
+        del __error__, __context__, __input__, __steps__
+"""
+
+
+class Routine:
+    """What Wool knows of a routine.
+
+    Attributes:
+        function: the original.
+        is_stream: whether it is an async generator.
+        tags: labels a worker must have.
+        prefetch: values a worker may produce ahead of a stream's consumer.
+    """
+
+    def __init__(self, function: FunctionType, tags: frozenset[str], prefetch: int) -> None:
+        self.function = function
+        self.is_stream = inspect.isasyncgenfunction(function)
+        self.tags = tags
+        self.prefetch = prefetch
+        self.wrapper: FunctionType = function
+        self.target: str | None = None
+        """Where a worker finds it, once known; see `_serialization.target`."""
+
+    def reduce(self) -> tuple[Any, ...]:
+        """Reduces the wrapper for pickling by value: it is generated anew."""
+        return remake, (self.function, self.tags, self.prefetch)
+
+
+def remake(function: FunctionType, tags: frozenset[str], prefetch: int) -> FunctionType:
+    """Makes the wrapper of a function that has travelled."""
+    return _wrap(function, tags, prefetch)
+
+
+@overload
+def routine(
+    function: Callable[P, Coroutine[Any, Any, T]], /
+) -> Callable[P, Coroutine[Any, Any, T]]: ...
+@overload
+def routine(
+    function: Callable[P, AsyncGenerator[T, S]], /
+) -> Callable[P, AsyncGenerator[T, S]]: ...
+@overload
+def routine(function: F, /) -> F: ...
+@overload
+def routine(*, tags: Iterable[str] = (), prefetch: int = 0) -> Callable[[F], F]: ...
+
+
+def routine(
+    function: Callable[..., Any] | None = None, /, *, tags: Iterable[str] = (), prefetch: int = 0
+) -> Any:
+    """Makes an async function or async generator run on the workers of a pool.
+
+    The result is used like the original. Where no pool is open it runs locally. Nothing is sent
+    before it is awaited or iterated.
+
+    Args:
+        function: an `async def` function or async generator function, or a static or class
+            method of one.
+        tags: labels that a worker must have to run it.
+        prefetch: for async generators: how many values a worker may produce ahead of the
+            consumer; 0 is one step for each `anext`, as locally.
+
+    Raises:
+        TypeError: `function` is neither.
+    """
+    if isinstance(tags, str):
+        raise TypeError(f"tags must be several labels, not the string {tags!r}")
+    if prefetch < 0:
+        raise ValueError(f"prefetch must not be negative: {prefetch}")
+    labels = frozenset(tags)
+    if function is None:
+        return lambda function: _decorate(function, labels, prefetch)
+    return _decorate(function, labels, prefetch)
+
+
+def _decorate(function: Any, tags: frozenset[str], prefetch: int) -> Any:
+    if isinstance(function, (staticmethod, classmethod)):
+        method = cast("staticmethod[Any, Any]", function)
+        return type(method)(_decorate(method.__func__, tags, prefetch))
+    if not isinstance(function, FunctionType) or not (
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    ):
+        raise TypeError(_not_async(function))
+    return _wrap(function, tags, prefetch)
+
+
+def _not_async(function: Any) -> str:
+    name = getattr(function, "__qualname__", None) or repr(function)
+    if inspect.isgeneratorfunction(function):
+        remedy = "write `async def` to make it an async generator"
+    elif inspect.isfunction(function):
+        remedy = (
+            "write `async def`, and call blocking code inside with `await asyncio.to_thread(…)`"
+        )
+    else:
+        remedy = "decorate an `async def` function; call other things inside it"
+    return (
+        f"@wool.routine takes an async function or an async generator function, and {name} is "
+        f"neither: {remedy}"
+    )
+
+
+def _wrap(function: FunctionType, tags: frozenset[str], prefetch: int) -> FunctionType:
+    """Generates the wrapper of a function."""
+    routine = Routine(function, tags, prefetch)
+    code = _compile(function, _STREAM if routine.is_stream else _CALL)
+    scope: dict[str, Any] = {
+        "__name__": function.__module__,
+        "__builtins__": __builtins__,
+        "__choose__": choose_pool,
+        "__function__": function,
+        "__routine__": routine,
+        "__settle__": settle_context,
+        "__stream__": _stream,
+    }
+    exec(code, scope)
+    wrapper: Any = scope.pop(function.__name__)
+    wrapper.__defaults__ = function.__defaults__
+    wrapper.__kwdefaults__ = function.__kwdefaults__
+    functools.update_wrapper(wrapper, function)
+    wrapper.__wool__ = routine
+    routine.wrapper = wrapper
+    return wrapper
+
+
+def _stream(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    pool = choose_pool()
+    if pool is None:
+        from wool._client.stream import LocalStream
+
+        return LocalStream(routine.function(*args, **kwargs))
+    return pool.stream(routine, args, kwargs)
+
+
+def _compile(function: FunctionType, template: str) -> Any:
+    """Compiles a template for the signature of a function, all of it on its first line."""
+    parameters, positional, keywords = _signature(function)
+    arguments = ", ".join([f"*{positional}"] * bool(positional) + [f"**{keywords}"])
+    source = template.replace("PARAMETERS", parameters).replace("ARGUMENTS", arguments)
+    source = source.replace("POSITIONAL", positional).replace("KEYWORDS", keywords)
+    tree = ast.parse(source)
+    cast(ast.AsyncFunctionDef, tree.body[0]).name = function.__name__
+    line = function.__code__.co_firstlineno
+    for node in ast.walk(tree):
+        if hasattr(node, "lineno"):
+            here = cast(ast.expr, node)
+            here.lineno = here.end_lineno = line
+            here.col_offset, here.end_col_offset = 0, 1000  # all of it: nothing to underline
+    return compile(tree, function.__code__.co_filename, "exec")
+
+
+def _signature(function: FunctionType) -> tuple[str, str, str]:
+    """Returns source text: parameters, a tuple of the positional and a dict of the others."""
+    code = function.__code__
+    names = iter(code.co_varnames)
+    positional = [next(names) for _ in range(code.co_argcount)]
+    keyword = [next(names) for _ in range(code.co_kwonlyargcount)]
+    rest = next(names) if code.co_flags & inspect.CO_VARARGS else None
+    others = next(names) if code.co_flags & inspect.CO_VARKEYWORDS else None
+
+    required = len(positional) - len(function.__defaults__ or ())
+    parameters = [n if i < required else f"{n}=None" for i, n in enumerate(positional)]
+    if code.co_posonlyargcount:
+        parameters.insert(code.co_posonlyargcount, "/")
+    if rest or keyword:
+        parameters.append(f"*{rest or ''}")
+    defaults = function.__kwdefaults__ or {}
+    parameters += [f"{n}=None" if n in defaults else n for n in keyword]
+    if others:
+        parameters.append(f"**{others}")
+
+    tuple_items = [f"{n}," for n in positional] + ([f"*{rest}"] if rest else [])
+    dict_items = [f"{n!r}: {n}" for n in keyword] + ([f"**{others}"] if others else [])
+    return ", ".join(parameters), f"({' '.join(tuple_items)})", f"{{{', '.join(dict_items)}}}"
+
+
+def settle_context(error: BaseException, context: BaseException | None) -> None:
+    """Restores the `__context__` an exception came with, after raising it replaced it.
+
+    As locally, what the caller was handling meanwhile is at the end of the chain.
+    """
+    handled = error.__context__
+    if context is None or handled is context:
+        return
+    error.__context__ = context
+    seen = {id(error)}
+    while id(context) not in seen and context.__context__ is not None:
+        seen.add(id(context))
+        context = context.__context__
+    if handled is not None and id(handled) not in seen and handled is not context:
+        context.__context__ = handled

@@ -1,0 +1,329 @@
+"""`WorkerPool`: starts workers on this machine, keeps them running, and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from wool._client.client import Balancer
+from wool._client.current import ACTIVE, OPEN
+from wool._client.link import Link
+from wool._client.pool import PYTHON, VERSION, Pool
+from wool._plugins import lookup
+from wool._protocol import frames as f
+from wool._session.session import Session
+from wool._worker.process import WorkerProcess, describe_exit
+from wool._worker.thread import WorkerThread
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import (
+    ConfigurationError,
+    NoWorkersAvailable,
+    WorkerLost,
+    WoolError,
+)
+
+STOP_GRACE = 15.0
+"""Seconds a worker gets to end after it has been told to; its own graces are shorter."""
+
+EXIT_KNOWN_WITHIN = 0.1
+MOST_FAILURES = 3
+"""After so many workers in a row that ended before they were ready, no more are started."""
+
+FIRST_DELAY, MOST_DELAY, STABLE_AFTER = 0.05, 2.0, 5.0
+"""Seconds before a worker is replaced: first, at most, and how long one has to live for the delay
+to begin anew."""
+
+
+class WorkerPool(Pool):
+    """Worker processes on this machine, for the routines called inside of `async with`.
+
+    The pool may be opened again after it was closed. It can be used from any task, loop and thread
+    of the process; `with pool.use():` says so where several are open.
+
+    Args:
+        size: how many workers to start and keep: one that dies is replaced. By default as many as
+            this process may use CPUs.
+        tags: labels the workers offer to routines that ask for them.
+        discovery: name of a discovery back-end that finds more workers.
+        transport: name of the transport back-end, `unix` by default.
+        serializer: name of the serializer back-end, `cloudpickle` by default.
+        balancer: chooses the worker for a call instead of Wool: `balancer(tags, workers)` gets the
+            tags asked for and the usable `WorkerInfo`s, and returns one of them.
+        credentials: what it takes to use a transport that leaves this machine.
+        concurrency: how many calls one worker runs at once; None is no limit, as in asyncio.
+        quorum: how many workers must be ready before `async with` is entered.
+        quorum_timeout: seconds to wait for them, and for a worker that fits a call.
+        shutdown_timeout: seconds that running calls get to finish when the pool is left; they are
+            cancelled at once if it is left with an exception.
+
+    Raises:
+        ConfigurationError, PluginError: an argument has no usable value.
+        NoWorkersAvailable: on entering, if the quorum is not reached.
+    """
+
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        tags: Iterable[str] = (),
+        discovery: str | None = None,
+        transport: str | None = None,
+        serializer: str | None = None,
+        balancer: Balancer | None = None,
+        credentials: Any = None,
+        concurrency: int | None = None,
+        quorum: int = 1,
+        quorum_timeout: float = 60.0,
+        shutdown_timeout: float = 30.0,
+    ) -> None:
+        super().__init__(secrets.token_hex(8), quorum_timeout=quorum_timeout, balancer=balancer)
+        if isinstance(tags, str):
+            raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
+        if discovery is not None:
+            lookup.discovery(discovery)
+        if credentials is not None:
+            raise ConfigurationError("credentials are for transports that leave this machine")
+        self._size = _checked_size(size, discovery)
+        self._tags = frozenset(tags)
+        self._concurrency = _positive("concurrency", concurrency)
+        self._quorum = min(_positive("quorum", quorum) or 1, self._size)
+        self._shutdown_timeout = shutdown_timeout
+        self._transport_name = transport or "unix"
+        self._serializer_name = serializer or "cloudpickle"
+        self._keepers: list[asyncio.Task[None]] = []
+        self._workers: dict[str, WorkerProcess | WorkerThread] = {}
+        self._exits: dict[str, concurrent.futures.Future[int]] = {}
+        self._failures = 0
+        self._before: Pool | None = None
+        self._discard: Any = None
+
+    # Opening and closing ------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if not self.closed:
+            raise WoolError("the pool is open already; make another one to have two")
+        loop = asyncio.get_running_loop()
+        found_transport = lookup.transport(self._transport_name)
+        in_process = "in-process" in found_transport.plugin.capabilities
+        # Interpreters take a while to start; meanwhile back-ends are loaded here.
+        early = [] if in_process else [WorkerProcess() for _ in range(self._size)]
+        try:
+            self._load(found_transport)
+            self._in_process = in_process
+            self._keepers = [
+                loop.create_task(self._keep(early[i] if early else None))
+                for i in range(self._size)
+            ]
+            await self.wait(self._quorum, timeout=self.quorum_timeout)
+        except BaseException:
+            for process in early:
+                process.kill()
+            await self._close(graceful=False)
+            raise
+        self._before = ACTIVE.get()
+        ACTIVE.set(self)
+        OPEN.add(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        OPEN.remove(self)
+        if ACTIVE.get() is self:  # it may be left in another context than it was entered in
+            ACTIVE.set(self._before)
+        self._before = None
+        await self._close(graceful=kind is None)
+
+    def _load(self, found: Any) -> None:
+        """Makes the back-ends."""
+        plugin = found.plugin
+        options = plugin.options()
+        if plugin.private is not None:
+            options = plugin.private(options)
+        self._discard = (plugin.discard, options) if plugin.discard is not None else None
+        serializer = lookup.serializer(self._serializer_name)
+        self._serializer = serializer.make(serializer.plugin.options())
+        self._failures = 0
+        secret = secrets.token_bytes(32)
+        self._config = {
+            "transport": (plugin.name, found.module),
+            "options": dataclasses.asdict(options),
+            "serializer": (self._serializer_name, serializer.module),
+            "secret": secret,
+            "tags": sorted(self._tags),
+            "concurrency": self._concurrency,
+        }
+        self.opened(found.make(options), self._serializer_name, self._serializer, secret)
+
+    async def _close(self, *, graceful: bool) -> None:
+        self.closed = True
+        try:
+            if graceful:
+                await self._finish_calls()
+        finally:
+            keepers, self._keepers = self._keepers, []
+            for keeper in keepers:
+                keeper.cancel()
+            try:
+                await self.close_clients()
+                await asyncio.gather(*keepers, return_exceptions=True)
+            finally:
+                for worker in self._workers.values():
+                    worker.kill()
+                self._workers.clear()
+                self._exits.clear()
+                if self._discard is not None:
+                    discard, options = self._discard
+                    discard(options)
+
+    async def _finish_calls(self) -> None:
+        """Waits for the calls that are out."""
+        waits = [
+            asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.wait_quiet(), loop))
+            for loop, client in list(self._clients.items())
+            if not loop.is_closed()
+        ]
+        if waits:
+            _, late = await asyncio.wait(waits, timeout=self._shutdown_timeout)
+            for wait in late:
+                wait.cancel()
+
+    # Workers ------------------------------------------------------------------------------------
+
+    async def _keep(self, early: WorkerProcess | None) -> None:
+        """Keeps one worker running: starts another one, a little later each time, when it ends."""
+        delay = FIRST_DELAY
+        while True:
+            ident = secrets.token_hex(8)
+            began = time.monotonic()
+            worker = self._start(ident, early)
+            early = None
+            try:
+                await self._run_worker(ident, worker)
+            except asyncio.CancelledError:
+                await worker.stop(STOP_GRACE)
+                raise
+            finally:
+                self._leave(ident)
+            delay = FIRST_DELAY if time.monotonic() - began > STABLE_AFTER else delay * 2
+            await asyncio.sleep(min(delay, MOST_DELAY))
+
+    def _start(self, ident: str, early: WorkerProcess | None) -> WorkerProcess | WorkerThread:
+        if self._in_process:
+            serializer = self._config["serializer"][0]
+            return WorkerThread(
+                ident,
+                self._tags,
+                self._concurrency,
+                self.transport,
+                serializer,
+                self._serializer,
+                self.secret,
+            )
+        process = early or WorkerProcess()
+        process.configure({**self._config, "id": ident})
+        return process
+
+    async def _run_worker(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
+        """Makes a worker a member once it is ready; returns when it has ended."""
+        self._workers[ident] = worker
+        self._exits[ident] = worker.exited
+        report = await worker.ready()
+        if "address" in report:
+            self._failures = 0
+            info = WorkerInfo(**report, id=ident, tags=self._tags, python=PYTHON, version=VERSION)
+            self.set_members({**self.members, ident: info})
+            await asyncio.wrap_future(worker.exited)
+            return
+        code = await asyncio.wrap_future(worker.exited)
+        self._failures += 1
+        if self._failures >= MOST_FAILURES:
+            reason = report.get("error") or f"the last one {describe_exit(code)}"
+            self.fail(
+                NoWorkersAvailable(
+                    f"{self._failures} workers in a row ended before they were ready: {reason}. "
+                    "What they wrote to standard error says more"
+                )
+            )
+            await asyncio.get_running_loop().create_future()  # until the pool is closed
+
+    def _leave(self, ident: str) -> None:
+        self._workers.pop(ident, None)
+        if ident in self.members:
+            self.set_members({k: v for k, v in self.members.items() if k != ident})
+
+    # What clients report ------------------------------------------------------------------------
+
+    def on_connected(self, link: Link, session: Session) -> None:
+        """Tells a worker of its peers as soon as there is a session."""
+        session.send(self._peers())
+
+    def set_members(self, members: dict[str, WorkerInfo]) -> None:
+        """Replaces the workers, and tells them of one another."""
+        super().set_members(members)
+        if self.closed:
+            return
+        client = self.client()
+        client.update()
+        for link in client.links.values():
+            if link.session is not None:
+                link.session.send(self._peers())
+            else:
+                link.connect()
+
+    def _peers(self) -> f.Peers:
+        return f.Peers(
+            [
+                f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags))
+                for w in self.members.values()
+            ]
+        )
+
+    async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
+        """Returns the error for calls at a worker whose connection ended, with its exit code."""
+        exited = self._exits.get(worker.id)
+        code: int | None = None
+        if exited is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EXIT_KNOWN_WITHIN):
+                    code = await asyncio.shield(asyncio.wrap_future(exited))
+        if code is None:
+            return await super().explain_loss(worker, error)
+        return WorkerLost(
+            f"worker {worker.pid} on {worker.host} {describe_exit(code)} during the call, which "
+            "may have run in part",
+            exitcode=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            host=worker.host,
+            pid=worker.pid,
+        )
+
+
+def _checked_size(size: int | None, discovery: str | None) -> int:
+    if size is None:
+        return 0 if discovery else len(os.sched_getaffinity(0))
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise ConfigurationError(f"size must be a number of workers, not {size!r}")
+    if size == 0 and not discovery:
+        raise ConfigurationError(
+            "size=0 leaves the pool without workers: give it a size, or a discovery that finds "
+            "workers elsewhere"
+        )
+    return size
+
+
+def _positive(name: str, value: int | None) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
+    return value

@@ -1,0 +1,95 @@
+"""From a loaded plug-in to the record it yields, with every error saying whose fault it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import pluggy
+
+import wool.plugins
+from wool.exceptions import PluginError
+from wool.plugins import API, DiscoveryPlugin, SerializerPlugin, TransportPlugin
+
+Plugin = TransportPlugin | DiscoveryPlugin | SerializerPlugin
+P = TypeVar("P", TransportPlugin, DiscoveryPlugin, SerializerPlugin)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[P]):
+    """What a back-end can be: how it is called, where it is listed and what it yields."""
+
+    word: str
+    group: str
+    hook: str
+    record: type[P]
+
+
+TRANSPORT = Kind("transport", "wool.transports", "wool_transports", TransportPlugin)
+DISCOVERY = Kind("discovery", "wool.discoveries", "wool_discoveries", DiscoveryPlugin)
+SERIALIZER = Kind("serializer", "wool.serializers", "wool_serializers", SerializerPlugin)
+
+
+class Hooks:
+    """The hooks of one plug-in. Each has a manager of its own, so no other plug-in answers.
+
+    Args:
+        plugin: a module or object with hook implementations.
+        origin: names the plug-in in errors.
+    """
+
+    def __init__(self, plugin: object, origin: str) -> None:
+        self.plugin = plugin
+        self.origin = origin
+        self._manager = pluggy.PluginManager("wool")
+        self._manager.add_hookspecs(wool.plugins)
+        try:
+            self._manager.register(plugin)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise PluginError(
+                f"{origin} does not fit this version of wool-core: {error}. "
+                f"Upgrade wool-core if the plug-in is newer, else the plug-in."
+            ) from error
+
+    def records(self, kind: Kind[P]) -> list[P]:
+        """Returns the records of one kind, in their order; raises `PluginError` on a wrong one."""
+        call: Callable[[], list[Iterable[Any]]] = getattr(self._manager.hook, kind.hook)
+        try:
+            found = [record for records in call() for record in records]
+        except Exception as error:
+            raise PluginError(
+                f"{self.origin} failed in its hook {kind.hook}: {describe(error)}. "
+                f"Upgrade it, or report this to its authors."
+            ) from error
+        for record in found:
+            self._check_type(record, kind)
+        return found
+
+    def record(self, kind: Kind[P], name: str) -> P | None:
+        """Returns the record called `name`, or None; raises `PluginError` if it is of no use."""
+        for record in self.records(kind):
+            if record.name == name:
+                self._check_api(record)
+                return record
+        return None
+
+    def _check_type(self, record: object, kind: Kind[P]) -> None:
+        if not isinstance(record, kind.record):
+            raise PluginError(
+                f"{self.origin} yields {record!r} from its hook {kind.hook}, which has to yield "
+                f"wool.plugins.{kind.record.__name__}. Report this to its authors."
+            )
+
+    def _check_api(self, record: Plugin) -> None:
+        if record.api != API:
+            upgrade = self.origin if record.api < API else "wool-core"
+            raise PluginError(
+                f"{self.origin} was written for version {record.api} of the plug-in interface, "
+                f"this wool-core has version {API}. Upgrade {upgrade}."
+            )
+
+
+def describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

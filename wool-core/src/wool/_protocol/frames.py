@@ -1,0 +1,333 @@
+"""Frames: what a message of the wire protocol says, and how it is laid out in bytes.
+
+A message is `<u32 length of header> header payload`, the header one of the structs below in
+MessagePack. Frames with `sizes` carry that many payload segments. If together they exceed the
+chunk size nothing of them is in the frame's own message: they follow in `Chunk` messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+
+from wool.exceptions import ProtocolError
+
+Buffer = bytes | bytearray | memoryview
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+CallId = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+
+MAX_HEADER = 2 << 20
+"""Largest header in bytes. A message is no larger than this, the prefix and a chunk."""
+
+PREFIX = 4
+
+
+class Frame(msgspec.Struct, array_like=True, frozen=True):
+    """Base of all frames."""
+
+
+class Code(msgspec.Struct, array_like=True, frozen=True):
+    """Names one of the leading payload segments: code, sent once per connection.
+
+    `key` identifies it; `provides` are the keys of everything that loading it makes known.
+    """
+
+    key: bytes
+    provides: list[bytes] = []
+
+
+# Handshake ------------------------------------------------------------------------------------
+
+
+class Hello(Frame, tag=1, kw_only=True, frozen=True):
+    """First message in both directions."""
+
+    protocols: list[int]
+    wool: str
+    python: str
+    serializers: list[str]
+    nonce: bytes
+    process: bytes
+    """Identifies the process for as long as it lives: the origin of the code it defines."""
+    window: Count
+    chunk: Count
+    pool: str = ""
+    """Dialler: the pool the connection belongs to."""
+    serializer: str = ""
+    """Dialler: the serializer of all payloads on this connection."""
+
+
+class Proof(Frame, tag=2, frozen=True):
+    """Shows knowledge of the secret, bound to both `Hello`s and to the sender's role."""
+
+    mac: bytes
+
+
+class Welcome(Frame, tag=3, kw_only=True, frozen=True):
+    """Acceptor, after its own `Proof`: who the dialler is talking to."""
+
+    id: str
+    host: str
+    pid: int
+    tags: list[str] = []
+    load: Count = 0
+
+
+class Refuse(Frame, tag=4, frozen=True):
+    """Ends a handshake. `code` is `version`, `authentication` or `stopping`."""
+
+    code: str
+    message: str
+
+
+# Calls: opener to callee ----------------------------------------------------------------------
+
+
+class Open(Frame, tag=10, frozen=True):
+    """Begins a call; for a stream (`stream` true) also its first step."""
+
+    call: CallId
+    stream: bool
+    routine: str
+    """`module:qualified.name`, or `#` and the key of its code in hexadecimal."""
+    parent: str
+    """Id of the call it was made from, or empty."""
+    sizes: list[Count]
+    codes: list[Code] = []
+    ahead: Count = 0
+    """How many values of a stream may be sent before they are asked for."""
+
+
+class Resume(Frame, tag=11, frozen=True):
+    """Asks a suspended stream for its next step. `operation` is one of `NEXT … CLOSE`."""
+
+    call: CallId
+    step: Count
+    operation: Annotated[int, msgspec.Meta(ge=0, le=3)]
+    sizes: list[Count] = []
+    codes: list[Code] = []
+
+
+NEXT, SEND, THROW, CLOSE = range(4)
+
+
+class Cancel(Frame, tag=12, frozen=True):
+    """Cancels a call, or step `step` of a stream. `message` is the pickled argument, if any."""
+
+    call: CallId
+    step: Count = 0
+    message: bytes | None = None
+
+
+class Recall(Frame, tag=13, frozen=True):
+    """Asks for up to `count` calls that have not begun to be given back."""
+
+    count: Count
+
+
+class Need(Frame, tag=14, frozen=True):
+    """Asks for code that was lost or never sent. Opens a call that `Supply` closes."""
+
+    call: CallId
+    keys: list[bytes]
+
+
+# Calls: callee to opener ----------------------------------------------------------------------
+
+
+class Value(Frame, tag=20, frozen=True):
+    """A stream yielded. `delivered` and `uncancelled` count cancels during this step."""
+
+    call: CallId
+    step: Count
+    delivered: Count
+    uncancelled: Count
+    load: Count
+    hungry: bool
+    sizes: list[Count]
+    codes: list[Code] = []
+
+
+class Return(Frame, tag=21, frozen=True):
+    """A call returned a value, or a stream ended (then without payload)."""
+
+    call: CallId
+    delivered: Count
+    uncancelled: Count
+    load: Count
+    hungry: bool
+    sizes: list[Count]
+    codes: list[Code] = []
+
+
+class Raise(Frame, tag=22, frozen=True):
+    """A call or stream ended with an exception.
+
+    `echo` is true when it is the very exception that was thrown in; then there is no payload.
+    """
+
+    call: CallId
+    delivered: Count
+    uncancelled: Count
+    load: Count
+    hungry: bool
+    echo: bool
+    summary: list[str]
+    sizes: list[Count]
+    codes: list[Code] = []
+
+
+class GiveBack(Frame, tag=23, frozen=True):
+    """These calls have not begun and never will: recalled, cancelled in time, or drained.
+
+    `recalled` tells the answer to `Recall`, in which `waiting` is how many calls of the opener
+    still wait to begin.
+    """
+
+    calls: list[CallId]
+    waiting: Count
+    recalled: bool = False
+
+
+class Reject(Frame, tag=24, frozen=True):
+    """The call is refused before it began, for the reason in `message`."""
+
+    call: CallId
+    message: str
+
+
+class Supply(Frame, tag=25, frozen=True):
+    """Answers `Need` with those pieces of code that the callee has."""
+
+    call: CallId
+    sizes: list[Count]
+    codes: list[Code]
+
+
+class Idle(Frame, tag=26, frozen=True):
+    """The worker could begin a call at once."""
+
+    load: Count
+
+
+# Both directions ------------------------------------------------------------------------------
+
+
+class Chunk(Frame, tag=30, frozen=True):
+    """The next bytes of the payload that is under way for `call`."""
+
+    call: CallId
+
+
+class Credit(Frame, tag=31, frozen=True):
+    """Allows the sender of the payload of `call` to send `amount` more bytes."""
+
+    call: CallId
+    amount: Count
+
+
+class Ping(Frame, tag=32, frozen=True):
+    token: Count
+
+
+class Pong(Frame, tag=33, frozen=True):
+    token: Count
+
+
+class Drain(Frame, tag=34, frozen=True):
+    """The sender takes no more new calls; those it has are finished."""
+
+
+class Peer(msgspec.Struct, array_like=True, frozen=True):
+    """A worker, as told to another one."""
+
+    id: str
+    address: str
+    host: str
+    pid: int
+    tags: list[str] = []
+
+
+class Peers(Frame, tag=35, frozen=True):
+    """All workers of the dialler's pool; replaces what was told before."""
+
+    workers: list[Peer]
+
+
+Handshaking = Hello | Proof | Welcome | Refuse
+Calling = (
+    Open
+    | Resume
+    | Cancel
+    | Recall
+    | Supply
+    | Value
+    | Return
+    | Raise
+    | GiveBack
+    | Reject
+    | Need
+    | Idle
+    | Chunk
+    | Credit
+    | Ping
+    | Pong
+    | Drain
+    | Peers
+)
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_handshake = msgspec.msgpack.Decoder(Handshaking).decode
+_decode_call = msgspec.msgpack.Decoder(Calling).decode
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def encode(frame: Frame) -> bytes:
+    """Returns prefix and header of a message.
+
+    Raises:
+        ValueError: the header is too large; the peer would end the connection.
+    """
+    header = _encode(frame)
+    if len(header) > MAX_HEADER:
+        raise ValueError(f"a {type(frame).__name__} of {len(header)} bytes without its payload")
+    return len(header).to_bytes(PREFIX, "little") + header
+
+
+def split(message: bytes | memoryview) -> tuple[memoryview, memoryview]:
+    """Splits a message into header and payload."""
+    view = memoryview(message)
+    size = int.from_bytes(view[:PREFIX], "little")
+    end = PREFIX + size
+    if size > MAX_HEADER or end > len(view):
+        raise ProtocolError(
+            f"the peer sent a message of {len(view)} bytes whose header claims {size}"
+        )
+    return view[PREFIX:end], view[end:]
+
+
+def decode_handshake(message: bytes | memoryview) -> Handshaking:
+    """Decodes a message of the handshake; it has no payload."""
+    header, payload = split(message)
+    if len(payload):
+        raise ProtocolError("the peer sent a payload before the handshake was over")
+    try:
+        return _decode_handshake(header)
+    except _MALFORMED as error:
+        raise ProtocolError(f"the peer sent a malformed handshake: {error}") from None
+
+
+def decode_call(message: bytes | memoryview) -> tuple[Calling, memoryview]:
+    """Decodes a message after the handshake into its frame and payload bytes."""
+    header, payload = split(message)
+    try:
+        return _decode_call(header), payload
+    except _MALFORMED as error:
+        raise ProtocolError(f"the peer sent a malformed frame: {error}") from None
+
+
+def total(segments: Sequence[Buffer]) -> int:
+    """Returns the length of the segments in bytes."""
+    return sum(map(len, segments))

@@ -1,0 +1,202 @@
+"""The handshake: who is there, can we work together, do we share a secret.
+
+    dialler                      acceptor
+      Hello  ────────────────▶
+             ◀────────────────   Hello
+      Proof  ────────────────▶             verified before anything else is said
+             ◀────────────────   Proof, Welcome
+
+A proof is HMAC-SHA256, with the secret as key, over the sender's role, a hash of both `Hello`
+messages as they were sent (so nothing in them, the nonces included, can be changed or replayed)
+and the channel binding, such as the fingerprint of a certificate. No payload is accepted, and
+nothing is unpickled, before the handshake is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from enum import Enum, auto
+
+from wool._protocol import frames as f
+from wool.exceptions import AuthenticationError, ProtocolError, VersionMismatch
+
+PROTOCOLS = (1,)
+MAX_MESSAGE = 4096
+"""Largest message in bytes that either side accepts during the handshake."""
+
+
+class Role(Enum):
+    """Which side of a connection this is."""
+
+    DIALLER = auto()
+    ACCEPTOR = auto()
+
+
+_LABEL = {Role.DIALLER: b"wool 1 dialler\0", Role.ACCEPTOR: b"wool 1 acceptor\0"}
+
+
+def hello(
+    *,
+    wool: str,
+    python: str,
+    serializers: list[str],
+    process: bytes,
+    window: int,
+    chunk: int,
+    pool: str = "",
+    serializer: str = "",
+) -> f.Hello:
+    """Makes a `Hello` with a fresh nonce."""
+    return f.Hello(
+        protocols=list(PROTOCOLS),
+        wool=wool,
+        python=python,
+        serializers=serializers,
+        nonce=os.urandom(32),
+        process=process,
+        window=window,
+        chunk=chunk,
+        pool=pool,
+        serializer=serializer,
+    )
+
+
+class Handshake:
+    """One side of a handshake: messages in, messages out, no I/O.
+
+    Args:
+        role: which side this is.
+        mine: what this side says of itself.
+        secret: the shared secret. It must not be empty.
+        binding: what ties the proofs to the channel below, if there is something.
+        welcome: acceptor only: what it says of itself after authentication.
+
+    Attributes:
+        peer: the other side's `Hello`, once it has come.
+        welcome: the acceptor's `Welcome`, once it has come.
+        complete: whether both sides have proved themselves.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        mine: f.Hello,
+        secret: bytes,
+        *,
+        binding: bytes = b"",
+        welcome: f.Welcome | None = None,
+    ) -> None:
+        if not secret:
+            raise ValueError("a handshake needs a secret")
+        if (role is Role.ACCEPTOR) is (welcome is None):
+            raise ValueError("the acceptor, and only it, says welcome")
+        self.role = role
+        self.peer: f.Hello | None = None
+        self.welcome = welcome
+        self.complete = False
+        self._mine = mine
+        self._mine_bytes = f.encode(mine)
+        self._peer_bytes = b""
+        self._secret = secret
+        self._binding = binding
+        self._proved = False
+
+    def start(self) -> list[bytes]:
+        """Returns the messages to send first."""
+        return [self._mine_bytes]
+
+    def receive(self, message: bytes | memoryview) -> list[bytes]:
+        """Takes a message of the peer; returns the messages to send in answer.
+
+        Raises:
+            ProtocolError: the message is not one the peer may send now.
+            VersionMismatch: the two sides cannot work together.
+            AuthenticationError: the peer's proof is wrong, or it refused ours.
+        """
+        if len(message) > MAX_MESSAGE:
+            raise ProtocolError(f"the peer sent {len(message)} bytes during the handshake")
+        frame = f.decode_handshake(message)
+        if isinstance(frame, f.Refuse):
+            raise _refused(frame)
+        if self.peer is None:
+            if not isinstance(frame, f.Hello):
+                raise ProtocolError(f"the peer began with {type(frame).__name__}, not Hello")
+            self.peer = frame
+            self._peer_bytes = bytes(message)
+            check_compatible(self._mine, frame, self.role)
+            return [self._prove()] if self.role is Role.DIALLER else []
+        if not self._proved:
+            if not isinstance(frame, f.Proof):
+                raise ProtocolError(f"the peer sent {type(frame).__name__} instead of its proof")
+            self._verify(frame)
+            return self._proved_by_peer()
+        if self.role is Role.DIALLER and not self.complete and isinstance(frame, f.Welcome):
+            self.welcome = frame
+            self.complete = True
+            return []
+        raise ProtocolError(f"the peer sent {type(frame).__name__} out of order")
+
+    def _proved_by_peer(self) -> list[bytes]:
+        self._proved = True
+        if self.role is Role.DIALLER:
+            return []
+        self.complete = True
+        assert self.welcome is not None
+        return [self._prove(), f.encode(self.welcome)]
+
+    def _prove(self) -> bytes:
+        return f.encode(f.Proof(self._mac(self.role)))
+
+    def _verify(self, proof: f.Proof) -> None:
+        other = Role.ACCEPTOR if self.role is Role.DIALLER else Role.DIALLER
+        if not hmac.compare_digest(proof.mac, self._mac(other)):
+            raise AuthenticationError("the peer does not know the secret of this pool or cluster")
+
+    def _mac(self, role: Role) -> bytes:
+        first, second = self._mine_bytes, self._peer_bytes
+        if self.role is Role.ACCEPTOR:
+            first, second = second, first
+        text = _LABEL[role] + hashlib.sha256(first).digest() + hashlib.sha256(second).digest()
+        return hmac.digest(self._secret, text + self._binding, "sha256")
+
+
+def check_compatible(mine: f.Hello, peer: f.Hello, role: Role) -> None:
+    """Checks that the two sides can work together.
+
+    Raises:
+        VersionMismatch: the message names the difference.
+    """
+    if not set(mine.protocols) & set(peer.protocols):
+        raise VersionMismatch(
+            f"this side (wool-core {mine.wool}) speaks protocol {mine.protocols}, the peer "
+            f"(wool-core {peer.wool}) {peer.protocols}: upgrade the older one"
+        )
+    if mine.python != peer.python:
+        raise VersionMismatch(
+            f"this side runs Python {mine.python}, the peer Python {peer.python}: code cannot "
+            "travel between minor versions; run both on the same one"
+        )
+    dialler, acceptor = (mine, peer) if role is Role.DIALLER else (peer, mine)
+    if dialler.serializer not in acceptor.serializers:
+        raise VersionMismatch(
+            f"the worker has no serializer {dialler.serializer!r}, only "
+            f"{', '.join(acceptor.serializers) or 'none'}: install it there or choose another"
+        )
+    if min(peer.window, peer.chunk) < 1024:
+        raise ProtocolError("the peer announced a window or chunk below 1 KiB")
+
+
+_KINDS = {"version": VersionMismatch, "authentication": AuthenticationError}
+
+
+def refusal(error: Exception) -> bytes:
+    """Returns the message that tells a peer why its handshake ends."""
+    code = next((code for code, kind in _KINDS.items() if isinstance(error, kind)), "")
+    return f.encode(f.Refuse(code, str(error)[:1000]))
+
+
+def _refused(frame: f.Refuse) -> Exception:
+    kind = _KINDS.get(frame.code, ProtocolError)
+    return kind(f"the peer refused the connection: {frame.message}")

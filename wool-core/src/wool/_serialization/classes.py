@@ -1,0 +1,133 @@
+"""Classes that travel by value keep their identity.
+
+A class of `__main__`, of a notebook or of a function body cannot be imported elsewhere, so its
+definition travels. Still it must stay one class: an exception of the caller's own class that
+comes back from a worker is caught by the caller's `except`. So every such class has a key, made
+where it was defined, and each process keeps a table of keys. Payloads name the key; the
+definition goes only to a receiver that lacks it, and a class that is known is never modified.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
+from typing import Any
+
+PROCESS_BYTES = 8
+
+
+class MissingCode(Exception):
+    """A payload names code that is not here; `key` says which."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class ClassTable:
+    """The classes of one process that travel by value, and their keys."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._renew()
+        self._keys: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
+        self._classes: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
+        self._unfinished: set[bytes] = set()
+
+    def _renew(self) -> None:
+        self.process = os.urandom(PROCESS_BYTES)
+        """Identifies this process: its keys begin with it."""
+        self._numbers = count(1)
+
+    def forked(self) -> None:
+        """Makes a forked child another process than its parent: it will define other classes."""
+        self.lock = threading.RLock()
+        self._renew()
+
+    def key(self, cls: type) -> bytes:
+        """Returns the key of a class, a new one if it was defined here."""
+        with self.lock:
+            key = self._keys.get(cls)
+            if key is None:
+                key = self.process + next(self._numbers).to_bytes(8, "big")
+                self._add(key, cls)
+            return key
+
+    def find(self, key: bytes) -> type | None:
+        """Returns the class with this key, if this process knows it."""
+        return self._classes.get(key)
+
+    def make(self, key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
+        """Returns the class with this key, made from its definition unless it is known."""
+        with self.lock:
+            cls = self._classes.get(key)
+            if cls is None:
+                cls = make(*arguments)
+                self._add(key, cls)
+                self._unfinished.add(key)
+            return cls
+
+    def finish(
+        self, cls: type, key: bytes, set_state: Callable[[type, Any], Any], state: Any
+    ) -> None:
+        """Fills in the body of a class that `make` has just made; leaves others alone."""
+        with self.lock:
+            if key not in self._unfinished:
+                return
+            self._unfinished.discard(key)
+            try:
+                set_state(cls, state)
+            except BaseException:
+                del self._keys[cls], self._classes[key]
+                raise
+
+    def _add(self, key: bytes, cls: type) -> None:
+        self._keys[cls] = key
+        self._classes[key] = cls
+
+
+# Class identity is a fact of the process, so its table is too.
+CLASSES = ClassTable()
+os.register_at_fork(after_in_child=CLASSES.forked)
+
+Load = Callable[[bytes], Any]
+_load: ContextVar[Load] = ContextVar("wool_load_code")
+
+
+@contextmanager
+def loading(load: Load) -> Iterator[None]:
+    """Says where `find_class` gets definitions from while a payload is being rebuilt."""
+    token = _load.set(load)
+    try:
+        yield
+    finally:
+        _load.reset(token)
+
+
+def find_class(key: bytes) -> type:
+    """Pickles name this function to refer to a class by its key."""
+    cls = CLASSES.find(key)
+    if cls is None:
+        # Whoever loads the definition holds the class, until the payload being read does.
+        definition = _load.get()(key)
+        cls = CLASSES.find(key)
+        del definition
+    if cls is None:
+        raise MissingCode(key)
+    return cls
+
+
+def make_class(key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
+    """Definitions name this function to make a class."""
+    return CLASSES.make(key, make, arguments)
+
+
+def finish_class(cls: type, state: tuple[bytes, Callable[[type, Any], Any], Any]) -> None:
+    """Definitions name this function to fill in the body of a class."""
+    key, set_state, body = state
+    CLASSES.finish(cls, key, set_state, body)

@@ -1,0 +1,230 @@
+"""Code that travels by value: functions and classes as units, each with a key.
+
+A unit is sent once per connection; calls and values name it by its key. A function's key is the
+digest of its unit, a class's the one in the class table. Units are written by cloudpickle,
+whatever the serializer of values is: it knows functions, classes, closures and globals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import CodeType, FunctionType
+from typing import Any
+
+from wool._serialization.classes import (
+    CLASSES,
+    MissingCode,
+    finish_class,
+    loading,
+    make_class,
+)
+from wool._serialization.exceptions import reduce_exception
+from wool._serialization.modules import importable
+
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class CodeUnit:
+    """A piece of code as it travels.
+
+    Attributes:
+        key: names it.
+        data: a pickle of the function or class.
+        provides: keys of the classes that loading it makes known.
+    """
+
+    key: bytes
+    data: bytes
+    provides: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A global or closure variable that a function reaches, and what it was bound to."""
+
+    look_up: Callable[[], Any]
+    value: Any
+
+    def holds(self) -> bool:
+        """Whether the variable is still bound to the same object."""
+        return self.look_up() is self.value
+
+
+class CodeBook:
+    """Units of the code of this process, cached while what they were made from is unchanged.
+
+    A cached unit of a function is valid while every global it reaches through functions that
+    travel by value is bound to the same object, so redefining a helper takes effect at the next
+    call. Changes inside a global object are not noticed.
+    """
+
+    def __init__(self) -> None:
+        self._functions: weakref.WeakKeyDictionary[
+            FunctionType, tuple[CodeUnit, tuple[Binding, ...]]
+        ] = weakref.WeakKeyDictionary()
+        self._classes: weakref.WeakKeyDictionary[type, CodeUnit] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def function(self, function: FunctionType) -> CodeUnit:
+        """Returns the unit of a function.
+
+        Raises:
+            Exception: whatever pickling it raises.
+        """
+        cached = self._functions.get(function)
+        if cached is not None and all(binding.holds() for binding in cached[1]):
+            return cached[0]
+        data, pickler = _dump(function)
+        key = hashlib.blake2b(data, digest_size=16).digest()
+        unit = CodeUnit(key, data, tuple(pickler.provides))
+        with self._lock:
+            self._functions[function] = unit, tuple(_bindings(pickler.functions))
+        return unit
+
+    def cls(self, cls: type) -> CodeUnit:
+        """Returns the unit of a class."""
+        unit = self._classes.get(cls)
+        if unit is None:
+            data, pickler = _dump(cls)
+            unit = CodeUnit(CLASSES.key(cls), data, tuple(pickler.provides))
+            with self._lock:
+                self._classes[cls] = unit
+        return unit
+
+    def loaded(self, function: FunctionType, unit: CodeUnit) -> None:
+        """Remembers that a function came from a unit: it is passed on as it came."""
+        with self._lock:
+            self._functions[function] = unit, ()
+
+
+class CodeStore:
+    """Units that have been received, and what they were loaded into. Bounded.
+
+    Units may be added on one thread while they are loaded on another.
+    """
+
+    def __init__(self, book: CodeBook, limit: int = 4096) -> None:
+        self._book = book
+        self._limit = limit
+        self._units: OrderedDict[bytes, CodeUnit] = OrderedDict()
+        self._loaded: OrderedDict[bytes, Any] = OrderedDict()
+
+    def add(self, unit: CodeUnit) -> None:
+        """Keeps a unit."""
+        self._units[unit.key] = unit
+        while len(self._units) > self._limit:
+            self._units.popitem(last=False)
+
+    def missing(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Returns those of the keys that are not here."""
+        return [key for key in keys if key not in self._units and key not in self._loaded]
+
+    def load(self, key: bytes) -> Any:
+        """Returns the function or class with this key.
+
+        Raises:
+            MissingCode: it is not here (any more); ask for it.
+            Exception: whatever loading it raises.
+        """
+        found = self._loaded.get(key)
+        if found is not None:
+            return found
+        unit = self._units.get(key)
+        if unit is None:
+            raise MissingCode(key)
+        with CLASSES.lock, loading(self.load):
+            found = pickle.loads(unit.data)
+        if isinstance(found, FunctionType):
+            self._book.loaded(found, unit)
+        self._loaded[key] = found
+        while len(self._loaded) > self._limit:
+            self._loaded.popitem(last=False)
+        return found
+
+
+def reduce_routine(function: FunctionType) -> Any:
+    """Reduces a routine that cannot be imported; `NotImplemented` for any other function."""
+    routine = function.__dict__.get("__wool__")
+    if routine is None or importable(function):
+        return NotImplemented
+    return routine.reduce()
+
+
+def _dump(value: Any) -> tuple[bytes, Any]:
+    import cloudpickle
+
+    class CodePickler(cloudpickle.Pickler):
+        """Writes a unit; classes inside are guarded by their keys."""
+
+        def __init__(self, file: io.BytesIO) -> None:
+            super().__init__(file, protocol=5)
+            self.provides: list[bytes] = []
+            self.functions: list[FunctionType] = []
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, type) and not importable(obj):
+                native = super().reducer_override(obj)
+                if native is NotImplemented or len(native) != 6:
+                    return native
+                key = CLASSES.key(obj)
+                self.provides.append(key)
+                make, arguments, state, _, _, set_state = native
+                body = (key, set_state, state)
+                return make_class, (key, make, arguments), body, None, None, finish_class
+            if isinstance(obj, FunctionType):
+                reduced = reduce_routine(obj)
+                if reduced is not NotImplemented:
+                    return reduced
+                if not importable(obj):
+                    self.functions.append(obj)
+            elif isinstance(obj, BaseException):
+                return reduce_exception(obj)
+            return super().reducer_override(obj)
+
+    buffer = io.BytesIO()
+    pickler = CodePickler(buffer)
+    pickler.dump(value)
+    return buffer.getvalue(), pickler
+
+
+def _bindings(functions: Iterable[FunctionType]) -> Iterable[Binding]:
+    """Yields the variables that these functions reach."""
+    for function in functions:
+        scope = function.__globals__
+        for name in _names(function.__code__):
+            if name in scope:
+                yield Binding(_global_reader(scope, name), scope[name])
+        for cell in function.__closure__ or ():
+            reader = _cell_reader(cell)
+            yield Binding(reader, reader())
+
+
+def _names(code: CodeType) -> set[str]:
+    """Returns the names a function may look up, those of functions inside it included."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names(constant)
+    return names
+
+
+def _global_reader(scope: dict[str, Any], name: str) -> Callable[[], Any]:
+    return lambda: scope.get(name, _MISSING)
+
+
+def _cell_reader(cell: Any) -> Callable[[], Any]:
+    def read() -> Any:
+        try:
+            return cell.cell_contents
+        except ValueError:  # not bound yet
+            return _MISSING
+
+    return read

@@ -1,0 +1,213 @@
+"""Tracebacks as plain data, and back.
+
+Only what a traceback shows travels: file, line, name, the text of the line and which columns of
+it to underline. Locals never do. The rebuilt objects are real tracebacks: they can be raised,
+printed and sent on.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import socket
+from collections.abc import Generator, Iterable
+from itertools import islice
+from types import CodeType, FrameType, FunctionType, TracebackType
+from typing import Any
+
+Entry = tuple[str, int, str, str | None, int, int]
+"""Filename, line number, name of the function, text of the line if it is known, first column and
+end column in bytes (-1 if not known, or if the expression continues on the next line)."""
+
+Frames = tuple[Entry, ...]
+
+REMOTE_CALL = "<remote call>"
+"""Name of the entry that separates the frames of one process from those of the next."""
+
+MAX_FRAMES = 400
+"""Of a longer traceback, as a runaway recursion has it, only the two ends travel."""
+
+MAX_LINE = 500
+MAX_LINENO = 200_000
+
+
+def here() -> str:
+    """Labels this process, for `capture`."""
+    return f"<worker pid {os.getpid()} on {socket.gethostname()}>"
+
+
+def capture(tb: TracebackType | None, label: str | None = None) -> Frames | None:
+    """Extracts what a traceback shows, without Wool's own frames.
+
+    Args:
+        label: if given, an entry of this filename goes in front, so that a reader sees where the
+            frames below ran. Frames which came from elsewhere as a whole keep only their own.
+    """
+    if tb is None:
+        return None
+    known: dict[tuple[int, int], Entry] = {}
+    entries = [_entry(step, known) for step in _cut(_steps(tb))]
+    if label is not None and not (entries and entries[0][2] == REMOTE_CALL):
+        entries.insert(0, (label, 1, REMOTE_CALL, None, -1, -1))
+    return tuple(entries)
+
+
+def rebuild(frames: Frames | None) -> TracebackType | None:
+    """Makes a traceback that shows `frames`, and sees to it that their lines can be shown."""
+    if not frames:
+        return None
+    _remember(frames)
+    made: dict[Entry, FrameType] = {}
+    tb: TracebackType | None = None
+    for entry in reversed(frames):
+        if entry not in made:
+            made[entry] = _frame(entry)
+        tb = TracebackType(tb, made[entry], 0, entry[1])
+    return tb
+
+
+# Taking apart
+
+
+def _steps(tb: TracebackType | None) -> list[TracebackType]:
+    steps: list[TracebackType] = []
+    while tb is not None:
+        if not _is_own(tb.tb_frame):
+            steps.append(tb)
+        tb = tb.tb_next
+    return steps
+
+
+def _is_own(frame: FrameType) -> bool:
+    """Whether a frame is Wool's; generated wrappers have the user's globals and are not."""
+    module = frame.f_globals.get("__name__")
+    return isinstance(module, str) and (module == "wool" or module.startswith("wool."))
+
+
+def _cut(steps: list[TracebackType]) -> Iterable[TracebackType | int]:
+    """Replaces the middle of a long traceback by the number of frames left out."""
+    if len(steps) <= MAX_FRAMES:
+        return steps
+    half = MAX_FRAMES // 2
+    return [*steps[:half], len(steps) - 2 * half, *steps[-half:]]
+
+
+def _entry(step: TracebackType | int, known: dict[tuple[int, int], Entry]) -> Entry:
+    """Describes one frame; equal ones are one object, which a pickle then has once."""
+    if isinstance(step, int):
+        return ("<traceback>", 1, f"<{step} frames left out>", None, -1, -1)
+    code = step.tb_frame.f_code
+    key = id(code), step.tb_lasti
+    if key not in known:
+        # The line number is None where an instruction has none, whatever typeshed says.
+        lineno: int = step.tb_lineno or code.co_firstlineno
+        line = _line(code.co_filename, lineno, step.tb_frame.f_globals)
+        columns = _columns(code, step.tb_lasti, lineno)
+        known[key] = (code.co_filename, lineno, code.co_name, line, *columns)
+    return known[key]
+
+
+def _line(filename: str, lineno: int, namespace: dict[str, Any]) -> str | None:
+    try:
+        return linecache.getline(filename, lineno, namespace).rstrip()[:MAX_LINE] or None
+    except Exception:  # of the user's own import system, which may be asked for the source
+        return None
+
+
+def _columns(code: CodeType, lasti: int, lineno: int) -> tuple[int, int]:
+    """The columns an instruction stems from, if all of them are in one line."""
+    if lasti >= 0:
+        instructions = islice(code.co_positions(), lasti // 2, None)
+        start, end, column, end_column = next(instructions, (None,) * 4)
+        if start == end == lineno and column is not None and end_column is not None:
+            return column, end_column
+    return -1, -1
+
+
+# Putting together
+
+
+def _template() -> Generator[None]:
+    yield
+
+
+def _frame(entry: Entry) -> FrameType:
+    """Makes a frame that never runs.
+
+    It is that of a generator: unlike one that raised, it has no `f_back`, which would keep alive
+    everything the loading code had in its locals.
+    """
+    filename, lineno, name, _, column, end_column = entry
+    template = _template.__code__
+    code = template.replace(
+        co_filename=filename,
+        co_name=name,
+        co_qualname=name,
+        co_firstlineno=lineno,
+        co_linetable=_line_table(column, end_column) * (len(template.co_code) // 16 + 1),
+    )
+    suspended: Any = FunctionType(code, {"__name__": "<remote>", "__file__": filename})()
+    return suspended.gi_frame
+
+
+def _line_table(column: int, end_column: int) -> bytes:
+    """Says that eight code units stem from these columns of the code's first line.
+
+    The format is CPython's, see "Objects/locations.md": the first byte has a form and a length,
+    varints follow. Form 13 has no columns; form 14 has them, counted from 1.
+    """
+    if column < 0:
+        return bytes((0x80 | 13 << 3 | 7, 0))
+    return bytes((0x80 | 14 << 3 | 7, 0, 0, *_varint(column + 1), *_varint(end_column + 1)))
+
+
+def _varint(value: int) -> Iterable[int]:
+    """Six bits to a byte, the lowest first; all but the last byte have bit 6 set."""
+    while value >= 64:
+        yield 64 | value & 63
+        value >>= 6
+    yield value
+
+
+# Showing lines of files that are not here
+
+
+class _Lines(list[str]):
+    """The lines of a file of which only some are known; its place is in `linecache.cache`."""
+
+    def put(self, lineno: int, line: str) -> None:
+        # Threads may both extend the list, which then has some empty lines too many.
+        self.extend(["\n"] * (lineno - len(self)))
+        self[lineno - 1] = line + "\n"
+
+
+def _remember(frames: Frames) -> None:
+    """Tells `linecache` the lines of files that it cannot read here."""
+    for filename, lineno, _, line, _, _ in frames:
+        if line is None or not 0 < lineno <= MAX_LINENO:
+            continue
+        lines = _lines(filename)
+        if lines is not None:
+            lines.put(lineno, line)
+
+
+def _lines(filename: str) -> _Lines | None:
+    """Returns the lines to add to, or None if linecache knows the file by itself."""
+    cache: dict[str, Any] = linecache.cache  # type: ignore[assignment]
+    entry = cache.get(filename)
+    if entry is None:
+        if _is_readable(filename):
+            return None
+        # Without a modification time, `linecache.checkcache` leaves the entry alone.
+        entry = cache.setdefault(filename, (0, None, _Lines(), filename))
+    lines = entry[2] if len(entry) == 4 else None
+    return lines if isinstance(lines, _Lines) else None
+
+
+def _is_readable(filename: str) -> bool:
+    """Whether linecache finds a file; it looks for relative names along `sys.path`."""
+    if filename.startswith("<") and filename.endswith(">"):
+        return False
+    if os.path.isabs(filename):
+        return os.path.exists(filename)
+    return bool(linecache.getlines(filename))

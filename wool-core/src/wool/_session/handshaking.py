@@ -1,0 +1,90 @@
+"""Runs the handshake over a connection, within a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from wool import abc
+from wool._protocol import frames as f
+from wool._protocol.connection import Connection as Machine
+from wool._protocol.handshake import Handshake, Role, refusal
+from wool._session.session import Session
+from wool.exceptions import ConnectFailed, ConnectionLost, WoolError
+
+DEADLINE = 10.0
+"""Seconds a peer has to authenticate itself."""
+
+RECEIVE_LIMIT = 3 << 20
+"""Largest message in bytes once authenticated: the largest header and a chunk."""
+
+
+async def dial(
+    transport: abc.Transport, address: str, hello: f.Hello, secret: bytes, timeout: float = DEADLINE
+) -> tuple[Session, f.Welcome]:
+    """Connects to a worker and authenticates both sides.
+
+    Raises:
+        ConnectFailed, ConnectionLost: the worker cannot be reached.
+        VersionMismatch, AuthenticationError, ProtocolError: it can, but not be used.
+    """
+    connection = await transport.connect(address, credentials=None, timeout=timeout)
+    handshake = Handshake(Role.DIALLER, hello, secret)
+    session = await _run(connection, handshake, hello, timeout)
+    assert handshake.welcome is not None
+    return session, handshake.welcome
+
+
+async def accept(
+    connection: abc.Connection, hello: f.Hello, secret: bytes, welcome: f.Welcome
+) -> Session:
+    """Authenticates a peer that has connected; it is told why if it is refused.
+
+    Raises: as `dial`.
+    """
+    handshake = Handshake(Role.ACCEPTOR, hello, secret, welcome=welcome)
+    return await _run(connection, handshake, hello, DEADLINE)
+
+
+async def _run(
+    connection: abc.Connection, handshake: Handshake, hello: f.Hello, timeout: float
+) -> Session:
+    try:
+        async with asyncio.timeout(timeout):
+            rest = await _exchange(connection, handshake)
+    except TimeoutError:
+        await connection.aclose()
+        raise ConnectFailed(
+            f"the peer did not finish the handshake within {timeout:g} s", reason="timeout"
+        ) from None
+    except BaseException as error:
+        if isinstance(error, WoolError) and not isinstance(error, ConnectionLost):
+            with contextlib.suppress(WoolError):
+                await connection.send([[refusal(error)]])
+        await connection.aclose()
+        raise
+    peer = handshake.peer
+    assert peer is not None
+    connection.receive_limit = RECEIVE_LIMIT
+    machine = Machine(
+        dialler=handshake.role is Role.DIALLER,
+        peer_window=peer.window,
+        peer_chunk=min(peer.chunk, connection.max_message_size - 65536),
+        window=hello.window,
+    )
+    return Session(connection, machine, peer, early=rest)
+
+
+async def _exchange(
+    connection: abc.Connection, handshake: Handshake
+) -> list[bytes | memoryview]:
+    """Exchanges messages until the handshake is complete; returns what came after it."""
+    await connection.send([[m] for m in handshake.start()])
+    while True:
+        messages = list(await connection.receive())
+        while messages:
+            answer = handshake.receive(messages.pop(0))
+            if answer:
+                await connection.send([[m] for m in answer])
+            if handshake.complete:
+                return messages

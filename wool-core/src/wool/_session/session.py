@@ -1,0 +1,108 @@
+"""A session pumps the protocol over a connection: one task reads, one writes.
+
+It lives on one event loop. What is sent during one turn of the loop leaves in one batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from wool import abc
+from wool._protocol import frames as f
+from wool._protocol.connection import Connection as Machine
+from wool._protocol.frames import Buffer, Frame
+from wool.exceptions import ConnectionLost, WoolError
+
+BATCH = 1 << 20
+"""Bytes handed to the transport at once: what a small message may have to wait behind."""
+
+OnFrame = Callable[[Frame, Sequence[Buffer]], None]
+OnLost = Callable[[Exception], None]
+
+
+class Session:
+    """An authenticated connection to a peer.
+
+    Args:
+        connection: the pipe, past its handshake.
+        machine: the protocol's state.
+        peer: what the peer said of itself.
+        early: messages that came with the last one of the handshake.
+
+    Attributes:
+        known: keys of the code that the peer has.
+    """
+
+    def __init__(
+        self,
+        connection: abc.Connection,
+        machine: Machine,
+        peer: f.Hello,
+        early: Sequence[bytes | memoryview] = (),
+    ) -> None:
+        self.connection = connection
+        self.machine = machine
+        self.peer = peer
+        self.known: set[bytes] = set()
+        self._early = early
+        self._loop = asyncio.get_running_loop()
+        self._wanted: asyncio.Future[None] | None = None
+        self._lost = False
+
+    def send(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
+        """Queues a frame; False if the call it is about, or the session, has ended."""
+        if self._lost:
+            return False
+        sent = self.machine.send(frame, segments)
+        wanted = self._wanted
+        if wanted is not None and not wanted.done():
+            wanted.set_result(None)
+        return sent
+
+    async def run(self, on_frame: OnFrame, on_lost: OnLost) -> None:
+        """Pumps until the connection ends or this is cancelled; then calls `on_lost` once."""
+        writer = self._loop.create_task(self._write())
+        error: Exception = ConnectionLost("the session was closed")
+        try:
+            await self._read(on_frame)
+        except (WoolError, OSError) as failure:
+            error = failure
+        finally:
+            self._lost = True
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            on_lost(error)
+            await self.connection.aclose()
+
+    async def _read(self, on_frame: OnFrame) -> None:
+        receive, take = self.connection.receive, self.machine.receive
+        messages, self._early = self._early, ()
+        while True:
+            for message in messages:
+                for frame, segments in take(message):
+                    if type(frame) is f.Ping:
+                        self.send(f.Pong(frame.token))
+                    else:
+                        on_frame(frame, segments)
+            if self._wanted is not None and self.machine.has_outgoing:
+                self.wake()  # credit, or an answer the machine gave by itself
+            messages = await receive()
+
+    def wake(self) -> None:
+        """Makes the writer look for something to transmit."""
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+    async def _write(self) -> None:
+        machine, send = self.machine, self.connection.send
+        try:
+            while True:
+                if not machine.has_outgoing:
+                    self._wanted = self._loop.create_future()
+                    await self._wanted
+                    self._wanted = None
+                await send(machine.outgoing(BATCH))
+        except (WoolError, OSError):
+            # The reader learns of it as well, and first gets what has already arrived.
+            self._lost = True

@@ -1,0 +1,234 @@
+"""A caller as the worker sees it: one session, the calls it has here, and the way to answer.
+
+Frames arrive on the I/O thread. Whatever runs user code is passed to the executor; accepting calls,
+giving them back and cancelling those that have not begun is done here, whatever user code does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from wool._client.pool import PeerPool
+from wool._protocol import frames as f
+from wool._protocol.frames import Buffer, Frame
+from wool._serialization.classes import CLASSES, PROCESS_BYTES
+from wool._serialization.code import CodeUnit
+from wool._serialization.exceptions import dump_exception, here
+from wool._session.session import Session
+from wool._worker.execution import Execution
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import SerializationError
+
+if TYPE_CHECKING:
+    from wool._worker.server import Server
+
+Answer = tuple["Caller", Frame, Sequence[Buffer]]
+
+
+class Caller:
+    """Somebody who calls this worker.
+
+    Attributes:
+        pool: what calls made by this caller's routines go to.
+        informed: whether it has been told, since its last call, that a call could begin at once.
+    """
+
+    def __init__(self, server: Server, session: Session, pool: PeerPool, number: int) -> None:
+        self.session = session
+        self.pool = pool
+        self.number = number
+        self.informed = True
+        self._server = server
+        self._executor = server.executor
+        self._calls: dict[int, Execution] = {}
+        self._fetches: dict[int, concurrent.futures.Future[None]] = {}
+
+    @property
+    def worker(self) -> WorkerInfo:
+        """Who runs the calls."""
+        return self._server.info
+
+    @property
+    def where(self) -> str:
+        """Names the worker in messages."""
+        return self._server.where
+
+    @property
+    def name(self) -> str:
+        """Names the caller."""
+        return str(self.session.connection.extra("peer", "unknown"))
+
+    @property
+    def calls(self) -> int:
+        """How many calls it has here."""
+        return len(self._calls)
+
+    # On the I/O thread --------------------------------------------------------------------------
+
+    def on_frame(self, frame: Frame, segments: Sequence[Buffer]) -> None:
+        """Takes what the caller sends."""
+        if isinstance(frame, (f.Open, f.Resume)):
+            if frame.codes:
+                segments = self._learn(frame.codes, segments)
+            if isinstance(frame, f.Open):
+                self._open(frame, segments)
+            elif (execution := self._calls.get(frame.call)) is not None:
+                self._executor.call(execution.resume, frame, segments)
+        elif isinstance(frame, f.Cancel):
+            self._cancel(frame)
+        elif isinstance(frame, f.Recall):
+            self._recall(frame.count)
+        elif isinstance(frame, f.Peers):
+            self._server.set_peers(self.pool, frame.workers)
+        elif isinstance(frame, f.Need):
+            self._executor.call(self._supply, frame)
+        elif isinstance(frame, f.Supply):
+            self._learn(frame.codes, segments)
+            self._fetched(frame.call)
+
+    def on_lost(self, error: Exception) -> None:
+        """The caller is gone: its calls are cancelled."""
+        calls, self._calls = self._calls, {}
+        for execution in calls.values():
+            if not self._executor.claim(execution):
+                self._executor.call(execution.abandon)
+        for number in list(self._fetches):
+            self._fetched(number)
+        self._server.forget(self)
+
+    def send(self, frame: Frame, segments: Sequence[Buffer]) -> None:
+        """Sends an answer."""
+        if isinstance(frame, (f.Return, f.Raise)):
+            self._calls.pop(frame.call, None)
+            self.informed = self.informed or frame.hungry
+            self._server.call_ended()
+        elif isinstance(frame, f.Value):
+            self.informed = self.informed or frame.hungry
+        elif isinstance(frame, f.GiveBack):
+            for number in frame.calls:
+                self._calls.pop(number, None)
+            self._server.call_ended()
+        for code in getattr(frame, "codes", ()):
+            self.session.known.add(code.key)
+            self.session.known.update(code.provides)
+        self.session.send(frame, segments)
+
+    def give_back(self, executions: Sequence[Execution], *, recalled: bool) -> None:
+        """Gives back those of the calls that have not begun."""
+        numbers = [e.number for e in executions if self._executor.claim(e)]
+        waiting = len(self._executor.waiting(self))
+        self.send(f.GiveBack(numbers, waiting, recalled), ())
+
+    def drain(self) -> None:
+        """Tells the caller to send no more, and gives back what has not begun."""
+        self.session.send(f.Drain())
+        waiting = self._executor.waiting(self)
+        if waiting:
+            self.give_back(waiting, recalled=False)
+
+    def abandon_all(self) -> None:
+        """Cancels what still runs."""
+        for execution in self._calls.values():
+            self._executor.call(execution.abandon)
+
+    def _open(self, frame: f.Open, segments: Sequence[Buffer]) -> None:
+        execution = Execution(self._executor, self, frame, segments)
+        self._calls[frame.call] = execution
+        if self._server.draining:
+            self.send(f.GiveBack([frame.call], 0), ())
+            return
+        self.informed = False
+        self._executor.submit(execution)
+
+    def _cancel(self, frame: f.Cancel) -> None:
+        execution = self._calls.get(frame.call)
+        if execution is None:
+            return
+        if self._executor.claim(execution):
+            self.send(f.GiveBack([frame.call], len(self._executor.waiting(self))), ())
+        else:
+            self._executor.call(execution.cancel, frame.step, frame.message)
+
+    def _recall(self, count: int) -> None:
+        waiting = self._executor.waiting(self)
+        # The newest: the oldest are about to begin here.
+        self.give_back(waiting[max(0, len(waiting) - count) :], recalled=True)
+
+    def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Keeps the code that came with a payload; returns the segments of the payload."""
+        for code, data in zip(codes, segments, strict=False):
+            self.pool.store.add(CodeUnit(code.key, bytes(data), tuple(code.provides)))
+            self.session.known.add(code.key)
+            self.session.known.update(code.provides)
+        return segments[len(codes) :]
+
+    def _fetched(self, number: int) -> None:
+        future = self._fetches.pop(number, None)
+        if future is not None:
+            future.set_result(None)
+
+    def _need(self, keys: Sequence[bytes], done: concurrent.futures.Future[None]) -> None:
+        number = self.session.machine.next_id()
+        self._fetches[number] = done
+        if not self.session.send(f.Need(number, list(keys))):
+            self._fetched(number)
+
+    # On the executor's thread -------------------------------------------------------------------
+
+    def post(self, frame: Frame, segments: Sequence[Buffer]) -> None:
+        """Has an answer sent by the I/O thread."""
+        self._server.post((self, frame, segments))
+
+    async def fetch(self, keys: Sequence[bytes]) -> None:
+        """Asks the caller for code.
+
+        Raises:
+            SerializationError: it has it no more.
+        """
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._server.call(self._need, keys, done)
+        await asyncio.wrap_future(done)
+        if self.pool.store.missing(keys):
+            raise SerializationError("the caller no longer has code that its call mentions")
+
+    def encode(self, value: Any, label: str | None = None) -> tuple[list[f.Code], list[Buffer]]:
+        """Encodes a value for this caller: the code it lacks, then the payload.
+
+        Raises:
+            BaseException: whatever pickling raises: it runs the user's code.
+        """
+        encoded = self.pool.codec.encode(value, label)
+        if not encoded.classes:
+            return [], encoded.segments
+        known, origin = self.session.known, self.session.peer.process
+        classes = {
+            key: cls
+            for key, cls in encoded.classes.items()
+            if key not in known and key[:PROCESS_BYTES] != origin
+        }
+        units = self.pool.codec.units(classes)
+        codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
+        return codes, [*(unit.data for unit in units), *encoded.segments]
+
+    def encode_exception(
+        self, error: BaseException
+    ) -> tuple[list[str], list[f.Code], list[Buffer]]:
+        """Encodes an exception, or as much of it as can be."""
+        label = here()
+        summary, encoded = dump_exception(error, lambda value: self.encode(value, label), label)
+        codes, segments = encoded if encoded is not None else ([], [])
+        return [summary.type_name, summary.message, summary.traceback], codes, segments
+
+    def _supply(self, frame: f.Need) -> None:
+        """Answers a need of the caller for classes defined here."""
+        units: list[CodeUnit] = []
+        for key in frame.keys:
+            cls = CLASSES.find(key)
+            if cls is not None:
+                units += self.pool.codec.units({key: cls})
+        codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
+        data = [unit.data for unit in units]
+        self.post(f.Supply(frame.call, [len(d) for d in data], codes), data)

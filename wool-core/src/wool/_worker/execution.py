@@ -1,0 +1,418 @@
+"""One call as the worker executes it: begin, step, cancel, end.
+
+Everything here runs on the executor's thread. A call runs in a task and a context of its own, all
+steps of a stream in the same one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import pickle
+from collections.abc import AsyncGenerator, Sequence
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from wool._client.current import RUNNING, CallInfo
+from wool._protocol import frames as f
+from wool._protocol.frames import Buffer
+from wool._serialization.classes import MissingCode
+from wool._serialization.codec import rebuild_error, result_error
+from wool._serialization.exceptions import Summary, load_exception
+from wool.exceptions import SerializationError
+
+if TYPE_CHECKING:
+    from wool._client.pool import Pool
+    from wool._worker.caller import Caller
+    from wool._worker.executor import Executor
+
+
+class Execution:
+    """A call that has been received.
+
+    Attributes:
+        caller: whom to answer.
+        task: runs it, once it has been claimed.
+    """
+
+    __slots__ = (
+        "_base",
+        "_delivered",
+        "_ended",
+        "_executor",
+        "_in_step",
+        "_info",
+        "_kept",
+        "_open",
+        "_outstanding",
+        "_request",
+        "_requested",
+        "_segments",
+        "_step",
+        "_stopped",
+        "_thrown",
+        "caller",
+        "task",
+    )
+
+    def __init__(
+        self, executor: Executor, caller: Caller, frame: f.Open, segments: Sequence[Buffer]
+    ) -> None:
+        self.caller = caller
+        self.task: asyncio.Task[None] | None = None
+        self._executor = executor
+        self._open = frame
+        self._segments: Sequence[Buffer] = segments
+        self._info: CallInfo | None = None
+        self._in_step = False  # user code may be running: cancels are for it
+        self._stopped = False  # cancelled or abandoned before user code began
+        self._ended = False
+        self._step = 0
+        self._delivered = 0
+        self._base = 0
+        self._outstanding = 0
+        self._kept: asyncio.CancelledError | None = None
+        self._request: tuple[f.Resume, Sequence[Buffer]] | None = None
+        self._requested: asyncio.Future[None] | None = None
+        self._thrown: BaseException | None = None
+
+    @property
+    def number(self) -> int:
+        """The id of the call on its connection."""
+        return self._open.call
+
+    # RunningCall: what calls made from this one need to know ------------------------------------
+
+    @property
+    def pool(self) -> Pool:
+        """The pool that calls made from this one go to."""
+        return self.caller.pool
+
+    @property
+    def info(self) -> CallInfo:
+        """Says which call this is."""
+        if self._info is None:
+            caller = self.caller
+            ident = f"{caller.session.peer.process.hex()}-{caller.number}-{self.number}"
+            self._info = CallInfo(ident, self._open.parent or None, caller.worker, caller.name)
+        return self._info
+
+    def wait_begins(self) -> None:
+        """A Wool operation of this call is outstanding; its slot is free meanwhile."""
+        if self._executor.is_here:
+            self._outstanding += 1
+            if self._outstanding == 1 and self._in_step:
+                self._executor.leave()
+
+    def wait_ends(self) -> None:
+        """That operation is over."""
+        if self._executor.is_here:
+            self._outstanding -= 1
+            if self._outstanding == 0 and self._in_step:
+                self._executor.enter()
+
+    # From the caller ----------------------------------------------------------------------------
+
+    def cancel(self, step: int, message: bytes | None) -> None:
+        """Cancels the call, or one step of a stream; ignored if that step has ended."""
+        if self._ended or step != self._step:
+            return
+        if self.task is None or not self._in_step:
+            self._stopped = True
+            return
+        self._delivered += 1
+        self.task.cancel(*_cancel_argument(message))
+
+    def resume(self, frame: f.Resume, segments: Sequence[Buffer]) -> None:
+        """Asks for the next step."""
+        self._request = frame, segments
+        self._step = frame.step
+        if self._requested is not None and not self._requested.done():
+            self._requested.set_result(None)
+
+    def abandon(self) -> None:
+        """The caller is gone: the call is cancelled, a suspended stream closed."""
+        self._stopped = True
+        if self._ended or self.task is None:
+            return
+        if self._in_step:
+            self.task.cancel("the caller is gone")
+        elif self._requested is not None and not self._requested.done():
+            self._requested.set_result(None)
+
+    # Running ------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Executes the call; the body of its task."""
+        RUNNING.set(self)
+        self._in_step = True
+        try:
+            if self._stopped:
+                raise asyncio.CancelledError
+            function, args, kwargs = await self._decode()
+        except BaseException as error:
+            self._finish_raise(error, decoding=True)
+            return
+        if self._open.stream:
+            await self._run_stream(function, args, kwargs)
+        else:
+            await self._run_call(function, args, kwargs)
+
+    async def _run_call(
+        self, function: FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        try:
+            value = await function(*args, **kwargs)
+        except BaseException as error:
+            self._finish_raise(error)
+        else:
+            self._finish_return(value)
+
+    async def _run_stream(
+        self, function: FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        try:
+            generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+        except BaseException as error:
+            self._finish_raise(error)
+            return
+        operation, argument = f.NEXT, None
+        while True:
+            try:
+                value = await self._advance(generator, operation, argument)
+            except StopAsyncIteration:
+                self._finish_return(None)
+                return
+            except BaseException as error:
+                self._finish_raise(error)
+                return
+            if not self._post_value(value):
+                operation, argument = f.THROW, GeneratorExit()
+                continue
+            del value, argument
+            operation, argument = await self._suspend()
+
+    async def _advance(
+        self, generator: AsyncGenerator[Any, Any], operation: int, argument: Any
+    ) -> Any:
+        """Makes one step."""
+        kept, self._kept = self._kept, None
+        if operation == f.THROW:
+            self._thrown = argument
+            if kept is not None and not isinstance(argument, GeneratorExit):
+                assert self.task is not None
+                self.task.uncancel()
+                self.task.cancel(*kept.args)
+            return await generator.athrow(argument)
+        if kept is not None:
+            return await generator.athrow(kept)
+        return await generator.asend(argument)
+
+    async def _suspend(self) -> tuple[int, Any]:
+        """Waits for the next step. A cancel of the task meanwhile is kept for it."""
+        self._leave_step()
+        while self._request is None and not self._stopped:
+            self._requested = self._executor.loop.create_future()
+            try:
+                await self._requested
+            except asyncio.CancelledError as error:
+                self._kept = error
+        request, self._request, self._requested = self._request, None, None
+        self._enter_step()
+        if self._stopped or request is None:
+            return f.THROW, GeneratorExit()
+        frame, segments = request
+        if frame.operation == f.NEXT:
+            return f.NEXT, None
+        if frame.operation == f.SEND:
+            try:
+                return f.SEND, await self._load(segments)
+            except Exception as error:
+                return f.THROW, rebuild_error("the value sent", error, self.caller.where)
+        return f.THROW, await self._retry(lambda: self._load_thrown(segments))
+
+    def _enter_step(self) -> None:
+        assert self.task is not None
+        self._in_step = True
+        self._delivered = 0
+        self._base = self.task.cancelling()
+        self._executor.enter()
+
+    def _leave_step(self) -> None:
+        self._in_step = False
+        if self._outstanding == 0:
+            self._executor.leave()
+
+    # Decoding -----------------------------------------------------------------------------------
+
+    async def _decode(self) -> tuple[FunctionType, tuple[Any, ...], dict[str, Any]]:
+        """Finds the routine and rebuilds its arguments."""
+        segments, self._segments = self._segments, ()
+        function = self._executor.targets.get(self._open.routine)
+        if function is None:
+            function = await self._find(self._open.routine)
+        try:
+            args, kwargs = await self._load(segments)
+        except Exception as error:
+            what = f"an argument of {function.__qualname__}()"
+            raise rebuild_error(what, error, self.caller.where) from error
+        return function, args, kwargs
+
+    async def _find(self, target: str) -> FunctionType:
+        if target.startswith("#"):
+            key = bytes.fromhex(target[1:])
+            try:
+                return await self._retry(lambda: self.caller.pool.store.load(key))
+            except Exception as error:
+                raise rebuild_error("the routine", error, self.caller.where) from error
+        try:
+            function = import_target(target)
+        except Exception as error:
+            raise SerializationError(
+                f"the routine {target} cannot be imported on {self.caller.where}: "
+                f"{type(error).__name__}: {error}. Check that its module is installed there, or "
+                "on the `sys.path` the worker was started with"
+            ) from error
+        self._executor.targets[target] = function
+        return function
+
+    async def _load(self, segments: Sequence[Buffer]) -> Any:
+        return await self._retry(lambda: self.caller.pool.codec.decode(segments))
+
+    def _load_thrown(self, segments: Sequence[Buffer]) -> BaseException:
+        summary = Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
+        decode = self.caller.pool.codec.decode
+        return load_exception(summary, segments or None, decode, passing=(MissingCode,))
+
+    async def _retry(self, load: Any) -> Any:
+        """Loads something, fetching from the caller what code is missing."""
+        while True:
+            try:
+                return load()
+            except MissingCode as missing:
+                await self.caller.fetch([missing.key])
+
+    # Replies ------------------------------------------------------------------------------------
+
+    def _finish_return(self, value: Any) -> None:
+        if self._ended:
+            return
+        codes: list[f.Code] = []
+        segments: list[Buffer] = []
+        if not self._open.stream:
+            try:
+                codes, segments = self.caller.encode(value)
+            except BaseException as error:
+                failure = result_error(self._name, value, error)
+                failure.__cause__ = error
+                self._finish_raise(failure)
+                return
+        load, hungry = self._end()
+        uncancelled = self._uncancelled()
+        frame = f.Return(
+            self.number,
+            self._delivered,
+            uncancelled,
+            load,
+            hungry,
+            [len(s) for s in segments],
+            codes,
+        )
+        self.caller.post(frame, segments)
+
+    def _finish_raise(self, error: BaseException, *, decoding: bool = False) -> None:
+        if self._ended:
+            return  # it has been answered; what the generator does now concerns nobody
+        if self._stopped and decoding:
+            self._end()
+            self.caller.post(f.GiveBack([self.number], 0), [])
+            return
+        echo = error is self._thrown
+        summary: list[str] = []
+        codes: list[f.Code] = []
+        segments: list[Buffer] = []
+        if not echo:
+            summary, codes, segments = self.caller.encode_exception(error)
+        load, hungry = self._end()
+        uncancelled = self._uncancelled()
+        frame = f.Raise(
+            self.number,
+            self._delivered,
+            uncancelled,
+            load,
+            hungry,
+            echo,
+            summary,
+            [len(s) for s in segments],
+            codes,
+        )
+        self.caller.post(frame, segments)
+
+    def _post_value(self, value: Any) -> bool:
+        """Reports a value; False if it cannot be sent, which ends the stream."""
+        try:
+            codes, segments = self.caller.encode(value)
+        except BaseException as error:
+            failure = result_error(self._name, value, error)
+            failure.__cause__ = error
+            self._finish_raise(failure)
+            return False
+        executor = self._executor
+        frame = f.Value(
+            self.number,
+            self._step,
+            self._delivered,
+            self._uncancelled(),
+            executor.load,
+            executor.hungry,
+            [len(s) for s in segments],
+            codes,
+        )
+        self.caller.post(frame, segments)
+        return True
+
+    @property
+    def _name(self) -> str:
+        target = self._open.routine
+        function = self._executor.targets.get(target)
+        return function.__qualname__ if function is not None else target.rpartition(":")[2]
+
+    def _uncancelled(self) -> int:
+        """Returns how many of the cancels delivered in this step were uncancelled."""
+        if not self._delivered or self.task is None:
+            return 0
+        return max(0, self._delivered - (self.task.cancelling() - self._base))
+
+    def _end(self) -> tuple[int, bool]:
+        """The call is over; returns load and hunger for the reply."""
+        executor = self._executor
+        if not self._ended:
+            self._ended = True
+            executor.running.discard(self)
+            self._leave_step()
+        return executor.load, executor.hungry
+
+
+def import_target(target: str) -> FunctionType:
+    """Finds the function of `module:qualified.name`, beneath decorators of ours.
+
+    Raises:
+        Exception: whatever importing the module raises.
+    """
+    module, _, name = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    found = getattr(found, "__func__", found)
+    routine = getattr(found, "__wool__", None)
+    return found if routine is None else routine.function
+
+
+def _cancel_argument(message: bytes | None) -> tuple[Any, ...]:
+    if message is None:
+        return ()
+    try:
+        return (pickle.loads(message),)
+    except Exception:
+        return ("cancelled by the caller",)
+

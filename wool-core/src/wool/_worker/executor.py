@@ -1,0 +1,129 @@
+"""The executor: begins calls on the thread and event loop that user code has to itself.
+
+Received calls wait in `pending` until the loop comes round to them, one per turn, so that a call
+which another worker could begin sooner can still be given back. Taking a call out of `pending` is
+the claim, both for beginning it here and for giving it back on the I/O thread: a single dictionary
+operation, so no lock is needed and no call is ever claimed twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wool._worker.caller import Caller
+    from wool._worker.execution import Execution
+
+Post = Callable[[], None]
+
+
+class Executor:
+    """Runs calls on `loop`, at most `concurrency` of them at once unless that is None.
+
+    A call counts only while it is begun and not waiting for a Wool operation of its own, so a limit
+    never keeps nested calls from beginning.
+
+    Attributes:
+        pending: calls that have not begun, in order of arrival.
+        running: calls that have begun and not ended.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int | None) -> None:
+        self.loop = loop
+        self.pending: dict[int, Execution] = {}
+        self.running: set[Execution] = set()
+        self.targets: dict[str, Any] = {}
+        self._order: deque[int] = deque()
+        self._limit = concurrency
+        self._active = 0
+        self._pulling = False
+        self._thread = 0
+        self._context = contextvars.Context()
+        self._post_idle: Post = lambda: None
+
+    def attach(self, post_idle: Post) -> None:
+        """Says whom to tell that there is nothing to begin."""
+        self._post_idle = post_idle
+
+    # On any thread ------------------------------------------------------------------------------
+
+    def submit(self, execution: Execution) -> None:
+        """Adds a call."""
+        key = id(execution)
+        self.pending[key] = execution
+        self._order.append(key)
+        if not self._pulling:
+            self._pulling = True
+            self.call(self._pull)
+
+    def claim(self, execution: Execution) -> bool:
+        """Takes a call that has not begun away from the executor; False if it has begun."""
+        return self.pending.pop(id(execution), None) is not None
+
+    def waiting(self, caller: Caller) -> list[Execution]:
+        """Returns the calls of a caller that have not begun."""
+        return [e for e in list(self.pending.values()) if e.caller is caller]
+
+    def call(self, callback: Callable[..., object], *args: Any) -> None:
+        """Calls back on the executor's loop."""
+        try:
+            self.loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            pass  # the worker is stopping: nothing runs there any more
+
+    @property
+    def load(self) -> int:
+        """Calls begun or waiting."""
+        return len(self.pending) + len(self.running)
+
+    @property
+    def hungry(self) -> bool:
+        """Whether a call could begin at once."""
+        return not self.pending and self._has_slot
+
+    # On the executor's thread -------------------------------------------------------------------
+
+    def _pull(self) -> None:
+        """Begins the next call; comes back after its first step."""
+        while self._order and self._has_slot:
+            execution = self.pending.pop(self._order.popleft(), None)
+            if execution is not None:
+                self._begin(execution)
+                self.loop.call_soon(self._pull)
+                return
+        self._pulling = False
+        if self._order and self._has_slot:
+            self._pull()  # a call came in between
+        elif not self._order:
+            self._post_idle()
+
+    @property
+    def _has_slot(self) -> bool:
+        return self._limit is None or self._active < self._limit
+
+    def _begin(self, execution: Execution) -> None:
+        self._thread = threading.get_ident()
+        self.running.add(execution)
+        self.enter()
+        execution.task = self.loop.create_task(execution.run(), context=self._context.copy())
+
+    def enter(self) -> None:
+        """A call takes a slot; it never has to wait for one here."""
+        self._active += 1
+
+    def leave(self) -> None:
+        """A call frees its slot, for good or while it waits for another call."""
+        self._active -= 1
+        if self._order and not self._pulling:
+            self._pulling = True
+            self.loop.call_soon(self._pull)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the executor's thread."""
+        return threading.get_ident() == self._thread

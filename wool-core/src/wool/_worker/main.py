@@ -1,0 +1,183 @@
+"""The main program of a spawned worker.
+
+The main thread belongs to user code; the I/O thread serves callers, watches the lifeline and sees
+to it that the process ends when it should, whatever the main thread is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import marshal
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from wool import abc
+from wool._client.pool import PYTHON, VERSION
+from wool._plugins.lookup import SERIALIZER, TRANSPORT, load_from
+from wool._worker.executor import Executor
+from wool._worker.lifeline import kill_when_parent_dies
+from wool._worker.server import Server
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import WoolError
+
+DRAIN = 30.0
+"""Seconds that running calls get to finish after SIGTERM."""
+
+STOP_GRACE = 10.0
+"""Seconds that cancelled calls get to end when the pool closes."""
+
+ORPHAN_GRACE = 3.0
+"""The same, when the process of the pool has died."""
+
+EXIT_GRACE = 2.0
+"""Seconds the main thread gets to end once all calls are over."""
+
+
+def main(lifeline: BinaryIO) -> None:
+    """Runs a worker until it is told to stop or its lifeline closes."""
+    config: dict[str, Any] = marshal.load(lifeline)
+    loop = new_loop()
+    asyncio.set_event_loop(loop)
+    executor = Executor(loop, config["concurrency"])
+    stopping = threading.Event()
+    ended = threading.Event()
+    service = _Service(config, lifeline.fileno(), executor, stopping, ended)
+    # A terminal's Ctrl-C reaches the whole process group; the pool's process decides.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: service.drain())
+    thread = threading.Thread(target=service.run, name="wool-io", daemon=True)
+    thread.start()
+    run_until(loop, stopping.is_set)
+    ended.set()
+    thread.join(EXIT_GRACE)
+
+
+def run_until(loop: asyncio.AbstractEventLoop, stopped: Callable[[], bool]) -> None:
+    """Runs a loop of user code, and goes on when a task makes it stop or raises SystemExit."""
+    while not stopped():
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit) as error:
+            loop.call_exception_handler(
+                {"message": "a task left behind by a routine raised", "exception": error}
+            )
+    with contextlib.suppress(Exception):
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=EXIT_GRACE))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Makes an event loop: uvloop's where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+class _Service:
+    """What the I/O thread does."""
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        lifeline: int,
+        executor: Executor,
+        stopping: threading.Event,
+        ended: threading.Event,
+    ) -> None:
+        self._config = config
+        self._lifeline = socket.socket(fileno=lifeline)
+        self._executor = executor
+        self._stopping = stopping
+        self._ended = ended
+        self._loop = new_loop()
+        self._end: asyncio.Future[str] = self._loop.create_future()
+
+    def run(self) -> None:
+        """Serves until the worker ends."""
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except WoolError as error:
+            self._report({"error": f"{type(error).__name__}: {error}"})
+        finally:
+            self._stopping.set()
+            self._executor.call(self._executor.loop.stop)
+            if not self._ended.wait(EXIT_GRACE):
+                os._exit(1)  # user code does not let go of the main thread
+
+    def drain(self) -> None:
+        """Lets running calls finish, then ends; for the signal handler."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._finish, "drain")
+
+    def _finish(self, reason: str) -> None:
+        if not self._end.done():
+            self._end.set_result(reason)
+
+    async def _serve(self) -> None:
+        config = self._config
+        found = load_from(config["transport"][1], config["transport"][0], TRANSPORT)
+        options = found.plugin.options(**config["options"])
+        transport: abc.Transport = found.make(options)
+        listener = await transport.listen(None, credentials=None)
+        info = worker_info(config["id"], listener.address, config["tags"], config["serializer"][0])
+        module = load_from(config["serializer"][1], config["serializer"][0], SERIALIZER)
+        serializer = module.make(module.plugin.options())
+        server = Server(info, self._executor, transport, serializer, config["secret"])
+        serving = self._loop.create_task(listener.serve(server.handle))
+        self._loop.add_reader(self._lifeline, self._on_lifeline)
+        self._report({"address": listener.address, "host": info.host, "pid": info.pid})
+        kill_when_parent_dies(self._lifeline.fileno())
+        reason = await self._end
+        try:
+            await self._wind_down(server, reason)
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            if reason == "orphaned" and found.plugin.discard is not None:
+                found.plugin.discard(options)
+
+    async def _wind_down(self, server: Server, reason: str) -> None:
+        if reason == "drain":
+            await server.drain(DRAIN)
+        await server.cancel_all(ORPHAN_GRACE if reason == "orphaned" else STOP_GRACE)
+
+    def _on_lifeline(self) -> None:
+        """The pool wants the worker to stop, or its process is gone."""
+        try:
+            data = self._lifeline.recv(16)
+        except OSError:
+            data = b""
+        self._loop.remove_reader(self._lifeline)
+        self._finish("stopped" if data else "orphaned")
+
+    def _report(self, report: dict[str, Any]) -> None:
+        data = marshal.dumps(report)
+        with contextlib.suppress(OSError):
+            self._lifeline.sendall(len(data).to_bytes(4, "little") + data)
+
+
+def worker_info(ident: str, address: str, tags: Any, serializer: str) -> WorkerInfo:
+    """Describes the worker in this process."""
+    return WorkerInfo(
+        id=ident,
+        address=address,
+        tags=frozenset(tags),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        python=PYTHON,
+        version=VERSION,
+        serializers=(serializer,),
+    )

@@ -1,0 +1,207 @@
+"""The server: the I/O side of a worker. It accepts callers and carries answers back to them.
+
+It runs on a loop and a thread of its own, so that it answers whatever user code does on the
+executor's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+from wool import abc
+from wool._client.pool import PYTHON, VERSION, PeerPool
+from wool._protocol import frames as f
+from wool._protocol.handshake import hello
+from wool._protocol.transfer import CHUNK, WINDOW
+from wool._serialization.classes import CLASSES
+from wool._session.handshaking import accept
+from wool._worker.caller import Answer, Caller
+from wool._worker.executor import Executor
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import WoolError
+
+MAX_STRANGERS = 256
+"""Connections that have not authenticated themselves; the oldest is dropped for one more."""
+
+QUORUM_TIMEOUT = 60.0
+
+
+class Server:
+    """Serves callers on behalf of an executor.
+
+    Args:
+        info: what the worker says of itself.
+        transport: how its routines reach other workers.
+        serializer: of the pool it belongs to.
+        secret: what callers have to know.
+
+    Attributes:
+        draining: whether it takes no more calls.
+    """
+
+    def __init__(
+        self,
+        info: WorkerInfo,
+        executor: Executor,
+        transport: abc.Transport,
+        serializer: abc.Serializer,
+        secret: bytes,
+    ) -> None:
+        self.info = info
+        self.where = f"worker {info.pid} on {info.host}"
+        self.executor = executor
+        self.draining = False
+        self._transport = transport
+        self._serializer = serializer
+        self._secret = secret
+        self._loop = asyncio.get_running_loop()
+        self._callers: set[Caller] = set()
+        self._strangers: deque[abc.Connection] = deque()
+        self._numbers = count(1)
+        self._pools: dict[str, PeerPool] = {}
+        self._answers: deque[Answer] = deque()
+        self._woken = False
+        self._idle = False
+        self._quiet = asyncio.Event()
+        executor.attach(self._post_idle)
+
+    async def handle(self, connection: abc.Connection) -> None:
+        """Serves one connection until it ends."""
+        self._strangers.append(connection)
+        if len(self._strangers) > MAX_STRANGERS:
+            await self._strangers.popleft().aclose()
+        try:
+            session = await accept(connection, self._hello(), self._secret, self._welcome())
+        except WoolError:
+            return  # the peer has been told, and a stranger's mistakes are not our log's business
+        finally:
+            with contextlib.suppress(ValueError):
+                self._strangers.remove(connection)
+        caller = Caller(self, session, self._pool(session.peer), next(self._numbers))
+        self._callers.add(caller)
+        if self.draining:
+            caller.drain()
+        await session.run(caller.on_frame, caller.on_lost)
+
+    def _hello(self) -> f.Hello:
+        return hello(
+            wool=VERSION,
+            python=PYTHON,
+            serializers=list(self.info.serializers),
+            process=CLASSES.process,
+            window=WINDOW,
+            chunk=CHUNK,
+        )
+
+    def _welcome(self) -> f.Welcome:
+        info = self.info
+        return f.Welcome(
+            id=info.id,
+            host=info.host,
+            pid=info.pid,
+            tags=sorted(info.tags),
+            load=self.executor.load,
+        )
+
+    # Pools --------------------------------------------------------------------------------------
+
+    def _pool(self, peer: f.Hello) -> PeerPool:
+        pool = self._pools.get(peer.pool)
+        if pool is None:
+            pool = self._pools[peer.pool] = PeerPool(peer.pool, quorum_timeout=QUORUM_TIMEOUT)
+            pool.opened(self._transport, peer.serializer, self._serializer, self._secret)
+            pool.set_members({self.info.id: self.info})
+        return pool
+
+    def set_peers(self, pool: PeerPool, peers: Sequence[f.Peer]) -> None:
+        """Takes note of the workers of a pool."""
+        infos = (
+            WorkerInfo(
+                id=p.id, address=p.address, host=p.host, pid=p.pid, tags=frozenset(p.tags)
+            )
+            for p in peers
+        )
+        pool.set_members({info.id: info for info in infos})
+
+    # Answers ------------------------------------------------------------------------------------
+
+    def post(self, answer: Answer) -> None:
+        """Has an answer sent; on the executor's thread."""
+        self._answers.append(answer)
+        self._wake()
+
+    def _post_idle(self) -> None:
+        """There is nothing to begin; on the executor's thread."""
+        if any(not caller.informed for caller in list(self._callers)):
+            self._idle = True
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self.call(self._send_answers)
+
+    def _send_answers(self) -> None:
+        self._woken = False
+        answers = self._answers
+        while answers:
+            caller, frame, segments = answers.popleft()
+            caller.send(frame, segments)
+        if self._idle:
+            self._idle = False
+            self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        """Tells each caller once that a call could begin, unless a reply has just said so."""
+        if self.executor.hungry and not self.draining:
+            for caller in self._callers:
+                if not caller.informed:
+                    caller.informed = True
+                    caller.session.send(f.Idle(self.executor.load))
+
+    def call(self, callback: Callable[..., object], *args: Any) -> None:
+        """Calls back on the server's loop, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is stopping
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    # Ending -------------------------------------------------------------------------------------
+
+    def forget(self, caller: Caller) -> None:
+        """A caller is gone."""
+        self._callers.discard(caller)
+        self.call_ended()
+
+    def call_ended(self) -> None:
+        """A call has ended; perhaps it was the last one."""
+        if self.draining and not self._has_calls():
+            self._quiet.set()
+
+    def _has_calls(self) -> bool:
+        return any(caller.calls for caller in self._callers) or bool(self.executor.running)
+
+    async def drain(self, grace: float) -> None:
+        """Takes no more calls and lets those that have begun finish, for `grace` seconds."""
+        self.draining = True
+        for caller in list(self._callers):
+            caller.drain()
+        self.call_ended()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._quiet.wait()
+
+    async def cancel_all(self, grace: float) -> None:
+        """Cancels all calls and waits for them to end, for `grace` seconds."""
+        self.draining = True
+        for caller in list(self._callers):
+            caller.drain()
+            caller.abandon_all()
+        self.call_ended()
+        if self._has_calls():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await self._quiet.wait()

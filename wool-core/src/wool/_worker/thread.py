@@ -1,0 +1,88 @@
+"""Workers inside this process, for the `memory` transport: a thread for user code, one for I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from typing import Any
+
+from wool import abc
+from wool._worker.executor import Executor
+from wool._worker.main import run_until, worker_info
+from wool._worker.server import Server
+from wool._workerinfo import WorkerInfo
+
+
+class WorkerThread:
+    """A worker in this process.
+
+    Attributes:
+        exited: done when its threads have ended; there is no return code.
+    """
+
+    def __init__(
+        self,
+        ident: str,
+        tags: frozenset[str],
+        concurrency: int | None,
+        transport: abc.Transport,
+        serializer_name: str,
+        serializer: abc.Serializer,
+        secret: bytes,
+    ) -> None:
+        self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
+        self._ready: concurrent.futures.Future[WorkerInfo] = concurrent.futures.Future()
+        self._stopping = threading.Event()
+        self._user_loop = asyncio.new_event_loop()
+        self._io_loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        executor = Executor(self._user_loop, concurrency)
+
+        async def serve() -> None:
+            listener = await transport.listen(None, credentials=None)
+            info = worker_info(ident, listener.address, tags, serializer_name)
+            server = Server(info, executor, transport, serializer, secret)
+            serving = self._io_loop.create_task(listener.serve(server.handle))
+            self._ready.set_result(info)
+            await self._stop.wait()
+            await server.cancel_all(self._grace)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+        self._grace = 0.0
+        self._serve = serve
+        self._threads = [
+            threading.Thread(target=self._run_io, name="wool-io", daemon=True),
+            threading.Thread(target=self._run_user, name="wool-worker", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def ready(self) -> dict[str, Any]:
+        """Waits until the worker serves; returns its report."""
+        info = await asyncio.wrap_future(self._ready)
+        return {"address": info.address, "host": info.host, "pid": info.pid}
+
+    async def stop(self, grace: float) -> None:
+        """Has the worker end; leaves its threads behind if they have not after `grace` seconds."""
+        self._grace = grace
+        self._io_loop.call_soon_threadsafe(self._stop.set)
+        done, _ = await asyncio.wait([asyncio.wrap_future(self.exited)], timeout=grace + 2)
+        if done:
+            for thread in self._threads:
+                thread.join()
+
+    def kill(self) -> None:
+        """A thread cannot be killed; it is told to stop."""
+        self._io_loop.call_soon_threadsafe(self._stop.set)
+
+    def _run_io(self) -> None:
+        self._io_loop.run_until_complete(self._serve())
+        self._io_loop.close()
+        self._stopping.set()
+        self._user_loop.call_soon_threadsafe(self._user_loop.stop)
+
+    def _run_user(self) -> None:
+        run_until(self._user_loop, self._stopping.is_set)
+        self.exited.set_result(0)

@@ -1,0 +1,213 @@
+"""What authors of back-ends implement: transports, discoveries and serializers.
+
+A back-end does one thing. A transport moves messages and knows nothing of calls or pickles; a
+discovery says who exists and filters nothing; a serializer turns values into bytes. Everything
+else (framing of calls, authentication, chunking, retrying to connect) is Wool's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import ConnectFailed, ConnectionLost, MessageTooLarge, TransportError
+
+__all__ = [
+    "Announcement",
+    "Buffer",
+    "Changed",
+    "ConnectFailed",
+    "Connection",
+    "ConnectionLost",
+    "Discovery",
+    "Handler",
+    "Joined",
+    "Left",
+    "Listener",
+    "MessageTooLarge",
+    "Payload",
+    "Reduce",
+    "Segments",
+    "Serializer",
+    "Snapshot",
+    "Transport",
+    "TransportError",
+    "WorkerInfo",
+]
+
+Buffer = bytes | bytearray | memoryview
+Segments = Sequence[Buffer]
+"""One message, as the buffers whose concatenation it is. They must not be changed or kept."""
+
+
+class Connection(ABC):
+    """An ordered, reliable pipe of messages between two parties.
+
+    One task reads and one task writes at a time. Every method may raise `ConnectionLost`.
+    """
+
+    max_message_size: int
+    """Largest message in bytes that `send` takes; at least 512 KiB."""
+
+    receive_limit: int = 4096
+    """Largest message in bytes to accept. Starts small, and Wool raises it once the peer has
+    authenticated itself. A transport that sees a larger one coming drops the connection."""
+
+    @abstractmethod
+    async def send(self, messages: Sequence[Segments]) -> None:
+        """Queues a batch of messages, in order; returns late while the peer is not keeping up.
+
+        Returning says nothing about delivery. A cancelled `send` may have queued any prefix of
+        the batch; the connection must then be closed.
+
+        Raises:
+            MessageTooLarge: a message exceeds `max_message_size`; none of the batch was sent.
+            ConnectionLost: the connection has ended.
+        """
+
+    @abstractmethod
+    async def receive(self) -> Sequence[bytes | memoryview]:
+        """Waits for messages and returns all that have arrived, at least one.
+
+        Cancelling loses nothing: the messages are returned by the next call.
+
+        Raises:
+            ConnectionLost: the connection has ended and everything received has been returned.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Sends what is queued if the peer takes it soon, then closes. Never fails; idempotent."""
+
+    def extra(self, attribute: str, default: Any = None) -> Any:
+        """Returns what is known of the connection, or `default`.
+
+        Attributes in use: `"peer"` (str, printable address), `"uid"` (int, user id of a local
+        peer as the kernel tells it), `"same_host"` (bool), `"certificate"` (bytes, DER, of the
+        peer) and `"own_certificate"` (bytes, DER).
+        """
+        return default
+
+
+Handler = Callable[[Connection], Awaitable[None]]
+
+
+class Listener(ABC):
+    """A place where connections arrive."""
+
+    address: str
+    """What others dial, `scheme://…`; never a wildcard."""
+
+    @abstractmethod
+    async def serve(self, handler: Handler) -> None:
+        """Runs `handler` in a task of its own for each connection, until cancelled or closed.
+
+        A handler that raises affects only its own connection, which is closed when it ends.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Stops listening and removes what `listen` created. Connections live on. Idempotent."""
+
+
+class Transport(ABC):
+    """Makes connections. `credentials` is None, or what the transport needs to secure them."""
+
+    @abstractmethod
+    async def connect(self, address: str, *, credentials: Any, timeout: float) -> Connection:
+        """Dials `address` within `timeout` seconds.
+
+        Raises:
+            ConnectFailed: with the reason. A cancelled `connect` leaves nothing open.
+        """
+
+    @abstractmethod
+    async def listen(self, address: str | None, *, credentials: Any) -> Listener:
+        """Listens at `address`, or at a place of the transport's choice.
+
+        Raises:
+            ConnectFailed: the address cannot be listened on; says why.
+        """
+
+
+class Announcement(ABC):
+    """A worker made known to others."""
+
+    @abstractmethod
+    async def update(self, worker: WorkerInfo) -> None:
+        """Replaces what is announced. The id stays the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All workers there are; replaces what was known."""
+
+    workers: Sequence[WorkerInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A worker has appeared."""
+
+    worker: WorkerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A worker that was known has other properties now."""
+
+    worker: WorkerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker is gone, orderly or not."""
+
+    worker: WorkerInfo
+
+
+class Discovery(ABC):
+    """Says which workers exist. It is only a hint: Wool authenticates whoever it dials."""
+
+    @abstractmethod
+    def announce(self, worker: WorkerInfo) -> AbstractAsyncContextManager[Announcement]:
+        """Makes `worker` known while the context is open; leaving it withdraws the worker."""
+
+    @abstractmethod
+    def watch(
+        self,
+    ) -> AbstractAsyncContextManager[AsyncIterator[Snapshot | Joined | Changed | Left]]:
+        """Watches workers come and go. The first event is a `Snapshot`."""
+
+
+Reduce = Callable[[Any], Any]
+"""Called for every object that is not of a plain built-in type. Returns `NotImplemented`, or what
+`object.__reduce_ex__` may return (a tuple of up to six items), which then takes precedence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A serialized value: a pickle stream and the buffers it refers to, in order."""
+
+    head: Buffer
+    buffers: Sequence[Buffer] = ()
+
+
+class Serializer(ABC):
+    """Turns values into bytes and back. Must be usable from several threads at once."""
+
+    @abstractmethod
+    def dumps(self, value: Any, reduce: Reduce) -> Payload:
+        """Serializes `value`; buffers of 64 KiB and more that support it stay out of band.
+
+        Raises:
+            Exception: whatever the library raises; Wool says which argument it was.
+        """
+
+    @abstractmethod
+    def loads(self, payload: Payload) -> Any:
+        """Rebuilds the value. Out-of-band buffers are used in place, not copied."""

@@ -1,0 +1,120 @@
+"""How back-ends and observers plug in: hook specifications and the records they yield.
+
+A distribution names a light module in one of the entry-point groups `wool.transports`,
+`wool.discoveries`, `wool.serializers` (the entry point's name is the back-end's name) or
+`wool.plugins` (observers). The module has hook implementations marked with `hookimpl`:
+
+    from wool.plugins import TransportPlugin, hookimpl
+
+    @hookimpl
+    def wool_transports():
+        yield TransportPlugin(name="carrier", api=1, options=Options, factory=make)
+
+The module is imported only when the back-end is chosen, and heavy imports belong inside `factory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from wool.abc import Discovery, Serializer, Transport
+
+if TYPE_CHECKING:
+    from wool._plugins.lookup import Registration
+
+__all__ = [
+    "API",
+    "DiscoveryPlugin",
+    "SerializerPlugin",
+    "TransportPlugin",
+    "hookimpl",
+    "hookspec",
+    "register",
+]
+
+API = 1
+"""Version of the plug-in interface; a plug-in states the one it was written for."""
+
+hookspec = pluggy.HookspecMarker("wool")
+hookimpl = pluggy.HookimplMarker("wool")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportPlugin:
+    """A way to carry messages.
+
+    Attributes:
+        name: how users choose it; also the scheme of its addresses.
+        api: the version of the plug-in interface it was written for, see `API`.
+        options: a frozen dataclass whose fields, with defaults, are the back-end's settings.
+        factory: makes the transport from an instance of `options`.
+        capabilities: words that Wool understands: `"local"` (this machine only, needs no
+            credentials), `"network"`, `"in-process"` (this process only).
+        private: returns options for the workers of one pool on this machine, and makes what they
+            need, such as a directory. None: the options as they are.
+        discard: removes what `private` made, given its result. Idempotent; called when the pool
+            closes, or by its workers when the process of the pool has died.
+    """
+
+    name: str
+    api: int
+    options: type
+    factory: Callable[[Any], Transport]
+    capabilities: frozenset[str] = frozenset()
+    private: Callable[[Any], Any] | None = None
+    discard: Callable[[Any], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryPlugin:
+    """A way to find workers; fields as for `TransportPlugin`."""
+
+    name: str
+    api: int
+    options: type
+    factory: Callable[[Any], Discovery]
+    capabilities: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SerializerPlugin:
+    """A way to turn values into bytes; fields as for `TransportPlugin`."""
+
+    name: str
+    api: int
+    options: type
+    factory: Callable[[Any], Serializer]
+    capabilities: frozenset[str] = frozenset()
+
+
+@hookspec
+def wool_transports() -> Iterable[TransportPlugin]:  # type: ignore[empty-body]
+    """Yields the transports of this module."""
+
+
+@hookspec
+def wool_discoveries() -> Iterable[DiscoveryPlugin]:  # type: ignore[empty-body]
+    """Yields the discoveries of this module."""
+
+
+@hookspec
+def wool_serializers() -> Iterable[SerializerPlugin]:  # type: ignore[empty-body]
+    """Yields the serializers of this module."""
+
+
+def register(plugin: object) -> Registration:
+    """Registers a module or object with hook implementations, in this process only.
+
+    It takes precedence over what is installed. The returned handle is a context manager; leaving
+    it, or its `close()`, takes the plug-in back. Only a module can reach spawned workers.
+
+    Raises:
+        PluginError: it has hooks that Wool does not know, or with other parameters.
+    """
+    from wool._plugins import lookup  # it needs the records above
+
+    return lookup.register(plugin)
