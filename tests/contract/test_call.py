@@ -570,6 +570,20 @@ async def test_decorators_above_and_below() -> None:
     assert inspect.signature(below) == inspect.signature(above)
 
 
+async def test_functions_of_a_module_decorated_elsewhere() -> None:
+    from contract import undecorated
+
+    double, numbers = wool.routine(undecorated.double), wool.routine(undecorated.numbers)
+    assert await double(21) == 42
+    assert [i async for i in numbers(3)] == [0, 1, 2]
+    assert await undecorated.double(1) == 2
+
+    class Child(undecorated.Plain):
+        get = wool.routine(undecorated.Plain.get)
+
+    assert await Child(3).get() == 3
+
+
 async def test_options_of_the_decorator() -> None:
     @wool.routine()
     async def bare(x: int) -> int:

@@ -1,4 +1,4 @@
-"""Scripts run as `__main__` in every way there is, without a guard, comparing outcomes themselves."""
+"""Scripts run as `__main__` in every way there is, without a guard; they compare by themselves."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(script: str, how: str, place: str, elsewhere: Path) -> subprocess.Comple
     }[how]
     return subprocess.run(
         [sys.executable, *arguments, place],
-        input=source,
+        input=source or "",
         stdin=subprocess.DEVNULL if source is None else None,
         capture_output=True,
         text=True,

@@ -247,10 +247,9 @@ async def test_keyboard_interrupt(transport: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", ["unix", "memory"])
-async def test_cancellation_swallowed_for_ever(transport: str, folder: Path) -> None:
+async def test_cancellation_swallowed_for_ever(folder: Path) -> None:
     """The grace period (10 s) bounds the wait for a deaf routine; others are served meanwhile."""
-    async with asyncio.timeout(40), opened(1, transport=transport, shutdown_timeout=1):
+    async with asyncio.timeout(40), opened(1, shutdown_timeout=1):
         call = asyncio.ensure_future(deaf(folder / "deaf"))
         await pid_in(folder / "deaf")
         start = time.monotonic()

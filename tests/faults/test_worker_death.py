@@ -281,7 +281,6 @@ async def test_worker_that_dies_while_it_imports(
 DEATHS = {
     "exit": ("import os; os._exit(13)", r"\b13\b"),
     "segfault": ("import ctypes; ctypes.string_at(0)", r"SIGSEGV|\b11\b"),
-    "exception": ("raise SystemExit(13)", r"\b13\b"),
 }
 
 

@@ -239,13 +239,6 @@ async def test_bad_concurrency(concurrency: int) -> None:
     check(caught.value, "concurrency", str(concurrency))
 
 
-async def test_bad_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says where the bad value came from."""
-    monkeypatch.setenv("WOOL_TRANSPORT", "carrier-pigeon")
-    caught = await configured(size=1)
-    check(caught.value, "WOOL_TRANSPORT", "carrier-pigeon", r"\bunix\b")
-
-
 async def test_worker_that_dies_while_importing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

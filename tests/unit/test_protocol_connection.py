@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from unit.protocolkit import (
     CALLING,
     CHUNK,
@@ -18,7 +19,6 @@ from unit.protocolkit import (
     returned,
     value,
 )
-
 from wool._protocol import frames as f
 from wool._protocol import states, transfer
 from wool._protocol.connection import Connection
@@ -60,7 +60,12 @@ def frame(kind: type[f.Frame], call: int) -> Any:
 
 # The tables -----------------------------------------------------------------------------------
 
-TABLES = {"call": states.CALL, "stream": states.STREAM, "ahead": states.AHEAD, "fetch": states.FETCH}
+TABLES = {
+    "call": states.CALL,
+    "stream": states.STREAM,
+    "ahead": states.AHEAD,
+    "fetch": states.FETCH,
+}
 PATHS: dict[str, dict[State, list[type[f.Frame]]]] = {
     "call": {State.RUNNING: [], State.CLOSED: [f.Return]},
     "stream": {
@@ -286,6 +291,17 @@ def test_credit_belongs_to_the_call_not_to_the_payload() -> None:
         pair.dialler.receive(joined(message))
     ours, _ = pair.pump()
     assert [type(frame) for frame, _ in ours] == [f.Value, f.Value]  # one came before
+
+
+def test_a_payload_that_begins_without_credit_waits() -> None:
+    pair = Pair()
+    pair.dialler.send(opening(1, stream=True, ahead=9))
+    pair.pump()
+    for _ in range(2):
+        pair.acceptor.send(value(1, [WINDOW]), content([WINDOW]))
+    kinds = [type(frame) for frame in drain(pair.acceptor)]
+    assert kinds == [f.Value, *[f.Chunk] * (WINDOW // CHUNK), f.Value]
+    assert not pair.acceptor.has_outgoing
 
 
 def test_what_is_said_behind_a_large_payload_stays_behind_it() -> None:

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.protocolkit import CALLING, FRAMES, HANDSHAKING, frames, joined
 
+from unit.protocolkit import CALLING, FRAMES, HANDSHAKING, frames, joined
 from wool._protocol import frames as f
 from wool.exceptions import ProtocolError
 
@@ -86,7 +86,8 @@ def field(described: Any) -> str:
 
 
 def written(default: Any) -> str:
-    return {None: "nil", True: "true", False: "false"}.get(default, f"{default!r}".replace("'", '"'))
+    """Returns a default as the documentation writes it."""
+    return "nil" if default is None else msgspec.json.encode(default).decode()
 
 
 def name_of(kind: Any) -> str:

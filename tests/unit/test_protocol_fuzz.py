@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from unit.protocolkit import (
     CALLING,
     FRAMES,
@@ -24,7 +25,6 @@ from unit.protocolkit import (
     returned,
     value,
 )
-
 from wool._protocol import frames as f
 from wool._protocol.connection import Connection
 from wool.exceptions import ProtocolError
@@ -86,11 +86,17 @@ def taking_less_than(limit: int) -> Iterator[None]:
 
 
 def nested(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=3), children, max_size=2)
+    return st.lists(children, max_size=4) | st.dictionaries(
+        st.text(max_size=3), children, max_size=2
+    )
 
 
 objects = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=9)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=9)
     | st.binary(max_size=9),
     nested,
     max_leaves=12,

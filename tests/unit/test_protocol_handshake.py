@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.protocolkit import HANDSHAKING, frames, instances
 
+from unit.protocolkit import HANDSHAKING, frames, instances
 from wool._protocol import frames as f
 from wool._protocol import handshake as h
 from wool._protocol.handshake import Handshake, Role

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from unit.protocolkit import content, joined, opening, raised, returned, value
 
+from unit.protocolkit import content, joined, opening, raised, returned, value
 from wool._protocol import frames as f
 from wool._protocol import transfer
 from wool._protocol.connection import Connection
@@ -23,7 +24,7 @@ EDGES = sorted(
     {edge * times + near for edge in WINDOWS + CHUNKS for times in (1, 2) for near in (-1, 0, 1)}
 )
 sizes = st.lists(
-    st.one_of(st.sampled_from([0, 1, *EDGES]), st.integers(0, 12_000)), min_size=1, max_size=4
+    st.one_of(st.sampled_from([0, 1, *EDGES]), st.integers(0, 3000)), min_size=1, max_size=3
 )
 sides = st.sampled_from([0, 1])
 several = st.lists(sizes, min_size=1, max_size=3)
@@ -93,7 +94,9 @@ class TwoMachines(RuleBasedStateMachine):
         ]
         return fitting[number % len(fitting)] if fitting else None
 
-    def say(self, call: Call, towards: int, frame: Any, segments: list[bytes] | None = None) -> None:
+    def say(
+        self, call: Call, towards: int, frame: Any, segments: list[bytes] | None = None
+    ) -> None:
         side = call.opener if towards == 0 else 1 - call.opener
         assert self.sides[side].send(frame, segments or ())
         call.sent[towards].append((frame, segments or []))
@@ -211,11 +214,16 @@ class TwoMachines(RuleBasedStateMachine):
             frame, _ = f.decode_call(message)
             if isinstance(frame, f.Credit):
                 self.under_way[1 - side, frame.call] -= frame.amount
-            with mock.patch.object(
-                transfer, "_allocate", mock.Mock(side_effect=MemoryError("none left"))
-            ) if starving else mock.patch.object(
-                transfer, "_allocate", mock.Mock(side_effect=bytearray)
-            ) as allocate:
+                assert self.under_way[1 - side, frame.call] >= 0
+            with (
+                mock.patch.object(
+                    transfer, "_allocate", mock.Mock(side_effect=MemoryError("none left"))
+                )
+                if starving
+                else mock.patch.object(
+                    transfer, "_allocate", mock.Mock(side_effect=bytearray)
+                ) as allocate
+            ):
                 events = self.sides[1 - side].receive(message)
             if starving and allocate.called:
                 assert isinstance(frame, f.Chunk)
@@ -303,6 +311,7 @@ class TwoMachines(RuleBasedStateMachine):
 
 
 TestTwoMachines = TwoMachines.TestCase
+TestTwoMachines.pytestmark = [pytest.mark.timeout(300)]  # a failure takes long to minimize
 TestTwoMachines.settings = settings(
     max_examples=200, stateful_step_count=60, deadline=None, print_blob=True
 )

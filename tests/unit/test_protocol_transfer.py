@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.protocolkit import content, joined, opening
 
+from unit.protocolkit import content, joined, opening
 from wool._protocol import transfer
 from wool._protocol.transfer import Inbound, Missing, Outbound
 from wool.exceptions import ProtocolError

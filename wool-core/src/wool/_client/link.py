@@ -236,6 +236,8 @@ class Link:
             self._client.rebalance()
         elif isinstance(frame, f.Drain):
             self.usable = self.hungry = False
+        elif isinstance(frame, f.Need):
+            self._supply(frame)
         elif isinstance(frame, f.Supply):
             self._learn(frame.codes, segments)
             future = self._fetches.pop(frame.call, None)
@@ -281,6 +283,14 @@ class Link:
         if exchange is not None and exchange.begun:
             self._begun -= 1
         return exchange
+
+    def _supply(self, frame: f.Need) -> None:
+        """Sends code that the worker lacks or has lost."""
+        units = self._client.pool.book.find(frame.keys)
+        codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
+        data = [unit.data for unit in units]
+        if self.session is not None:
+            self.session.send(f.Supply(frame.call, [len(d) for d in data], codes), data)
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
         """Keeps the code that came with a payload; returns the segments of the payload."""

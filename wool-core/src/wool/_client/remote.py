@@ -7,6 +7,7 @@ them, so that no frame of Wool's stands in a traceback.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from wool._serialization.code import CodeUnit
 from wool._serialization.codec import Encoded, rebuild_error
 from wool._serialization.exceptions import Summary, dump_exception, load_exception
 from wool._serialization.modules import importable
+from wool.abc import Buffer
 from wool.exceptions import SerializationError, WoolError
 
 if TYPE_CHECKING:
@@ -138,6 +140,7 @@ def _request(
         SerializationError: an argument or the routine's own code cannot be sent.
     """
     codec = pool.codec
+    args, kwargs = _without_defaults(routine.function, args, kwargs)
     encoded = codec.encode_arguments(routine.function, args, kwargs)
     units = codec.units(encoded.classes) if encoded.classes else []
     target = routine.target
@@ -158,6 +161,28 @@ def _request(
         units,
         encoded.segments,
     )
+
+
+def _without_defaults(
+    function: FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Leaves out arguments that are the parameter's own default: the worker has that as well.
+
+    So a sentinel is still the sentinel there, and a default need not be sent.
+    """
+    defaults = function.__defaults__
+    if defaults and len(args) <= function.__code__.co_argcount:
+        last = len(args)
+        for default in reversed(defaults):
+            if args[last - 1] is not default:
+                break
+            last -= 1
+        args = args[:last]
+    keywords = function.__kwdefaults__
+    if keywords:
+        missing = kwargs.keys()
+        kwargs = {n: kwargs[n] for n in missing if n not in keywords or kwargs[n] is not keywords[n]}
+    return args, kwargs
 
 
 def _importable_target(routine: Routine) -> str | None:
@@ -214,20 +239,27 @@ async def _error(
     assert isinstance(outcome, Reply) and isinstance(outcome.frame, f.Raise)
     if outcome.frame.echo and thrown is not None:
         return thrown
-    error = await _load_exception(pool, exchange, outcome, outcome.frame)
+    error = await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
     if isinstance(error, asyncio.CancelledError) and exchange.cancellation is not None:
         return exchange.cancellation
     return error
 
 
 async def _load_exception(
-    pool: Pool, exchange: Exchange, reply: Reply, frame: f.Raise
+    pool: Pool,
+    exchange: Exchange,
+    reply: Reply,
+    frame: f.Raise,
+    thrown: BaseException | None,
 ) -> BaseException:
+    def loads(segments: Sequence[Buffer]) -> Any:
+        return pool.codec.decode(segments, thrown)
+
     summary = Summary(*frame.summary)
     payload = reply.segments or None
     while True:
         try:
-            return load_exception(summary, payload, pool.codec.decode, passing=(MissingCode,))
+            return load_exception(summary, payload, loads, passing=(MissingCode,))
         except MissingCode as missing:
             try:
                 await _fetch(exchange, missing)

@@ -137,6 +137,10 @@ def _decorate(function: Any, tags: frozenset[str], prefetch: int) -> Any:
     if isinstance(function, (staticmethod, classmethod)):
         method = cast("staticmethod[Any, Any]", function)
         return type(method)(_decorate(method.__func__, tags, prefetch))
+    if isinstance(function, functools.partial):
+        partial = cast("functools.partial[Any]", function)
+        made = _decorate(partial.func, tags, prefetch)
+        return functools.partial(made, *partial.args, **partial.keywords)
     if not isinstance(function, FunctionType) or not (
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     ):
@@ -148,7 +152,7 @@ def _not_async(function: Any) -> str:
     name = getattr(function, "__qualname__", None) or repr(function)
     if inspect.isgeneratorfunction(function):
         remedy = "write `async def` to make it an async generator"
-    elif inspect.isfunction(function):
+    elif callable(function) and not inspect.isclass(function):
         remedy = (
             "write `async def`, and call blocking code inside with `await asyncio.to_thread(…)`"
         )
@@ -229,7 +233,7 @@ def _signature(function: FunctionType) -> tuple[str, str, str]:
     if others:
         parameters.append(f"**{others}")
 
-    tuple_items = [f"{n}," for n in positional] + ([f"*{rest}"] if rest else [])
+    tuple_items = [f"{n}," for n in positional] + ([f"*{rest},"] if rest else [])
     dict_items = [f"{n!r}: {n}" for n in keyword] + ([f"**{others}"] if others else [])
     return ", ".join(parameters), f"({' '.join(tuple_items)})", f"{{{', '.join(dict_items)}}}"
 

@@ -244,9 +244,9 @@ class WorkerPool(Pool):
             self._failures = 0
             info = WorkerInfo(**report, id=ident, tags=self._tags, python=PYTHON, version=VERSION)
             self.set_members({**self.members, ident: info})
-            await asyncio.wrap_future(worker.exited)
+            await worker.wait()
             return
-        code = await asyncio.wrap_future(worker.exited)
+        code = await worker.wait()
         self._failures += 1
         if self._failures >= MOST_FAILURES:
             reason = report.get("error") or f"the last one {describe_exit(code)}"

@@ -96,17 +96,28 @@ CLASSES = ClassTable()
 os.register_at_fork(after_in_child=CLASSES.forked)
 
 Load = Callable[[bytes], Any]
-_load: ContextVar[Load] = ContextVar("wool_load_code")
+_loading: ContextVar[tuple[Load, BaseException | None]] = ContextVar("wool_loading")
 
 
 @contextmanager
-def loading(load: Load) -> Iterator[None]:
-    """Says where `find_class` gets definitions from while a payload is being rebuilt."""
-    token = _load.set(load)
+def loading(load: Load, thrown: BaseException | None = None) -> Iterator[None]:
+    """Says, while a payload is being rebuilt, what its names refer to.
+
+    Args:
+        load: gives the code with a key.
+        thrown: the exception that was thrown into the generator whose step the payload ends.
+    """
+    token = _loading.set((load, thrown))
     try:
         yield
     finally:
-        _load.reset(token)
+        _loading.reset(token)
+
+
+def find_thrown() -> BaseException:
+    """Pickles name this function to refer to the exception that the receiver had thrown in."""
+    thrown = _loading.get()[1]
+    return RuntimeError("an exception thrown in earlier") if thrown is None else thrown
 
 
 def find_class(key: bytes) -> type:
@@ -114,7 +125,7 @@ def find_class(key: bytes) -> type:
     cls = CLASSES.find(key)
     if cls is None:
         # Whoever loads the definition holds the class, until the payload being read does.
-        definition = _load.get()(key)
+        definition = _loading.get()[0](key)
         cls = CLASSES.find(key)
         del definition
     if cls is None:

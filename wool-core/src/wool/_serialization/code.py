@@ -28,6 +28,9 @@ from wool._serialization.classes import (
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.modules import importable
 
+LIMIT = 4096
+"""So many units are kept; the oldest are forgotten, and asked for again if need be."""
+
 _MISSING = object()
 
 
@@ -71,7 +74,23 @@ class CodeBook:
             FunctionType, tuple[CodeUnit, tuple[Binding, ...]]
         ] = weakref.WeakKeyDictionary()
         self._classes: weakref.WeakKeyDictionary[type, CodeUnit] = weakref.WeakKeyDictionary()
+        self._by_key: OrderedDict[bytes, CodeUnit] = OrderedDict()
         self._lock = threading.Lock()
+
+    def find(self, keys: Iterable[bytes]) -> list[CodeUnit]:
+        """Returns those of the units with these keys that can still be had."""
+        found: list[CodeUnit] = []
+        for key in keys:
+            cls = CLASSES.find(key)
+            unit = self._by_key.get(key) if cls is None else self.cls(cls)
+            if unit is not None:
+                found.append(unit)
+        return found
+
+    def _remember(self, unit: CodeUnit) -> None:
+        self._by_key[unit.key] = unit
+        while len(self._by_key) > LIMIT:
+            self._by_key.popitem(last=False)
 
     def function(self, function: FunctionType) -> CodeUnit:
         """Returns the unit of a function.
@@ -87,6 +106,7 @@ class CodeBook:
         unit = CodeUnit(key, data, tuple(pickler.provides))
         with self._lock:
             self._functions[function] = unit, tuple(_bindings(pickler.functions))
+            self._remember(unit)
         return unit
 
     def cls(self, cls: type) -> CodeUnit:
@@ -103,6 +123,7 @@ class CodeBook:
         """Remembers that a function came from a unit: it is passed on as it came."""
         with self._lock:
             self._functions[function] = unit, ()
+            self._remember(unit)
 
 
 class CodeStore:
@@ -111,16 +132,15 @@ class CodeStore:
     Units may be added on one thread while they are loaded on another.
     """
 
-    def __init__(self, book: CodeBook, limit: int = 4096) -> None:
+    def __init__(self, book: CodeBook) -> None:
         self._book = book
-        self._limit = limit
         self._units: OrderedDict[bytes, CodeUnit] = OrderedDict()
         self._loaded: OrderedDict[bytes, Any] = OrderedDict()
 
     def add(self, unit: CodeUnit) -> None:
         """Keeps a unit."""
         self._units[unit.key] = unit
-        while len(self._units) > self._limit:
+        while len(self._units) > LIMIT:
             self._units.popitem(last=False)
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
@@ -145,7 +165,7 @@ class CodeStore:
         if isinstance(found, FunctionType):
             self._book.loaded(found, unit)
         self._loaded[key] = found
-        while len(self._loaded) > self._limit:
+        while len(self._loaded) > LIMIT:
             self._loaded.popitem(last=False)
         return found
 

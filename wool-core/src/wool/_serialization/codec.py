@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from wool._serialization.classes import CLASSES, MissingCode, find_class, loading
+from wool._serialization.classes import CLASSES, MissingCode, find_class, find_thrown, loading
 from wool._serialization.code import CodeBook, CodeStore, CodeUnit, reduce_routine
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.modules import importable
@@ -31,15 +31,16 @@ class Encoded:
 class _Reducer:
     """Takes part in the pickling of one value."""
 
-    __slots__ = ("classes", "label")
+    __slots__ = ("classes", "label", "thrown")
 
-    def __init__(self, label: str | None) -> None:
+    def __init__(self, label: str | None, thrown: BaseException | None) -> None:
         self.classes: dict[bytes, type] = {}
         self.label = label
+        self.thrown = thrown
 
     def __call__(self, obj: Any) -> Any:
         if isinstance(obj, type):
-            if importable(obj):
+            if obj.__module__ == "builtins" or importable(obj):
                 return NotImplemented
             key = CLASSES.key(obj)
             self.classes[key] = obj
@@ -47,6 +48,8 @@ class _Reducer:
         if isinstance(obj, FunctionType):
             return reduce_routine(obj)
         if isinstance(obj, BaseException):
+            if obj is self.thrown:
+                return find_thrown, ()
             return reduce_exception(obj, self.label)
         return NotImplemented
 
@@ -66,13 +69,19 @@ class Codec:
         self._dumps = serializer.dumps
         self._loads = serializer.loads
 
-    def encode(self, value: Any, label: str | None = None) -> Encoded:
-        """Encodes a value; `label` says where exceptions in it were raised.
+    def encode(
+        self, value: Any, label: str | None = None, thrown: BaseException | None = None
+    ) -> Encoded:
+        """Encodes a value.
+
+        Args:
+            label: says where exceptions in it were raised.
+            thrown: an exception that came from the receiver, who has the original.
 
         Raises:
             Exception: whatever the serializer raises.
         """
-        reducer = _Reducer(label)
+        reducer = _Reducer(label, thrown)
         payload = self._dumps(value, reducer)
         return Encoded([payload.head, *payload.buffers], reducer.classes)
 
@@ -95,15 +104,15 @@ class Codec:
         except Exception as error:
             raise self._argument_error(function, args, kwargs, error) from error
 
-    def decode(self, segments: Sequence[Buffer]) -> Any:
-        """Rebuilds a value.
+    def decode(self, segments: Sequence[Buffer], thrown: BaseException | None = None) -> Any:
+        """Rebuilds a value; `thrown` is the exception that its maker had from here.
 
         Raises:
             MissingCode: code that the value mentions is not here.
             BaseException: whatever rebuilding raises: it runs the user's code.
         """
         buffers = [_writable(buffer) for buffer in segments[1:]]
-        with loading(self.store.load):
+        with loading(self.store.load, thrown):
             return self._loads(Payload(segments[0], buffers))
 
     def units(self, classes: dict[bytes, type]) -> list[CodeUnit]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wool._client.pool import PeerPool
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._serialization.classes import CLASSES, PROCESS_BYTES
+from wool._serialization.classes import PROCESS_BYTES
 from wool._serialization.code import CodeUnit
 from wool._serialization.exceptions import dump_exception, here
 from wool._session.session import Session
@@ -194,13 +194,15 @@ class Caller:
         if self.pool.store.missing(keys):
             raise SerializationError("the caller no longer has code that its call mentions")
 
-    def encode(self, value: Any, label: str | None = None) -> tuple[list[f.Code], list[Buffer]]:
+    def encode(
+        self, value: Any, label: str | None = None, thrown: BaseException | None = None
+    ) -> tuple[list[f.Code], list[Buffer]]:
         """Encodes a value for this caller: the code it lacks, then the payload.
 
         Raises:
             BaseException: whatever pickling raises: it runs the user's code.
         """
-        encoded = self.pool.codec.encode(value, label)
+        encoded = self.pool.codec.encode(value, label, thrown)
         if not encoded.classes:
             return [], encoded.segments
         known, origin = self.session.known, self.session.peer.process
@@ -214,21 +216,19 @@ class Caller:
         return codes, [*(unit.data for unit in units), *encoded.segments]
 
     def encode_exception(
-        self, error: BaseException
+        self, error: BaseException, thrown: BaseException | None
     ) -> tuple[list[str], list[f.Code], list[Buffer]]:
-        """Encodes an exception, or as much of it as can be."""
+        """Encodes an exception, or as much of it as can be; `thrown` came from the caller."""
         label = here()
-        summary, encoded = dump_exception(error, lambda value: self.encode(value, label), label)
+        summary, encoded = dump_exception(
+            error, lambda value: self.encode(value, label, thrown), label
+        )
         codes, segments = encoded if encoded is not None else ([], [])
         return [summary.type_name, summary.message, summary.traceback], codes, segments
 
     def _supply(self, frame: f.Need) -> None:
         """Answers a need of the caller for classes defined here."""
-        units: list[CodeUnit] = []
-        for key in frame.keys:
-            cls = CLASSES.find(key)
-            if cls is not None:
-                units += self.pool.codec.units({key: cls})
+        units = self.pool.book.find(frame.keys)
         codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
         data = [unit.data for unit in units]
         self.post(f.Supply(frame.call, [len(d) for d in data], codes), data)

@@ -93,7 +93,7 @@ class Execution:
         """Says which call this is."""
         if self._info is None:
             caller = self.caller
-            ident = f"{caller.session.peer.process.hex()}-{caller.number}-{self.number}"
+            ident = f"{caller.worker.id}-{caller.number}-{self.number}"
             self._info = CallInfo(ident, self._open.parent or None, caller.worker, caller.name)
         return self._info
 
@@ -332,7 +332,7 @@ class Execution:
         codes: list[f.Code] = []
         segments: list[Buffer] = []
         if not echo:
-            summary, codes, segments = self.caller.encode_exception(error)
+            summary, codes, segments = self.caller.encode_exception(error, self._thrown)
         load, hungry = self._end()
         uncancelled = self._uncancelled()
         frame = f.Raise(

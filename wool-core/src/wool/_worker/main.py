@@ -112,6 +112,8 @@ class _Service:
         except WoolError as error:
             self._report({"error": f"{type(error).__name__}: {error}"})
         finally:
+            self._lifeline.close()
+            self._loop.close()
             self._stopping.set()
             self._executor.call(self._executor.loop.stop)
             if not self._ended.wait(EXIT_GRACE):

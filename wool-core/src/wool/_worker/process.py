@@ -97,6 +97,11 @@ class WorkerProcess:
             data += more
         return marshal.loads(data[4:])
 
+    async def wait(self) -> int:
+        """Waits until the process has ended; returns its return code."""
+        # Shielded, for cancelling this wait must not cancel the future that all wait for.
+        return await asyncio.shield(asyncio.wrap_future(self.exited))
+
     async def stop(self, grace: float) -> None:
         """Has the worker end; kills it if it has not after `grace` seconds."""
         with contextlib.suppress(OSError):
@@ -104,10 +109,10 @@ class WorkerProcess:
         self._lifeline.close()
         try:
             async with asyncio.timeout(grace):
-                await asyncio.wrap_future(self.exited)
+                await self.wait()
         except TimeoutError:
             self.kill()
-            await asyncio.wrap_future(self.exited)
+            await self.wait()
         except BaseException:
             self.kill()
             raise

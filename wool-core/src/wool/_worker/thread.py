@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from typing import Any
 
@@ -64,14 +65,19 @@ class WorkerThread:
         info = await asyncio.wrap_future(self._ready)
         return {"address": info.address, "host": info.host, "pid": info.pid}
 
+    async def wait(self) -> int:
+        """Waits until the threads have ended."""
+        return await asyncio.shield(asyncio.wrap_future(self.exited))
+
     async def stop(self, grace: float) -> None:
         """Has the worker end; leaves its threads behind if they have not after `grace` seconds."""
         self._grace = grace
         self._io_loop.call_soon_threadsafe(self._stop.set)
-        done, _ = await asyncio.wait([asyncio.wrap_future(self.exited)], timeout=grace + 2)
-        if done:
-            for thread in self._threads:
-                thread.join()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace + 2):
+                await self.wait()
+                for thread in self._threads:
+                    thread.join()
 
     def kill(self) -> None:
         """A thread cannot be killed; it is told to stop."""
