@@ -35,7 +35,6 @@ def run(script: str, how: str, place: str, elsewhere: Path) -> subprocess.Comple
     return subprocess.run(
         [sys.executable, *arguments, place],
         input=source or "",
-        stdin=subprocess.DEVNULL if source is None else None,
         capture_output=True,
         text=True,
         cwd=cwd,

@@ -131,6 +131,20 @@ async def test_blocked_loop_keeps_no_call_waiting(folder: Path) -> None:
         assert all((folder / f"{c}{i}").stat().st_size == 1 for c in "ab" for i in range(50))
 
 
+@pytest.mark.slow
+async def test_blocked_loop_keeps_no_call_waiting_ever(folder: Path) -> None:
+    """The same over and over: no race leaves a call behind the blocked worker."""
+    async with opened():
+        await asyncio.gather(*(nap(0.05) for _ in range(8)))
+        for turn in range(15):
+            crowd = [asyncio.ensure_future(mark(folder, f"a{turn}-{i}")) for i in range(50)]
+            blocked = asyncio.ensure_future(block(0.7))
+            crowd += [asyncio.ensure_future(mark(folder, f"b{turn}-{i}")) for i in range(50)]
+            _, late = await asyncio.wait(crowd, timeout=0.6)
+            assert not late or blocked.done(), f"{len(late)} calls waited, turn {turn}"
+            await asyncio.gather(blocked, *crowd)
+
+
 async def test_cancel_behind_a_blocked_worker(folder: Path) -> None:
     """A blocked worker answers the cancel of a call that has not begun; it then never begins."""
     async with opened(1):

@@ -258,7 +258,7 @@ async def test_current_call() -> None:
     async def inner() -> tuple[object, object]:
         call = wool.current_call()
         assert call is not None
-        return call.id, call.parent_id
+        return call.id, call.parent
 
     @wool.routine
     async def outer() -> tuple[object, tuple[object, object]]:

@@ -153,22 +153,23 @@ async def once() -> int:
 
 async def test_many_short_lived_loops() -> None:
     """A hundred loops one after another leave no threads, tasks or descriptors behind."""
-    async with opened(1):
+    loop = asyncio.get_running_loop()
 
-        def run() -> int:
-            return asyncio.run(once())
+    def run() -> int:
+        return asyncio.run(once())
 
-        for _ in range(5):
-            await asyncio.to_thread(run)
-        files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
-        for _ in range(100):
-            assert await asyncio.to_thread(run) == 3
-        await eventually(
-            lambda: (
-                len(os.listdir("/proc/self/fd")) <= files and threading.active_count() <= threads
-            ),
-            what="descriptors and threads to go",
-        )
+    with ThreadPoolExecutor(1) as thread:
+        async with opened(1):
+            for _ in range(5):
+                await loop.run_in_executor(thread, run)
+            files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+            for _ in range(100):
+                assert await loop.run_in_executor(thread, run) == 3
+            await eventually(
+                lambda: len(os.listdir("/proc/self/fd")) <= files
+                and threading.active_count() <= threads,
+                what="descriptors and threads to go",
+            )
 
 
 async def test_nested_pools() -> None:

@@ -128,7 +128,7 @@ async def call_wrongly():
 
 async def functions_as_results():
     function = await call(lambda: helper)
-    return function(3), function is helper, await call(lambda: plain) is plain
+    return function(3), (await call(lambda: plain))(3) == plain(3)
 
 
 async def name_of_the_module():

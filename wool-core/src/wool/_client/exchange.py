@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CANCEL_GRACE = 10.0
 """Seconds a cancelled call may take to end before its caller stops waiting for it."""
 
+MAX_MESSAGE = 64 << 10
+"""Largest argument of `task.cancel(…)` in bytes that travels as itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -195,9 +198,10 @@ def _message(error: asyncio.CancelledError) -> bytes | None:
     if not error.args:
         return None
     try:
-        return pickle.dumps(error.args[0])
+        message = pickle.dumps(error.args[0])
     except Exception:
-        return pickle.dumps(str(error.args[0]))
+        message = b""
+    return message if 0 < len(message) <= MAX_MESSAGE else pickle.dumps(repr(error.args[0])[:1000])
 
 
 def _shield() -> contextlib.AbstractContextManager[Any]:

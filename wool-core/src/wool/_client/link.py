@@ -286,7 +286,9 @@ class Link:
 
     def _supply(self, frame: f.Need) -> None:
         """Sends code that the worker lacks or has lost."""
-        units = self._client.pool.book.find(frame.keys)
+        sent = [unit for exchange in self.calls.values() for unit in exchange.request.units]
+        units = [unit for unit in sent if unit.key in frame.keys]
+        units += self._client.pool.book.find(frame.keys)
         codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
         data = [unit.data for unit in units]
         if self.session is not None:

@@ -61,6 +61,7 @@ class RemoteStream:
         self._pool = pool
         self._open = routine, args, kwargs
         self._exchange: Exchange | None = None
+        self._thrown: BaseException | None = None  # the last: it may still come out
         self._value: Any = None
 
     async def step(self, value: Any, thrown: bool) -> bool:
@@ -106,7 +107,7 @@ class RemoteStream:
                 return False
         if isinstance(outcome, Failed) and thrown and isinstance(value, GeneratorExit):
             return False
-        self.error = await _error(pool, exchange, outcome, value if thrown else None)
+        self.error = await _error(pool, exchange, outcome, self._thrown)
         return False
 
     def _resume(self, exchange: Exchange, value: Any, thrown: bool) -> None:
@@ -116,7 +117,7 @@ class RemoteStream:
         operation, encoded = f.NEXT, None
         units: list[CodeUnit] = []
         if thrown:
-            operation = f.THROW
+            operation, self._thrown = f.THROW, value
             _, encoded = dump_exception(value, pool.codec.encode_closed)
         elif value is not None:
             operation = f.SEND

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
-from typing import Any
+from types import MemberDescriptorType
+from typing import Any, Protocol
 
 PROCESS_BYTES = 8
 
@@ -95,19 +96,29 @@ class ClassTable:
 CLASSES = ClassTable()
 os.register_at_fork(after_in_child=CLASSES.forked)
 
-Load = Callable[[bytes], Any]
-_loading: ContextVar[tuple[Load, BaseException | None]] = ContextVar("wool_loading")
+class Source(Protocol):
+    """Where a payload being rebuilt gets code from."""
+
+    def load(self, key: bytes) -> Any:
+        """Returns the function or class with this key."""
+
+    def namespace(self, owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:
+        """Returns the globals for functions of a module of another process."""
+        ...
+
+
+_loading: ContextVar[tuple[Source, BaseException | None]] = ContextVar("wool_loading")
 
 
 @contextmanager
-def loading(load: Load, thrown: BaseException | None = None) -> Iterator[None]:
+def loading(source: Source, thrown: BaseException | None = None) -> Iterator[None]:
     """Says, while a payload is being rebuilt, what its names refer to.
 
     Args:
-        load: gives the code with a key.
+        source: has the code.
         thrown: the exception that was thrown into the generator whose step the payload ends.
     """
-    token = _loading.set((load, thrown))
+    token = _loading.set((source, thrown))
     try:
         yield
     finally:
@@ -120,17 +131,40 @@ def find_thrown() -> BaseException:
     return RuntimeError("an exception thrown in earlier") if thrown is None else thrown
 
 
+def find_namespace(owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:
+    """Units name this function to refer to the globals that functions of a module share."""
+    return _loading.get()[0].namespace(owner, module, base)
+
+
 def find_class(key: bytes) -> type:
     """Pickles name this function to refer to a class by its key."""
     cls = CLASSES.find(key)
     if cls is None:
         # Whoever loads the definition holds the class, until the payload being read does.
-        definition = _loading.get()[0](key)
+        definition = _loading.get()[0].load(key)
         cls = CLASSES.find(key)
         del definition
     if cls is None:
         raise MissingCode(key)
     return cls
+
+
+def guard_class(cls: type, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Changes cloudpickle's reduction of a class so that a class that is known stays as it is.
+
+    Slots are given when the class is made; cloudpickle sets them later, which makes no slots.
+    """
+    make, arguments, (attributes, slots), _, _, set_state = native
+    if cls.__dict__.get("__slots__") and len(arguments) > 3 and isinstance(arguments[3], dict):
+        more: dict[str, Any] = {**arguments[3], "__slots__": cls.__dict__["__slots__"]}
+        arguments = (*arguments[:3], more, *arguments[4:])
+        attributes = {
+            name: value
+            for name, value in attributes.items()
+            if name != "__slots__" and not isinstance(value, MemberDescriptorType)
+        }
+    body = (key, set_state, (attributes, slots))
+    return make_class, (key, make, arguments), body, None, None, finish_class
 
 
 def make_class(key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:

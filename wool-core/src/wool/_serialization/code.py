@@ -21,15 +21,15 @@ from typing import Any
 from wool._serialization.classes import (
     CLASSES,
     MissingCode,
-    finish_class,
+    guard_class,
     loading,
-    make_class,
 )
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.modules import importable
+from wool._serialization.namespaces import Namespaces, Scope, Versions, share_globals
 
-LIMIT = 4096
-"""So many units are kept; the oldest are forgotten, and asked for again if need be."""
+LIMIT = 64 << 20
+"""Bytes of units that a receiver keeps."""
 
 _MISSING = object()
 
@@ -74,23 +74,16 @@ class CodeBook:
             FunctionType, tuple[CodeUnit, tuple[Binding, ...]]
         ] = weakref.WeakKeyDictionary()
         self._classes: weakref.WeakKeyDictionary[type, CodeUnit] = weakref.WeakKeyDictionary()
-        self._by_key: OrderedDict[bytes, CodeUnit] = OrderedDict()
+        self._versions = Versions()
         self._lock = threading.Lock()
 
     def find(self, keys: Iterable[bytes]) -> list[CodeUnit]:
         """Returns those of the units with these keys that can still be had."""
-        found: list[CodeUnit] = []
-        for key in keys:
-            cls = CLASSES.find(key)
-            unit = self._by_key.get(key) if cls is None else self.cls(cls)
-            if unit is not None:
-                found.append(unit)
-        return found
-
-    def _remember(self, unit: CodeUnit) -> None:
-        self._by_key[unit.key] = unit
-        while len(self._by_key) > LIMIT:
-            self._by_key.popitem(last=False)
+        wanted = set(keys)
+        classes = [cls for key in wanted if (cls := CLASSES.find(key)) is not None]
+        with self._lock:
+            units = [unit for unit, _ in self._functions.values() if unit.key in wanted]
+        return units + [self.cls(cls) for cls in classes]
 
     def function(self, function: FunctionType) -> CodeUnit:
         """Returns the unit of a function.
@@ -101,19 +94,18 @@ class CodeBook:
         cached = self._functions.get(function)
         if cached is not None and all(binding.holds() for binding in cached[1]):
             return cached[0]
-        data, pickler = _dump(function)
+        data, pickler = _dump(function, self._versions)
         key = hashlib.blake2b(data, digest_size=16).digest()
         unit = CodeUnit(key, data, tuple(pickler.provides))
         with self._lock:
             self._functions[function] = unit, tuple(_bindings(pickler.functions))
-            self._remember(unit)
         return unit
 
     def cls(self, cls: type) -> CodeUnit:
         """Returns the unit of a class."""
         unit = self._classes.get(cls)
         if unit is None:
-            data, pickler = _dump(cls)
+            data, pickler = _dump(cls, self._versions)
             unit = CodeUnit(CLASSES.key(cls), data, tuple(pickler.provides))
             with self._lock:
                 self._classes[cls] = unit
@@ -123,29 +115,40 @@ class CodeBook:
         """Remembers that a function came from a unit: it is passed on as it came."""
         with self._lock:
             self._functions[function] = unit, ()
-            self._remember(unit)
 
 
 class CodeStore:
-    """Units that have been received, and what they were loaded into. Bounded.
+    """Units that have been received, and what they were loaded into.
 
-    Units may be added on one thread while they are loaded on another.
+    It keeps `LIMIT` bytes of them; older ones are forgotten, and asked for again if need be. Units
+    may be added on one thread while they are loaded on another.
     """
 
     def __init__(self, book: CodeBook) -> None:
         self._book = book
         self._units: OrderedDict[bytes, CodeUnit] = OrderedDict()
-        self._loaded: OrderedDict[bytes, Any] = OrderedDict()
+        self._loaded: dict[bytes, Any] = {}
+        self._namespaces = Namespaces()
+        self._size = 0
 
     def add(self, unit: CodeUnit) -> None:
         """Keeps a unit."""
+        if unit.key in self._units:
+            return
         self._units[unit.key] = unit
-        while len(self._units) > LIMIT:
-            self._units.popitem(last=False)
+        self._size += len(unit.data)
+        while self._size > LIMIT and len(self._units) > 1:
+            key, old = self._units.popitem(last=False)
+            self._loaded.pop(key, None)
+            self._size -= len(old.data)
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
         """Returns those of the keys that are not here."""
-        return [key for key in keys if key not in self._units and key not in self._loaded]
+        return [key for key in keys if key not in self._units]
+
+    def namespace(self, owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:
+        """Returns the globals that functions of a module of another process share here."""
+        return self._namespaces.find(owner, module, base)
 
     def load(self, key: bytes) -> Any:
         """Returns the function or class with this key.
@@ -160,13 +163,11 @@ class CodeStore:
         unit = self._units.get(key)
         if unit is None:
             raise MissingCode(key)
-        with CLASSES.lock, loading(self.load):
+        with CLASSES.lock, loading(self):
             found = pickle.loads(unit.data)
         if isinstance(found, FunctionType):
             self._book.loaded(found, unit)
         self._loaded[key] = found
-        while len(self._loaded) > LIMIT:
-            self._loaded.popitem(last=False)
         return found
 
 
@@ -178,7 +179,7 @@ def reduce_routine(function: FunctionType) -> Any:
     return routine.reduce()
 
 
-def _dump(value: Any) -> tuple[bytes, Any]:
+def _dump(value: Any, versions: Versions) -> tuple[bytes, Any]:
     import cloudpickle
 
     class CodePickler(cloudpickle.Pickler):
@@ -188,6 +189,7 @@ def _dump(value: Any) -> tuple[bytes, Any]:
             super().__init__(file, protocol=5)
             self.provides: list[bytes] = []
             self.functions: list[FunctionType] = []
+            self._scopes: dict[int, Scope] = {}
 
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, type) and not importable(obj):
@@ -196,16 +198,20 @@ def _dump(value: Any) -> tuple[bytes, Any]:
                     return native
                 key = CLASSES.key(obj)
                 self.provides.append(key)
-                make, arguments, state, _, _, set_state = native
-                body = (key, set_state, state)
-                return make_class, (key, make, arguments), body, None, None, finish_class
+                return guard_class(obj, key, native)
             if isinstance(obj, FunctionType):
                 reduced = reduce_routine(obj)
                 if reduced is not NotImplemented:
                     return reduced
-                if not importable(obj):
-                    self.functions.append(obj)
-            elif isinstance(obj, BaseException):
+                native = super().reducer_override(obj)
+                if native is NotImplemented or len(native) != 6:
+                    return native
+                self.functions.append(obj)
+                scope = self._scopes.get(id(obj.__globals__))
+                if scope is None:
+                    scope = self._scopes[id(obj.__globals__)] = Scope(obj, native[1][1])
+                return share_globals(obj, native, scope, versions)
+            if isinstance(obj, BaseException):
                 return reduce_exception(obj)
             return super().reducer_override(obj)
 

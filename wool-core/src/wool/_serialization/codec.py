@@ -112,7 +112,7 @@ class Codec:
             BaseException: whatever rebuilding raises: it runs the user's code.
         """
         buffers = [_writable(buffer) for buffer in segments[1:]]
-        with loading(self.store.load, thrown):
+        with loading(self.store, thrown):
             return self._loads(Payload(segments[0], buffers))
 
     def units(self, classes: dict[bytes, type]) -> list[CodeUnit]:

@@ -1,0 +1,113 @@
+"""Globals of functions that travel by value.
+
+All functions of one module of one process share one namespace on a worker, as they do at home: what
+one sets there, another sees, whichever call it was that brought them. A global that was sent is set
+only once, so that it does not undo what happened on the worker since; it is set anew when its
+owner has bound it to another object, which the version that travels with it tells.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from wool._serialization.classes import CLASSES, find_namespace
+
+_MARK = "__wool_namespace__"
+
+Globals = dict[str, Any]
+
+
+class Namespace:
+    """What is known of a namespace that came from elsewhere.
+
+    Attributes:
+        owner: the process it is a copy of. `module`: the name of the module there.
+        versions: of the globals it has.
+    """
+
+    def __init__(self, owner: bytes, module: str) -> None:
+        self.owner = owner
+        self.module = module
+        self.versions: dict[str, int] = {}
+
+
+class Namespaces:
+    """The namespaces of one receiver."""
+
+    def __init__(self) -> None:
+        self._globals: dict[tuple[bytes, str], Globals] = {}
+
+    def find(self, owner: bytes, module: str, base: Globals) -> Globals:
+        """Returns the globals for functions of a module of another process."""
+        if owner == CLASSES.process and module in sys.modules:
+            return sys.modules[module].__dict__  # they have come home
+        scope = self._globals.get((owner, module))
+        if scope is None:
+            scope = self._globals[owner, module] = dict(base)
+            scope[_MARK] = Namespace(owner, module)
+        return scope
+
+
+class Versions:
+    """Numbers the bindings of globals as they are sent; a new object gets a new number."""
+
+    def __init__(self) -> None:
+        self._bindings: dict[tuple[int, str], tuple[Any, int]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, scope: Globals, name: str, value: Any) -> int:
+        """Returns the version of what a global is bound to now."""
+        came = scope.get(_MARK)
+        if isinstance(came, Namespace):
+            return came.versions.get(name, 0)
+        with self._lock:
+            known, version = self._bindings.get((id(scope), name), (None, 0))
+            if known is not value or not version:
+                version += 1
+                self._bindings[id(scope), name] = value, version
+            return version
+
+
+class Scope:
+    """Stands for the globals of a function while it is pickled."""
+
+    def __init__(self, function: FunctionType, base: Globals) -> None:
+        came = function.__globals__.get(_MARK)
+        self._owner = came.owner if isinstance(came, Namespace) else CLASSES.process
+        self._module = came.module if isinstance(came, Namespace) else function.__module__
+        self._base = base
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return find_namespace, (self._owner, self._module or "", self._base)
+
+
+def share_globals(
+    function: FunctionType, native: tuple[Any, ...], scope: Scope, versions: Versions
+) -> tuple[Any, ...]:
+    """Changes cloudpickle's reduction of a function so that its globals are shared."""
+    make, (code, _, *rest), (attributes, slots), _, _, set_state = native
+    names: Globals = slots.pop("__globals__")
+    numbered = {n: versions.of(function.__globals__, n, v) for n, v in names.items()}
+    state = (set_state, (attributes, {**slots, "__globals__": {}}), names, numbered)
+    return make, (code, scope, *rest), state, None, None, finish_function
+
+
+def finish_function(
+    function: FunctionType,
+    state: tuple[Callable[..., Any], tuple[Any, Any], Globals, dict[str, int]],
+) -> None:
+    """Units name this function to complete a function."""
+    set_state, body, names, numbered = state
+    set_state(function, body)
+    scope = function.__globals__
+    came = scope.get(_MARK)
+    if not isinstance(came, Namespace):
+        return  # at home: its globals are as they are
+    for name, value in names.items():
+        if numbered[name] > came.versions.get(name, 0):
+            scope[name] = value
+            came.versions[name] = numbered[name]
