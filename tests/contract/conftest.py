@@ -7,6 +7,7 @@ proves the statement, and its runs elsewhere prove that Wool keeps the contract.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 import wool
-from contract.support import PLACES, Journal, Place
+from contract.support import PATIENCE, PLACES, SOAK, Journal, Place
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=PLACES)
@@ -34,7 +35,11 @@ def journal(tmp_path: Path) -> Journal:
 
 @pytest.fixture(autouse=True)
 def no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """asyncio logs what nobody handled, such as a task's exception never retrieved."""
+    """Nothing goes unhandled, and nothing waits for a grace period to run out.
+
+    asyncio logs what nobody handled, such as a task's exception never retrieved.
+    """
+    began = time.monotonic()
     yield
     complaints = [
         record.getMessage()
@@ -42,3 +47,4 @@ def no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         if record.name == "asyncio" and record.levelno >= logging.ERROR
     ]
     assert not complaints, complaints
+    assert SOAK or time.monotonic() - began < PATIENCE, "something has waited in vain"

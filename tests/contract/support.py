@@ -13,6 +13,9 @@ from typing import Any
 #: a transport here, or choose places for one run with `CONTRACT_PLACES=local,unix`.
 PLACES: list[str] = os.environ.get("CONTRACT_PLACES", "local,memory,unix").split(",")
 
+#: How many times as many random examples to run: for a soak, `CONTRACT_EXAMPLES=50`.
+SOAK = int(os.environ.get("CONTRACT_EXAMPLES", "0"))
+
 #: How long to wait for something that ought to happen at once.
 PATIENCE = 10.0
 
@@ -104,6 +107,8 @@ async def started(awaitable: Awaitable[Any], journal: Journal, line: str = "star
     except BaseException:
         task.cancel()
         raise
+    if journal.count(line) == before:
+        raise AssertionError(f"ended without {line!r}: {await task!r}")
     return task
 
 

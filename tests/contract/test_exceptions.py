@@ -154,7 +154,6 @@ CUSTOM: dict[str, tuple[Callable[[], BaseException], dict[str, Any]]] = {
     "with __str__": (lambda: types.Spoken("s"), {}),
     "dataclass": (lambda: types.Tabulated(4), {"code": 4, "message": "none"}),
     "generic": (lambda: types.GenericError([1]), {"content": [1]}),
-    "with a lock": (lambda: types.WithLock("w"), {"code": 7}),
     "with a property": (lambda: types.WithProperty(9), {"code": 9, "_code": 9}),
     "fatal": (lambda: Fatal("f", code=8), {"code": 8}),
 }
@@ -171,6 +170,15 @@ async def test_exceptions_of_modules(name: str) -> None:
     assert str(raised.value) == str(made)
     for attribute, value in attributes.items():
         assert getattr(raised.value, attribute) == value
+    await serving()
+
+
+async def test_an_attribute_that_no_serializer_takes() -> None:
+    """Class, arguments and the other attributes are kept; a note may tell of the loss."""
+    with pytest.raises(types.WithLock) as raised:
+        await fail_with(types.WithLock, "message")
+    assert type(raised.value) is types.WithLock
+    assert (raised.value.args, raised.value.code) == (("message",), 7)
     await serving()
 
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import wool
-from contract.support import PATIENCE, Journal, forever, turns
+from contract.support import PATIENCE, SOAK, Journal, forever, turns
 from contract.types import Fatal, KeywordOnly
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
@@ -172,9 +172,9 @@ OPERATIONS = st.lists(_operation, max_size=8)
 
 def examples(n: int) -> Any:
     return settings(
-        max_examples=n,
+        max_examples=n * SOAK or n,
         deadline=None,
-        derandomize=True,
+        derandomize=not SOAK,
         database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
@@ -346,7 +346,7 @@ SHAPES = shapes()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@examples(20)
+@examples(30)
 @given(operations=OPERATIONS)
 async def test_shapes(shape: str, journal: Journal, operations: list[Operation]) -> None:
     await compare(SHAPES[shape], operations, journal)
@@ -373,7 +373,6 @@ _leaf = st.one_of(
     st.integers(0, 9).map("yield {}".format),
     st.just("await turns(1)"),
     st.just("await suspend(journal)"),
-    st.just("asyncio.current_task().uncancel()"),
     _raised.map("raise {}".format),
     st.just("return"),
 )
@@ -431,7 +430,7 @@ def compiled(source: str) -> Body:
     return namespace["program"]
 
 
-@examples(150)
+@examples(200)
 @given(source=PROGRAMS, operations=OPERATIONS)
 async def test_programs(journal: Journal, source: str, operations: list[Operation]) -> None:
     await compare(compiled(source), operations, journal)

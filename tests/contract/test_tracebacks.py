@@ -134,7 +134,7 @@ async def test_frames_of_a_cause() -> None:
     error = await caught(replaced("boom"))
     assert functions(error)[-1] == "replaced"
     assert error.__cause__ is not None
-    assert functions(error.__cause__) == ["replaced", "third_floor"]
+    assert functions(error.__cause__)[-2:] == ["replaced", "third_floor"]
     text = "".join(traceback.format_exception(error))
     cause, direct = text.split(
         "\nThe above exception was the direct cause of the following exception:\n"
@@ -147,10 +147,9 @@ async def test_frames_of_a_cause() -> None:
 async def test_frames_of_group_members() -> None:
     error = await caught(grouped("boom"))
     assert isinstance(error, ExceptionGroup)
-    assert [functions(member) for member in error.exceptions] == [
-        ["grouped", "second_floor", "third_floor"],
-        ["grouped", "third_floor"],
-    ]
+    first, second = error.exceptions
+    assert functions(first)[-3:] == ["grouped", "second_floor", "third_floor"]
+    assert functions(second)[-2:] == ["grouped", "third_floor"]
     assert "# third floor" in "".join(traceback.format_exception(error))
     assert_hidden(error)
 

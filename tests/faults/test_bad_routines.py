@@ -18,7 +18,7 @@ from pathlib import Path
 
 import faultjobs
 import pytest
-from faultjobs import add, count, hold, stay
+from faultjobs import add, block, count, hold, seize, stay
 from faultkit import alive, eventually, kill, opened, pid_in, pids
 
 import wool
@@ -262,6 +262,7 @@ async def test_cancellation_swallowed_for_ever(folder: Path) -> None:
             await call
         assert time.monotonic() - start < 15
         assert await add(1, 2) == 3
+        kill([await pid_in(folder / "deaf")])  # spares the end of the pool the same wait
 
 
 @both
@@ -330,15 +331,6 @@ async def test_every_task_cancelled(transport: str, folder: Path) -> None:
         assert {worker.id for worker in pool.workers} == workers
 
 
-async def test_signal_handlers_replaced() -> None:
-    """A worker that ignores every signal still goes when its pool is closed."""
-    async with asyncio.timeout(20):
-        async with opened(shutdown_timeout=2):
-            ignorant = await ignore_signals()
-            assert await add(1, 2) == 3
-    assert not alive(ignorant)
-
-
 async def test_signal_handlers_replaced_and_killed() -> None:
     """Its death is noticed though it ignores SIGCHLD and everything else."""
     async with opened() as pool:
@@ -379,15 +371,6 @@ async def test_no_file_descriptor_left(folder: Path) -> None:
         assert await call > 0
 
 
-async def test_thread_left_behind() -> None:
-    """A thread that is not a daemon does not keep a worker alive beyond its pool."""
-    async with asyncio.timeout(20):
-        async with opened(shutdown_timeout=2) as pool:
-            await leave_a_thread(600)
-            workers = pids(pool)
-    assert not any(alive(pid) for pid in workers)
-
-
 @both
 async def test_leaving_the_pool_with_calls_running(transport: str, folder: Path) -> None:
     """They end in `WorkerStopped`, never in `CancelledError`, and their `finally` has run."""
@@ -402,18 +385,58 @@ async def test_leaving_the_pool_with_calls_running(transport: str, folder: Path)
     assert len(list(folder.glob("*.finally"))) == 6
 
 
-async def test_leaving_the_pool_with_deaf_calls(folder: Path) -> None:
-    """A routine that swallows cancellation does not hold up the end beyond the grace."""
-    async with asyncio.timeout(20):
-        async with opened(shutdown_timeout=2) as pool:
-            workers = pids(pool)
-            calls = [asyncio.ensure_future(deaf(folder / f"f{i}")) for i in range(4)]
-            for i in range(4):
-                await pid_in(folder / f"f{i}")
-        for call in calls:
-            with pytest.raises((wool.WorkerStopped, wool.WorkerLost)):
-                await call
-    assert not any(alive(pid) for pid in workers)
+async def leave_with_deaf_calls(folder: Path) -> set[int]:
+    async with opened(shutdown_timeout=2) as pool:
+        calls = [asyncio.ensure_future(deaf(folder / f"deaf{i}")) for i in range(4)]
+        workers = {await pid_in(folder / f"deaf{i}") for i in range(4)}
+        assert workers == pids(pool)
+    for call in calls:
+        with pytest.raises((wool.WorkerStopped, wool.WorkerLost)):
+            await call
+    return workers
+
+
+async def leave_with_blocked_calls(folder: Path) -> set[int]:
+    async with opened(shutdown_timeout=2):
+        calls = [
+            asyncio.ensure_future(block(3600, folder / "blocked")),
+            asyncio.ensure_future(seize(3600, folder / "seized")),
+        ]
+        workers = {await pid_in(folder / "blocked"), await pid_in(folder / "seized")}
+    for call in calls:
+        with pytest.raises((wool.WorkerStopped, wool.WorkerLost)):
+            await call
+    return workers
+
+
+async def leave_with_a_thread(folder: Path) -> set[int]:
+    async with opened(1, shutdown_timeout=2) as pool:
+        await leave_a_thread(3600)
+        return pids(pool)
+
+
+async def leave_with_deaf_signals(folder: Path) -> set[int]:
+    async with opened(1, shutdown_timeout=2) as pool:
+        await ignore_signals()
+        assert await add(1, 2) == 3
+        return pids(pool)
+
+
+@pytest.mark.slow
+async def test_leaving_the_pool_whatever_it_does(folder: Path) -> None:
+    """Deaf, blocked or seized by user code: the end of the pool is bounded, and the workers' too.
+
+    The calls end in `WorkerStopped` or `WorkerLost`, never in `CancelledError`.
+    """
+    async with asyncio.timeout(30):
+        for workers in await asyncio.gather(
+            asyncio.create_task(leave_with_deaf_calls(folder)),
+            asyncio.create_task(leave_with_blocked_calls(folder)),
+            asyncio.create_task(leave_with_a_thread(folder)),
+            asyncio.create_task(leave_with_deaf_signals(folder)),
+        ):
+            assert workers
+            assert not any(alive(pid) for pid in workers)
 
 
 async def test_leaving_the_pool_by_cancellation(folder: Path) -> None:

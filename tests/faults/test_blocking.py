@@ -194,21 +194,6 @@ async def test_drain_while_blocked(folder: Path) -> None:
         await eventually(lambda: not alive(victim), what="the drained worker to end")
 
 
-@pytest.mark.slow
-async def test_leaving_the_pool_while_blocked(folder: Path) -> None:
-    """A worker that never answers is ended after the grace; its call gets `WorkerStopped`."""
-    async with asyncio.timeout(20):
-        async with opened(shutdown_timeout=2):
-            blocked = asyncio.ensure_future(block(3600, folder / "a"))
-            seized = asyncio.ensure_future(seize(3600, folder / "b"))
-            workers = {await pid_in(folder / "a"), await pid_in(folder / "b")}
-        assert len(workers) == 2
-        for call in (blocked, seized):
-            with pytest.raises((wool.WorkerStopped, wool.WorkerLost)):
-                await call
-    assert not any(alive(pid) for pid in workers)
-
-
 async def test_callers_loop_blocked() -> None:
     """A caller that does not read for some seconds: its calls and streams complete all the same."""
     async with opened() as pool:

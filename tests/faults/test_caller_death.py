@@ -75,6 +75,7 @@ def test_caller_killed(folder: Path, number: signal.Signals) -> None:
         eventually_sync(lambda: not any(alive(pid) for pid in workers), within=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["asleep", "blocked"])
 def test_caller_killed_whose_forked_child_lives(folder: Path, work: str) -> None:
     """The same when a child of the caller holds a copy of all its sockets and pipes."""
@@ -101,14 +102,30 @@ def test_caller_killed_whose_forked_child_lives(folder: Path, work: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", ["blocked", "seized"])
-def test_caller_killed_while_its_workers_are_blocked(folder: Path, work: str) -> None:
-    """Workers never outlive their pool, though user code keeps the loop, or the whole process."""
-    with caller(folder, work=work, calls=2) as script:
-        workers_of(script)
-        script.process.kill()
-        script.finish(10)
-        gone(script, within=30)
+def test_caller_ends_while_its_workers_are_blocked(folder: Path) -> None:
+    """Workers never outlive their pool, though user code keeps the loop, or the whole process.
+
+    Three callers at the same time: one killed with blocked workers, one with workers in C code that
+    keeps the interpreter lock, one that gets Ctrl-C with blocked workers.
+    """
+    for name in ("blocked", "seized", "ctrl-c"):
+        (folder / name).mkdir()
+    patient = CALLER.replace("WorkerPool(size=2)", "WorkerPool(size=2, shutdown_timeout=2)")
+    patient = patient.format(work=WORK["blocked"], calls=2, then="pass")
+    with (
+        caller(folder / "blocked", work="blocked", calls=2) as blocked,
+        caller(folder / "seized", work="seized", calls=2) as seized,
+        Script(patient, folder / "ctrl-c", str(folder / "ctrl-c")) as interrupted,
+    ):
+        for script in (blocked, seized, interrupted):
+            workers_of(script)
+        blocked.process.kill()
+        seized.process.kill()
+        os.killpg(interrupted.process.pid, signal.SIGINT)
+        assert interrupted.finish(25) == 0
+        gone(interrupted, within=5)
+        gone(blocked, within=25)
+        gone(seized, within=25)
 
 
 def test_caller_killed_with_a_stopped_worker(folder: Path) -> None:
@@ -152,18 +169,6 @@ def test_ctrl_c(folder: Path) -> None:
         assert script.survivors() == set()
         assert script.leftovers() == []
         assert script.stderr == ""
-
-
-def test_ctrl_c_while_workers_are_blocked(folder: Path) -> None:
-    """Ctrl-C with blocked workers: the caller does not wait for ever."""
-    code = CALLER.replace("WorkerPool(size=2)", "WorkerPool(size=2, shutdown_timeout=2)").format(
-        work=WORK["blocked"], calls=2, then="pass"
-    )
-    with Script(code, folder, str(folder)) as script:
-        workers_of(script)
-        os.killpg(script.process.pid, signal.SIGINT)
-        assert script.finish(25) == 0
-        gone(script, within=5)
 
 
 WAYS = {

@@ -43,9 +43,9 @@ async def tree(depth: int, seconds: float) -> int:
 @pytest.mark.parametrize("order", ["first", "in the middle", "last"])
 async def test_one_long_call_among_many_short(concurrency: int | None, order: str) -> None:
     """The short ones get past the long one, wherever it stands in the queue."""
-    durations = [0.05] * 40
-    durations.insert({"first": 0, "in the middle": 20, "last": 40}[order], 2.0)
-    ideal = {"first": 2.0, "in the middle": 2.5, "last": 3.0}[order]
+    durations = [0.03] * 40
+    durations.insert({"first": 0, "in the middle": 20, "last": 40}[order], 1.2)
+    ideal = {"first": 1.2, "in the middle": 1.5, "last": 1.8}[order]
     async with opened(2, concurrency=concurrency) as pool:
         await warm_up()
         start = time.monotonic()
@@ -90,7 +90,7 @@ async def test_calls_one_by_one_beside_a_busy_worker(concurrency: int | None, fo
     """While one worker is blocked, each single call is served by the other at once."""
     async with opened(2, concurrency=concurrency):
         await warm_up()
-        blocked = asyncio.ensure_future(block(4, folder / "pid"))
+        blocked = asyncio.ensure_future(block(2.5, folder / "pid"))
         busy = await pid_in(folder / "pid")
         for _ in range(30):
             assert await block(0.01) != busy

@@ -166,8 +166,10 @@ async def test_many_short_lived_loops() -> None:
             for _ in range(100):
                 assert await loop.run_in_executor(thread, run) == 3
             await eventually(
-                lambda: len(os.listdir("/proc/self/fd")) <= files
-                and threading.active_count() <= threads,
+                lambda: (
+                    len(os.listdir("/proc/self/fd")) <= files
+                    and threading.active_count() <= threads
+                ),
                 what="descriptors and threads to go",
             )
 

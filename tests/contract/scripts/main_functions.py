@@ -128,7 +128,7 @@ async def call_wrongly():
 
 async def functions_as_results():
     function = await call(lambda: helper)
-    return function(3), (await call(lambda: plain))(3) == plain(3)
+    return function(3), await (await call(lambda: plain))(3) == await plain(3)
 
 
 async def name_of_the_module():

@@ -95,9 +95,10 @@ class Exchange:
         cancellation: the caller's own `CancelledError`, once it has been cancelled.
         cancelled: whether its caller has cancelled it, or the step that is running.
         step: of a stream, the step that is running or was last to run.
+        suspended: of a stream, whether it is between two steps.
     """
 
-    __slots__ = ("_client", "_end", "begun", "cancellation", "cancelled", "link", "number", "request", "step")
+    __slots__ = ("_client", "_end", "_outcome", "begun", "cancellation", "cancelled", "link", "number", "request", "step", "suspended")
 
     def __init__(self, client: Client, request: Request) -> None:
         self.request = request
@@ -107,71 +108,68 @@ class Exchange:
         self.cancelled = False
         self.cancellation: asyncio.CancelledError | None = None
         self.step = 0
+        self.suspended = False
         self._client = client
-        self._end: asyncio.Future[Outcome | None] = client.loop.create_future()
+        self._outcome: Outcome | None = None
+        self._end: asyncio.Future[None] = client.loop.create_future()
 
     def end(self, outcome: Outcome) -> None:
         """Ends the step; called by the link."""
-        if not self._end.done():
-            self._end.set_result(outcome)
+        if self._outcome is None:
+            self._outcome = outcome
+            self._wake()
 
     @property
-    def ending(self) -> asyncio.Future[Outcome | None]:
+    def ending(self) -> asyncio.Future[None]:
         """Done when the step has ended, or its caller has stopped waiting for it."""
         return self._end
 
     def next_step(self) -> None:
         """Prepares for the end of another step."""
         self.step += 1
+        self.suspended = False
         self.cancelled = False
         self.cancellation = None
+        self._outcome = None
         self._end = self._client.loop.create_future()
 
     async def wait(self) -> Outcome | Cancelled:
         """Waits until the step ends."""
         try:
-            outcome = await self._end
+            await self._end
         except asyncio.CancelledError as error:
-            outcome = await self._wait_cancelled(error)
+            with _shield():
+                outcome = await self._wait_cancelled(error)
             if self.cancellation is not None:
                 # Raised anew by the routine's wrapper: our frames need not be in its traceback.
                 self.cancellation.__traceback__ = None
             return outcome
-        assert outcome is not None
-        return outcome
+        assert self._outcome is not None
+        return self._outcome
 
     async def _wait_cancelled(self, error: asyncio.CancelledError) -> Outcome | Cancelled:
-        if self._end.done() and not self._end.cancelled():
-            return self._judge(self._end.result(), error, sent=1)
-        with _shield():
-            outcome, error, sent = await self._cancel_and_wait(error)
-        return self._judge(outcome, error, sent)
+        """Sends this cancel, and any that follow, until the step ends or patience does.
 
-    async def _cancel_and_wait(
-        self, error: asyncio.CancelledError
-    ) -> tuple[Outcome | None, asyncio.CancelledError, int]:
-        """Sends this cancel, and any that follow, until the step ends or patience does."""
-        loop = self._client.loop
-        sent = 0
-        expiry: asyncio.TimerHandle | None = None
+        Cancelling the wait cancels only its future; a reply that comes in the same turn of the loop
+        is in `_outcome` all the same.
+        """
+        sent = 1
+        expiry = self._client.loop.call_later(CANCEL_GRACE, self._wake)
         try:
-            while True:
-                sent += 1
-                self._end = loop.create_future()
+            while self._outcome is None:
+                self._end = self._client.loop.create_future()
                 self._client.cancel(self, _message(error))
-                if expiry is None:
-                    expiry = loop.call_later(CANCEL_GRACE, self._expire)
                 try:
-                    return await self._end, error, sent
+                    await self._end
+                    break
                 except asyncio.CancelledError as again:
                     error = again
-                    if self._end.done() and not self._end.cancelled():
-                        return self._end.result(), error, sent + 1
+                    sent += 1
         finally:
-            if expiry is not None:
-                expiry.cancel()
+            expiry.cancel()
+        return self._judge(self._outcome, error, sent)
 
-    def _expire(self) -> None:
+    def _wake(self) -> None:
         if not self._end.done():
             self._end.set_result(None)
 

@@ -6,6 +6,7 @@ It dials when it is first needed, keeps one session, and knows which calls are o
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ class Link:
         self._others = 0  # load that comes from other callers
         self._begun = 0  # of our calls, how many are known to have begun
         self._recalling = False
+        self._closing = False
         self._retry = _RETRY_FIRST
         self._task: asyncio.Task[None] | None = None
         self._fetches: dict[int, asyncio.Future[None]] = {}
@@ -103,6 +105,11 @@ class Link:
         segments = [*data, *args]
         sizes = [len(s) for s in segments]
         session.send(f.Resume(exchange.number, exchange.step, operation, sizes, codes), segments)
+
+    def close_stream(self, exchange: Exchange) -> None:
+        """Closes a suspended stream, without anybody waiting for it."""
+        exchange.next_step()
+        self.resume(exchange, f.THROW, [], [pickle.dumps(GeneratorExit())])
 
     def cancel(self, exchange: Exchange, message: bytes | None) -> None:
         """Cancels a call; the worker's answer ends the step."""
@@ -176,7 +183,7 @@ class Link:
         queue, self._queue = self._queue, []
         for exchange in queue:
             self._send_open(session, exchange)
-        await session.run(self._on_frame, self._on_lost)
+        await session.run(self._on_frame, self._on_lost, self._linger)
 
     def _unreachable(self, error: WoolError) -> None:
         self._task = None
@@ -208,12 +215,31 @@ class Link:
             if not future.done():
                 future.set_result(None)
         self._fetches.clear()
-        if not self._client.closed:
+        if self._closing or self._client.closed or not self.usable:
+            stopped = WorkerStopped("the event loop that made the call has ended")
+            for exchange in calls.values():
+                exchange.end(Failed(stopped))
+        else:
             self._pause()
             self._client.lost(self, list(calls.values()), error)
 
+    def _linger(self) -> bool:
+        """Whether the session is still needed although its task has been cancelled.
+
+        A loop that ends cancels all tasks, and then closes generators. Callers that are cancelled
+        with it wait for their remote clean-up, so the session stays until there are no more.
+        """
+        if self._closing:
+            return False
+        self.usable = False
+        for exchange in list(self.calls.values()):
+            if exchange.suspended:
+                self.close_stream(exchange)
+        return bool(self.calls)
+
     async def aclose(self) -> None:
         """Closes the session. Calls that are out are the client's to end."""
+        self._closing = True
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -249,9 +275,11 @@ class Link:
             segments = self._learn(frame.codes, segments)
         if type(frame) is f.Value:
             exchange = self.calls.get(frame.call)
-            if exchange is not None and not exchange.begun:
-                exchange.begun = True
-                self._begun += 1
+            if exchange is not None:
+                exchange.suspended = True
+                if not exchange.begun:
+                    exchange.begun = True
+                    self._begun += 1
         else:
             exchange = self._forget(frame.call)
         others = frame.load - len(self.calls)

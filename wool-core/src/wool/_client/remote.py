@@ -63,9 +63,11 @@ class RemoteStream:
         self._exchange: Exchange | None = None
         self._thrown: BaseException | None = None  # the last: it may still come out
         self._value: Any = None
+        self._closing = False
 
     async def step(self, value: Any, thrown: bool) -> bool:
         """Sends or throws `value` in; returns whether the generator yielded."""
+        self._closing = thrown and isinstance(value, GeneratorExit)
         running = RUNNING.get()
         if running is not None:
             running.wait_begins()
@@ -77,6 +79,14 @@ class RemoteStream:
         finally:
             if running is not None:
                 running.wait_ends()
+
+    def given_up(self, exception: BaseException) -> bool:
+        """Whether a generator that ignored GeneratorExit is being collected; see `LocalStream`."""
+        if not (self._closing and isinstance(exception, GeneratorExit)):
+            return False
+        if self._exchange is not None and self._exchange.link is not None:
+            self._exchange.link.close_stream(self._exchange)
+        return True
 
     def take(self) -> Any:
         """Returns what was yielded, and keeps no reference to it."""

@@ -48,6 +48,8 @@ async def routine(PARAMETERS):
             __input__ = yield __steps__.take()
             __thrown__ = False
         except BaseException as __exception__:
+            if __steps__.given_up(__exception__):
+                raise
             __input__ = __exception__
             __thrown__ = True
     __error__ = __steps__.error

@@ -7,7 +7,8 @@ stands in a traceback.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import sys
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
 
@@ -22,11 +23,24 @@ class LocalStream:
         self.error: BaseException | None = None
         self._generator = generator
         self._value: Any = None
+        self._closing = False
+        # The loop closes the wrapper, when it ends or the wrapper is collected, and the wrapper
+        # closes this one. Nobody else must, so the loop does not get to know of it.
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, _leave_alone)
+        try:
+            self._first: Awaitable[Any] | None = generator.asend(None)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
 
     async def step(self, value: Any, thrown: bool) -> bool:
         """Sends or throws `value` in; returns whether the generator yielded."""
+        first, self._first = self._first, None
+        self._closing = thrown and isinstance(value, GeneratorExit)
         try:
-            if thrown:
+            if first is not None:
+                self._value = await first
+            elif thrown:
                 self._value = await self._generator.athrow(value)
             else:
                 self._value = await self._generator.asend(value)
@@ -38,7 +52,18 @@ class LocalStream:
             self.error = error.with_traceback(error.__traceback__.tb_next)
             return False
 
+    def given_up(self, exception: BaseException) -> bool:
+        """Whether a generator that ignored GeneratorExit is being collected.
+
+        Then it is closed without a loop that could run it: nothing may be awaited any more.
+        """
+        return self._closing and isinstance(exception, GeneratorExit)
+
     def take(self) -> Any:
         """Returns what was yielded, and keeps no reference to it."""
         value, self._value = self._value, None
         return value
+
+
+def _leave_alone(generator: object) -> None:
+    """Finalizes a generator that its wrapper closes."""

@@ -76,13 +76,21 @@ class Scope:
     """Stands for the globals of a function while it is pickled."""
 
     def __init__(self, function: FunctionType, base: Globals) -> None:
-        came = function.__globals__.get(_MARK)
+        scope = function.__globals__
+        came = scope.get(_MARK)
         self._owner = came.owner if isinstance(came, Namespace) else CLASSES.process
-        self._module = came.module if isinstance(came, Namespace) else function.__module__
+        self._module = came.module if isinstance(came, Namespace) else _name(scope)
         self._base = base
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return find_namespace, (self._owner, self._module or "", self._base)
+        return find_namespace, (self._owner, self._module, self._base)
+
+
+def _name(scope: Globals) -> str:
+    """Names the globals of a function: those of a module, or some that have no other name."""
+    name = str(scope.get("__name__"))
+    module = sys.modules.get(name)
+    return name if module is not None and module.__dict__ is scope else f"{name} {id(scope)}"
 
 
 def share_globals(
@@ -108,6 +116,6 @@ def finish_function(
     if not isinstance(came, Namespace):
         return  # at home: its globals are as they are
     for name, value in names.items():
-        if numbered[name] > came.versions.get(name, 0):
+        if name not in scope or numbered[name] > came.versions.get(name, 0):
             scope[name] = value
             came.versions[name] = numbered[name]

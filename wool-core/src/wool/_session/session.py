@@ -6,6 +6,7 @@ It lives on one event loop. What is sent during one turn of the loop leaves in o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from wool import abc
@@ -19,6 +20,14 @@ BATCH = 1 << 20
 
 OnFrame = Callable[[Frame, Sequence[Buffer]], None]
 OnLost = Callable[[Exception], None]
+Linger = Callable[[], bool]
+
+LINGER = 10.0
+"""Seconds a session may go on after its task was cancelled."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Session:
@@ -60,12 +69,23 @@ class Session:
             wanted.set_result(None)
         return sent
 
-    async def run(self, on_frame: OnFrame, on_lost: OnLost) -> None:
-        """Pumps until the connection ends or this is cancelled; then calls `on_lost` once."""
+    async def run(self, on_frame: OnFrame, on_lost: OnLost, linger: Linger = _never) -> None:
+        """Pumps until the connection ends or this is cancelled; then calls `on_lost` once.
+
+        Args:
+            linger: asked when this is cancelled, and again after each batch that arrives, whether
+                the session is still needed; for `LINGER` seconds it goes on while that is so.
+        """
+        # Not a task of its own kind: a loop that ends cancels it too, and it has to go on.
         writer = self._loop.create_task(self._write())
         error: Exception = ConnectionLost("the session was closed")
         try:
-            await self._read(on_frame)
+            try:
+                await self._read(on_frame)
+            except asyncio.CancelledError:
+                if linger():
+                    await self._go_on(on_frame, linger)
+                raise
         except (WoolError, OSError) as failure:
             error = failure
         finally:
@@ -75,7 +95,19 @@ class Session:
             on_lost(error)
             await self.connection.aclose()
 
-    async def _read(self, on_frame: OnFrame) -> None:
+    async def _go_on(self, on_frame: OnFrame, linger: Linger) -> None:
+        """Pumps as long as the session is needed."""
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        writer = self._loop.create_task(self._write())
+        self._lost = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await self._read(on_frame, linger)
+        writer.cancel()
+
+    async def _read(self, on_frame: OnFrame, wanted: Linger | None = None) -> None:
         receive, take = self.connection.receive, self.machine.receive
         messages, self._early = self._early, ()
         while True:
@@ -87,6 +119,8 @@ class Session:
                         on_frame(frame, segments)
             if self._wanted is not None and self.machine.has_outgoing:
                 self.wake()  # credit, or an answer the machine gave by itself
+            if wanted is not None and not wanted():
+                return
             messages = await receive()
 
     def wake(self) -> None:

@@ -36,7 +36,9 @@ class Execution:
     """
 
     __slots__ = (
+        "_abandoned",
         "_base",
+        "_begun",
         "_delivered",
         "_ended",
         "_executor",
@@ -50,6 +52,7 @@ class Execution:
         "_segments",
         "_step",
         "_stopped",
+        "_struck",
         "_thrown",
         "caller",
         "task",
@@ -64,6 +67,9 @@ class Execution:
         self._open = frame
         self._segments: Sequence[Buffer] = segments
         self._info: CallInfo | None = None
+        self._abandoned = False  # the stream is being closed for want of a caller
+        self._begun = False
+        self._struck = False  # a cancel came before the step it is for had begun
         self._in_step = False  # user code may be running: cancels are for it
         self._stopped = False  # cancelled or abandoned before user code began
         self._ended = False
@@ -117,8 +123,15 @@ class Execution:
         """Cancels the call, or one step of a stream; ignored if that step has ended."""
         if self._ended or step != self._step:
             return
-        if self.task is None or not self._in_step:
+        if self.task is None or not self._begun:
             self._stopped = True
+            return
+        if not self._in_step:
+            if self._request is None:
+                return  # the step it was meant for has ended
+            # The step has been asked for and is about to begin: it begins with the cancel.
+            self._kept = asyncio.CancelledError(*_cancel_argument(message))
+            self._struck = True
             return
         self._delivered += 1
         self.task.cancel(*_cancel_argument(message))
@@ -145,7 +158,7 @@ class Execution:
     async def run(self) -> None:
         """Executes the call; the body of its task."""
         RUNNING.set(self)
-        self._in_step = True
+        self._begun = self._in_step = True
         try:
             if self._stopped:
                 raise asyncio.CancelledError
@@ -186,8 +199,11 @@ class Execution:
             except BaseException as error:
                 self._finish_raise(error)
                 return
+            if self._abandoned:
+                return  # it has ignored GeneratorExit, and nobody is there to tell
             if not self._post_value(value):
                 operation, argument = f.THROW, GeneratorExit()
+                self._abandoned = True
                 continue
             del value, argument
             operation, argument = await self._suspend()
@@ -220,6 +236,7 @@ class Execution:
         request, self._request, self._requested = self._request, None, None
         self._enter_step()
         if self._stopped or request is None:
+            self._abandoned = True
             return f.THROW, GeneratorExit()
         frame, segments = request
         if frame.operation == f.NEXT:
@@ -236,6 +253,10 @@ class Execution:
         self._in_step = True
         self._delivered = 0
         self._base = self.task.cancelling()
+        if self._struck:
+            self._struck = False
+            self._delivered = 1
+            self._base -= 1
         self._executor.enter()
 
     def _leave_step(self) -> None:
