@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -59,12 +59,17 @@ class Operation:
     meanwhile: Operation | None = None
 
 
+def brief(error: BaseException | None) -> Any:
+    return error and (type(error), error.args)
+
+
 @dataclass
 class Driver:
     """Does operations to one generator and writes down what comes of them."""
 
     stream: Any
     journal: Journal
+    thrown: list[Any] = field(default_factory=list)
 
     async def outcome(self, operation: Operation) -> Any:
         thrown: BaseException | None = None
@@ -80,18 +85,22 @@ class Driver:
                 case _:
                     value = await self.stream.aclose()
         except BaseException as error:
-            return self.sketch(error, thrown)
+            if error is thrown:
+                return ("the thrown object itself", brief(error))
+            return self.sketch(error)
+        finally:
+            self.thrown.append(brief(thrown))
         return ("value", value)
 
-    @staticmethod
-    def sketch(error: BaseException, thrown: BaseException | None) -> Any:
-        def brief(other: BaseException | None) -> Any:
-            return other and (type(other), other.args)
+    def sketch(self, error: BaseException) -> Any:
+        """An exception with what hangs on it.
 
-        if error is thrown:
-            return ("the thrown object itself", brief(error))
-        if isinstance(error, asyncio.CancelledError):
-            return ("cancelled", brief(error))
+        What hangs on the caller's own objects, which are those thrown and what `aclose` throws, was
+        hung there elsewhere, as on any argument.
+        """
+        own = isinstance(error, (asyncio.CancelledError, GeneratorExit))
+        if own or brief(error) in self.thrown:
+            return ("raised", brief(error), None, None)
         return ("raised", brief(error), brief(error.__cause__), brief(error.__context__))
 
     async def perform(self, operation: Operation) -> Any:
@@ -107,7 +116,10 @@ class Driver:
         for _ in range(int(PATIENCE / 0.002)):
             done, _pending = await asyncio.wait([task], timeout=0.002)
             if done:
-                return (task.result(), cancels, task.cancelling(), meanwhile)
+                result = task.result()
+                if cancels and result[0] == "raised" and result[1][0] is asyncio.CancelledError:
+                    result = "cancelled"  # the caller's own CancelledError is the one raised
+                return (result, cancels, task.cancelling(), meanwhile)
             now = self.journal.count("suspended")
             if now > seen:
                 assert now == seen + 1

@@ -327,6 +327,7 @@ async def test_random_kills(folder: Path) -> None:
     """Ten seconds of kills: each call runs at most once and ends in a value or `WorkerLost`."""
     dice = random.Random(8)
     outcomes: dict[str, object] = {}
+    killed: set[int] = set()
     stop = time.monotonic() + 10
 
     async def call_on(lane: int) -> None:
@@ -347,9 +348,11 @@ async def test_random_kills(folder: Path) -> None:
             while time.monotonic() < stop:
                 await asyncio.sleep(0.5 + dice.random())
                 if pool.workers:
-                    kill([dice.choice(pool.workers).pid])
+                    victim = dice.choice(pool.workers).pid
+                    killed.add(victim)
+                    kill([victim])
         await eventually(
-            lambda: len(pids(pool)) == 2 and all(alive(p) for p in pids(pool)),
+            lambda: len(pids(pool)) == 2 and not pids(pool) & killed,
             within=15,
             what="the last replacements",
         )

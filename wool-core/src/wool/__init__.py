@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wool._client.current import current_call, current_pool
     from wool._client.mapping import map
     from wool._client.routine import routine
-    from wool._client.worker_pool import WorkerPool
+    from wool._pool.worker_pool import WorkerPool
     from wool._workerinfo import WorkerInfo
     from wool.exceptions import (
         AuthenticationError,
@@ -64,7 +64,7 @@ __all__ = [
 
 _HOMES = {
     "WorkerInfo": "wool._workerinfo",
-    "WorkerPool": "wool._client.worker_pool",
+    "WorkerPool": "wool._pool.worker_pool",
     "current_call": "wool._client.current",
     "current_pool": "wool._client.current",
     "map": "wool._client.mapping",

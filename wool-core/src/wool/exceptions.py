@@ -96,7 +96,7 @@ class AuthenticationError(WoolError):
 
 
 class PluginError(WoolError):
-    """A back-end is missing, broken, ambiguous or too old; names the distribution and the remedy."""
+    """A back-end is missing, broken, ambiguous or too old; names distribution and remedy."""
 
 
 class ConfigurationError(WoolError):

@@ -17,7 +17,7 @@ from wool._client.link import Link
 from wool._protocol import frames as f
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import NoWorkersAvailable, VersionMismatch, WorkerLost, WoolError
+from wool.exceptions import NoWorkersAvailable, VersionMismatch, WoolError, WorkerLost
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool

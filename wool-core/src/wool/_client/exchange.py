@@ -98,7 +98,19 @@ class Exchange:
         suspended: of a stream, whether it is between two steps.
     """
 
-    __slots__ = ("_client", "_end", "_outcome", "begun", "cancellation", "cancelled", "link", "number", "request", "step", "suspended")
+    __slots__ = (
+        "_client",
+        "_end",
+        "_outcome",
+        "begun",
+        "cancellation",
+        "cancelled",
+        "link",
+        "number",
+        "request",
+        "step",
+        "suspended",
+    )
 
     def __init__(self, client: Client, request: Request) -> None:
         self.request = request

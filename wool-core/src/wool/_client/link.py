@@ -18,7 +18,7 @@ from wool._serialization.code import CodeUnit
 from wool._session.handshaking import dial
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import Rejected, SerializationError, TransportError, WorkerStopped, WoolError
+from wool.exceptions import Rejected, SerializationError, TransportError, WoolError, WorkerStopped
 
 if TYPE_CHECKING:
     from wool._client.client import Client
@@ -283,7 +283,7 @@ class Link:
         else:
             exchange = self._forget(frame.call)
         others = frame.load - len(self.calls)
-        self._others = others if others > 0 else 0
+        self._others = max(0, others)
         if frame.hungry:
             self.hungry = True
             self._client.rebalance()

@@ -10,7 +10,7 @@ import asyncio
 import os
 import platform
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ from wool._serialization.codec import Codec
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.abc import Serializer, Transport
-from wool.exceptions import NoWorkersAvailable, WorkerLost, WorkerStopped, WoolError
+from wool.exceptions import NoWorkersAvailable, WoolError, WorkerLost, WorkerStopped
 
 VERSION = "0.1.0"
 PYTHON = ".".join(platform.python_version_tuple()[:2])
@@ -71,7 +71,7 @@ class Pool:
         return list(self.members.values())
 
     @contextmanager
-    def use(self) -> Iterator[None]:
+    def use(self) -> Generator[None]:
         """Makes calls of this context, and of tasks started in it, use this pool.
 
         Raises:

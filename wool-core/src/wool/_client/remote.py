@@ -192,7 +192,9 @@ def _without_defaults(
     keywords = function.__kwdefaults__
     if keywords:
         missing = kwargs.keys()
-        kwargs = {n: kwargs[n] for n in missing if n not in keywords or kwargs[n] is not keywords[n]}
+        kwargs = {
+            n: kwargs[n] for n in missing if n not in keywords or kwargs[n] is not keywords[n]
+        }
     return args, kwargs
 
 
@@ -247,7 +249,8 @@ async def _error(
     """Returns the exception that an outcome amounts to."""
     if isinstance(outcome, (Failed, Cancelled)):
         return outcome.error
-    assert isinstance(outcome, Reply) and isinstance(outcome.frame, f.Raise)
+    assert isinstance(outcome, Reply)
+    assert isinstance(outcome.frame, f.Raise)
     if outcome.frame.echo and thrown is not None:
         return thrown
     error = await _load_exception(pool, exchange, outcome, outcome.frame, thrown)

@@ -131,7 +131,7 @@ def routine(
         raise ValueError(f"prefetch must not be negative: {prefetch}")
     labels = frozenset(tags)
     if function is None:
-        return lambda function: _decorate(function, labels, prefetch)
+        return functools.partial(_decorate, tags=labels, prefetch=prefetch)
     return _decorate(function, labels, prefetch)
 
 

@@ -48,8 +48,8 @@ class LocalStream:
         except StopAsyncIteration:
             return False
         except BaseException as error:
-            assert error.__traceback__ is not None
-            self.error = error.with_traceback(error.__traceback__.tb_next)
+            traceback = error.__traceback__
+            self.error = error.with_traceback(traceback and traceback.tb_next)
             return False
 
     def given_up(self, exception: BaseException) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from importlib import import_module
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from wool._plugins.records import DISCOVERY, SERIALIZER, TRANSPORT, Hooks, Kind, P, describe
 from wool.exceptions import ConfigurationError, PluginError
@@ -79,7 +79,7 @@ class Registration:
         """Unregisters the plug-in. Idempotent."""
         self._lookup.unregister(self._hooks)
 
-    def __enter__(self) -> Registration:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
@@ -96,6 +96,7 @@ class ClassTable:
 CLASSES = ClassTable()
 os.register_at_fork(after_in_child=CLASSES.forked)
 
+
 class Source(Protocol):
     """Where a payload being rebuilt gets code from."""
 
@@ -111,7 +112,7 @@ _loading: ContextVar[tuple[Source, BaseException | None]] = ContextVar("wool_loa
 
 
 @contextmanager
-def loading(source: Source, thrown: BaseException | None = None) -> Iterator[None]:
+def loading(source: Source, thrown: BaseException | None = None) -> Generator[None]:
     """Says, while a payload is being rebuilt, what its names refer to.
 
     Args:

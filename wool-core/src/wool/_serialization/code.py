@@ -8,7 +8,6 @@ whatever the serializer of values is: it knows functions, classes, closures and 
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
 import threading
 import weakref
@@ -18,15 +17,9 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from wool._serialization.classes import (
-    CLASSES,
-    MissingCode,
-    guard_class,
-    loading,
-)
-from wool._serialization.exceptions import reduce_exception
-from wool._serialization.modules import importable
-from wool._serialization.namespaces import Namespaces, Scope, Versions, share_globals
+from wool._serialization.classes import CLASSES, MissingCode, loading
+from wool._serialization.codepickler import write
+from wool._serialization.namespaces import Namespaces, Versions
 
 LIMIT = 64 << 20
 """Bytes of units that a receiver keeps."""
@@ -94,19 +87,19 @@ class CodeBook:
         cached = self._functions.get(function)
         if cached is not None and all(binding.holds() for binding in cached[1]):
             return cached[0]
-        data, pickler = _dump(function, self._versions)
-        key = hashlib.blake2b(data, digest_size=16).digest()
-        unit = CodeUnit(key, data, tuple(pickler.provides))
+        written = write(function, self._versions)
+        key = hashlib.blake2b(written.data, digest_size=16).digest()
+        unit = CodeUnit(key, written.data, written.provides)
         with self._lock:
-            self._functions[function] = unit, tuple(_bindings(pickler.functions))
+            self._functions[function] = unit, tuple(_bindings(written.functions))
         return unit
 
     def cls(self, cls: type) -> CodeUnit:
         """Returns the unit of a class."""
         unit = self._classes.get(cls)
         if unit is None:
-            data, pickler = _dump(cls, self._versions)
-            unit = CodeUnit(CLASSES.key(cls), data, tuple(pickler.provides))
+            written = write(cls, self._versions)
+            unit = CodeUnit(CLASSES.key(cls), written.data, written.provides)
             with self._lock:
                 self._classes[cls] = unit
         return unit
@@ -169,56 +162,6 @@ class CodeStore:
             self._book.loaded(found, unit)
         self._loaded[key] = found
         return found
-
-
-def reduce_routine(function: FunctionType) -> Any:
-    """Reduces a routine that cannot be imported; `NotImplemented` for any other function."""
-    routine = function.__dict__.get("__wool__")
-    if routine is None or importable(function):
-        return NotImplemented
-    return routine.reduce()
-
-
-def _dump(value: Any, versions: Versions) -> tuple[bytes, Any]:
-    import cloudpickle
-
-    class CodePickler(cloudpickle.Pickler):
-        """Writes a unit; classes inside are guarded by their keys."""
-
-        def __init__(self, file: io.BytesIO) -> None:
-            super().__init__(file, protocol=5)
-            self.provides: list[bytes] = []
-            self.functions: list[FunctionType] = []
-            self._scopes: dict[int, Scope] = {}
-
-        def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, type) and not importable(obj):
-                native = super().reducer_override(obj)
-                if native is NotImplemented or len(native) != 6:
-                    return native
-                key = CLASSES.key(obj)
-                self.provides.append(key)
-                return guard_class(obj, key, native)
-            if isinstance(obj, FunctionType):
-                reduced = reduce_routine(obj)
-                if reduced is not NotImplemented:
-                    return reduced
-                native = super().reducer_override(obj)
-                if native is NotImplemented or len(native) != 6:
-                    return native
-                self.functions.append(obj)
-                scope = self._scopes.get(id(obj.__globals__))
-                if scope is None:
-                    scope = self._scopes[id(obj.__globals__)] = Scope(obj, native[1][1])
-                return share_globals(obj, native, scope, versions)
-            if isinstance(obj, BaseException):
-                return reduce_exception(obj)
-            return super().reducer_override(obj)
-
-    buffer = io.BytesIO()
-    pickler = CodePickler(buffer)
-    pickler.dump(value)
-    return buffer.getvalue(), pickler
 
 
 def _bindings(functions: Iterable[FunctionType]) -> Iterable[Binding]:

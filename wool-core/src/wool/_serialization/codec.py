@@ -13,7 +13,8 @@ from types import FunctionType
 from typing import Any
 
 from wool._serialization.classes import CLASSES, MissingCode, find_class, find_thrown, loading
-from wool._serialization.code import CodeBook, CodeStore, CodeUnit, reduce_routine
+from wool._serialization.code import CodeBook, CodeStore, CodeUnit
+from wool._serialization.codepickler import reduce_routine
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.modules import importable
 from wool.abc import Buffer, Payload, Serializer

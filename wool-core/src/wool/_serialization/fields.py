@@ -55,7 +55,8 @@ def _is_computed(owner: type, member: Any) -> bool:
 
 def _is_absent(owner: type, value: Any) -> bool:
     """Whether None means that a field is not set. Once it is set, OSError shows it in messages;
-    the value of StopIteration, on the other hand, must be set."""
+    the value of StopIteration, on the other hand, must be set.
+    """
     return value is None and owner is OSError
 
 

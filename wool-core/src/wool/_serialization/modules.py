@@ -62,7 +62,8 @@ def _spec_matches(name: str, module: ModuleType, path: Any) -> bool:
 def _travel_by_value(module: ModuleType) -> None:
     import cloudpickle
 
+    library: Any = cloudpickle
     try:
-        cloudpickle.register_pickle_by_value(module)
+        library.register_pickle_by_value(module)
     except ValueError:  # it is in sys.modules under another name
         pass

@@ -100,7 +100,12 @@ def share_globals(
     make, (code, _, *rest), (attributes, slots), _, _, set_state = native
     names: Globals = slots.pop("__globals__")
     numbered = {n: versions.of(function.__globals__, n, v) for n, v in names.items()}
-    state = (set_state, (attributes, {**slots, "__globals__": {}}), names, numbered)
+    state: tuple[Any, ...] = (
+        set_state,
+        (attributes, {**slots, "__globals__": {}}),
+        names,
+        numbered,
+    )
     return make, (code, scope, *rest), state, None, None, finish_function
 
 

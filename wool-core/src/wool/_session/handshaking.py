@@ -75,9 +75,7 @@ async def _run(
     return Session(connection, machine, peer, early=rest)
 
 
-async def _exchange(
-    connection: abc.Connection, handshake: Handshake
-) -> list[bytes | memoryview]:
+async def _exchange(connection: abc.Connection, handshake: Handshake) -> list[bytes | memoryview]:
     """Exchanges messages until the handshake is complete; returns what came after it."""
     await connection.send([[m] for m in handshake.start()])
     while True:

@@ -436,4 +436,3 @@ def _cancel_argument(message: bytes | None) -> tuple[Any, ...]:
         return (pickle.loads(message),)
     except Exception:
         return ("cancelled by the caller",)
-

@@ -48,8 +48,8 @@ def main(lifeline: BinaryIO) -> None:
     ended = threading.Event()
     service = _Service(config, lifeline.fileno(), executor, stopping, ended)
     # A terminal's Ctrl-C reaches the whole process group; the pool's process decides.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: service.drain())
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.signal(signal.SIGTERM, lambda number, frame: service.drain())
     thread = threading.Thread(target=service.run, name="wool-io", daemon=True)
     thread.start()
     run_until(loop, stopping.is_set)

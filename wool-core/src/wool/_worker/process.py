@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from typing import Any
+from typing import Any, cast
 
 _BOOT = (
     "import sys, marshal; stream = open(int(sys.argv.pop()), 'rb', closefd=False); "
@@ -52,7 +52,7 @@ class WorkerProcess:
         self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
         self._lifeline, theirs = socket.socketpair()
         _LIFELINES.add(self._lifeline)
-        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        flags: list[str] = cast(Any, subprocess)._args_from_interpreter_flags()
         try:
             self._popen = subprocess.Popen(
                 [sys.executable, *flags, "-c", _BOOT, str(theirs.fileno())],
@@ -129,8 +129,10 @@ class WorkerProcess:
 
 
 def _watch(popen: subprocess.Popen[bytes], on_exit: Any) -> None:
-    """Calls `on_exit` when a child has ended: on the running loop, or where the system has no
-    process descriptors, on a thread."""
+    """Calls `on_exit` when a child has ended, on the running loop.
+
+    Where the system has no process descriptors it is called on a thread.
+    """
     if not hasattr(os, "pidfd_open"):
         threading.Thread(target=lambda: (popen.wait(), on_exit()), daemon=True).start()
         return

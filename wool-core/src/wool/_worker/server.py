@@ -121,9 +121,7 @@ class Server:
     def set_peers(self, pool: PeerPool, peers: Sequence[f.Peer]) -> None:
         """Takes note of the workers of a pool."""
         infos = (
-            WorkerInfo(
-                id=p.id, address=p.address, host=p.host, pid=p.pid, tags=frozenset(p.tags)
-            )
+            WorkerInfo(id=p.id, address=p.address, host=p.host, pid=p.pid, tags=frozenset(p.tags))
             for p in peers
         )
         pool.set_members({info.id: info for info in infos})

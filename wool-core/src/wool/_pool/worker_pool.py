@@ -26,8 +26,8 @@ from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     ConfigurationError,
     NoWorkersAvailable,
-    WorkerLost,
     WoolError,
+    WorkerLost,
 )
 
 STOP_GRACE = 15.0
@@ -119,8 +119,7 @@ class WorkerPool(Pool):
             self._load(found_transport)
             self._in_process = in_process
             self._keepers = [
-                loop.create_task(self._keep(early[i] if early else None))
-                for i in range(self._size)
+                loop.create_task(self._keep(early[i] if early else None)) for i in range(self._size)
             ]
             await self.wait(self._quorum, timeout=self.quorum_timeout)
         except BaseException:
@@ -156,7 +155,7 @@ class WorkerPool(Pool):
         self._serializer = serializer.make(serializer.plugin.options())
         self._failures = 0
         secret = secrets.token_bytes(32)
-        self._config = {
+        self._config: dict[str, Any] = {
             "transport": (plugin.name, found.module),
             "options": dataclasses.asdict(options),
             "serializer": (self._serializer_name, serializer.module),
@@ -221,13 +220,12 @@ class WorkerPool(Pool):
 
     def _start(self, ident: str, early: WorkerProcess | None) -> WorkerProcess | WorkerThread:
         if self._in_process:
-            serializer = self._config["serializer"][0]
             return WorkerThread(
                 ident,
                 self._tags,
                 self._concurrency,
                 self.transport,
-                serializer,
+                self.serializer_name,
                 self._serializer,
                 self.secret,
             )
@@ -284,10 +282,7 @@ class WorkerPool(Pool):
 
     def _peers(self) -> f.Peers:
         return f.Peers(
-            [
-                f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags))
-                for w in self.members.values()
-            ]
+            [f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags)) for w in self.members.values()]
         )
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
@@ -310,7 +305,7 @@ class WorkerPool(Pool):
         )
 
 
-def _checked_size(size: int | None, discovery: str | None) -> int:
+def _checked_size(size: Any, discovery: str | None) -> int:
     if size is None:
         return 0 if discovery else len(os.sched_getaffinity(0))
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
@@ -323,7 +318,7 @@ def _checked_size(size: int | None, discovery: str | None) -> int:
     return size
 
 
-def _positive(name: str, value: int | None) -> int | None:
+def _positive(name: str, value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
     return value
