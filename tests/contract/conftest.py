@@ -24,7 +24,8 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     if request.param == "local":
         yield Place("local")
         return
-    async with wool.WorkerPool(size=2, transport=request.param) as pool:
+    transport, _, serializer = request.param.partition("+")
+    async with wool.WorkerPool(size=2, transport=transport, serializer=serializer or None) as pool:
         yield Place(request.param, pool)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-#: Where every case runs. `local` is no pool at all; any other name is a transport. Add the name of
-#: a transport here, or choose places for one run with `CONTRACT_PLACES=local,unix`.
+#: Where every case runs. `local` is no pool at all; any other name is a transport, after which a
+#: serializer may follow: `unix+dill`. Add places here, or choose those of one run in the
+#: environment: `CONTRACT_PLACES=local,unix`.
 PLACES: list[str] = os.environ.get("CONTRACT_PLACES", "local,memory,unix").split(",")
 
 #: How many times as many random examples to run: for a soak, `CONTRACT_EXAMPLES=50`.
@@ -25,12 +26,16 @@ class Place:
     """Where the routines of a test run.
 
     Attributes:
-        name: `"local"` or a transport.
+        name: `"local"`, or a transport, or a transport and a serializer.
         pool: the open pool, None when there is none.
     """
 
     name: str
     pool: Any = None
+
+    @property
+    def transport(self) -> str:
+        return self.name.partition("+")[0]
 
     @property
     def remote(self) -> bool:
@@ -39,7 +44,7 @@ class Place:
     @property
     def elsewhere(self) -> bool:
         """True if the routines run in another process."""
-        return self.name not in ("local", "memory")
+        return self.transport not in ("local", "memory")
 
 
 async def eventually(
@@ -65,6 +70,12 @@ async def turns(n: int = 1) -> None:
     """Let the loop turn `n` times."""
     for _ in range(n):
         await asyncio.sleep(0)
+
+
+def this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 class Journal:
@@ -110,6 +121,12 @@ async def started(awaitable: Awaitable[Any], journal: Journal, line: str = "star
     if journal.count(line) == before:
         raise AssertionError(f"ended without {line!r}: {await task!r}")
     return task
+
+
+async def when_started(timeout: asyncio.Timeout, journal: Journal) -> None:
+    """Let `timeout` expire as soon as the routine has started."""
+    await journal.wait("started")
+    timeout.reschedule(asyncio.get_running_loop().time())
 
 
 async def ended(task: asyncio.Future[Any]) -> None:

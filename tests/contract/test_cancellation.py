@@ -17,26 +17,13 @@ from contract.routines import (
     hang_and_raise,
     hang_and_swallow,
     hang_and_tidy,
-    hang_below,
     serving,
     write,
 )
-from contract.support import Journal, caught, ended, forever, started, turns
+from contract.support import Journal, Place, caught, ended, forever, started, this_task, turns
 from contract.types import KeywordOnly
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
-
-
-def this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
-
-
-async def when_started(timeout: asyncio.Timeout, journal: Journal) -> None:
-    """Let `timeout` expire as soon as the routine has started."""
-    await journal.wait("started")
-    timeout.reschedule(asyncio.get_running_loop().time())
 
 
 # One cancel
@@ -421,342 +408,93 @@ async def test_calls_work_in_the_cleanup_of_a_cancelled_caller(journal: Journal)
     assert results == [3, 3, 4]
 
 
-# Timeouts
+@pytest.mark.parametrize("delay", [0, 1, 3, 10])
+async def test_a_cancel_while_a_large_argument_travels(delay: int, journal: Journal) -> None:
+    data = bytes(20_000_000)
 
+    @wool.routine
+    async def take(data: bytes) -> int:
+        await hang.__wrapped__(journal)
+        return len(data)
 
-async def test_timeout(journal: Journal) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(None) as timeout, asyncio.TaskGroup() as group:
-            group.create_task(when_started(timeout, journal))
-            await hang(journal)
-    assert timeout.expired()
-    assert journal.lines() == ["started", "finally"]
-    assert this_task().cancelling() == 0
+    task = asyncio.create_task(take(data))
+    await turns(delay)
+    task.cancel()
+    await ended(task)
+    assert task.cancelled()
+    assert journal.lines() in ([], ["started", "finally"])
     await serving()
 
 
-async def test_timeout_seen_from_within(journal: Journal) -> None:
-    seen: list[Any] = []
-    with pytest.raises(TimeoutError) as raised:
-        async with asyncio.timeout(None) as timeout:
-            helper = asyncio.create_task(when_started(timeout, journal))
-            try:
-                await hang_and_tidy(journal)
-            except asyncio.CancelledError:
-                seen += [journal.lines(), this_task().cancelling()]
-                raise
-    await helper
-    assert seen == [["started", "finally"], 1]
-    assert isinstance(raised.value.__cause__, asyncio.CancelledError)
-    assert this_task().cancelling() == 0
-
-
-async def test_timeout_zero(journal: Journal) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0):
-            await hang(journal)
-    assert journal.lines() in ([], ["started", "finally"])
-    assert this_task().cancelling() == 0
-
-
-async def test_timeout_that_does_not_expire() -> None:
-    async with asyncio.timeout(60) as timeout:
-        assert await add(1) == 3
-    assert not timeout.expired()
-
-
-async def test_the_outer_of_two_timeouts(journal: Journal) -> None:
-    inner_expired = outer_expired = None
-    try:
-        async with asyncio.timeout(None) as outer:
-            helper = asyncio.create_task(when_started(outer, journal))
-            async with asyncio.timeout(60) as inner:
-                await hang(journal)
-    except TimeoutError:
-        inner_expired, outer_expired = inner.expired(), outer.expired()
-    await helper
-    assert (inner_expired, outer_expired) == (False, True)
-    assert journal.lines() == ["started", "finally"]
-
-
-async def test_the_inner_of_two_timeouts(journal: Journal) -> None:
-    async with asyncio.timeout(60) as outer:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as inner:
-                helper = asyncio.create_task(when_started(inner, journal))
-                await hang(journal)
-        await helper
-        assert await add(1) == 3
-    assert not outer.expired()
-
-
-async def test_timeout_with_a_swallowing_routine(journal: Journal) -> None:
-    """Python turns nothing but a CancelledError into a TimeoutError."""
-    async with asyncio.timeout(None) as timeout:
-        helper = asyncio.create_task(when_started(timeout, journal))
-        assert await hang_and_swallow(journal) == "swallowed"
-        assert this_task().cancelling() == 1
-    await helper
-    assert timeout.expired()
-    assert journal.lines() == ["started", "finally"]
-    assert this_task().cancelling() == 0
-
-
-async def test_timeout_with_a_failing_routine(journal: Journal) -> None:
-    with pytest.raises(KeyError, match="instead"):
-        async with asyncio.timeout(None) as timeout:
-            helper = asyncio.create_task(when_started(timeout, journal))
-            await hang_and_raise(journal, KeyError("instead"))
-    await helper
-    assert this_task().cancelling() == 0
-
-
-async def test_timeout_inside_the_routine() -> None:
+async def test_a_cancel_while_a_large_result_travels(journal: Journal) -> None:
     @wool.routine
-    async def impatient() -> str:
-        try:
-            async with asyncio.timeout(0.001):
-                await forever()
-        except TimeoutError:
-            return "timed out"
-        return "not"
-
-    assert await impatient() == "timed out"
-    assert this_task().cancelling() == 0
-
-
-async def test_timeout_error_of_the_routine() -> None:
-    @wool.routine
-    async def impatient() -> None:
-        async with asyncio.timeout(0):
-            await forever()
-
-    raised = await caught(impatient())
-    assert type(raised) is TimeoutError
-    assert isinstance(raised.__cause__, asyncio.CancelledError)
-    assert this_task().cancelling() == 0
-
-
-async def test_wait_for(journal: Journal) -> None:
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(hang_and_tidy(journal, 3), 0.05)
-    assert journal.lines() in ([], ["started", "finally"])
-    assert await asyncio.wait_for(add(1), 60) == 3
-    with pytest.raises(KeyError):
-        await asyncio.wait_for(fail(KeyError()), 60)
-
-
-async def test_wait_for_that_is_cancelled(journal: Journal) -> None:
-    task = await started(asyncio.wait_for(hang_and_tidy(journal), 60), journal)
-    task.cancel()
-    await ended(task)
-    assert task.cancelled()
-    assert journal.lines() == ["started", "finally"]
-
-
-# Shields
-
-
-async def test_shield(journal: Journal) -> None:
-    inner = asyncio.ensure_future(finish_when(journal, "go on", "result"))
-
-    async def outer() -> Any:
-        return await asyncio.shield(inner)
-
-    task = await started(outer(), journal)
-    task.cancel()
-    await ended(task)
-    assert task.cancelled() and not inner.done()
-    journal.write("go on")
-    assert await inner == "result"
-    assert journal.lines() == ["started", "go on", "finished"]
-
-
-async def test_shielded_cleanup_in_the_routine(journal: Journal) -> None:
-    @wool.routine
-    async def careful() -> None:
-        async def tidy() -> None:
-            journal.write("tidying")
-            await journal.wait("go on")
-            journal.write("tidied")
-
+    async def give() -> bytes:
         journal.write("started")
-        try:
-            await forever()
-        finally:
-            await asyncio.shield(tidy())
+        return bytes(20_000_000)
 
-    task = await started(careful(), journal)
-    task.cancel()
-    await journal.wait("tidying")
-    assert not task.done()
-    journal.write("go on")
-    await ended(task)
-    assert task.cancelled()
-    assert journal.lines() == ["started", "tidying", "go on", "tidied"]
-
-
-async def test_a_shielded_nested_routine(journal: Journal) -> None:
-    """A second cancel ends the wait, and what is shielded goes on."""
-
-    @wool.routine
-    async def careful() -> None:
-        inner = asyncio.ensure_future(finish_when(journal, "go on"))
-        try:
-            await asyncio.shield(inner)
-        except asyncio.CancelledError:
-            journal.write("go on")
-            await inner
-            raise
-
-    task = await started(careful(), journal)
+    task = await started(give(), journal)
+    await turns(2)
     task.cancel()
     await ended(task)
-    assert task.cancelled()
-    assert journal.lines() == ["started", "go on", "finished"]
+    assert task.cancelled() or len(task.result()) == 20_000_000
+    await serving()
 
 
-# Groups
-
-
-async def test_a_failing_sibling_cancels(journal: Journal) -> None:
-    @wool.routine
-    async def fail_when(line: str) -> None:
-        await journal.wait(line)
-        raise KeywordOnly(code=4)
-
-    with pytest.raises(ExceptionGroup) as raised:
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(hang_and_tidy(journal))
-            group.create_task(fail_when("started"))
-    [error] = raised.value.exceptions
-    assert isinstance(error, KeywordOnly) and error.code == 4
-    assert first.cancelled()
-    assert journal.lines() == ["started", "finally"]
-
-
-async def test_a_group_inside_a_routine(journal: Journal) -> None:
-    @wool.routine
-    async def parent() -> None:
-        async with asyncio.TaskGroup() as group:
-            for name in "abc":
-                group.create_task(hang(journal, name))
-
-    task = asyncio.create_task(parent())
-    for name in "abc":
-        await journal.wait("started" + name)
-    task.cancel()
+async def test_a_cancel_from_another_thread(journal: Journal) -> None:
+    loop = asyncio.get_running_loop()
+    task = await started(hang(journal), journal)
+    await asyncio.to_thread(loop.call_soon_threadsafe, task.cancel)
     await ended(task)
     assert task.cancelled()
-    assert sorted(journal.lines()[3:]) == ["finallya", "finallyb", "finallyc"]
+
+    future = asyncio.run_coroutine_threadsafe(hang(journal, "2"), loop)
+    await journal.wait("started2")
+    future.cancel()
+    await journal.wait("finally2")
+    assert journal.lines() == ["started", "finally", "started2", "finally2"]
 
 
-async def test_gather_is_cancelled(journal: Journal) -> None:
-    gathered = asyncio.gather(*(hang(journal) for _ in range(10)))
-    await journal.wait("started", 10)
-    gathered.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await gathered  # which ends with the first of them
-    await journal.wait("finally", 10)
+async def test_a_cancel_in_the_loop_of_another_thread(journal: Journal) -> None:
+    async def main() -> list[str]:
+        task = await started(hang_and_tidy(journal), journal)
+        task.cancel()
+        await ended(task)
+        assert task.cancelled()
+        return journal.lines()
+
+    assert await asyncio.to_thread(asyncio.run, main()) == ["started", "finally"]
 
 
-async def test_many_tasks_are_cancelled(journal: Journal) -> None:
-    tasks = [asyncio.create_task(hang(journal)) for _ in range(200)]
-    await journal.wait("started", 200)
+async def test_a_cancelled_call_that_waits_for_a_worker_never_starts(
+    place: Place, journal: Journal
+) -> None:
+    """The only slot there is taken."""
+    if not place.remote:
+        return  # there are no slots without a pool
+    async with wool.WorkerPool(size=1, concurrency=1, transport=place.transport):
+        first = await started(finish_when(journal, "go on", "first"), journal)
+        second = asyncio.create_task(hang(journal, " second"))
+        third = asyncio.create_task(add(1))
+        await turns(20)
+        second.cancel()
+        await ended(second)
+        assert second.cancelled() and not first.done() and not third.done()
+        journal.write("go on")
+        assert (await first, await third) == ("first", 3)
+    assert "started second" not in journal.lines()
+
+
+async def test_nothing_is_left_of_many_cancels(journal: Journal) -> None:
+    """Hundreds of calls, each cancelled at another moment, some before they began."""
+    tasks = []
+    for n in range(300):
+        tasks.append(asyncio.create_task(hang(journal)))
+        if n % 3 == 0:
+            await turns(n % 7)
+        tasks[n // 2].cancel()
     for task in tasks:
         task.cancel()
     done, pending = await asyncio.wait(tasks, timeout=20)
     assert not pending and all(task.cancelled() for task in done)
-    assert journal.count("finally") == 200
+    assert journal.count("started") == journal.count("finally")
     await serving()
-
-
-async def test_wait_first_completed(journal: Journal) -> None:
-    slow = await started(hang(journal), journal)
-    quick = asyncio.create_task(add(1))
-    done, pending = await asyncio.wait([slow, quick], return_when=asyncio.FIRST_COMPLETED)
-    assert done == {quick} and pending == {slow}
-    slow.cancel()
-    await ended(slow)
-    assert journal.lines() == ["started", "finally"]
-
-
-# Nested routines
-
-
-async def test_nested_routines_are_cancelled_from_the_inside(journal: Journal) -> None:
-    task = await started(hang_below(journal, 4), journal)
-    task.cancel()
-    await ended(task)
-    assert task.cancelled()
-    assert journal.lines() == ["started", *(f"finally {depth}" for depth in range(5))]
-
-
-async def test_a_nested_routine_swallows(journal: Journal) -> None:
-    @wool.routine
-    async def outer() -> str:
-        return "outer of " + await hang_and_swallow(journal, "inner")
-
-    task = await started(outer(), journal)
-    task.cancel()
-    assert await task == "outer of inner"
-    assert task.cancelling() == 1
-
-
-async def test_a_nested_routine_raises_instead(journal: Journal) -> None:
-    @wool.routine
-    async def outer() -> str:
-        try:
-            await hang_and_raise(journal, KeyError("inner"))
-        except KeyError as error:
-            return f"caught {error}"
-        return "nothing"
-
-    task = await started(outer(), journal)
-    task.cancel()
-    assert await task == "caught 'inner'"
-
-
-async def test_a_routine_cancels_a_nested_one(journal: Journal) -> None:
-    @wool.routine
-    async def outer() -> Any:
-        task = asyncio.create_task(hang(journal))
-        await journal.wait("started")
-        task.cancel("from the routine")
-        try:
-            await task
-        except asyncio.CancelledError as error:
-            return error.args, task.cancelled(), journal.lines()
-
-    assert await outer() == (("from the routine",), True, ["started", "finally"])
-
-
-async def test_the_message_reaches_a_nested_routine(journal: Journal) -> None:
-    @wool.routine
-    async def inner() -> Any:
-        journal.write("started")
-        try:
-            await forever()
-        except asyncio.CancelledError as error:
-            return error.args
-
-    @wool.routine
-    async def outer() -> Any:
-        return await inner()
-
-    task = await started(outer(), journal)
-    task.cancel("deep")
-    assert await task == ("deep",)
-
-
-async def test_cancel_while_the_loop_ends(journal: Journal) -> None:
-    """asyncio.run cancels what is left, and waits for it."""
-    left: list[asyncio.Task[Any]] = []
-
-    async def main() -> str:
-        left.append(await started(hang_and_tidy(journal), journal))
-        return "main is over"
-
-    assert await asyncio.to_thread(asyncio.run, main()) == "main is over"
-    assert left[0].cancelled()
-    assert journal.lines() == ["started", "finally"]

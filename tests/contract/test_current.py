@@ -31,11 +31,15 @@ async def test_the_current_pool(place: Place) -> None:
 
 
 async def test_a_pool_used_explicitly(place: Place) -> None:
-    if place.pool is None:
-        pytest.skip("no pool to use")
-    with place.pool.use():
-        assert wool.current_pool() is place.pool
-        assert await surroundings() == (True, True)
+    async with wool.WorkerPool(size=1, transport="memory") as inner:
+        assert wool.current_pool() is inner
+        with inner.use():
+            assert wool.current_pool() is inner
+        if place.pool is not None:
+            with place.pool.use():
+                assert wool.current_pool() is place.pool
+                assert await surroundings() == (True, True)
+        assert wool.current_pool() is inner
 
 
 async def test_no_call_outside_of_a_routine(place: Place) -> None:

@@ -20,16 +20,18 @@ from contract.routines import (
     tracing,
     write,
 )
-from contract.support import Journal, caught, ended, forever, started, turns
+from contract.support import (
+    Journal,
+    caught,
+    ended,
+    forever,
+    started,
+    this_task,
+    turns,
+)
 from contract.types import KeywordOnly
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
-
-
-def this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
 
 
 # aclose

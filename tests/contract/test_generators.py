@@ -1,10 +1,8 @@
-"""Async generators: stepping, sending, throwing, and what comes back."""
+"""Async generators: stepping, sending, ends, and what surrounds a step."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,7 +10,6 @@ import pytest
 import wool
 from contract.routines import (
     add,
-    catching,
     count,
     doubled,
     echoing,
@@ -24,7 +21,7 @@ from contract.routines import (
     tree,
 )
 from contract.support import Journal, caught, ended, forever, started, turns
-from contract.types import Fatal, KeywordOnly, Plain
+from contract.types import Plain
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -166,6 +163,43 @@ async def test_zip_of_streams() -> None:
     await right.aclose()
 
 
+async def test_large_items() -> None:
+    @wool.routine
+    async def blocks(n: int) -> Any:
+        size = 0
+        for i in range(n):
+            received = yield bytes([i]) * 1_000_000
+            size += len(received or b"")
+        yield size
+
+    stream = blocks(5)
+    block = await anext(stream)
+    for i in range(5):
+        assert block == bytes([i]) * 1_000_000
+        block = await stream.asend(block)
+    assert block == 5_000_000
+    await stream.aclose()
+
+
+async def test_hundreds_open_at_once() -> None:
+    streams = [count(3, n) for n in range(500)]
+    for step in range(3):
+        values = await asyncio.gather(*(anext(stream) for stream in streams))
+        assert values == [n + step for n in range(500)]
+    assert await asyncio.gather(*(anext(stream, "end") for stream in streams)) == ["end"] * 500
+
+
+async def test_streams_that_hold_streams() -> None:
+    @wool.routine
+    async def pairs(n: int) -> Any:
+        left, right = count(n), count(n, 100)
+        async for a in left:
+            yield a, await anext(right)
+        await right.aclose()
+
+    assert [p async for p in pairs(3)] == [(0, 100), (1, 101), (2, 102)]
+
+
 async def test_awaits_between_the_yields() -> None:
     @wool.routine
     async def busy() -> Any:
@@ -232,227 +266,6 @@ async def test_plain_steps_send_none() -> None:
     assert [await anext(stream), await anext(stream), await stream.asend(None)] == [
         "ready", None, None,
     ]  # fmt: skip
-    await stream.aclose()
-
-
-# Throwing
-
-
-async def test_athrow_that_is_answered() -> None:
-    stream = catching()
-    assert await anext(stream) == "ready"
-    assert await stream.athrow(ValueError("a", 1)) == ("ValueError", ("a", 1))
-    assert await stream.athrow(KeyError) == ("KeyError", ())
-    assert await stream.athrow(KeywordOnly(code=3)) == ("KeywordOnly", ("code 3",))
-    assert await anext(stream) is None
-    await stream.aclose()
-
-
-async def test_athrow_is_caught_by_class() -> None:
-    class Local(Exception):
-        def __init__(self, *, code: int) -> None:
-            super().__init__("local")
-            self.code = code
-
-    @wool.routine
-    async def guarding() -> Any:
-        answer: Any = None
-        while True:
-            try:
-                answer = yield answer
-            except Local as error:
-                answer = ("local", error.code, type(error) is Local)
-            except Plain as error:
-                answer = ("plain", error.args, getattr(error, "__notes__", None))
-
-    stream = guarding()
-    await anext(stream)
-    assert await stream.athrow(Local(code=4)) == ("local", 4, True)
-    noted = Plain("p")
-    noted.add_note("n")
-    assert await stream.athrow(noted) == ("plain", ("p",), ["n"])
-    await stream.aclose()
-
-
-async def test_athrow_that_ends_the_generator() -> None:
-    @wool.routine
-    async def ending() -> Any:
-        try:
-            yield 1
-        except ValueError:
-            return
-
-    stream = ending()
-    await anext(stream)
-    with pytest.raises(StopAsyncIteration):
-        await stream.athrow(ValueError("x"))
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: ValueError("x", 1),
-        lambda: KeywordOnly(code=1),
-        lambda: Plain(),
-        lambda: asyncio.CancelledError("thrown"),
-        lambda: KeyboardInterrupt("k"),
-        lambda: SystemExit(3),
-        lambda: GeneratorExit("g"),
-        lambda: Fatal("f", code=2),
-        lambda: ExceptionGroup("g", [ValueError(1)]),
-    ],
-    ids=lambda make: type(make()).__name__,
-)
-async def test_athrow_that_comes_back_out_is_the_same_object(make: Any, journal: Journal) -> None:
-    stream = tracing(journal)
-    await anext(stream)
-    error = make()
-    error.add_note("the caller's")
-    raised = await caught(stream.athrow(error))
-    assert raised is error
-    assert raised.__notes__ == ["the caller's"]
-    assert raised.__cause__ is raised.__context__ is None
-    assert journal.lines() == ["step 0", "finally"]
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
-
-
-async def test_athrow_of_what_cannot_travel_comes_back_too(journal: Journal) -> None:
-    import threading
-
-    class Locked(Exception):
-        def __init__(self) -> None:
-            self.lock = threading.Lock()
-
-    stream = tracing(journal)
-    await anext(stream)
-    error = Locked()
-    assert await caught(stream.athrow(error)) is error
-    assert journal.lines() == ["step 0", "finally"]
-
-
-async def test_athrow_that_is_caught_and_raised_again(journal: Journal) -> None:
-    @wool.routine
-    async def passing() -> Any:
-        try:
-            yield 1
-        except ValueError as error:
-            journal.write(f"seen {error}")
-            await turns(3)
-            raise
-
-    stream = passing()
-    await anext(stream)
-    error = ValueError("x")
-    assert await caught(stream.athrow(error)) is error
-    assert journal.lines() == ["seen x"]
-
-
-async def test_athrow_that_comes_out_in_a_later_step() -> None:
-    @wool.routine
-    async def keeping() -> Any:
-        kept: BaseException | None = None
-        try:
-            yield 1
-        except ValueError as error:
-            kept = error
-        yield 2
-        assert kept is not None
-        raise kept
-
-    stream = keeping()
-    await anext(stream)
-    error = ValueError("kept")
-    assert await stream.athrow(error) == 2
-    raised = await caught(anext(stream))
-    assert type(raised) is ValueError and raised.args == ("kept",)
-
-
-async def test_athrow_that_is_replaced() -> None:
-    @wool.routine
-    async def replacing() -> Any:
-        try:
-            yield 1
-        except ValueError:
-            raise KeyError("instead")  # noqa: B904
-
-    stream = replacing()
-    await anext(stream)
-    thrown = ValueError("thrown")
-    raised = await caught(stream.athrow(thrown))
-    assert type(raised) is KeyError and raised.args == ("instead",)
-    assert raised.__cause__ is None and not raised.__suppress_context__
-    assert type(raised.__context__) is ValueError and raised.__context__.args == ("thrown",)
-    assert raised.__context__.__context__ is None
-
-
-async def test_athrow_that_is_chained() -> None:
-    @wool.routine
-    async def chaining() -> Any:
-        try:
-            yield 1
-        except ValueError as error:
-            raise KeywordOnly(code=2) from error
-
-    stream = chaining()
-    await anext(stream)
-    thrown = ValueError("thrown")
-    raised = await caught(stream.athrow(thrown))
-    assert isinstance(raised, KeywordOnly) and raised.code == 2
-    assert type(raised.__cause__) is ValueError and raised.__cause__.args == ("thrown",)
-    assert raised.__context__ is raised.__cause__
-    assert raised.__cause__ is thrown
-
-
-async def test_an_exception_after_a_handled_one_has_no_context() -> None:
-    @wool.routine
-    async def recovering() -> Any:
-        try:
-            yield 1
-        except ValueError:
-            pass
-        raise KeyError("later")
-
-    stream = recovering()
-    await anext(stream)
-    raised = await caught(stream.athrow(ValueError("handled")))
-    assert type(raised) is KeyError
-    assert raised.__context__ is raised.__cause__ is None
-
-
-async def test_athrow_into_an_unstarted_one(journal: Journal) -> None:
-    stream = tracing(journal)
-    error = ValueError("early")
-    assert await caught(stream.athrow(error)) is error
-    assert [i async for i in stream] == []
-    assert journal.lines() == []
-
-
-async def test_athrow_into_a_finished_one() -> None:
-    stream = count(1)
-    assert [i async for i in stream] == [0]
-    assert await stream.athrow(ValueError("late")) is None  # CPython's answer, odd as it is
-    with pytest.raises(StopAsyncIteration):
-        await stream.asend(1)
-    await stream.aclose()
-
-
-async def test_athrow_of_nonsense(journal: Journal) -> None:
-    stream = tracing(journal)
-    await anext(stream)
-    with pytest.raises(TypeError, match="exceptions must be classes or instances"):
-        await stream.athrow(3)
-    await stream.aclose()
-
-
-async def test_throwing_and_sending_in_turns() -> None:
-    stream = catching()
-    assert await anext(stream) == "ready"
-    for i in range(20):
-        assert await stream.athrow(ValueError(i)) == ("ValueError", (i,))
-        assert await stream.asend(i) == i
     await stream.aclose()
 
 
@@ -566,136 +379,6 @@ async def test_closing_while_closing(journal: Journal) -> None:
     journal.write("go on")
     await closing
     assert journal.lines() == ["started", "go on", "finally"]
-
-
-# Context managers
-
-
-@wool.routine
-async def managed(journal: Journal, mode: str = "pass") -> AsyncIterator[str]:
-    journal.write("enter")
-    try:
-        yield "resource"
-    except Exception as error:
-        journal.write(f"except {type(error).__name__}")
-        if mode == "swallow":
-            return
-        if mode == "replace":
-            raise LookupError("replaced") from error
-        raise
-    else:
-        journal.write("else")
-    finally:
-        await turns(2)
-        journal.write("exit")
-
-
-async def test_asynccontextmanager(journal: Journal) -> None:
-    async with contextlib.asynccontextmanager(managed)(journal) as value:
-        assert value == "resource"
-        assert journal.lines() == ["enter"]
-    assert journal.lines() == ["enter", "else", "exit"]
-
-
-async def test_asynccontextmanager_lets_an_exception_pass(journal: Journal) -> None:
-    error = Plain("body")
-    with pytest.raises(Plain) as raised:
-        async with contextlib.asynccontextmanager(managed)(journal):
-            raise error
-    assert raised.value is error
-    assert raised.value.__context__ is raised.value.__cause__ is None
-    assert journal.lines() == ["enter", "except Plain", "exit"]
-
-
-async def test_asynccontextmanager_swallows(journal: Journal) -> None:
-    async with contextlib.asynccontextmanager(managed)(journal, "swallow"):
-        raise Plain("body")
-    assert journal.lines() == ["enter", "except Plain", "exit"]
-
-
-async def test_asynccontextmanager_replaces(journal: Journal) -> None:
-    with pytest.raises(LookupError) as raised:
-        async with contextlib.asynccontextmanager(managed)(journal, "replace"):
-            raise Plain("body")
-    assert isinstance(raised.value.__cause__, Plain)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: StopIteration("s"),
-        lambda: StopAsyncIteration("s"),
-        lambda: RuntimeError("r"),
-        lambda: asyncio.CancelledError("c"),
-        lambda: KeyboardInterrupt("k"),
-        lambda: SystemExit(3),
-        lambda: GeneratorExit("g"),
-    ],
-    ids=lambda make: type(make()).__name__,
-)
-async def test_asynccontextmanager_with_odd_exceptions(make: Any, journal: Journal) -> None:
-    @wool.routine
-    async def transparent() -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            await turns(1)
-            journal.write("exit")
-
-    error = make()
-
-    async def body() -> None:
-        async with contextlib.asynccontextmanager(transparent)():
-            raise error
-
-    raised = await caught(body())
-    if isinstance(error, StopIteration):  # `body` is a coroutine, which StopIteration cannot leave
-        assert type(raised) is RuntimeError and raised.__cause__ is error
-    else:
-        assert raised is error
-    assert journal.lines() == ["exit"]
-    await serving()
-
-
-async def test_asynccontextmanager_is_left_when_cancelled(journal: Journal) -> None:
-    async def body() -> None:
-        async with contextlib.asynccontextmanager(managed)(journal):
-            journal.write("started")
-            await forever()
-
-    task = await started(body(), journal)
-    task.cancel()
-    await ended(task)
-    assert task.cancelled()
-    assert journal.lines() == ["enter", "started", "exit"]
-
-
-async def test_asynccontextmanager_decorates_and_stacks(journal: Journal) -> None:
-    manager = contextlib.asynccontextmanager(managed)
-
-    @manager(journal)
-    async def decorated() -> str:
-        return "value"
-
-    assert await decorated() == "value"
-    async with contextlib.AsyncExitStack() as stack:
-        for _ in range(3):
-            assert await stack.enter_async_context(manager(journal)) == "resource"
-    assert journal.count("enter") == journal.count("exit") == 4
-
-
-async def test_asynccontextmanager_used_inside_a_routine(journal: Journal) -> None:
-    @wool.routine
-    async def use() -> str:
-        try:
-            async with contextlib.asynccontextmanager(managed)(journal) as value:
-                journal.write("body")
-                raise Plain(value)
-        except Plain as error:
-            return f"caught {error}"
-
-    assert await use() == "caught resource"
-    assert journal.lines() == ["enter", "body", "except Plain", "exit"]
 
 
 # One task, one context

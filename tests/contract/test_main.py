@@ -12,6 +12,8 @@ import pytest
 from contract.support import PLACES
 
 SCRIPTS = Path(__file__).parent / "scripts"
+TRANSPORTS = sorted({place.partition("+")[0] for place in PLACES}, key=PLACES.index)
+
 #: Each script, and how many outcomes it compares.
 COMPARED = {
     "main_plain": 2,
@@ -24,17 +26,12 @@ COMPARED = {
 }
 
 
-def run(script: str, how: str, place: str, elsewhere: Path) -> subprocess.CompletedProcess[str]:
-    path = SCRIPTS / f"{script}.py"
-    arguments, source, cwd = {
-        "file": ([str(path)], None, elsewhere),
-        "stdin": (["-"], path.read_text(encoding="utf-8"), SCRIPTS),
-        "-c": (["-c", path.read_text(encoding="utf-8")], None, SCRIPTS),
-        "-m": (["-m", script], None, SCRIPTS),
-    }[how]
+def run(
+    *arguments: str | Path, source: str = "", cwd: Path = SCRIPTS
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments, place],
-        input=source or "",
+        [sys.executable, *arguments],
+        input=source,
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -44,13 +41,51 @@ def run(script: str, how: str, place: str, elsewhere: Path) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("place", PLACES)
+def said(finished: subprocess.CompletedProcess[str]) -> list[str]:
+    """What it printed, provided that it has no complaints."""
+    assert finished.stderr == ""
+    assert finished.returncode == 0
+    return finished.stdout.splitlines()
+
+
+@pytest.mark.parametrize("place", TRANSPORTS)
 @pytest.mark.parametrize("how", ["file", "stdin", "-c", "-m"])
 @pytest.mark.parametrize("script", COMPARED)
 def test_a_script(script: str, how: str, place: str, tmp_path: Path) -> None:
-    finished = run(script, how, place, tmp_path)
+    path = SCRIPTS / f"{script}.py"
+    if how == "file":
+        finished = run(path, place, cwd=tmp_path)
+    elif how == "stdin":
+        finished = run("-", place, source=path.read_text(encoding="utf-8"))
+    elif how == "-c":
+        finished = run("-c", path.read_text(encoding="utf-8"), place)
+    else:
+        finished = run("-m", script, place)
     printed = ["imported"] if script == "main_plain" else []
-    assert finished.stderr == ""
-    assert finished.returncode == 0
-    assert finished.stdout.splitlines() == [*printed, f"same {COMPARED[script]}"]
+    assert said(finished) == [*printed, f"same {COMPARED[script]}"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", TRANSPORTS)
+def test_a_package(place: str) -> None:
+    assert said(run("-m", "main_package", place)) == ["same 2"]
+
+
+@pytest.mark.parametrize("place", TRANSPORTS)
+def test_output_of_routines(place: str) -> None:
+    lines = said(run("main_output.py", place))
+    assert sorted(lines) == [
+        *(f"generator {n}" for n in range(2)),
+        *(f"routine {n}" for n in range(4)),
+        "same 6",
+    ]
+
+
+@pytest.mark.parametrize("place", TRANSPORTS)
+@pytest.mark.parametrize("script", ["main_functions", "main_generators", "main_runs"])
+def test_a_script_in_development_mode(script: str, place: str) -> None:
+    """Warnings are shown and asyncio looks for mistakes: there is nothing to complain about."""
+    finished = run("-X", "dev", "-W", "error", f"{script}.py", place)
+    complaints = finished.stderr.splitlines()  # but for slow imports on a slow machine
+    finished.stderr = "\n".join(c for c in complaints if not c.startswith("Executing <"))
+    assert said(finished) == [f"same {COMPARED[script]}"]

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Balancer = Callable[[Any, Sequence[Any]], Any]
 """`(call, workers) -> worker`; see `WorkerPool`."""
 
+PATIENCE = 0.001
+"""Seconds a call may be out before it is taken back for a worker that is idle."""
+
 FEW = 8
 """Up to so many workers the least loaded of all is chosen; beyond, of two random ones."""
 
@@ -99,13 +102,14 @@ class Client:
             self.submit(exchange)
 
     def rebalance(self) -> None:
-        """Looks, once the loop has come round, whether an idle worker could relieve another.
+        """Looks, in a moment, whether an idle worker could relieve another one.
 
-        Two turns later the callers whose results have just arrived have made their next calls.
+        Not at once: those whose results have just arrived are about to make their next calls, and
+        a call that was sent a moment ago has most likely begun.
         """
         if not self._rebalancing and len(self.links) > 1:
             self._rebalancing = True
-            self.loop.call_soon(self.loop.call_soon, self._rebalance)
+            self.loop.call_later(PATIENCE, self._rebalance)
 
     def _rebalance(self) -> None:
         self._rebalancing = False
@@ -113,9 +117,13 @@ class Client:
         if not idle:
             return
         donors = [k for k in self.links.values() if k.unbegun and not k.hungry and not k.recalling]
-        donors.sort(key=lambda link: -link.unbegun)
-        for link in donors[:idle]:
+        before = self.loop.time() - PATIENCE
+        slow = [link for link in donors if link.oldest <= before]
+        slow.sort(key=lambda link: -link.unbegun)
+        for link in slow[:idle]:
             link.recall()
+        if len(slow) < len(donors):
+            self.rebalance()
 
     # What links report ------------------------------------------------------------------------
 

@@ -92,6 +92,7 @@ class Exchange:
         link: the worker it was given to; None while it waits for one.
         number: its id on that link.
         begun: whether it is known to have begun there.
+        sent: when it was sent there, in the loop's time.
         cancellation: the caller's own `CancelledError`, once it has been cancelled.
         cancelled: whether its caller has cancelled it, or the step that is running.
         step: of a stream, the step that is running or was last to run.
@@ -108,6 +109,7 @@ class Exchange:
         "link",
         "number",
         "request",
+        "sent",
         "step",
         "suspended",
     )
@@ -117,6 +119,7 @@ class Exchange:
         self.link: Link | None = None
         self.number = 0
         self.begun = False
+        self.sent = 0.0
         self.cancelled = False
         self.cancellation: asyncio.CancelledError | None = None
         self.step = 0

@@ -64,6 +64,12 @@ class Link:
         """How many of our calls there may not have begun."""
         return len(self.calls) - self._begun
 
+    @property
+    def oldest(self) -> float:
+        """When the first of the calls that may not have begun was sent, in the loop's time."""
+        sent = (exchange.sent for exchange in self.calls.values() if not exchange.begun)
+        return next(sent, float("inf"))
+
     # Calls ----------------------------------------------------------------------------------
 
     def open(self, exchange: Exchange) -> None:
@@ -81,6 +87,7 @@ class Link:
         codes, data = self._codes(session, request.units)
         number = exchange.number = session.machine.next_id()
         exchange.begun = False
+        exchange.sent = self._client.loop.time()
         segments = [*data, *request.segments]
         frame = f.Open(
             number,

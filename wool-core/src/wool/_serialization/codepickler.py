@@ -36,7 +36,7 @@ def write(value: Any, versions: Versions) -> Written:
     import cloudpickle
 
     buffer = io.BytesIO()
-    pickler = _pickler_class(cloudpickle.Pickler)(buffer, 5)
+    pickler: Any = _pickler_class(cloudpickle.Pickler)(buffer, 5)
     pickler.provides, pickler.functions, pickler.scopes = [], [], {}
     pickler.versions = versions
     pickler.dump(value)

@@ -1,0 +1,378 @@
+"""Partials, closures, functions as values, modules of any kind."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib.util
+import inspect
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wool
+from contract.routines import (
+    add,
+    apply,
+    count,
+    echo,
+)
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+
+
+async def test_partial_of_a_routine() -> None:
+    assert await functools.partial(add, 40)(2) == 42
+    assert await functools.partial(add, y=1)(1) == 2
+    assert [i async for i in functools.partial(count, 2)(start=5)] == [5, 6]
+
+
+async def test_routine_of_a_partial() -> None:
+    async def plain(x: int, y: int, *, z: int = 0) -> int:
+        return x + y + z
+
+    async def numbers(n: int, start: int) -> Any:
+        for i in range(n):
+            yield start + i
+
+    plus_one = wool.routine(functools.partial(plain, 1, z=10))
+    assert inspect.iscoroutinefunction(plus_one)
+    assert await plus_one(2) == 13
+    assert await plus_one(2, z=20) == 23
+    three = wool.routine(functools.partial(numbers, 3))
+    assert inspect.isasyncgenfunction(three)
+    assert [i async for i in three(5)] == [5, 6, 7]
+
+
+async def test_closures() -> None:
+    offset = 10
+    table = {"a": 1}
+
+    def make(factor: int) -> Any:
+        @wool.routine
+        async def scaled(x: int) -> int:
+            square: Any = lambda v: v * v  # noqa: E731
+
+            def plus(v: int) -> int:
+                return v + offset + table["a"]
+
+            return plus(square(x)) * factor
+
+        return scaled
+
+    assert await make(1)(3) == 20
+    assert await make(2)(3) == 40
+
+
+async def test_a_closure_sees_its_variables_at_the_time_of_the_call() -> None:
+    value = 1
+
+    @wool.routine
+    async def get() -> int:
+        return value
+
+    assert await get() == 1
+    value = 2
+    assert await get() == 2
+
+
+async def test_nonlocal_within_one_call() -> None:
+    @wool.routine
+    async def counted() -> int:
+        n = 0
+
+        def up() -> None:
+            nonlocal n
+            n += 1
+
+        up()
+        up()
+        return n
+
+    assert await counted() == 2
+
+
+async def test_a_recursive_closure() -> None:
+    @wool.routine
+    async def factorial(n: int) -> int:
+        return 1 if n == 0 else n * await factorial(n - 1)
+
+    assert await factorial(10) == 3628800
+
+
+async def test_a_closure_that_calls_other_routines() -> None:
+    @wool.routine
+    async def inner(x: int) -> int:
+        return await add(x, 1)
+
+    @wool.routine
+    async def outer(x: int) -> int:
+        return await inner(x) + await add(0, 100)
+
+    assert await outer(1) == 102
+
+
+async def test_functions_as_arguments_and_results() -> None:
+    base = 5
+
+    @wool.routine
+    async def compose(f: Any, g: Any) -> Any:
+        return lambda x: f(g(x)) + base
+
+    assert (await compose(lambda x: x + 1, lambda x: x * 2))(10) == 26
+    assert await apply(sorted, [3, 1, 2], reverse=True) == [3, 2, 1]
+    assert await apply(add, 1, y=5) == 6
+
+    @wool.routine
+    async def local_routine(x: int) -> int:
+        return x * base
+
+    assert await apply(local_routine, 3) == 15
+    returned = await echo(local_routine)
+    assert await returned(4) == 20
+
+
+async def test_decorators_above_and_below() -> None:
+    def shouting(function: Any) -> Any:
+        @functools.wraps(function)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return (await function(*args, **kwargs)).upper()
+
+        return wrapper
+
+    @shouting
+    @wool.routine
+    async def above(text: str) -> str:
+        return text + "!"
+
+    @wool.routine
+    @shouting
+    async def below(text: str) -> str:
+        return text + "!"
+
+    assert await above("a") == "A!"
+    assert await below("b") == "B!"
+    assert inspect.signature(below) == inspect.signature(above)
+
+
+async def test_functions_of_a_module_decorated_elsewhere() -> None:
+    from contract import undecorated
+
+    double, numbers = wool.routine(undecorated.double), wool.routine(undecorated.numbers)
+    assert await double(21) == 42
+    assert [i async for i in numbers(3)] == [0, 1, 2]
+    assert await undecorated.double(1) == 2
+
+    class Child(undecorated.Plain):
+        get = wool.routine(undecorated.Plain.get)
+
+    assert await Child(3).get() == 3
+
+
+async def test_options_of_the_decorator() -> None:
+    @wool.routine()
+    async def bare(x: int) -> int:
+        return x
+
+    @wool.routine(prefetch=4)
+    async def ahead(n: int) -> Any:
+        for i in range(n):
+            yield i
+
+    assert await bare(1) == 1
+    assert inspect.isasyncgenfunction(ahead)
+    assert [i async for i in ahead(20)] == list(range(20))
+
+
+async def test_a_module_that_no_worker_can_import(tmp_path: Any) -> None:
+    path = tmp_path / "contract_homeless.py"
+    path.write_text(
+        "import wool\n"
+        "class Failure(Exception): pass\n"
+        "def double(x): return 2 * x\n"
+        "@wool.routine\n"
+        "async def run(x):\n"
+        "    if x < 0: raise Failure(x)\n"
+        "    return double(x)\n"
+    )
+    spec = importlib.util.spec_from_file_location("contract_homeless", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["contract_homeless"] = module
+    try:
+        spec.loader.exec_module(module)
+        assert await module.run(21) == 42
+        with pytest.raises(module.Failure) as raised:
+            await module.run(-1)
+        assert raised.value.args == (-1,)
+    finally:
+        del sys.modules["contract_homeless"]
+
+
+async def test_functions_that_share_a_variable() -> None:
+    def counter() -> Any:
+        n = 0
+
+        def up() -> None:
+            nonlocal n
+            n += 1
+
+        def get() -> int:
+            return n
+
+        return up, get
+
+    @wool.routine
+    async def use(up: Any, get: Any) -> int:
+        up()
+        up()
+        return get()
+
+    assert await use(*counter()) == 2
+
+
+async def test_closures_over_each_other() -> None:
+    @wool.routine
+    async def even(n: int) -> bool:
+        return n == 0 or await odd(n - 1)
+
+    @wool.routine
+    async def odd(n: int) -> bool:
+        return n != 0 and await even(n - 1)
+
+    assert await even(6) and not await odd(6)
+
+
+async def test_what_a_closure_may_hold() -> None:
+    import logging
+    import re
+
+    logger = logging.getLogger("contract.closure")
+    pattern = re.compile("a+")
+    table = np.arange(1000)
+    words = {"a": [1, 2]}
+    numbers = count
+
+    class Base:
+        def name(self) -> str:
+            return "base"
+
+    class Child(Base):
+        def name(self) -> str:
+            return "child of " + super().name()
+
+    child = Child()
+
+    @wool.routine
+    async def use() -> Any:
+        logger.debug("not shown")
+        return (
+            pattern.fullmatch("aaa") is not None,
+            int(table.sum()),
+            words["a"][1],
+            [i async for i in numbers(2)],
+            child.name(),
+            isinstance(child, Base),
+            logger is logging.getLogger("contract.closure"),
+        )
+
+    assert await use() == (True, 499500, 2, [0, 1], "child of base", True, True)
+
+
+async def test_a_large_closure() -> None:
+    data = bytes(range(256)) * 10_000
+
+    @wool.routine
+    async def size(n: int) -> int:
+        return len(data) + n
+
+    assert [await size(n) for n in range(5)] == [2_560_000 + n for n in range(5)]
+
+
+async def test_functions_made_by_hand() -> None:
+    import types
+
+    namespace: dict[str, Any] = {"wool": wool, "__name__": "contract_by_hand", "OFFSET": 3}
+    exec(
+        "def helper(x): return x + OFFSET\n"
+        "@wool.routine\n"
+        "async def run(x, *, y=1): return helper(x) * y\n"
+        "class Thing:\n"
+        "    @wool.routine\n"
+        "    async def get(self): return helper(1)\n",
+        namespace,
+    )
+    assert await namespace["run"](1) == 4
+    assert await namespace["run"](1, y=2) == 8
+    assert await namespace["Thing"]().get() == 4
+
+    async def template() -> Any:
+        return MARK  # type: ignore[name-defined]  # noqa: F821
+
+    made = types.FunctionType(template.__code__, {"MARK": "mark", "__builtins__": {}}, "made")
+    assert await wool.routine(made)() == "mark"
+
+
+async def test_many_different_routines() -> None:
+    def make(n: int) -> Any:
+        @wool.routine
+        async def value(x: int) -> int:
+            return x + n
+
+        return value
+
+    assert await asyncio.gather(*(make(n)(1) for n in range(100))) == list(range(1, 101))
+
+
+async def test_a_routine_made_inside_a_routine() -> None:
+    @wool.routine
+    async def outer(n: int) -> Any:
+        @wool.routine
+        async def inner(x: int) -> int:
+            return x + n
+
+        class Local:
+            @wool.routine
+            async def get(self) -> int:
+                return await inner(100)
+
+        return await inner(1), await Local().get(), inner
+
+    first, second, inner = await outer(5)
+    assert (first, second) == (6, 105)
+    assert await inner(1) == 6
+
+
+async def test_a_package_that_no_worker_can_import(tmp_path: Any) -> None:
+    """Its modules import each other, also inside functions and relatively."""
+    package = tmp_path / "contract_hidden"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .main import run\n")
+    (package / "helper.py").write_text(
+        "class Failure(Exception): pass\ndef double(x):\n    return 2 * x\n"
+    )
+    (package / "main.py").write_text(
+        "import wool\n"
+        "from contract_hidden.helper import Failure\n"
+        "from . import helper\n"
+        "@wool.routine\n"
+        "async def run(x):\n"
+        "    from .helper import double\n"
+        "    import contract_hidden.helper as again\n"
+        "    if x < 0: raise Failure(x)\n"
+        "    return double(x), helper.double(x), again is helper\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        import contract_hidden  # type: ignore[import-not-found]
+    finally:
+        sys.path.remove(str(tmp_path))
+    try:
+        assert await contract_hidden.run(21) == (42, 42, True)
+        with pytest.raises(contract_hidden.main.Failure):
+            await contract_hidden.run(-1)
+    finally:
+        for name in [n for n in sys.modules if n.startswith("contract_hidden")]:
+            del sys.modules[name]

@@ -1,0 +1,237 @@
+"""Exceptions thrown into async generators, and what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import wool
+from contract.routines import (
+    catching,
+    count,
+    tracing,
+)
+from contract.support import Journal, caught, turns
+from contract.types import Fatal, KeywordOnly, Plain
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+
+
+async def test_athrow_that_is_answered() -> None:
+    stream = catching()
+    assert await anext(stream) == "ready"
+    assert await stream.athrow(ValueError("a", 1)) == ("ValueError", ("a", 1))
+    assert await stream.athrow(KeyError) == ("KeyError", ())
+    assert await stream.athrow(KeywordOnly(code=3)) == ("KeywordOnly", ("code 3",))
+    assert await anext(stream) is None
+    await stream.aclose()
+
+
+async def test_athrow_is_caught_by_class() -> None:
+    class Local(Exception):
+        def __init__(self, *, code: int) -> None:
+            super().__init__("local")
+            self.code = code
+
+    @wool.routine
+    async def guarding() -> Any:
+        answer: Any = None
+        while True:
+            try:
+                answer = yield answer
+            except Local as error:
+                answer = ("local", error.code, type(error) is Local)
+            except Plain as error:
+                answer = ("plain", error.args, getattr(error, "__notes__", None))
+
+    stream = guarding()
+    await anext(stream)
+    assert await stream.athrow(Local(code=4)) == ("local", 4, True)
+    noted = Plain("p")
+    noted.add_note("n")
+    assert await stream.athrow(noted) == ("plain", ("p",), ["n"])
+    await stream.aclose()
+
+
+async def test_athrow_that_ends_the_generator() -> None:
+    @wool.routine
+    async def ending() -> Any:
+        try:
+            yield 1
+        except ValueError:
+            return
+
+    stream = ending()
+    await anext(stream)
+    with pytest.raises(StopAsyncIteration):
+        await stream.athrow(ValueError("x"))
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ValueError("x", 1),
+        lambda: KeywordOnly(code=1),
+        lambda: Plain(),
+        lambda: asyncio.CancelledError("thrown"),
+        lambda: KeyboardInterrupt("k"),
+        lambda: SystemExit(3),
+        lambda: GeneratorExit("g"),
+        lambda: Fatal("f", code=2),
+        lambda: ExceptionGroup("g", [ValueError(1)]),
+    ],
+    ids=lambda make: type(make()).__name__,
+)
+async def test_athrow_that_comes_back_out_is_the_same_object(make: Any, journal: Journal) -> None:
+    stream = tracing(journal)
+    await anext(stream)
+    error = make()
+    error.add_note("the caller's")
+    raised = await caught(stream.athrow(error))
+    assert raised is error
+    assert raised.__notes__ == ["the caller's"]
+    assert raised.__cause__ is raised.__context__ is None
+    assert journal.lines() == ["step 0", "finally"]
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_athrow_of_what_cannot_travel_comes_back_too(journal: Journal) -> None:
+    import threading
+
+    class Locked(Exception):
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+    stream = tracing(journal)
+    await anext(stream)
+    error = Locked()
+    assert await caught(stream.athrow(error)) is error
+    assert journal.lines() == ["step 0", "finally"]
+
+
+async def test_athrow_that_is_caught_and_raised_again(journal: Journal) -> None:
+    @wool.routine
+    async def passing() -> Any:
+        try:
+            yield 1
+        except ValueError as error:
+            journal.write(f"seen {error}")
+            await turns(3)
+            raise
+
+    stream = passing()
+    await anext(stream)
+    error = ValueError("x")
+    assert await caught(stream.athrow(error)) is error
+    assert journal.lines() == ["seen x"]
+
+
+async def test_athrow_that_comes_out_in_a_later_step() -> None:
+    @wool.routine
+    async def keeping() -> Any:
+        kept: BaseException | None = None
+        try:
+            yield 1
+        except ValueError as error:
+            kept = error
+        yield 2
+        assert kept is not None
+        raise kept
+
+    stream = keeping()
+    await anext(stream)
+    error = ValueError("kept")
+    assert await stream.athrow(error) == 2
+    raised = await caught(anext(stream))
+    assert type(raised) is ValueError and raised.args == ("kept",)
+
+
+async def test_athrow_that_is_replaced() -> None:
+    @wool.routine
+    async def replacing() -> Any:
+        try:
+            yield 1
+        except ValueError:
+            raise KeyError("instead")  # noqa: B904
+
+    stream = replacing()
+    await anext(stream)
+    thrown = ValueError("thrown")
+    raised = await caught(stream.athrow(thrown))
+    assert type(raised) is KeyError and raised.args == ("instead",)
+    assert raised.__cause__ is None and not raised.__suppress_context__
+    assert type(raised.__context__) is ValueError and raised.__context__.args == ("thrown",)
+    assert raised.__context__.__context__ is None
+
+
+async def test_athrow_that_is_chained() -> None:
+    @wool.routine
+    async def chaining() -> Any:
+        try:
+            yield 1
+        except ValueError as error:
+            raise KeywordOnly(code=2) from error
+
+    stream = chaining()
+    await anext(stream)
+    thrown = ValueError("thrown")
+    raised = await caught(stream.athrow(thrown))
+    assert isinstance(raised, KeywordOnly) and raised.code == 2
+    assert type(raised.__cause__) is ValueError and raised.__cause__.args == ("thrown",)
+    assert raised.__context__ is raised.__cause__
+    assert raised.__cause__ is thrown
+
+
+async def test_an_exception_after_a_handled_one_has_no_context() -> None:
+    @wool.routine
+    async def recovering() -> Any:
+        try:
+            yield 1
+        except ValueError:
+            pass
+        raise KeyError("later")
+
+    stream = recovering()
+    await anext(stream)
+    raised = await caught(stream.athrow(ValueError("handled")))
+    assert type(raised) is KeyError
+    assert raised.__context__ is raised.__cause__ is None
+
+
+async def test_athrow_into_an_unstarted_one(journal: Journal) -> None:
+    stream = tracing(journal)
+    error = ValueError("early")
+    assert await caught(stream.athrow(error)) is error
+    assert [i async for i in stream] == []
+    assert journal.lines() == []
+
+
+async def test_athrow_into_a_finished_one() -> None:
+    stream = count(1)
+    assert [i async for i in stream] == [0]
+    assert await stream.athrow(ValueError("late")) is None  # CPython's answer, odd as it is
+    with pytest.raises(StopAsyncIteration):
+        await stream.asend(1)
+    await stream.aclose()
+
+
+async def test_athrow_of_nonsense(journal: Journal) -> None:
+    stream = tracing(journal)
+    await anext(stream)
+    with pytest.raises(TypeError, match="exceptions must be classes or instances"):
+        await stream.athrow(3)
+    await stream.aclose()
+
+
+async def test_throwing_and_sending_in_turns() -> None:
+    stream = catching()
+    assert await anext(stream) == "ready"
+    for i in range(20):
+        assert await stream.athrow(ValueError(i)) == ("ValueError", (i,))
+        assert await stream.asend(i) == i
+    await stream.aclose()
