@@ -69,15 +69,15 @@ def opening(call: int, sizes: Sequence[int] = (), **others: Any) -> f.Open:
 
 
 def value(call: int, sizes: Sequence[int] = ()) -> f.Value:
-    return f.Value(call, 0, 0, 0, 0, False, list(sizes))
+    return f.Value(call, 0, 0, 0, 0, 0, list(sizes))
 
 
 def returned(call: int, sizes: Sequence[int] = ()) -> f.Return:
-    return f.Return(call, 0, 0, 0, False, list(sizes))
+    return f.Return(call, 0, 0, 0, 0, list(sizes))
 
 
 def raised(call: int, sizes: Sequence[int] = ()) -> f.Raise:
-    return f.Raise(call, 0, 0, 0, False, False, [], list(sizes))
+    return f.Raise(call, 0, 0, 0, 0, False, [], list(sizes))
 
 
 def machine(*, dialler: bool, window: int = WINDOW, chunk: int = CHUNK) -> Connection:

@@ -187,7 +187,7 @@ def test_frames_without_payload(kind: type[f.Frame]) -> None:
     connection, ident = arrange("stream", [], opened_here=kind in (f.GiveBack, f.Reject))
     made = {
         f.Recall: f.Recall(1),
-        f.Idle: f.Idle(0),
+        f.Idle: f.Idle(0, 0),
         f.Ping: f.Ping(0),
         f.Pong: f.Pong(0),
         f.Drain: f.Drain(),
@@ -199,7 +199,7 @@ def test_frames_without_payload(kind: type[f.Frame]) -> None:
 
 def test_notices_pass_as_they_are() -> None:
     pair = Pair()
-    said = [f.Recall(1), f.Idle(2), f.Ping(3), f.Pong(4), f.Drain(), f.Peers([])]
+    said = [f.Recall(1), f.Idle(2, 0), f.Ping(3), f.Pong(4), f.Drain(), f.Peers([])]
     assert {type(each) for each in said} == set(NOTICES)
     for each in said:
         pair.dialler.send(each)
@@ -525,7 +525,7 @@ def test_a_frame_that_is_too_large_changes_nothing() -> None:
     with pytest.raises(ValueError, match="Open"):
         pair.dialler.send(opening(3, routine="x" * f.MAX_HEADER))
     with pytest.raises(ValueError, match="Raise"):
-        pair.acceptor.send(f.Raise(1, 0, 0, 0, False, False, ["x" * f.MAX_HEADER], []))
+        pair.acceptor.send(f.Raise(1, 0, 0, 0, 0, False, ["x" * f.MAX_HEADER], []))
     assert pair.dialler.next_id() == 3
     assert pair.acceptor.send(returned(1))
     pair.pump()

@@ -172,7 +172,7 @@ class TwoMachines(RuleBasedStateMachine):
     @rule(
         side=sides,
         frame=st.sampled_from(
-            [f.Ping(7), f.Pong(8), f.Idle(3), f.Recall(2), f.Drain(), f.Peers([])]
+            [f.Ping(7), f.Pong(8), f.Idle(3, 0), f.Recall(2), f.Drain(), f.Peers([])]
         ),
     )
     def notice(self, side: int, frame: Any) -> None:

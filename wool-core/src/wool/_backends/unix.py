@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -17,6 +18,7 @@ import stat
 import struct
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +28,8 @@ from wool.plugins import API, TransportPlugin, hookimpl
 
 MAX_MESSAGE = 16 << 20
 MAX_PATH = 100
+PREFIX = "wool-"
+STALE_AFTER = 60.0
 _SOCKET_BUFFER = 1 << 20
 _JOIN_BELOW = 64 << 10
 _READ_AHEAD = 2 << 20
@@ -57,16 +61,40 @@ def wool_transports() -> Iterable[TransportPlugin]:
 
 
 def private(options: Options) -> Options:
-    """Makes a directory for the sockets of one pool."""
+    """Names a directory for the sockets of one pool; the first who listens makes it."""
     if options.directory:
         return options
     for parent in (tempfile.gettempdir(), "/tmp"):  # the first may be too long for a socket
         if len(os.fsencode(parent)) <= MAX_PATH - 32:
-            return replace(options, directory=tempfile.mkdtemp(prefix="wool-", dir=parent))
+            _sweep(parent)
+            name = f"{PREFIX}{secrets.token_hex(8)}"
+            return replace(options, directory=os.path.join(parent, name))
     raise abc.ConnectFailed(
         f"the temporary directory {tempfile.gettempdir()!r} is too long for a Unix socket: set "
         "TMPDIR to a shorter one"
     )
+
+
+def _sweep(parent: str) -> None:
+    """Removes directories of pools all of whose processes were killed.
+
+    Whoever listens in a directory holds a lock on it. A young one may not be locked yet.
+    """
+    for entry in os.scandir(parent):
+        if entry.name.startswith(PREFIX):
+            with contextlib.suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_AFTER:
+                    _remove_if_unlocked(entry.path)
+
+
+def _remove_if_unlocked(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        os.close(descriptor)
 
 
 def discard(options: Options) -> None:
@@ -101,7 +129,7 @@ class UnixTransport(abc.Transport):
 
     async def listen(self, address: str | None, *, credentials: Any) -> abc.Listener:
         path = _path(address) if address else self._fresh_path()
-        _check_directory(os.path.dirname(path))
+        lock = _prepare_directory(os.path.dirname(path))
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(path)
@@ -109,8 +137,9 @@ class UnixTransport(abc.Transport):
             sock.setblocking(False)
         except OSError as error:
             sock.close()
+            os.close(lock)
             raise abc.ConnectFailed(f"cannot listen at {path}: {error.strerror}") from error
-        return _UnixListener(sock, path)
+        return _UnixListener(sock, path, lock)
 
     def _fresh_path(self) -> str:
         directory = self._options.directory or private(self._options).directory
@@ -118,10 +147,11 @@ class UnixTransport(abc.Transport):
 
 
 class _UnixListener(abc.Listener):
-    def __init__(self, sock: socket.socket, path: str) -> None:
+    def __init__(self, sock: socket.socket, path: str, lock: int) -> None:
         self.address = f"unix://{path}"
         self._sock = sock
         self._path = path
+        self._lock = lock
         self._server: asyncio.Server | None = None
         self._closed = False
 
@@ -159,6 +189,7 @@ class _UnixListener(abc.Listener):
         if self._server is not None:
             self._server.close()
         self._sock.close()
+        os.close(self._lock)
 
 
 class _Pipe(asyncio.Protocol, abc.Connection):
@@ -322,13 +353,18 @@ def _path(address: str) -> str:
     return path
 
 
-def _check_directory(directory: str) -> None:
-    """Refuses a directory that another user could enter or replace."""
+def _prepare_directory(directory: str) -> int:
+    """Makes and locks a directory; refuses one that another user could enter or replace."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
     status = os.lstat(directory)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise abc.ConnectFailed(
             f"{directory} must be a directory of this user with mode 0700 to hold Wool's sockets"
         )
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
 
 
 def _peer_uid(sock: Any) -> int:

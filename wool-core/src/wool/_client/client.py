@@ -197,6 +197,12 @@ class Client:
                 self.links[ident] = Link(self, info)
         self.flush()
 
+    def died(self, ident: str) -> None:
+        """A worker's process has ended."""
+        for link in [*self.links.values(), *self._retired]:
+            if link.info.id == ident:
+                self._spawn(link.died())
+
     async def _close_when_done(self, link: Link) -> None:
         """Closes the link to a worker that has left; it ends by itself while calls are out."""
         if not link.load:

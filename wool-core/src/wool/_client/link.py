@@ -46,8 +46,10 @@ class Link:
         self._queue: list[Exchange] = []
         self._others = 0  # load that comes from other callers
         self._begun = 0  # of our calls, how many are known to have begun
+        self._last = 0  # the number of the call that was sent last
         self._recalling = False
         self._closing = False
+        self._lingering = False
         self._retry = _RETRY_FIRST
         self._task: asyncio.Task[None] | None = None
         self._fetches: dict[int, asyncio.Future[None]] = {}
@@ -85,7 +87,7 @@ class Link:
     def _send_open(self, session: Session, exchange: Exchange) -> None:
         request = exchange.request
         codes, data = self._codes(session, request.units)
-        number = exchange.number = session.machine.next_id()
+        number = exchange.number = self._last = session.machine.next_id()
         exchange.begun = False
         exchange.sent = self._client.loop.time()
         segments = [*data, *request.segments]
@@ -215,6 +217,7 @@ class Link:
     def _on_lost(self, error: Exception) -> None:
         self.session = None
         self._task = None
+        self._last = 0
         self._recalling = False
         calls, self.calls = self.calls, {}
         self._begun = 0
@@ -222,7 +225,7 @@ class Link:
             if not future.done():
                 future.set_result(None)
         self._fetches.clear()
-        if self._closing or self._client.closed or not self.usable:
+        if self._closing or self._client.closed or self._lingering:
             stopped = WorkerStopped("the event loop that made the call has ended")
             for exchange in calls.values():
                 exchange.end(Failed(stopped))
@@ -239,10 +242,16 @@ class Link:
         if self._closing:
             return False
         self.usable = False
+        self._lingering = True
         for exchange in list(self.calls.values()):
             if exchange.suspended:
                 self.close_stream(exchange)
         return bool(self.calls)
+
+    async def died(self) -> None:
+        """The worker's process is gone, even if something keeps its connections open."""
+        if self.session is not None:
+            await self.session.connection.aclose()
 
     async def aclose(self) -> None:
         """Closes the session. Calls that are out are the client's to end."""
@@ -265,8 +274,7 @@ class Link:
                 exchange.end(Failed(Rejected(f"{self.info.address} refused: {frame.message}")))
         elif isinstance(frame, f.Idle):
             self._others = max(0, frame.load - len(self.calls))
-            self.hungry = True
-            self._client.rebalance()
+            self._note_hunger(frame.hungry)
         elif isinstance(frame, f.Drain):
             self.usable = self.hungry = False
         elif isinstance(frame, f.Need):
@@ -292,10 +300,15 @@ class Link:
         others = frame.load - len(self.calls)
         self._others = max(0, others)
         if frame.hungry:
-            self.hungry = True
-            self._client.rebalance()
+            self._note_hunger(frame.hungry)
         if exchange is not None:
             exchange.end(Reply(frame, segments))
+
+    def _note_hunger(self, seen: int) -> None:
+        """The worker can begin a call at once, unless one is under way that it had not seen."""
+        if seen >= self._last:
+            self.hungry = True
+            self._client.rebalance()
 
     def _on_give_back(self, frame: f.GiveBack) -> None:
         if frame.recalled:

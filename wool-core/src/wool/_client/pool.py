@@ -204,6 +204,11 @@ class Pool:
         self.members = members
         self._changed()
 
+    def died(self, ident: str) -> None:
+        """The process of a worker has ended; its calls end now, whatever its connections do."""
+        for loop, client in list(self._clients.items()):
+            _call_in(loop, client.died, ident)
+
     def fail(self, error: WoolError) -> None:
         """There will be no workers; calls that wait for one end with `error`."""
         self.failure = error

@@ -74,6 +74,7 @@ class RemoteStream:
         try:
             return await self._step(value, thrown, running)
         except WoolError as error:
+            self._give_up()
             self.error = error.with_traceback(None)
             return False
         finally:
@@ -84,9 +85,14 @@ class RemoteStream:
         """Whether a generator that ignored GeneratorExit is being collected; see `LocalStream`."""
         if not (self._closing and isinstance(exception, GeneratorExit)):
             return False
-        if self._exchange is not None and self._exchange.link is not None:
-            self._exchange.link.close_stream(self._exchange)
+        self._give_up()
         return True
+
+    def _give_up(self) -> None:
+        """Closes the remote generator without waiting for it."""
+        exchange = self._exchange
+        if exchange is not None and exchange.link is not None and exchange.suspended:
+            exchange.link.close_stream(exchange)
 
     def take(self) -> Any:
         """Returns what was yielded, and keeps no reference to it."""

@@ -240,9 +240,17 @@ class WorkerPool(Pool):
         report = await worker.ready()
         if "address" in report:
             self._failures = 0
-            info = WorkerInfo(**report, id=ident, tags=self._tags, python=PYTHON, version=VERSION)
+            info = WorkerInfo(
+                **report,
+                id=ident,
+                tags=self._tags,
+                python=PYTHON,
+                version=VERSION,
+                serializers=(self.serializer_name,),
+            )
             self.set_members({**self.members, ident: info})
             await worker.wait()
+            self.died(ident)
             return
         code = await worker.wait()
         self._failures += 1

@@ -145,7 +145,7 @@ class Value(Frame, tag=20, frozen=True):
     delivered: Count
     uncancelled: Count
     load: Count
-    hungry: bool
+    hungry: Count
     sizes: list[Count]
     codes: list[Code] = []
 
@@ -157,7 +157,7 @@ class Return(Frame, tag=21, frozen=True):
     delivered: Count
     uncancelled: Count
     load: Count
-    hungry: bool
+    hungry: Count
     sizes: list[Count]
     codes: list[Code] = []
 
@@ -172,7 +172,7 @@ class Raise(Frame, tag=22, frozen=True):
     delivered: Count
     uncancelled: Count
     load: Count
-    hungry: bool
+    hungry: Count
     echo: bool
     summary: list[str]
     sizes: list[Count]
@@ -207,9 +207,10 @@ class Supply(Frame, tag=25, frozen=True):
 
 
 class Idle(Frame, tag=26, frozen=True):
-    """The worker could begin a call at once."""
+    """The worker could begin a call at once; `hungry` is as in replies."""
 
     load: Count
+    hungry: Count
 
 
 # Both directions ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ their identity, routines, and errors that say which argument it was.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -110,11 +110,17 @@ class Codec:
 
         Raises:
             MissingCode: code that the value mentions is not here.
-            BaseException: whatever rebuilding raises: it runs the user's code.
+            Exception: whatever rebuilding raises: it runs the user's code.
+            KeyboardInterrupt: Ctrl-C, or the user's code again.
         """
         buffers = [_writable(buffer) for buffer in segments[1:]]
-        with loading(self.store, thrown):
-            return self._loads(Payload(segments[0], buffers))
+        try:
+            with loading(self.store, thrown):
+                return self._loads(Payload(segments[0], buffers))
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise interrupted(error) from error
 
     def units(self, classes: dict[bytes, type]) -> list[CodeUnit]:
         """Returns the units that define classes.
@@ -140,8 +146,7 @@ class Codec:
         kwargs: dict[str, Any],
         error: Exception,
     ) -> SerializationError:
-        bound = inspect.signature(function).bind(*args, **kwargs)
-        for name, value in bound.arguments.items():
+        for name, value in _named(function, args, kwargs):
             try:
                 self.encode(value)
             except Exception as culprit:
@@ -154,6 +159,26 @@ class Codec:
             f"{what} of {function.__qualname__}() cannot be sent to a worker: {_reason(error)}. "
             "Pass something that can be pickled, such as the data to make it from"
         )
+
+
+def _named(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """Yields the name and value of every argument."""
+    signature = inspect.signature(function)
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            yield from value.items()
+        elif kind is inspect.Parameter.VAR_POSITIONAL:
+            yield from ((f"{name}[{i}]", item) for i, item in enumerate(value))
+        else:
+            yield name, value
+
+
+def interrupted(error: BaseException) -> SerializationError:
+    """Returns the error for user code that raised SystemExit or the like while being rebuilt."""
+    return SerializationError(f"rebuilding it raised {type(error).__name__}")
 
 
 def result_error(function: str, value: Any, error: BaseException) -> SerializationError:
@@ -184,4 +209,4 @@ def _writable(buffer: Buffer) -> Buffer:
     return bytearray(buffer) if memoryview(buffer).readonly else buffer
 
 
-__all__ = ["Codec", "Encoded", "MissingCode", "rebuild_error", "result_error"]
+__all__ = ["Codec", "Encoded", "MissingCode", "interrupted", "rebuild_error", "result_error"]

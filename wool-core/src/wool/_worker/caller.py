@@ -34,6 +34,7 @@ class Caller:
     Attributes:
         pool: what calls made by this caller's routines go to.
         informed: whether it has been told, since its last call, that a call could begin at once.
+        seen: the number of its last call.
     """
 
     def __init__(self, server: Server, session: Session, pool: PeerPool, number: int) -> None:
@@ -41,6 +42,7 @@ class Caller:
         self.pool = pool
         self.number = number
         self.informed = True
+        self.seen = 1
         self._server = server
         self._executor = server.executor
         self._calls: dict[int, Execution] = {}
@@ -103,10 +105,10 @@ class Caller:
         """Sends an answer."""
         if isinstance(frame, (f.Return, f.Raise)):
             self._calls.pop(frame.call, None)
-            self.informed = self.informed or frame.hungry
+            self.inform(frame.hungry)
             self._server.call_ended()
         elif isinstance(frame, f.Value):
-            self.informed = self.informed or frame.hungry
+            self.inform(frame.hungry)
         elif isinstance(frame, f.GiveBack):
             for number in frame.calls:
                 self._calls.pop(number, None)
@@ -115,6 +117,11 @@ class Caller:
             self.session.known.add(code.key)
             self.session.known.update(code.provides)
         self.session.send(frame, segments)
+
+    def inform(self, hungry: int) -> None:
+        """Notes that the caller is told of an idle worker that had seen its call `hungry`."""
+        if hungry >= self.seen:
+            self.informed = True
 
     def give_back(self, executions: Sequence[Execution], *, recalled: bool) -> None:
         """Gives back those of the calls that have not begun."""
@@ -141,6 +148,7 @@ class Caller:
             self.send(f.GiveBack([frame.call], 0), ())
             return
         self.informed = False
+        self.seen = frame.call
         self._executor.submit(execution)
 
     def _cancel(self, frame: f.Cancel) -> None:

@@ -17,7 +17,7 @@ from wool._client.current import RUNNING, CallInfo
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import MissingCode
-from wool._serialization.codec import rebuild_error, result_error
+from wool._serialization.codec import interrupted, rebuild_error, result_error
 from wool._serialization.exceptions import Summary, load_exception
 from wool.exceptions import SerializationError
 
@@ -214,7 +214,6 @@ class Execution:
         """Makes one step."""
         kept, self._kept = self._kept, None
         if operation == f.THROW:
-            self._thrown = argument
             if kept is not None and not isinstance(argument, GeneratorExit):
                 assert self.task is not None
                 self.task.uncancel()
@@ -246,7 +245,8 @@ class Execution:
                 return f.SEND, await self._load(segments)
             except Exception as error:
                 return f.THROW, rebuild_error("the value sent", error, self.caller.where)
-        return f.THROW, await self._retry(lambda: self._load_thrown(segments))
+        self._thrown = await self._retry(lambda: self._load_thrown(segments))
+        return f.THROW, self._thrown
 
     def _enter_step(self) -> None:
         assert self.task is not None
@@ -312,6 +312,8 @@ class Execution:
                 return load()
             except MissingCode as missing:
                 await self.caller.fetch([missing.key])
+            except KeyboardInterrupt as error:  # of the user's own making: SIGINT is ignored here
+                raise interrupted(error) from error
 
     # Replies ------------------------------------------------------------------------------------
 
@@ -385,7 +387,7 @@ class Execution:
             self._delivered,
             self._uncancelled(),
             executor.load,
-            executor.hungry,
+            self._hungry(),
             [len(s) for s in segments],
             codes,
         )
@@ -404,14 +406,19 @@ class Execution:
             return 0
         return max(0, self._delivered - (self.task.cancelling() - self._base))
 
-    def _end(self) -> tuple[int, bool]:
+    def _hungry(self) -> int:
+        """Returns the last call seen of the caller if another could begin at once, else 0."""
+        seen = self.caller.seen  # first: a call that comes in now is not seen
+        return seen if self._executor.hungry else 0
+
+    def _end(self) -> tuple[int, int]:
         """The call is over; returns load and hunger for the reply."""
         executor = self._executor
         if not self._ended:
             self._ended = True
             executor.running.discard(self)
             self._leave_step()
-        return executor.load, executor.hungry
+        return executor.load, self._hungry()
 
 
 def import_target(target: str) -> FunctionType:

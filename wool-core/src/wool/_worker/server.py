@@ -160,7 +160,7 @@ class Server:
             for caller in self._callers:
                 if not caller.informed:
                     caller.informed = True
-                    caller.session.send(f.Idle(self.executor.load))
+                    caller.session.send(f.Idle(self.executor.load, caller.seen))
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the server's loop, from any thread."""
