@@ -2,6 +2,10 @@
 
 A test states the exact outcome CPython gives; its run in the place `local`, where no pool is open,
 proves the statement, and its runs elsewhere prove that Wool keeps the contract.
+
+    pytest tests/contract                                   # everywhere
+    CONTRACT_PLACES=local,unix+dill pytest tests/contract   # in these places
+    CONTRACT_EXAMPLES=50 pytest tests/contract/test_generator_machine.py    # a soak
 """
 
 from __future__ import annotations

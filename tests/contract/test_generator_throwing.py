@@ -235,3 +235,43 @@ async def test_throwing_and_sending_in_turns() -> None:
         assert await stream.athrow(ValueError(i)) == ("ValueError", (i,))
         assert await stream.asend(i) == i
     await stream.aclose()
+
+
+async def test_generator_exit_thrown_and_answered() -> None:
+    """`athrow(GeneratorExit)` closes nothing by itself, however often; `aclose` still works."""
+
+    @wool.routine
+    async def answering() -> Any:
+        for i in range(4):
+            try:
+                yield i
+            except GeneratorExit as error:
+                if not error.args:
+                    raise
+
+    stream = answering()
+    assert await anext(stream) == 0
+    assert await stream.athrow(GeneratorExit("first")) == 1
+    assert await stream.athrow(GeneratorExit("second")) == 2
+    assert await anext(stream) == 3
+    await stream.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_generator_exit_answered_and_then_ignored() -> None:
+    @wool.routine
+    async def ignoring() -> Any:
+        for i in range(3):
+            try:
+                yield i
+            except GeneratorExit:
+                pass
+
+    stream = ignoring()
+    assert await anext(stream) == 0
+    assert await stream.athrow(GeneratorExit("thrown")) == 1
+    with pytest.raises(RuntimeError, match="^async generator ignored GeneratorExit$"):
+        await stream.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)

@@ -196,6 +196,7 @@ class Client:
             if ident not in self.links:
                 self.links[ident] = Link(self, info)
         self.flush()
+        self.rebalance()
 
     def died(self, ident: str) -> None:
         """A worker's process has ended."""

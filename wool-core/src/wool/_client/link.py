@@ -277,6 +277,9 @@ class Link:
             self._note_hunger(frame.hungry)
         elif isinstance(frame, f.Drain):
             self.usable = self.hungry = False
+            if self.session is not None:
+                self.session.send(f.Drain())  # after it comes no call that the worker must expect
+            self._client.pool.on_drain(self.info)
         elif isinstance(frame, f.Need):
             self._supply(frame)
         elif isinstance(frame, f.Supply):

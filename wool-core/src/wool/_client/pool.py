@@ -176,6 +176,9 @@ class Pool:
     def on_connected(self, link: Link, session: Session) -> None:
         """A client has opened a session to a worker."""
 
+    def on_drain(self, worker: WorkerInfo) -> None:
+        """A worker has said that it takes no more calls."""
+
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls that were at a worker when its connection ended."""
         return WorkerLost(

@@ -101,6 +101,7 @@ class WorkerPool(Pool):
         self._keepers: list[asyncio.Task[None]] = []
         self._workers: dict[str, WorkerProcess | WorkerThread] = {}
         self._exits: dict[str, concurrent.futures.Future[int]] = {}
+        self._leaving: dict[str, asyncio.Future[None]] = {}
         self._failures = 0
         self._before: Pool | None = None
         self._discard: Any = None
@@ -177,6 +178,8 @@ class WorkerPool(Pool):
             try:
                 await self.close_clients()
                 await asyncio.gather(*keepers, return_exceptions=True)
+                leavers = [worker.stop(STOP_GRACE) for worker in self._workers.values()]
+                await asyncio.gather(*leavers, return_exceptions=True)
             finally:
                 for worker in self._workers.values():
                     worker.kill()
@@ -249,10 +252,12 @@ class WorkerPool(Pool):
                 serializers=(self.serializer_name,),
             )
             self.set_members({**self.members, ident: info})
-            await worker.wait()
-            self.died(ident)
+            leaving = self._leaving[ident] = asyncio.get_running_loop().create_future()
+            exited = asyncio.ensure_future(self._see_out(ident, worker))
+            await asyncio.wait([leaving, exited], return_when=asyncio.FIRST_COMPLETED)
             return
         code = await worker.wait()
+        self._workers.pop(ident, None)
         self._failures += 1
         if self._failures >= MOST_FAILURES:
             reason = report.get("error") or f"the last one {describe_exit(code)}"
@@ -264,8 +269,22 @@ class WorkerPool(Pool):
             )
             await asyncio.get_running_loop().create_future()  # until the pool is closed
 
+    async def _see_out(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
+        """Waits for a worker to end, however long it takes to drain."""
+        try:
+            await worker.wait()
+            self.died(ident)
+        finally:
+            self._workers.pop(ident, None)
+
+    def on_drain(self, worker: WorkerInfo) -> None:
+        """A worker that drains is replaced at once, while its last calls run."""
+        leaving = self._leaving.get(worker.id)
+        if leaving is not None and not self.closed:
+            leaving.get_loop().call_soon_threadsafe(_settle, leaving)
+
     def _leave(self, ident: str) -> None:
-        self._workers.pop(ident, None)
+        self._leaving.pop(ident, None)
         if ident in self.members:
             self.set_members({k: v for k, v in self.members.items() if k != ident})
 
@@ -311,6 +330,11 @@ class WorkerPool(Pool):
             host=worker.host,
             pid=worker.pid,
         )
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _checked_size(size: Any, discovery: str | None) -> int:

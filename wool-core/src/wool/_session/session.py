@@ -22,6 +22,9 @@ OnFrame = Callable[[Frame, Sequence[Buffer]], None]
 OnLost = Callable[[Exception], None]
 Linger = Callable[[], bool]
 
+FLUSH = 1.0
+"""Seconds the last messages may take."""
+
 LINGER = 10.0
 """Seconds a session may go on after its task was cancelled."""
 
@@ -92,8 +95,16 @@ class Session:
             self._lost = True
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+            await self._send_rest()
             on_lost(error)
             await self.connection.aclose()
+
+    async def _send_rest(self) -> None:
+        """Sends what is queued when the session ends from this side, if the peer takes it soon."""
+        with contextlib.suppress(WoolError, OSError, TimeoutError):
+            async with asyncio.timeout(FLUSH):
+                while self.machine.has_outgoing:
+                    await self.connection.send(self.machine.outgoing(BATCH))
 
     async def _go_on(self, on_frame: OnFrame, linger: Linger) -> None:
         """Pumps as long as the session is needed."""

@@ -34,6 +34,7 @@ class Caller:
     Attributes:
         pool: what calls made by this caller's routines go to.
         informed: whether it has been told, since its last call, that a call could begin at once.
+        drained: whether it has said that it sends no more calls.
         seen: the number of its last call.
     """
 
@@ -42,6 +43,7 @@ class Caller:
         self.pool = pool
         self.number = number
         self.informed = True
+        self.drained = False
         self.seen = 1
         self._server = server
         self._executor = server.executor
@@ -85,6 +87,9 @@ class Caller:
             self._recall(frame.count)
         elif isinstance(frame, f.Peers):
             self._server.set_peers(self.pool, frame.workers)
+        elif isinstance(frame, f.Drain):
+            self.drained = True
+            self._server.call_ended()
         elif isinstance(frame, f.Need):
             self._executor.call(self._supply, frame)
         elif isinstance(frame, f.Supply):

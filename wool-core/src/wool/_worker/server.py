@@ -175,22 +175,23 @@ class Server:
         self.call_ended()
 
     def call_ended(self) -> None:
-        """A call has ended; perhaps it was the last one."""
-        if self.draining and not self._has_calls():
+        """A call has ended, or a caller is done; perhaps it was the last one."""
+        if self.draining:
             self._quiet.set()
 
     def _has_calls(self) -> bool:
-        return any(caller.calls for caller in self._callers) or bool(self.executor.running)
+        return bool(self.executor.running) or any(c.calls for c in self._callers)
 
     async def drain(self, grace: float) -> None:
         """Takes no more calls and lets those that have begun finish, for `grace` seconds."""
         self.draining = True
         for caller in list(self._callers):
             caller.drain()
-        self.call_ended()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                await self._quiet.wait()
+                while self._has_calls() or not all(c.drained for c in self._callers):
+                    self._quiet.clear()
+                    await self._quiet.wait()
 
     async def cancel_all(self, grace: float) -> None:
         """Cancels all calls and waits for them to end, for `grace` seconds."""
@@ -198,8 +199,8 @@ class Server:
         for caller in list(self._callers):
             caller.drain()
             caller.abandon_all()
-        self.call_ended()
-        if self._has_calls():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                while self._has_calls():
+                    self._quiet.clear()
                     await self._quiet.wait()
