@@ -96,6 +96,7 @@ class Exchange:
         cancellation: the caller's own `CancelledError`, once it has been cancelled.
         cancelled: whether its caller has cancelled it, or the step that is running.
         step: of a stream, the step that is running or was last to run.
+        failed: of a stream, why it can make no further step.
         suspended: of a stream, whether it is between two steps.
     """
 
@@ -106,6 +107,7 @@ class Exchange:
         "begun",
         "cancellation",
         "cancelled",
+        "failed",
         "link",
         "number",
         "request",
@@ -124,12 +126,15 @@ class Exchange:
         self.cancellation: asyncio.CancelledError | None = None
         self.step = 0
         self.suspended = False
+        self.failed: Failed | None = None
         self._client = client
         self._outcome: Outcome | None = None
         self._end: asyncio.Future[None] = client.loop.create_future()
 
     def end(self, outcome: Outcome) -> None:
         """Ends the step; called by the link."""
+        if self.suspended and isinstance(outcome, Failed):
+            self.failed = outcome
         if self._outcome is None:
             self._outcome = outcome
             self._wake()

@@ -314,20 +314,18 @@ class Link:
             self._client.rebalance()
 
     def _on_give_back(self, frame: f.GiveBack) -> None:
+        returned = [e for number in frame.calls if (e := self._forget(number)) is not None]
         if frame.recalled:
             self._recalling = False
-        for number in frame.calls:
-            exchange = self._forget(number)
-            if exchange is None:
-                continue
+            if not frame.waiting:
+                for exchange in self.calls.values():
+                    exchange.begun = True
+                self._begun = len(self.calls)
+        for exchange in returned:
             if self.session is not None:
                 # The call may have been cut short: its code need not have arrived.
                 self.session.known.difference_update(u.key for u in exchange.request.units)
             self._client.given_back(exchange)
-        if frame.recalled and not frame.waiting:
-            for exchange in self.calls.values():
-                exchange.begun = True
-            self._begun = len(self.calls)
 
     def _forget(self, number: int) -> Exchange | None:
         exchange = self.calls.pop(number, None)

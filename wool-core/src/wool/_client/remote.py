@@ -108,6 +108,8 @@ class RemoteStream:
             return False  # closing is silent
         else:
             pool.check_open()
+            if exchange.failed is not None:
+                return self._fail(exchange.failed, value)
             self._resume(exchange, value, thrown)
         outcome = await exchange.wait()
         while isinstance(outcome, Cancelled) and outcome.open:
@@ -121,9 +123,14 @@ class RemoteStream:
                 return True
             if type(outcome.frame) is f.Return:
                 return False
-        if isinstance(outcome, Failed) and thrown and isinstance(value, GeneratorExit):
-            return False
+        if isinstance(outcome, Failed):
+            return self._fail(outcome, value)
         self.error = await _error(pool, exchange, outcome, self._thrown)
+        return False
+
+    def _fail(self, outcome: Failed, value: Any) -> bool:
+        """The stream's worker is gone; closing the stream is silent about it."""
+        self.error = None if isinstance(value, GeneratorExit) else outcome.error
         return False
 
     def _resume(self, exchange: Exchange, value: Any, thrown: bool) -> None:

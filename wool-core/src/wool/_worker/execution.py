@@ -145,11 +145,15 @@ class Execution:
 
     def abandon(self) -> None:
         """The caller is gone: the call is cancelled, a suspended stream closed."""
+        if self._stopped or self._ended:
+            return
         self._stopped = True
-        if self._ended or self.task is None:
+        if self.task is None:
             return
         if self._in_step:
-            self.task.cancel("the caller is gone")
+            # One cancel is enough: another would cut short what the first has set going.
+            if self.task.cancelling() <= self._base:
+                self.task.cancel("the caller is gone")
         elif self._requested is not None and not self._requested.done():
             self._requested.set_result(None)
 
