@@ -69,6 +69,21 @@ class Connection(ABC):
             ConnectionLost: the connection has ended.
         """
 
+    def can_send_now(self) -> bool:
+        """Whether `send_now` may be called: nothing that was sent before is still waiting here.
+
+        Optional, for transports that can write from any thread without waiting.
+        """
+        return False
+
+    def send_now(self, messages: Sequence[Segments]) -> None:
+        """Sends a small batch at once; what the peer does not take yet follows by itself.
+
+        Called from any thread, but never while `send` or another `send_now` is running, and only
+        after `can_send_now` said yes. Never raises for a lost connection: `receive` will tell.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     async def receive(self) -> Sequence[bytes | memoryview]:
         """Waits for messages and returns all that have arrived, at least one.

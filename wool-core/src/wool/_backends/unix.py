@@ -204,6 +204,8 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         self._messages: list[bytes | memoryview] = []
         self._waiting = 0  # bytes in _messages
         self._reading = True
+        self._descriptor = -1
+        self._rest = b""
         self._prefix = b""
         self._body: bytearray | None = None
         self._filled = 0
@@ -218,6 +220,7 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         if self._error is not None:
             raise abc.ConnectionLost("the connection is closed")
         write, small = self._transport.write, list[abc.Buffer]()
+        self._write_rest()
         for segments in messages:
             size = sum(map(len, segments))
             if size > MAX_MESSAGE:
@@ -236,6 +239,32 @@ class _Pipe(asyncio.Protocol, abc.Connection):
             await self._writable
             if self._error is not None:
                 raise abc.ConnectionLost("the connection is closed")
+
+    def can_send_now(self) -> bool:
+        return not self._rest and not self._transport.get_write_buffer_size()
+
+    def send_now(self, messages: Sequence[abc.Segments]) -> None:
+        data = b"".join(
+            part
+            for segments in messages
+            for part in (sum(map(len, segments)).to_bytes(4, "little"), *segments)
+        )
+        try:
+            written = os.write(self._descriptor, data)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            return  # the connection is gone, as `receive` finds out
+        if written < len(data):
+            self._rest = data[written:]
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._write_rest)
+
+    def _write_rest(self) -> None:
+        """Sends what `send_now` could not."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._transport.write(rest)
 
     async def receive(self) -> Sequence[bytes | memoryview]:
         if not self._messages:
@@ -280,6 +309,7 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         self._transport = transport
         transport.set_write_buffer_limits(high=_SOCKET_BUFFER)
         sock = transport.get_extra_info("socket")
+        self._descriptor = sock.fileno()
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
         if self._connected is not None:
@@ -338,6 +368,7 @@ class _Pipe(asyncio.Protocol, abc.Connection):
             writable.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._descriptor = -1
         self._error = exc or ConnectionResetError("the peer closed the connection")
         self.resume_writing()
         if not self._closed.done():

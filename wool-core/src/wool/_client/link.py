@@ -99,8 +99,11 @@ class Link:
             [len(s) for s in segments],
             codes,
         )
+        alone = not self.calls
         self.calls[number] = exchange
-        session.send(frame, segments)
+        # One call after another is quickest without the writer, many at once with it.
+        if not (alone and session.send_now(frame, segments)):
+            session.send(frame, segments)
 
     def resume(
         self, exchange: Exchange, operation: int, units: Sequence[CodeUnit], args: Sequence[Buffer]
@@ -113,7 +116,9 @@ class Link:
         codes, data = self._codes(session, units)
         segments = [*data, *args]
         sizes = [len(s) for s in segments]
-        session.send(f.Resume(exchange.number, exchange.step, operation, sizes, codes), segments)
+        frame = f.Resume(exchange.number, exchange.step, operation, sizes, codes)
+        if not (len(self.calls) == 1 and session.send_now(frame, segments)):
+            session.send(frame, segments)
 
     def close_stream(self, exchange: Exchange) -> None:
         """Closes a suspended stream, without anybody waiting for it."""

@@ -36,9 +36,7 @@ def write(value: Any, versions: Versions) -> Written:
     import cloudpickle
 
     buffer = io.BytesIO()
-    pickler: Any = _pickler_class(cloudpickle.Pickler)(buffer, 5)
-    pickler.provides, pickler.functions, pickler.scopes = [], [], {}
-    pickler.versions = versions
+    pickler: Any = _pickler_class(cloudpickle.Pickler)(buffer, versions)
     pickler.dump(value)
     return Written(buffer.getvalue(), tuple(pickler.provides), tuple(pickler.functions))
 
@@ -55,10 +53,12 @@ def _pickler_class(base: Any) -> Any:
     native = base.reducer_override
 
     class CodePickler(base):
-        provides: list[bytes]
-        functions: list[FunctionType]
-        scopes: dict[int, Scope]
-        versions: Versions
+        def __init__(self, file: io.BytesIO, versions: Versions) -> None:
+            base.__init__(self, file, 5)
+            self.provides: list[bytes] = []
+            self.functions: list[FunctionType] = []
+            self.scopes: dict[int, Scope] = {}
+            self.versions = versions
 
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, type) and not importable(obj):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 
 from wool import abc
@@ -21,6 +22,9 @@ BATCH = 1 << 20
 OnFrame = Callable[[Frame, Sequence[Buffer]], None]
 OnLost = Callable[[Exception], None]
 Linger = Callable[[], bool]
+
+SMALL = 32 << 10
+"""Bytes of payload up to which a frame may bypass the writer."""
 
 FLUSH = 1.0
 """Seconds the last messages may take."""
@@ -61,16 +65,35 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._wanted: asyncio.Future[None] | None = None
         self._lost = False
+        self._lock = threading.Lock()  # of the machine, for `send_now` on another thread
+        self._resting = False  # the writer has nothing to do
 
     def send(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
         """Queues a frame; False if the call it is about, or the session, has ended."""
-        if self._lost:
-            return False
-        sent = self.machine.send(frame, segments)
+        with self._lock:
+            if self._lost:
+                return False
+            sent = self.machine.send(frame, segments)
         wanted = self._wanted
         if wanted is not None and not wanted.done():
             wanted.set_result(None)
         return sent
+
+    def send_now(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
+        """Transmits a small frame at once, from any thread, past the writer if that has a rest.
+
+        Returns False, and does nothing, if that is not possible now.
+        """
+        if f.total(segments) > SMALL:
+            return False
+        with self._lock:
+            if self._lost or not self._resting or self.machine.has_outgoing:
+                return False
+            if not self.connection.can_send_now():
+                return False
+            self.machine.send(frame, segments)
+            self.connection.send_now(self.machine.outgoing(BATCH))
+            return True
 
     async def run(self, on_frame: OnFrame, on_lost: OnLost, linger: Linger = _never) -> None:
         """Pumps until the connection ends or this is cancelled; then calls `on_lost` once.
@@ -123,7 +146,9 @@ class Session:
         messages, self._early = self._early, ()
         while True:
             for message in messages:
-                for frame, segments in take(message):
+                with self._lock:
+                    events = take(message)
+                for frame, segments in events:
                     if type(frame) is f.Ping:
                         self.send(f.Pong(frame.token))
                     else:
@@ -140,14 +165,22 @@ class Session:
             self._wanted.set_result(None)
 
     async def _write(self) -> None:
-        machine, send = self.machine, self.connection.send
+        send = self.connection.send
         try:
             while True:
-                if not machine.has_outgoing:
-                    self._wanted = self._loop.create_future()
+                with self._lock:
+                    batch = self.machine.outgoing(BATCH)
+                    self._resting = not batch
+                    if not batch:
+                        self._wanted = self._loop.create_future()
+                if batch:
+                    await send(batch)
+                else:
+                    assert self._wanted is not None
                     await self._wanted
                     self._wanted = None
-                await send(machine.outgoing(BATCH))
         except (WoolError, OSError):
             # The reader learns of it as well, and first gets what has already arrived.
             self._lost = True
+        finally:
+            self._resting = False

@@ -33,7 +33,6 @@ class Caller:
 
     Attributes:
         pool: what calls made by this caller's routines go to.
-        informed: whether it has been told, since its last call, that a call could begin at once.
         drained: whether it has said that it sends no more calls.
         seen: the number of its last call.
     """
@@ -42,7 +41,7 @@ class Caller:
         self.session = session
         self.pool = pool
         self.number = number
-        self.informed = True
+        self._told = 1
         self.drained = False
         self.seen = 1
         self._server = server
@@ -108,6 +107,18 @@ class Caller:
 
     def send(self, frame: Frame, segments: Sequence[Buffer]) -> None:
         """Sends an answer."""
+        self._note(frame)
+        self.session.send(frame, segments)
+
+    def send_now(self, frame: Frame, segments: Sequence[Buffer]) -> bool:
+        """Sends an answer past the I/O thread, if that is possible now."""
+        if isinstance(frame, f.GiveBack) or not self.session.send_now(frame, segments):
+            return False
+        self._note(frame)
+        return True
+
+    def _note(self, frame: Frame) -> None:
+        """Takes note of what an answer means."""
         if isinstance(frame, (f.Return, f.Raise)):
             self._calls.pop(frame.call, None)
             self.inform(frame.hungry)
@@ -121,12 +132,15 @@ class Caller:
         for code in getattr(frame, "codes", ()):
             self.session.known.add(code.key)
             self.session.known.update(code.provides)
-        self.session.send(frame, segments)
+
+    @property
+    def informed(self) -> bool:
+        """Whether it has been told, since its last call, that a call could begin at once."""
+        return self._told >= self.seen
 
     def inform(self, hungry: int) -> None:
         """Notes that the caller is told of an idle worker that had seen its call `hungry`."""
-        if hungry >= self.seen:
-            self.informed = True
+        self._told = max(self._told, hungry)
 
     def give_back(self, executions: Sequence[Execution], *, recalled: bool) -> None:
         """Gives back those of the calls that have not begun."""
@@ -143,7 +157,7 @@ class Caller:
 
     def abandon_all(self) -> None:
         """Cancels what still runs."""
-        for execution in self._calls.values():
+        for execution in list(self._calls.values()):
             self._executor.call(execution.abandon)
 
     def _open(self, frame: f.Open, segments: Sequence[Buffer]) -> None:
@@ -152,7 +166,6 @@ class Caller:
         if self._server.draining:
             self.send(f.GiveBack([frame.call], 0), ())
             return
-        self.informed = False
         self.seen = frame.call
         self._executor.submit(execution)
 

@@ -129,7 +129,15 @@ class Server:
     # Answers ------------------------------------------------------------------------------------
 
     def post(self, answer: Answer) -> None:
-        """Has an answer sent; on the executor's thread."""
+        """Has an answer sent; on the executor's thread.
+
+        The last one for now is sent from there: the caller waits for it, and nothing else would be
+        gained by a detour. Otherwise the I/O thread sends several at a time.
+        """
+        caller, frame, segments = answer
+        last = not (self._woken or self.executor.pending or self.draining)
+        if last and caller.send_now(frame, segments):
+            return
         self._answers.append(answer)
         self._wake()
 
@@ -159,7 +167,7 @@ class Server:
         if self.executor.hungry and not self.draining:
             for caller in self._callers:
                 if not caller.informed:
-                    caller.informed = True
+                    caller.inform(caller.seen)
                     caller.session.send(f.Idle(self.executor.load, caller.seen))
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
