@@ -211,28 +211,6 @@ async def test_a_module_that_no_worker_can_import(tmp_path: Any) -> None:
         del sys.modules["contract_homeless"]
 
 
-async def test_functions_that_share_a_variable() -> None:
-    def counter() -> Any:
-        n = 0
-
-        def up() -> None:
-            nonlocal n
-            n += 1
-
-        def get() -> int:
-            return n
-
-        return up, get
-
-    @wool.routine
-    async def use(up: Any, get: Any) -> int:
-        up()
-        up()
-        return get()
-
-    assert await use(*counter()) == 2
-
-
 async def test_closures_over_each_other() -> None:
     @wool.routine
     async def even(n: int) -> bool:
@@ -343,36 +321,3 @@ async def test_a_routine_made_inside_a_routine() -> None:
     first, second, inner = await outer(5)
     assert (first, second) == (6, 105)
     assert await inner(1) == 6
-
-
-async def test_a_package_that_no_worker_can_import(tmp_path: Any) -> None:
-    """Its modules import each other, also inside functions and relatively."""
-    package = tmp_path / "contract_hidden"
-    package.mkdir()
-    (package / "__init__.py").write_text("from .main import run\n")
-    (package / "helper.py").write_text(
-        "class Failure(Exception): pass\ndef double(x):\n    return 2 * x\n"
-    )
-    (package / "main.py").write_text(
-        "import wool\n"
-        "from contract_hidden.helper import Failure\n"
-        "from . import helper\n"
-        "@wool.routine\n"
-        "async def run(x):\n"
-        "    from .helper import double\n"
-        "    import contract_hidden.helper as again\n"
-        "    if x < 0: raise Failure(x)\n"
-        "    return double(x), helper.double(x), again is helper\n"
-    )
-    sys.path.insert(0, str(tmp_path))
-    try:
-        import contract_hidden  # type: ignore[import-not-found]
-    finally:
-        sys.path.remove(str(tmp_path))
-    try:
-        assert await contract_hidden.run(21) == (42, 42, True)
-        with pytest.raises(contract_hidden.main.Failure):
-            await contract_hidden.run(-1)
-    finally:
-        for name in [n for n in sys.modules if n.startswith("contract_hidden")]:
-            del sys.modules[name]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,7 +109,8 @@ def test_caller_ends_while_its_workers_are_blocked(folder: Path) -> None:
     """Workers never outlive their pool, though user code keeps the loop, or the whole process.
 
     Three callers at the same time: one killed with blocked workers, one with workers in C code that
-    keeps the interpreter lock, one that gets Ctrl-C with blocked workers.
+    keeps the interpreter lock, one that gets Ctrl-C with blocked workers. Only the second may leave
+    something: its socket folder, which the next pool removes.
     """
     for name in ("blocked", "seized", "ctrl-c"):
         (folder / name).mkdir()
@@ -125,7 +129,27 @@ def test_caller_ends_while_its_workers_are_blocked(folder: Path) -> None:
         assert interrupted.finish(25) == 0
         gone(interrupted, within=5)
         gone(blocked, within=25)
-        gone(seized, within=25)
+        eventually_sync(lambda: not seized.survivors(), within=25, what="seized workers to be gone")
+        sweep(seized)
+
+
+def sweep(script: Script) -> None:
+    """Checks that a later pool removes the socket folder of one that could not."""
+    left = list(script.temp.iterdir())
+    assert all(path.name.startswith("wool-") for path in left)
+    an_hour_ago = time.time() - 3600
+    for path in left:
+        os.utime(path, (an_hour_ago, an_hour_ago))
+    code = (
+        "import asyncio, wool\n"
+        "async def main():\n"
+        "    async with wool.WorkerPool(size=1):\n"
+        "        pass\n"
+        "asyncio.run(main())\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(script.temp)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=30)
+    assert script.leftovers() == []
 
 
 def test_caller_killed_with_a_stopped_worker(folder: Path) -> None:

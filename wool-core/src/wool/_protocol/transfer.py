@@ -17,7 +17,7 @@ from wool.exceptions import ProtocolError
 
 CHUNK = 256 << 10
 WINDOW = 4 << 20
-_MAP_FROM = 1 << 20
+_MAP_FROM = 16 << 20
 
 
 class Outbound:
@@ -136,8 +136,9 @@ class Missing(Sequence[Buffer]):
 def _allocate(size: int) -> bytearray | memoryview:
     """Returns `size` writable bytes.
 
-    Large ones are mapped: a bytearray would be zeroed at once, which stops everything else on
-    this thread for a quarter of a second per GiB; pages of a mapping are zeroed one by one.
+    A bytearray reuses memory that is warm. But it is zeroed at once, which stops everything else on
+    this thread, for a quarter of a second per GiB; so large ones are mapped, and their pages are
+    zeroed one by one.
     """
     if size < _MAP_FROM or not hasattr(mmap, "MAP_PRIVATE"):
         return bytearray(size)

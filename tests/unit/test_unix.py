@@ -1,0 +1,535 @@
+"""The transport `unix`: its directories, its framing, and peers that do not keep up or go away."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wool._backends import unix
+from wool._backends.unix import MAX_MESSAGE, MAX_PATH, Options, UnixTransport
+from wool.abc import Connection, ConnectFailed, ConnectionLost, MessageTooLarge, Segments
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A new folder with a short path."""
+    path = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def transport(folder: Path) -> UnixTransport:
+    return UnixTransport(Options(directory=str(folder / "sockets")))
+
+
+def prefixed(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "little") + data
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def read(pipe: Connection, count: int) -> list[bytes]:
+    """The next `count` messages; fails if there are more at once."""
+    got: list[bytes] = []
+    async with asyncio.timeout(10):
+        while len(got) < count:
+            got += map(bytes, await pipe.receive())
+    assert len(got) == count
+    return got
+
+
+async def lost(pipe: Connection) -> None:
+    """Checks that nothing more comes, and nothing more can be sent."""
+    async with asyncio.timeout(10):
+        with pytest.raises(ConnectionLost):
+            await pipe.receive()
+        with pytest.raises(ConnectionLost):
+            await pipe.send([[b"x"]])
+
+
+class Served:
+    """A listener that keeps its connections."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.path = address.removeprefix("unix://")
+        self.pipes: asyncio.Queue[Connection] = asyncio.Queue()
+
+    async def next(self) -> Any:
+        async with asyncio.timeout(10):
+            pipe = await self.pipes.get()
+        pipe.receive_limit = MAX_MESSAGE
+        return pipe
+
+    async def dial(self) -> socket.socket:
+        """Connects without the transport: a peer that can misbehave."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, self.path)
+        return sock
+
+
+@asynccontextmanager
+async def serving(transport: UnixTransport) -> AsyncIterator[Served]:
+    listener = await transport.listen(None, credentials=None)
+    served = Served(listener.address)
+
+    async def handle(pipe: Connection) -> None:
+        served.pipes.put_nowait(pipe)
+        await asyncio.get_running_loop().create_future()
+
+    task = asyncio.create_task(listener.serve(handle))
+    try:
+        yield served
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def connected(transport: UnixTransport) -> AsyncIterator[tuple[Any, Any]]:
+    """The two ends of a connection."""
+    async with serving(transport) as served:
+        ours = await transport.connect(served.address, credentials=None, timeout=5)
+        ours.receive_limit = MAX_MESSAGE
+        try:
+            yield ours, await served.next()
+        finally:
+            await ours.aclose()
+
+
+# Directories
+
+
+async def test_a_private_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    options, other = unix.private(Options()), unix.private(Options())
+    directory = Path(options.directory)
+    assert directory.parent == folder and options != other
+    assert not directory.exists()
+    first = await UnixTransport(options).listen(None, credentials=None)
+    second = await UnixTransport(options).listen(None, credentials=None)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    paths = {Path(x.address.removeprefix("unix://")) for x in (first, second)}
+    assert set(directory.iterdir()) == paths and len(paths) == 2
+    for listener in (first, second, first):
+        await listener.aclose()
+    assert list(directory.iterdir()) == []
+    unix.discard(options)
+    unix.discard(options)
+    assert not directory.exists()
+
+
+def test_a_directory_that_was_asked_for() -> None:
+    assert unix.private(Options("/x")) == Options("/x")
+
+
+def test_a_temporary_folder_with_a_long_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", f"/tmp/{'x' * MAX_PATH}")
+    monkeypatch.setattr(unix, "_sweep", lambda parent: None)
+    assert Path(unix.private(Options()).directory).parent == Path("/tmp")
+
+
+async def test_a_path_that_is_too_long(transport: UnixTransport) -> None:
+    address = f"unix:///tmp/{'x' * MAX_PATH}"
+    with pytest.raises(ConnectFailed, match=f"{MAX_PATH} bytes"):
+        await transport.listen(address, credentials=None)
+    with pytest.raises(ConnectFailed, match=f"{MAX_PATH} bytes"):
+        await transport.connect(address, credentials=None, timeout=1)
+
+
+def open_to_all(directory: Path) -> None:
+    directory.mkdir()
+    directory.chmod(0o755)
+
+
+def a_symlink(directory: Path) -> None:
+    target = directory.with_name("target")
+    target.mkdir(0o700)
+    directory.symlink_to(target)
+
+
+@pytest.mark.parametrize("make", [open_to_all, a_symlink, Path.touch])
+async def test_directories_that_are_refused(
+    transport: UnixTransport, folder: Path, make: Callable[[Path], None]
+) -> None:
+    make(folder / "sockets")
+    with pytest.raises(ConnectFailed, match="mode 0700"):
+        await transport.listen(None, credentials=None)
+
+
+async def test_a_directory_of_another_user(
+    transport: UnixTransport, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "sockets").mkdir(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with pytest.raises(ConnectFailed, match="mode 0700"):
+        await transport.listen(None, credentials=None)
+
+
+# Sweeping
+
+
+def make_old(path: Path) -> Path:
+    then = time.time() - 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def stale(folder: Path, name: str = "wool-1234") -> Path:
+    directory = folder / name
+    directory.mkdir(0o700)
+    (directory / "socket").touch()
+    return make_old(directory)
+
+
+def test_sweeping_removes_what_is_old_and_unlocked(folder: Path) -> None:
+    directory = stale(folder)
+    unix._sweep(str(folder))
+    assert not directory.exists()
+
+
+def test_sweeping_keeps_what_is_young(folder: Path) -> None:
+    directory = stale(folder)
+    os.utime(directory)
+    unix._sweep(str(folder))
+    assert (directory / "socket").exists()
+
+
+def test_sweeping_keeps_what_is_locked(folder: Path) -> None:
+    directory = stale(folder)
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    unix._sweep(str(folder))
+    assert (directory / "socket").exists()
+    os.close(descriptor)
+    unix._sweep(str(folder))
+    assert not directory.exists()
+
+
+def test_sweeping_keeps_what_is_not_ours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = stale(folder, "other-1234")
+    file = folder / "wool-file"
+    file.touch()
+    make_old(file)
+    link = folder / "wool-link"
+    link.symlink_to(other)
+    then = time.time() - 3600
+    os.utime(link, (then, then), follow_symlinks=False)
+    unix._sweep(str(folder))
+    assert (other / "socket").exists() and file.exists() and link.is_symlink()
+    somebody = stale(folder)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    unix._sweep(str(folder))
+    assert (somebody / "socket").exists()
+
+
+async def test_a_listener_keeps_its_directory_from_being_swept(folder: Path) -> None:
+    directory = folder / "wool-1"
+    options = Options(directory=str(directory))
+    first = await UnixTransport(options).listen(None, credentials=None)
+    second = await UnixTransport(options).listen(None, credentials=None)
+    await first.aclose()
+    make_old(directory)
+    unix._sweep(str(folder))
+    assert directory.exists()
+    await second.aclose()
+    make_old(directory)
+    unix._sweep(str(folder))
+    assert not directory.exists()
+
+
+# Connecting
+
+
+async def test_nobody_listens(transport: UnixTransport, folder: Path) -> None:
+    abandoned = folder / "abandoned"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(abandoned))
+    for path in (folder / "nothing", abandoned):
+        with pytest.raises(ConnectFailed) as raised:
+            await transport.connect(f"unix://{path}", credentials=None, timeout=1)
+        assert raised.value.reason == "refused"
+
+
+async def test_connecting_after_the_listener_has_closed(transport: UnixTransport) -> None:
+    async with serving(transport) as served:
+        pass
+    with pytest.raises(ConnectFailed) as raised:
+        await transport.connect(served.address, credentials=None, timeout=1)
+    assert raised.value.reason == "refused"
+
+
+async def test_an_address_that_is_taken(transport: UnixTransport) -> None:
+    async with serving(transport) as served:
+        with pytest.raises(ConnectFailed, match="cannot listen"):
+            await transport.listen(served.address, credentials=None)
+        ours = await transport.connect(served.address, credentials=None, timeout=5)
+        await ours.aclose()
+
+
+async def test_a_peer_of_another_user(
+    transport: UnixTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(transport) as served:
+        monkeypatch.setattr(unix, "_peer_uid", lambda sock: os.geteuid() + 1)
+        with pytest.raises(ConnectFailed, match="another user"):
+            await transport.connect(served.address, credentials=None, timeout=5)
+        sock = await served.dial()
+        async with asyncio.timeout(5):
+            assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
+        sock.close()
+        assert served.pipes.empty()
+
+
+async def test_what_is_known_of_the_peer(transport: UnixTransport) -> None:
+    async with connected(transport) as pipes:
+        for pipe in pipes:
+            assert pipe.extra("uid") == os.geteuid()
+            assert pipe.extra("same_host") is True
+            assert pipe.extra("peer") == "unix socket"
+            assert pipe.extra("certificate", "none") == "none"
+
+
+async def test_a_handler_that_fails_ends_its_own_connection_only(transport: UnixTransport) -> None:
+    listener = await transport.listen(None, credentials=None)
+    failures: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+
+    async def handle(pipe: Connection) -> None:
+        first = bytes((await pipe.receive())[0])
+        if first == b"fail":
+            raise ValueError("on purpose")
+        await pipe.send([[first]])
+        await pipe.receive()
+
+    task = asyncio.create_task(listener.serve(handle))
+    good = await transport.connect(listener.address, credentials=None, timeout=5)
+    bad = await transport.connect(listener.address, credentials=None, timeout=5)
+    await bad.send([[b"fail"]])
+    await lost(bad)
+    await good.send([[b"work"]])
+    assert await read(good, 1) == [b"work"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await lost(good)
+
+
+async def test_connections_outlive_the_listener(transport: UnixTransport, folder: Path) -> None:
+    listener = await transport.listen(None, credentials=None)
+    pipes: asyncio.Queue[Connection] = asyncio.Queue()
+
+    async def handle(pipe: Connection) -> None:
+        pipes.put_nowait(pipe)
+        await asyncio.get_running_loop().create_future()
+
+    task = asyncio.create_task(listener.serve(handle))
+    ours = await transport.connect(listener.address, credentials=None, timeout=5)
+    theirs = await pipes.get()
+    await listener.aclose()
+    assert list((folder / "sockets").iterdir()) == []
+    await ours.send([[b"still", b" here"]])
+    assert await read(theirs, 1) == [b"still here"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await ours.aclose()
+
+
+# Framing
+
+
+class Socket:
+    """Stands for asyncio's transport."""
+
+    def __init__(self) -> None:
+        self.aborted = False
+        self.paused = False
+        self.written = b""
+        theirs, self.sock = socket.socketpair()
+        theirs.close()
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def get_extra_info(self, name: str) -> socket.socket:
+        return self.sock
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+def pipe_on(sock: Socket, limit: int = MAX_MESSAGE) -> unix._Pipe:
+    pipe = unix._Pipe(None)
+    pipe.receive_limit = limit
+    pipe.connection_made(sock)
+    sock.sock.close()
+    return pipe
+
+
+def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+messages = st.lists(st.binary(max_size=40), max_size=8)
+places = st.lists(st.integers(0, 10_000), max_size=20)
+
+
+@given(messages, places, st.sets(st.integers(0, 20)))
+def test_any_fragmentation(sent: list[bytes], places: list[int], reads: set[int]) -> None:
+    """Whatever pieces arrive, and whenever somebody reads, the messages are those sent."""
+
+    async def run() -> list[bytes]:
+        pipe = pipe_on(Socket())
+        got: list[bytes] = []
+        for i, piece in enumerate(cut(b"".join(map(prefixed, sent)), places)):
+            pipe.data_received(piece)
+            if i in reads and pipe._messages:
+                got += map(bytes, await pipe.receive())
+        pipe.connection_lost(None)
+        with pytest.raises(ConnectionLost):
+            while True:
+                got += map(bytes, await pipe.receive())
+        return got
+
+    assert asyncio.run(run()) == sent
+
+
+@given(st.lists(st.lists(st.integers(0, 200_000), max_size=4), max_size=4))
+def test_what_is_written(sizes: list[list[int]]) -> None:
+    """Segments are joined or not, as their size has it; the bytes are the same."""
+    batch = [[bytes([i]) * size for i, size in enumerate(each)] for each in sizes]
+
+    async def run() -> bytes:
+        sock = Socket()
+        await pipe_on(sock).send(batch)
+        return sock.written
+
+    assert asyncio.run(run()) == b"".join(prefixed(b"".join(segments)) for segments in batch)
+
+
+async def test_messages_over_a_socket(transport: UnixTransport) -> None:
+    batch: list[Segments] = [
+        [],
+        [b"a", bytearray(b"b"), memoryview(b"c")],
+        [b"x" * 65_535, b"y" * 65_536, b"z" * 65_537],
+        [os.urandom(3 * MIB)],
+        *([n.to_bytes(4, "big")] for n in range(1000)),
+    ]
+    async with connected(transport) as (ours, theirs):
+        for sender, receiver in ((ours, theirs), (theirs, ours)):
+            _, got = await asyncio.gather(sender.send(batch), read(receiver, len(batch)))
+            assert got == [b"".join(segments) for segments in batch]
+
+
+async def test_a_cancelled_receive_loses_nothing(transport: UnixTransport) -> None:
+    async with connected(transport) as (ours, theirs):
+        for number in range(5):
+            waiting = asyncio.create_task(theirs.receive())
+            await asyncio.sleep(0)
+            await ours.send([[b"message %d" % number]])
+            await until(lambda: theirs._messages)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert await read(theirs, 1) == [b"message %d" % number]
+
+
+# Limits
+
+
+async def test_a_message_over_the_limit_drops_the_connection(transport: UnixTransport) -> None:
+    """Its announcement is enough; what came before is still delivered."""
+    async with serving(transport) as served:
+        sock = await served.dial()
+        pipe = await served.next()
+        pipe.receive_limit = 4096
+        fits = b"x" * 4096
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(sock, prefixed(fits) + (4097).to_bytes(4, "little"))
+        assert await read(pipe, 1) == [fits]
+        await lost(pipe)
+        sock.close()
+
+
+async def test_a_stranger_may_send_little(transport: UnixTransport) -> None:
+    assert Connection.receive_limit <= 4096
+    async with serving(transport) as served:
+        sock = await served.dial()
+        pipe = await served.pipes.get()
+        await asyncio.get_running_loop().sock_sendall(sock, (1 << 31).to_bytes(4, "little"))
+        await lost(pipe)
+        assert cast(Any, pipe)._body is None
+        sock.close()
+
+
+async def test_a_message_that_is_too_large_is_not_sent(transport: UnixTransport) -> None:
+    async with connected(transport) as (ours, theirs):
+        assert ours.max_message_size == MAX_MESSAGE
+        half = bytes(MAX_MESSAGE // 2)
+        with pytest.raises(MessageTooLarge, match=str(MAX_MESSAGE)):
+            await ours.send([[b"none of it"], [half, half, b"x"]])
+        await asyncio.gather(ours.send([[half, half]]), read(theirs, 1))
+        await ours.send([[b"and on"]])
+        assert await read(theirs, 1) == [b"and on"]
+
+
+# Peers that do not keep up
+
+
+async def test_back_pressure(transport: UnixTransport) -> None:
+    """A clogged peer makes `send` wait, holds a bounded amount, and `receive` resumes it."""
+    async with connected(transport) as (ours, theirs):
+        sent: list[bytes] = [bytes([n]) * MIB for n in range(12)]
+
+        async def send_all() -> None:
+            for data in sent:
+                await ours.send([[data]])
+
+        sending = asyncio.create_task(send_all())
+        await until(lambda: ours._writable is not None and not theirs._reading)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not sending.done()
+        assert theirs._waiting <= 4 * MIB
+        assert await read(theirs, len(theirs._messages)) == sent[: theirs_count(sent, theirs)]
+        assert theirs._reading
+        await asyncio.gather(sending, drain(theirs, sent[-1]))
+
+
+def theirs_count(sent: list[bytes], pipe: Any) -> int:
+    return 3 if len(sent) > 3 else len(sent)
+
+
+async def drain(pipe: Connection, last: bytes) -> None:
+    while bytes((await pipe.receive())[-1]) != last:
+        pass
