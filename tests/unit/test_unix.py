@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from wool._backends import unix
 from wool._backends.unix import MAX_MESSAGE, MAX_PATH, Options, UnixTransport
-from wool.abc import Connection, ConnectFailed, ConnectionLost, MessageTooLarge, Segments
+from wool.abc import ConnectFailed, Connection, ConnectionLost, MessageTooLarge, Segments
 
 MIB = 1 << 20
 
@@ -105,6 +105,7 @@ async def serving(transport: UnixTransport) -> AsyncIterator[Served]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await listener.aclose()
 
 
 @asynccontextmanager
@@ -197,10 +198,12 @@ def make_old(path: Path) -> Path:
     return path
 
 
-def stale(folder: Path, name: str = "wool-1234") -> Path:
+def stale(folder: Path, name: str = "wool-0123456789abcdef") -> Path:
+    """What a pool leaves all of whose processes were killed."""
     directory = folder / name
     directory.mkdir(0o700)
-    (directory / "socket").touch()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(directory / "socket"))
     return make_old(directory)
 
 
@@ -229,11 +232,11 @@ def test_sweeping_keeps_what_is_locked(folder: Path) -> None:
 
 
 def test_sweeping_keeps_what_is_not_ours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = stale(folder, "other-1234")
-    file = folder / "wool-file"
+    other = stale(folder, "other-0123456789abcdef")
+    file = folder / "wool-1111111111111111"
     file.touch()
     make_old(file)
-    link = folder / "wool-link"
+    link = folder / "wool-2222222222222222"
     link.symlink_to(other)
     then = time.time() - 3600
     os.utime(link, (then, then), follow_symlinks=False)
@@ -246,7 +249,7 @@ def test_sweeping_keeps_what_is_not_ours(folder: Path, monkeypatch: pytest.Monke
 
 
 async def test_a_listener_keeps_its_directory_from_being_swept(folder: Path) -> None:
-    directory = folder / "wool-1"
+    directory = folder / "wool-3333333333333333"
     options = Options(directory=str(directory))
     first = await UnixTransport(options).listen(None, credentials=None)
     second = await UnixTransport(options).listen(None, credentials=None)
@@ -521,15 +524,95 @@ async def test_back_pressure(transport: UnixTransport) -> None:
             await asyncio.sleep(0)
         assert not sending.done()
         assert theirs._waiting <= 4 * MIB
-        assert await read(theirs, len(theirs._messages)) == sent[: theirs_count(sent, theirs)]
-        assert theirs._reading
-        await asyncio.gather(sending, drain(theirs, sent[-1]))
+        _, got = await asyncio.gather(sending, read(theirs, len(sent)))
+        assert got == sent
+        assert theirs._reading and ours._writable is None
 
 
-def theirs_count(sent: list[bytes], pipe: Any) -> int:
-    return 3 if len(sent) > 3 else len(sent)
+async def test_a_clogged_direction_does_not_clog_the_other(transport: UnixTransport) -> None:
+    async with connected(transport) as (ours, theirs):
+        sending = asyncio.create_task(ours.send([[bytes(8 * MIB)]] * 2))
+        await until(lambda: not theirs._reading)
+        await theirs.send([[b"answer"]])
+        assert await read(ours, 1) == [b"answer"]
+        assert not sending.done()
+        await asyncio.gather(sending, read(theirs, 2))
 
 
-async def drain(pipe: Connection, last: bytes) -> None:
-    while bytes((await pipe.receive())[-1]) != last:
-        pass
+async def test_a_peer_that_goes_away_while_we_wait(transport: UnixTransport) -> None:
+    """Both a waiting `send` and a waiting `receive` end."""
+    async with serving(transport) as served:
+        sock = await served.dial()
+        pipe = await served.next()
+        receiving = asyncio.create_task(pipe.receive())
+        sending = asyncio.create_task(pipe.send([[bytes(8 * MIB)]]))
+        await until(lambda: pipe._writable is not None)
+        sock.close()
+        async with asyncio.timeout(5):
+            for waiting in (receiving, sending):
+                with pytest.raises(ConnectionLost):
+                    await waiting
+        await lost(pipe)
+        await pipe.aclose()
+
+
+# Ends
+
+
+async def test_what_has_arrived_is_delivered_before_the_end(transport: UnixTransport) -> None:
+    async with connected(transport) as (ours, theirs):
+        await ours.send([[b"one"], [b"two"]])
+        await ours.aclose()
+        await until(lambda: theirs._error is not None)
+        assert await read(theirs, 2) == [b"one", b"two"]
+        await lost(theirs)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\x05\0", b"\x05\0\0\0", b"\x05\0\0\0part"])
+async def test_a_half_closed_peer(transport: UnixTransport, rest: bytes) -> None:
+    """One that sends no more is gone; a message it has not finished never was."""
+    async with serving(transport) as served:
+        sock = await served.dial()
+        pipe = await served.next()
+        await asyncio.get_running_loop().sock_sendall(sock, prefixed(b"whole") + rest)
+        sock.shutdown(socket.SHUT_WR)
+        assert await read(pipe, 1) == [b"whole"]
+        await lost(pipe)
+        sock.close()
+
+
+async def test_closing_sends_what_is_queued(transport: UnixTransport) -> None:
+    async with connected(transport) as (ours, theirs):
+        sent = [os.urandom(2 * MIB) for _ in range(4)]
+        sending = asyncio.create_task(ours.send([[data] for data in sent]))
+        await until(lambda: ours._writable is not None)
+        _, got = await asyncio.gather(ours.aclose(), read(theirs, len(sent)))
+        assert got == sent
+        await asyncio.gather(sending, return_exceptions=True)
+        await lost(theirs)
+
+
+async def test_closing_on_a_peer_that_takes_nothing(transport: UnixTransport) -> None:
+    """It is given up soon."""
+    async with serving(transport) as served:
+        sock = await served.dial()
+        pipe = await served.next()
+        sending = asyncio.create_task(pipe.send([[bytes(8 * MIB)]]))
+        await until(lambda: pipe._writable is not None)
+        async with asyncio.timeout(5):
+            await pipe.aclose()
+            with pytest.raises(ConnectionLost):
+                await sending
+        sock.close()
+
+
+async def test_closing_twice_and_from_both_ends(transport: UnixTransport) -> None:
+    async with connected(transport) as (ours, theirs):
+        receiving = asyncio.create_task(ours.receive())
+        await asyncio.sleep(0)
+        await asyncio.gather(ours.aclose(), theirs.aclose(), ours.aclose())
+        await ours.aclose()
+        with pytest.raises(ConnectionLost):
+            await receiving
+        for pipe in (ours, theirs):
+            await lost(pipe)

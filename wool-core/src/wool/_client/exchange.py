@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import pickle
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,12 @@ class Failed:
     """The call cannot end properly: the worker is gone or has refused it."""
 
     error: WoolError
+
+    def fresh_error(self) -> WoolError:
+        """Returns the error for one call: many may fail together, and each raises its own."""
+        error = copy.copy(self.error)
+        error.__cause__ = self.error.__cause__
+        return error
 
 
 @dataclass(frozen=True, slots=True)

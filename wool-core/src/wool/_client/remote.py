@@ -130,7 +130,7 @@ class RemoteStream:
 
     def _fail(self, outcome: Failed, value: Any) -> bool:
         """The stream's worker is gone; closing the stream is silent about it."""
-        self.error = None if isinstance(value, GeneratorExit) else outcome.error
+        self.error = None if isinstance(value, GeneratorExit) else outcome.fresh_error()
         return False
 
     def _resume(self, exchange: Exchange, value: Any, thrown: bool) -> None:
@@ -260,7 +260,9 @@ async def _error(
     pool: Pool, exchange: Exchange, outcome: Outcome | Cancelled, thrown: BaseException | None
 ) -> BaseException:
     """Returns the exception that an outcome amounts to."""
-    if isinstance(outcome, (Failed, Cancelled)):
+    if isinstance(outcome, Failed):
+        return outcome.fresh_error()
+    if isinstance(outcome, Cancelled):
         return outcome.error
     assert isinstance(outcome, Reply)
     assert isinstance(outcome.frame, f.Raise)
