@@ -176,15 +176,23 @@ class _MemoryListener(abc.Listener):
         self.address = address
         self._forget = forget
         self._loop = asyncio.get_running_loop()
+        self._closed = False
         self._arrived: asyncio.Queue[_Half] = asyncio.Queue()
 
     def accept(self, half: _Half) -> bool:
         """Hands a connection to the listener's loop, from any thread."""
         try:
-            self._loop.call_soon_threadsafe(self._arrived.put_nowait, half)
+            self._loop.call_soon_threadsafe(self._arrive, half)
         except RuntimeError:  # its loop is closed
             return False
         return True
+
+    def _arrive(self, half: _Half) -> None:
+        if self._closed:
+            half.outgoing.close()
+            half.incoming.close()
+        else:
+            self._arrived.put_nowait(half)
 
     async def serve(self, handler: abc.Handler) -> None:
         tasks: set[asyncio.Task[None]] = set()
@@ -203,6 +211,7 @@ class _MemoryListener(abc.Listener):
                 task.add_done_callback(tasks.discard)
         finally:
             await self.aclose()
+            self._closed = True
             while not self._arrived.empty():
                 half = self._arrived.get_nowait()
                 half.outgoing.close()

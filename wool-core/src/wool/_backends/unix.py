@@ -11,8 +11,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
-import shutil
 import socket
 import stat
 import struct
@@ -29,6 +29,7 @@ from wool.plugins import API, TransportPlugin, hookimpl
 MAX_MESSAGE = 16 << 20
 MAX_PATH = 100
 PREFIX = "wool-"
+_NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 STALE_AFTER = 60.0
 _SOCKET_BUFFER = 1 << 20
 _JOIN_BELOW = 64 << 10
@@ -64,42 +65,51 @@ def private(options: Options) -> Options:
     """Names a directory for the sockets of one pool; the first who listens makes it."""
     if options.directory:
         return options
-    for parent in (tempfile.gettempdir(), "/tmp"):  # the first may be too long for a socket
-        if len(os.fsencode(parent)) <= MAX_PATH - 32:
-            _sweep(parent)
-            name = f"{PREFIX}{secrets.token_hex(8)}"
-            return replace(options, directory=os.path.join(parent, name))
-    raise abc.ConnectFailed(
-        f"the temporary directory {tempfile.gettempdir()!r} is too long for a Unix socket: set "
-        "TMPDIR to a shorter one"
-    )
+    parent = tempfile.gettempdir()
+    if len(os.fsencode(parent)) > MAX_PATH - 36:
+        parent = "/tmp"  # a socket's path must be short
+    _sweep(parent)
+    return replace(options, directory=os.path.join(parent, f"{PREFIX}{secrets.token_hex(8)}"))
 
 
 def _sweep(parent: str) -> None:
     """Removes directories of pools all of whose processes were killed.
 
-    Whoever listens in a directory holds a lock on it. A young one may not be locked yet.
+    Whoever listens in a directory holds a lock on it. A young one may not be locked yet. Only what
+    looks exactly like one of ours is touched, and nothing in it but sockets.
     """
     for entry in os.scandir(parent):
-        if entry.name.startswith(PREFIX):
+        if _NAME.fullmatch(entry.name):
             with contextlib.suppress(OSError):
-                if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_AFTER:
+                status = entry.stat(follow_symlinks=False)
+                private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o700
+                mine = private and status.st_uid == os.geteuid()
+                if mine and time.time() - status.st_mtime > STALE_AFTER:
                     _remove_if_unlocked(entry.path)
 
 
 def _remove_if_unlocked(directory: str) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        if os.fstat(descriptor).st_uid == os.geteuid():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(directory, ignore_errors=True)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(directory)
     finally:
         os.close(descriptor)
 
 
+def _remove(directory: str) -> None:
+    """Removes the sockets in a directory, and the directory if nothing else is in it."""
+    for entry in os.scandir(directory):
+        if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+            os.unlink(entry.path)
+    os.rmdir(directory)
+
+
 def discard(options: Options) -> None:
-    """Removes the directory of a pool."""
-    shutil.rmtree(options.directory, ignore_errors=True)
+    """Removes the directory of a pool, if `private` named it."""
+    if _NAME.fullmatch(os.path.basename(options.directory)):
+        with contextlib.suppress(OSError):
+            _remove(options.directory)
 
 
 class UnixTransport(abc.Transport):
@@ -129,7 +139,10 @@ class UnixTransport(abc.Transport):
 
     async def listen(self, address: str | None, *, credentials: Any) -> abc.Listener:
         path = _path(address) if address else self._fresh_path()
-        lock = _prepare_directory(os.path.dirname(path))
+        try:
+            lock = _prepare_directory(os.path.dirname(path))
+        except OSError as error:
+            raise abc.ConnectFailed(f"cannot listen at {path}: {error.strerror}") from error
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(path)
@@ -171,8 +184,8 @@ class _UnixListener(abc.Listener):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        self._server = await loop.create_unix_server(lambda: _Pipe(connected), sock=self._sock)
         try:
+            self._server = await loop.create_unix_server(lambda: _Pipe(connected), sock=self._sock)
             await loop.create_future()
         finally:
             await self.aclose()
@@ -220,11 +233,11 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         if self._error is not None:
             raise abc.ConnectionLost("the connection is closed")
         write, small = self._transport.write, list[abc.Buffer]()
+        sizes = [sum(map(len, segments)) for segments in messages]
+        if max(sizes, default=0) > MAX_MESSAGE:
+            raise abc.MessageTooLarge(f"{max(sizes)} bytes in one message; at most {MAX_MESSAGE}")
         self._write_rest()
-        for segments in messages:
-            size = sum(map(len, segments))
-            if size > MAX_MESSAGE:
-                raise abc.MessageTooLarge(f"{size} bytes in one message; at most {MAX_MESSAGE}")
+        for size, segments in zip(sizes, messages, strict=True):
             small.append(size.to_bytes(4, "little"))
             for segment in segments:
                 if len(segment) < _JOIN_BELOW:
