@@ -249,7 +249,7 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         if small:
             write(b"".join(small))
         if self._writable is not None:
-            await self._writable
+            await asyncio.shield(self._writable)  # others may be waiting for it
             if self._error is not None:
                 raise abc.ConnectionLost("the connection is closed")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,13 @@ from wool._client.link import Link
 from wool._protocol import frames as f
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import NoWorkersAvailable, VersionMismatch, WoolError, WorkerLost
+from wool.exceptions import (
+    NoWorkersAvailable,
+    VersionMismatch,
+    WoolError,
+    WorkerLost,
+    WorkerStopped,
+)
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
@@ -40,7 +45,7 @@ class Client:
         self.loop = asyncio.get_running_loop()
         self.closed = False
         self.links: dict[str, Link] = {}
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: dict[Exchange, asyncio.TimerHandle] = {}
         self._retired: set[Link] = set()
         self._rebalancing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,7 +63,13 @@ class Client:
         if self.closed:
             exchange.end(Failed(self.pool.closed_error()))
             return
-        link = self._choose(exchange.request.tags)
+        try:
+            link = self._choose(exchange.request.tags)
+        except Exception as error:
+            failure = WoolError(f"the pool's balancer failed to choose a worker: {error!r}")
+            failure.__cause__ = error
+            exchange.end(Failed(failure))
+            return
         if link is not None:
             link.open(exchange)
             return
@@ -67,8 +78,8 @@ class Client:
             exchange.end(Failed(failure))
             return
         exchange.link = None
-        self._waiting.append(exchange)
-        self.loop.call_later(self.pool.quorum_timeout, self._give_up, exchange)
+        timer = self.loop.call_later(self.pool.quorum_timeout, self._give_up, exchange)
+        self._waiting[exchange] = timer
 
     def _choose(self, tags: frozenset[str]) -> Link | None:
         links = [k for k in self.links.values() if k.usable and tags <= k.info.tags]
@@ -83,8 +94,7 @@ class Client:
         return min(links, key=_burden)
 
     def _give_up(self, exchange: Exchange) -> None:
-        if exchange in self._waiting:
-            self._waiting.remove(exchange)
+        if self._waiting.pop(exchange, None) is not None:
             wanted = f" with the tags {sorted(exchange.request.tags)}" * bool(exchange.request.tags)
             exchange.end(
                 Failed(
@@ -97,8 +107,9 @@ class Client:
 
     def flush(self) -> None:
         """Tries again to place the calls that wait for a worker."""
-        waiting, self._waiting = self._waiting, deque()
-        for exchange in waiting:
+        waiting, self._waiting = self._waiting, {}
+        for exchange, timer in waiting.items():
+            timer.cancel()
             self.submit(exchange)
 
     def rebalance(self) -> None:
@@ -137,8 +148,9 @@ class Client:
     def cancel(self, exchange: Exchange, message: bytes | None) -> None:
         """Cancels a call wherever it is."""
         exchange.cancelled = True
-        if exchange in self._waiting:
-            self._waiting.remove(exchange)
+        timer = self._waiting.pop(exchange, None)
+        if timer is not None:
+            timer.cancel()
             exchange.end(NotStarted())
         elif exchange.link is not None:
             exchange.link.cancel(exchange, message)
@@ -150,14 +162,16 @@ class Client:
     def lost(self, link: Link, calls: list[Exchange], error: Exception) -> None:
         """A session has ended with calls under way: they end once it is known why."""
         if calls:
-            self._spawn(self._explain_loss(link.info, calls, error))
+            self._spawn(self._explain_loss(link.info, calls, error, link.draining))
 
     async def _explain_loss(
-        self, info: WorkerInfo, calls: list[Exchange], error: Exception
+        self, info: WorkerInfo, calls: list[Exchange], error: Exception, stopped: bool
     ) -> None:
-        lost: WorkerLost | None = None
+        lost: WoolError | None = None
         try:
             lost = await self.pool.explain_loss(info, error)
+            if stopped:
+                lost = WorkerStopped(f"worker {info.pid} on {info.host} was told to stop: {lost}")
         finally:
             outcome = Failed(lost or WorkerLost(f"the worker {info.address} was lost"))
             for exchange in calls:
@@ -225,7 +239,8 @@ class Client:
         self.closed = True
         outcome: Outcome = Failed(error)
         links = [*self.links.values(), *self._retired]
-        for exchange in self._waiting:
+        for exchange, timer in self._waiting.items():
+            timer.cancel()
             exchange.end(outcome)
         for link in links:
             link.fail_all(outcome)

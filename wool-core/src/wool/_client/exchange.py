@@ -100,6 +100,8 @@ class Exchange:
         number: its id on that link.
         begun: whether it is known to have begun there.
         sent: when it was sent there, in the loop's time.
+        abandoned: whether its caller has stopped waiting for it.
+        losing: whether its worker is lost and the reason being looked for.
         cancellation: the caller's own `CancelledError`, once it has been cancelled.
         cancelled: whether its caller has cancelled it, or the step that is running.
         step: of a stream, the step that is running or was last to run.
@@ -111,11 +113,13 @@ class Exchange:
         "_client",
         "_end",
         "_outcome",
+        "abandoned",
         "begun",
         "cancellation",
         "cancelled",
         "failed",
         "link",
+        "losing",
         "number",
         "request",
         "sent",
@@ -133,6 +137,8 @@ class Exchange:
         self.cancellation: asyncio.CancelledError | None = None
         self.step = 0
         self.suspended = False
+        self.abandoned = False
+        self.losing = False
         self.failed: Failed | None = None
         self._client = client
         self._outcome: Outcome | None = None
@@ -194,6 +200,7 @@ class Exchange:
                     sent += 1
         finally:
             expiry.cancel()
+        self.abandoned = self._outcome is None
         return self._judge(self._outcome, error, sent)
 
     def _wake(self) -> None:

@@ -33,6 +33,7 @@ class Link:
     Attributes:
         calls: calls that are out, by their number.
         hungry: whether the worker has said, since it was last sent a call, that it could begin one.
+        draining: whether the worker has said that it stops.
         usable: False after the worker was lost, until it may be dialled again, and while it drains.
     """
 
@@ -41,6 +42,7 @@ class Link:
         self.calls: dict[int, Exchange] = {}
         self.hungry = True
         self.usable = True
+        self.draining = False
         self.session: Session | None = None
         self._client = client
         self._queue: list[Exchange] = []
@@ -50,6 +52,7 @@ class Link:
         self._recalling = False
         self._closing = False
         self._lingering = False
+        self._recalled = 0  # the last call there was when calls were recalled
         self._retry = _RETRY_FIRST
         self._task: asyncio.Task[None] | None = None
         self._fetches: dict[int, asyncio.Future[None]] = {}
@@ -110,6 +113,8 @@ class Link:
     ) -> None:
         """Asks for the next step of a stream."""
         session = self.session
+        if exchange.losing:
+            return  # the step ends when it is known why the worker was lost
         if session is None or self.calls.get(exchange.number) is not exchange:
             exchange.end(Failed(WorkerStopped("the stream's worker is gone")))
             return
@@ -137,6 +142,7 @@ class Link:
         """Asks for half of the calls that have not begun."""
         if self.session is not None and not self._recalling:
             self._recalling = True
+            self._recalled = self._last
             self.session.send(f.Recall(ceil(self.unbegun / 2)))
 
     @property
@@ -191,6 +197,9 @@ class Link:
         except WoolError as error:
             self._unreachable(error)
             return
+        except Exception as error:
+            self._unreachable(WoolError(f"{self.info.address} cannot be dialled: {error!r}"))
+            return
         self._retry = _RETRY_FIRST
         self.session = session
         client.connected(self, session)
@@ -236,6 +245,8 @@ class Link:
                 exchange.end(Failed(stopped))
         else:
             self._pause()
+            for exchange in calls.values():
+                exchange.losing = True
             self._client.lost(self, list(calls.values()), error)
 
     def _linger(self) -> bool:
@@ -282,6 +293,7 @@ class Link:
             self._note_hunger(frame.hungry)
         elif isinstance(frame, f.Drain):
             self.usable = self.hungry = False
+            self.draining = True
             if self.session is not None:
                 self.session.send(f.Drain())  # after it comes no call that the worker must expect
             self._client.pool.on_drain(self.info)
@@ -300,6 +312,9 @@ class Link:
             exchange = self.calls.get(frame.call)
             if exchange is not None:
                 exchange.suspended = True
+                if exchange.abandoned:
+                    self.close_stream(exchange)
+                    return
                 if not exchange.begun:
                     exchange.begun = True
                     self._begun += 1
@@ -323,9 +338,9 @@ class Link:
         if frame.recalled:
             self._recalling = False
             if not frame.waiting:
-                for exchange in self.calls.values():
-                    exchange.begun = True
-                self._begun = len(self.calls)
+                for number, exchange in self.calls.items():
+                    exchange.begun = exchange.begun or number <= self._recalled
+                self._begun = sum(exchange.begun for exchange in self.calls.values())
         for exchange in returned:
             if self.session is not None:
                 # The call may have been cut short: its code need not have arrived.

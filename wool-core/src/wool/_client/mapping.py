@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -10,8 +11,9 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Iterator,
 )
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from wool._client.current import current_pool
 
@@ -49,44 +51,105 @@ async def map(
         limit = LOCALLY if pool is None else PER_WORKER * max(1, len(pool.workers))
     if limit < 1:
         raise ValueError(f"limit must be at least 1: {limit}")
-    inputs = _zip(iterables)
-    out: dict[asyncio.Task[T], None] = {}
+    window: _Window[T] = _Window(routine, iterables, limit)
     try:
-        exhausted = False
-        while True:
-            while not exhausted and len(out) < limit:
-                try:
-                    args = await anext(inputs)
-                except StopAsyncIteration:
-                    exhausted = True
-                else:
-                    out[asyncio.ensure_future(routine(*args))] = None
-            if not out:
-                return
-            for task in await _ready(out, ordered):
-                del out[task]
+        while await window.advance():
+            for task in window.ready(ordered):
                 yield task.result()
     finally:
-        for task in out:
+        await window.aclose()
+
+
+class _Window(Generic[T]):
+    """The calls of a `map` that are out. Inputs are awaited while results are."""
+
+    def __init__(
+        self,
+        routine: Callable[..., Coroutine[Any, Any, T]],
+        iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
+        limit: int,
+    ) -> None:
+        self._routine = routine
+        self._arriving: AsyncGenerator[tuple[Any, ...], None] | None = None
+        self._at_hand: Iterator[tuple[Any, ...]] = iter(())
+        if any(isinstance(iterable, AsyncIterable) for iterable in iterables):
+            self._arriving = _zip(iterables)
+        else:
+            self._at_hand = zip(*cast("tuple[Iterable[Any], ...]", iterables), strict=False)
+        self._limit = limit
+        self._exhausted = False
+        self._next: asyncio.Task[tuple[Any, ...]] | None = None
+        self._out: dict[asyncio.Task[T], None] = {}
+        self._finished: deque[asyncio.Task[T]] = deque()
+        self._changed = asyncio.Event()
+
+    async def advance(self) -> bool:
+        """Waits until a call has finished; False once all results have been taken."""
+        while True:
+            self._fill()
+            if self._finished:
+                return True
+            if self._next is None and not self._out:
+                return False
+            self._changed.clear()
+            await self._changed.wait()
+
+    def ready(self, ordered: bool) -> Iterator[asyncio.Task[T]]:
+        """Takes the calls whose results are to be yielded now; one that failed comes first."""
+        finished, self._finished = self._finished, deque()
+        for task in finished:
+            if task.cancelled() or task.exception() is not None:
+                self._out.pop(task, None)
+                yield task
+        if ordered:
+            while self._out and (first := next(iter(self._out))).done():
+                del self._out[first]
+                yield first
+            return
+        for task in finished:
+            if task in self._out:
+                del self._out[task]
+                yield task
+
+    async def aclose(self) -> None:
+        """Cancels what is out and waits for it to end."""
+        tasks: list[asyncio.Task[Any]] = list(self._out)
+        if self._next is not None:
+            tasks.append(self._next)
+        for task in tasks:
             task.cancel()
-        if out:
-            await asyncio.gather(*out, return_exceptions=True)
-        await inputs.aclose()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._arriving is not None:
+            await self._arriving.aclose()
 
+    def _fill(self) -> None:
+        """Makes calls with the inputs there are, up to the limit."""
+        while not self._exhausted and len(self._out) < self._limit:
+            try:
+                if self._arriving is None:
+                    args = next(self._at_hand)
+                elif (args := self._arrived(self._arriving)) is None:
+                    return
+            except (StopIteration, StopAsyncIteration):
+                self._exhausted = True
+                return
+            task = asyncio.ensure_future(self._routine(*args))
+            self._out[task] = None
+            task.add_done_callback(self._note)
 
-async def _ready(out: dict[asyncio.Task[T], None], ordered: bool) -> list[asyncio.Task[T]]:
-    """Waits for the next result, or for any."""
-    if ordered:
-        first = next(iter(out))
-        await asyncio.wait([first, *out], return_when=asyncio.FIRST_COMPLETED)
-        for task in out:
-            if task.done() and not task.cancelled() and task.exception() is not None:
-                return [task]  # a failure need not wait for its turn
-        if not first.done():
-            await asyncio.wait([first])
-        return [first]
-    done, _ = await asyncio.wait(out, return_when=asyncio.FIRST_COMPLETED)
-    return list(done)
+    def _arrived(self, inputs: AsyncGenerator[tuple[Any, ...], None]) -> tuple[Any, ...] | None:
+        """Returns an input that has arrived, or starts waiting for it and returns None."""
+        if self._next is None:
+            self._next = asyncio.ensure_future(anext(inputs))
+            self._next.add_done_callback(lambda _: self._changed.set())
+        if not self._next.done():
+            return None
+        arrived, self._next = self._next, None
+        return arrived.result()
+
+    def _note(self, task: asyncio.Task[T]) -> None:
+        self._finished.append(task)
+        self._changed.set()
 
 
 async def _zip(

@@ -154,6 +154,7 @@ class Pool:
         client = self._clients.get(loop)
         if client is None or client.closed:
             with self._lock:
+                self.check_open()
                 for old in [k for k in self._clients if k.is_closed()]:
                     del self._clients[old]
                 client = self._clients[loop] = Client(self)
@@ -205,6 +206,8 @@ class Pool:
     def set_members(self, members: dict[str, WorkerInfo]) -> None:
         """Replaces the workers; clients on all loops take note."""
         self.members = members
+        if members:
+            self.failure = None
         self._changed()
 
     def died(self, ident: str) -> None:
@@ -225,10 +228,11 @@ class Pool:
 
     async def close_clients(self) -> None:
         """Ends all calls with `WorkerStopped` and closes all connections."""
-        self.closed = True
         for notify in list(self._watchers):
             notify()
-        clients, self._clients = self._clients, {}
+        with self._lock:
+            self.closed = True
+            clients, self._clients = self._clients, {}
         here = asyncio.get_running_loop()
         for loop, client in clients.items():
             if loop is here:

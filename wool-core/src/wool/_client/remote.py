@@ -77,6 +77,9 @@ class RemoteStream:
             self._give_up()
             self.error = error.with_traceback(None)
             return False
+        except BaseException:  # cancelled while a value was being rebuilt
+            self._give_up()
+            raise
         finally:
             if running is not None:
                 running.wait_ends()

@@ -35,7 +35,10 @@ STOP_GRACE = 15.0
 
 EXIT_KNOWN_WITHIN = 0.1
 MOST_FAILURES = 3
-"""After so many workers in a row that ended before they were ready, no more are started."""
+"""After so many workers in a row that ended before they were ready, calls fail at once."""
+
+MOST_EXITS = 64
+"""So many workers of the past are remembered, to say how they ended."""
 
 FIRST_DELAY, MOST_DELAY, STABLE_AFTER = 0.05, 2.0, 5.0
 """Seconds before a worker is replaced: first, at most, and how long one has to live for the delay
@@ -103,20 +106,22 @@ class WorkerPool(Pool):
         self._exits: dict[str, concurrent.futures.Future[int]] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}
         self._failures = 0
+        self._closing = False
         self._before: Pool | None = None
         self._discard: Any = None
 
     # Opening and closing ------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if not self.closed:
+        if not self.closed or self._closing:
             raise WoolError("the pool is open already; make another one to have two")
         loop = asyncio.get_running_loop()
         found_transport = lookup.transport(self._transport_name)
         in_process = "in-process" in found_transport.plugin.capabilities
         # Interpreters take a while to start; meanwhile back-ends are loaded here.
-        early = [] if in_process else [WorkerProcess() for _ in range(self._size)]
+        early: list[WorkerProcess] = []
         try:
+            early.extend(WorkerProcess() for _ in range(0 if in_process else self._size))
             self._load(found_transport)
             self._in_process = in_process
             self._keepers = [
@@ -127,6 +132,7 @@ class WorkerPool(Pool):
             for process in early:
                 process.kill()
             await self._close(graceful=False)
+            await asyncio.gather(*(process.wait() for process in early))
             raise
         self._before = ACTIVE.get()
         ACTIVE.set(self)
@@ -167,7 +173,7 @@ class WorkerPool(Pool):
         self.opened(found.make(options), self._serializer_name, self._serializer, secret)
 
     async def _close(self, *, graceful: bool) -> None:
-        self.closed = True
+        self.closed = self._closing = True
         try:
             if graceful:
                 await self._finish_calls()
@@ -188,13 +194,14 @@ class WorkerPool(Pool):
                 if self._discard is not None:
                     discard, options = self._discard
                     discard(options)
+                self._closing = False
 
     async def _finish_calls(self) -> None:
         """Waits for the calls that are out."""
         waits = [
             asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.wait_quiet(), loop))
             for loop, client in list(self._clients.items())
-            if not loop.is_closed()
+            if loop.is_running()
         ]
         if waits:
             _, late = await asyncio.wait(waits, timeout=self._shutdown_timeout)
@@ -209,7 +216,13 @@ class WorkerPool(Pool):
         while True:
             ident = secrets.token_hex(8)
             began = time.monotonic()
-            worker = self._start(ident, early)
+            try:
+                worker = self._start(ident, early)
+            except OSError as error:  # no more processes or descriptors, perhaps only for now
+                self._note_failure(str(error))
+                delay *= 2
+                await asyncio.sleep(min(delay, MOST_DELAY))
+                continue
             early = None
             try:
                 await self._run_worker(ident, worker)
@@ -240,6 +253,8 @@ class WorkerPool(Pool):
         """Makes a worker a member once it is ready; returns when it has ended."""
         self._workers[ident] = worker
         self._exits[ident] = worker.exited
+        while len(self._exits) > MOST_EXITS + self._size:
+            del self._exits[next(iter(self._exits))]
         report = await worker.ready()
         if "address" in report:
             self._failures = 0
@@ -258,16 +273,18 @@ class WorkerPool(Pool):
             return
         code = await worker.wait()
         self._workers.pop(ident, None)
+        self._note_failure(report.get("error") or f"the last one {describe_exit(code)}")
+
+    def _note_failure(self, reason: str) -> None:
+        """A worker could not be started; after some in a row, calls need not wait for another."""
         self._failures += 1
-        if self._failures >= MOST_FAILURES:
-            reason = report.get("error") or f"the last one {describe_exit(code)}"
+        if self._failures >= MOST_FAILURES and not self.members:
             self.fail(
                 NoWorkersAvailable(
                     f"{self._failures} workers in a row ended before they were ready: {reason}. "
                     "What they wrote to standard error says more"
                 )
             )
-            await asyncio.get_running_loop().create_future()  # until the pool is closed
 
     async def _see_out(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
         """Waits for a worker to end, however long it takes to drain."""

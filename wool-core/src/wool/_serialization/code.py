@@ -169,11 +169,12 @@ def _bindings(functions: Iterable[FunctionType]) -> Iterable[Binding]:
     for function in functions:
         scope = function.__globals__
         for name in _names(function.__code__):
-            if name in scope:
+            if name in scope and scope[name] is not function:
                 yield Binding(_global_reader(scope, name), scope[name])
         for cell in function.__closure__ or ():
             reader = _cell_reader(cell)
-            yield Binding(reader, reader())
+            if reader() is not function:  # it would keep itself alive
+                yield Binding(reader, reader())
 
 
 def _names(code: CodeType) -> set[str]:

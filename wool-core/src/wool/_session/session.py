@@ -117,10 +117,12 @@ class Session:
         finally:
             self._lost = True
             writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
-            await self._send_rest()
-            on_lost(error)
-            await self.connection.aclose()
+            try:
+                await asyncio.gather(writer, return_exceptions=True)
+                await self._send_rest()
+            finally:
+                on_lost(error)
+                await self.connection.aclose()
 
     async def _send_rest(self) -> None:
         """Sends what is queued when the session ends from this side, if the peer takes it soon."""

@@ -191,9 +191,14 @@ class Caller:
             self.session.known.update(code.provides)
         return segments[len(codes) :]
 
+    def _drop(self, number: int) -> None:
+        self._calls.pop(number, None)
+        self._server.call_ended()
+
     def _fetched(self, number: int) -> None:
         future = self._fetches.pop(number, None)
-        if future is not None:
+        # The call that asked may have been cancelled meanwhile.
+        if future is not None and future.set_running_or_notify_cancel():
             future.set_result(None)
 
     def _need(self, keys: Sequence[bytes], done: concurrent.futures.Future[None]) -> None:
@@ -207,6 +212,10 @@ class Caller:
     def post(self, frame: Frame, segments: Sequence[Buffer]) -> None:
         """Has an answer sent by the I/O thread."""
         self._server.post((self, frame, segments))
+
+    def drop(self, number: int) -> None:
+        """A call has ended without an answer."""
+        self._server.call(self._drop, number)
 
     async def fetch(self, keys: Sequence[bytes]) -> None:
         """Asks the caller for code.

@@ -46,6 +46,7 @@ class Execution:
         "_info",
         "_kept",
         "_open",
+        "_orphaned",
         "_outstanding",
         "_request",
         "_requested",
@@ -67,6 +68,7 @@ class Execution:
         self._open = frame
         self._segments: Sequence[Buffer] = segments
         self._info: CallInfo | None = None
+        self._orphaned = False  # nobody is to be answered any more
         self._abandoned = False  # the stream is being closed for want of a caller
         self._begun = False
         self._struck = False  # a cancel came before the step it is for had begun
@@ -144,10 +146,14 @@ class Execution:
             self._requested.set_result(None)
 
     def abandon(self) -> None:
-        """The caller is gone: the call is cancelled, a suspended stream closed."""
-        if self._stopped or self._ended:
+        """The caller or the worker is going: the call is cancelled, a suspended stream closed.
+
+        Nothing more is said of it. The caller learns from the end of the connection that the call
+        was lost; a `CancelledError` would be taken for the caller's own.
+        """
+        if self._orphaned or self._ended:
             return
-        self._stopped = True
+        self._orphaned = self._stopped = True
         if self.task is None:
             return
         if self._in_step:
@@ -204,7 +210,8 @@ class Execution:
                 self._finish_raise(error)
                 return
             if self._abandoned:
-                return  # it has ignored GeneratorExit, and nobody is there to tell
+                self._end()  # it has ignored GeneratorExit, and nobody is there to tell
+                return
             if not self._post_value(value):
                 operation, argument = f.THROW, GeneratorExit()
                 self._abandoned = True
@@ -261,7 +268,8 @@ class Execution:
             self._struck = False
             self._delivered = 1
             self._base -= 1
-        self._executor.enter()
+        if self._outstanding == 0:
+            self._executor.enter()
 
     def _leave_step(self) -> None:
         self._in_step = False
@@ -324,6 +332,9 @@ class Execution:
     def _finish_return(self, value: Any) -> None:
         if self._ended:
             return
+        if self._orphaned:
+            self._end()
+            return
         codes: list[f.Code] = []
         segments: list[Buffer] = []
         if not self._open.stream:
@@ -350,6 +361,9 @@ class Execution:
     def _finish_raise(self, error: BaseException, *, decoding: bool = False) -> None:
         if self._ended:
             return  # it has been answered; what the generator does now concerns nobody
+        if self._orphaned:
+            self._end()
+            return
         if self._stopped and decoding:
             self._end()
             self.caller.post(f.GiveBack([self.number], 0), [])
@@ -377,6 +391,8 @@ class Execution:
 
     def _post_value(self, value: Any) -> bool:
         """Reports a value; False if it cannot be sent, which ends the stream."""
+        if self._orphaned:
+            return True
         try:
             codes, segments = self.caller.encode(value)
         except BaseException as error:
@@ -422,6 +438,8 @@ class Execution:
             self._ended = True
             executor.running.discard(self)
             self._leave_step()
+            if self._orphaned:
+                self.caller.drop(self.number)
         return executor.load, self._hungry()
 
 

@@ -64,7 +64,7 @@ class WorkerProcess:
             raise
         finally:
             theirs.close()
-        self._send(sys.path)
+        self._send([entry for entry in sys.path if isinstance(entry, str)])  # pyright: ignore[reportUnnecessaryIsInstance]
         self._lifeline.setblocking(False)
         _watch(self._popen, self._on_exit)
 

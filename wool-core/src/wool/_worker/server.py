@@ -157,7 +157,11 @@ class Server:
         answers = self._answers
         while answers:
             caller, frame, segments = answers.popleft()
-            caller.send(frame, segments)
+            try:
+                caller.send(frame, segments)
+            except Exception as error:  # one answer must not keep the others
+                context = {"message": "an answer could not be sent", "exception": error}
+                self._loop.call_exception_handler(context)
         if self._idle:
             self._idle = False
             self._tell_idle()

@@ -72,7 +72,7 @@ class WorkerThread:
     async def stop(self, grace: float) -> None:
         """Has the worker end; leaves its threads behind if they have not after `grace` seconds."""
         self._grace = grace
-        self._io_loop.call_soon_threadsafe(self._stop.set)
+        self.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace + 2):
                 await self.wait()
@@ -81,7 +81,8 @@ class WorkerThread:
 
     def kill(self) -> None:
         """A thread cannot be killed; it is told to stop."""
-        self._io_loop.call_soon_threadsafe(self._stop.set)
+        with contextlib.suppress(RuntimeError):  # it has stopped
+            self._io_loop.call_soon_threadsafe(self._stop.set)
 
     def _run_io(self) -> None:
         self._io_loop.run_until_complete(self._serve())
