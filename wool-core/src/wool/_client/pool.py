@@ -12,6 +12,7 @@ import platform
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from wool._client import remote
@@ -67,8 +68,12 @@ class Pool:
 
     @property
     def workers(self) -> list[WorkerInfo]:
-        """The workers of the pool as they are known now."""
-        return list(self.members.values())
+        """The workers of the pool as they are known now, each with its load as far as known."""
+        loads: dict[str, int] = {}
+        for client in list(self._clients.values()):
+            for ident, link in list(client.links.items()):
+                loads[ident] = max(link.load, loads.get(ident, 0))
+        return [replace(info, load=loads.get(k, 0)) for k, info in self.members.items()]
 
     @contextmanager
     def use(self) -> Generator[None]:

@@ -356,7 +356,7 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 def _checked_size(size: Any, discovery: str | None) -> int:
     if size is None:
-        return 0 if discovery else len(os.sched_getaffinity(0))
+        return 0 if discovery else _cpus()
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise ConfigurationError(f"size must be a number of workers, not {size!r}")
     if size == 0 and not discovery:
@@ -365,6 +365,13 @@ def _checked_size(size: Any, discovery: str | None) -> int:
             "workers elsewhere"
         )
     return size
+
+
+def _cpus() -> int:
+    """Returns how many CPUs this process may use, where the system tells that."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _positive(name: str, value: Any) -> int | None:
