@@ -180,6 +180,9 @@ class _UnixListener(abc.Listener):
                 await pipe.aclose()
 
         def connected(pipe: _Pipe) -> None:
+            if self._closed:  # it was accepted in the very last moment
+                pipe.abort()
+                return
             task = loop.create_task(handle(pipe))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -306,6 +309,10 @@ class _Pipe(asyncio.Protocol, abc.Connection):
                 await asyncio.shield(self._closed)
             finally:
                 abort.cancel()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._transport.abort()
 
     def extra(self, attribute: str, default: Any = None) -> Any:
         if attribute == "uid":

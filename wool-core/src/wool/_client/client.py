@@ -167,13 +167,13 @@ class Client:
     async def _explain_loss(
         self, info: WorkerInfo, calls: list[Exchange], error: Exception, stopped: bool
     ) -> None:
-        lost: WoolError | None = None
+        reason: WoolError | None = None
         try:
-            lost = await self.pool.explain_loss(info, error)
-            if stopped:
-                lost = WorkerStopped(f"worker {info.pid} on {info.host} was told to stop: {lost}")
+            reason = lost = await self.pool.explain_loss(info, error)
+            if stopped and lost.signal is None and not lost.exitcode:
+                reason = WorkerStopped(f"worker {info.pid} on {info.host} was told to stop: {lost}")
         finally:
-            outcome = Failed(lost or WorkerLost(f"the worker {info.address} was lost"))
+            outcome = Failed(reason or WorkerLost(f"the worker {info.address} was lost"))
             for exchange in calls:
                 exchange.end(outcome)
 

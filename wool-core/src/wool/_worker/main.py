@@ -66,6 +66,11 @@ def run_until(loop: asyncio.AbstractEventLoop, stopped: Callable[[], bool]) -> N
             loop.call_exception_handler(
                 {"message": "a task left behind by a routine raised", "exception": error}
             )
+    close_loop(loop)
+
+
+def close_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancels what is left on a loop that has stopped, and closes it."""
     with contextlib.suppress(Exception):
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
@@ -113,7 +118,7 @@ class _Service:
             self._report({"error": f"{type(error).__name__}: {error}"})
         finally:
             self._lifeline.close()
-            self._loop.close()
+            close_loop(self._loop)
             self._stopping.set()
             self._executor.call(self._executor.loop.stop)
             if not self._ended.wait(EXIT_GRACE):

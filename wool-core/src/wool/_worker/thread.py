@@ -10,7 +10,7 @@ from typing import Any
 
 from wool import abc
 from wool._worker.executor import Executor
-from wool._worker.main import run_until, worker_info
+from wool._worker.main import close_loop, run_until, worker_info
 from wool._worker.server import Server
 from wool._workerinfo import WorkerInfo
 
@@ -86,7 +86,7 @@ class WorkerThread:
 
     def _run_io(self) -> None:
         self._io_loop.run_until_complete(self._serve())
-        self._io_loop.close()
+        close_loop(self._io_loop)
         self._stopping.set()
         self._user_loop.call_soon_threadsafe(self._user_loop.stop)
 
