@@ -18,6 +18,7 @@ import stat
 import struct
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -221,6 +222,7 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         self._waiting = 0  # bytes in _messages
         self._reading = True
         self._descriptor = -1
+        self._writing = threading.Lock()  # of _descriptor
         self._rest = b""
         self._prefix = b""
         self._body: bytearray | None = None
@@ -257,7 +259,8 @@ class _Pipe(asyncio.Protocol, abc.Connection):
                 raise abc.ConnectionLost("the connection is closed")
 
     def can_send_now(self) -> bool:
-        return not self._rest and not self._transport.get_write_buffer_size()
+        alive = self._error is None and not self._transport.is_closing()
+        return alive and not self._rest and not self._transport.get_write_buffer_size()
 
     def send_now(self, messages: Sequence[abc.Segments]) -> None:
         data = b"".join(
@@ -265,12 +268,15 @@ class _Pipe(asyncio.Protocol, abc.Connection):
             for segments in messages
             for part in (sum(map(len, segments)).to_bytes(4, "little"), *segments)
         )
-        try:
-            written = os.write(self._descriptor, data)
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            return  # the connection is gone, as `receive` finds out
+        with self._writing:
+            if self._descriptor < 0:
+                return  # the connection is gone, as `receive` finds out
+            try:
+                written = os.write(self._descriptor, data)
+            except BlockingIOError:
+                written = 0
+            except OSError:
+                return  # likewise
         if written < len(data):
             self._rest = data[written:]
             with contextlib.suppress(RuntimeError):
@@ -329,7 +335,9 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         self._transport = transport
         transport.set_write_buffer_limits(high=_SOCKET_BUFFER)
         sock = transport.get_extra_info("socket")
-        self._descriptor = sock.fileno()
+        # A descriptor of our own: the loop may close its one, and the number be given to another
+        # connection, while another thread is in `send_now`.
+        self._descriptor = os.dup(sock.fileno())
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
         if self._connected is not None:
@@ -388,7 +396,10 @@ class _Pipe(asyncio.Protocol, abc.Connection):
             writable.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._descriptor = -1
+        with self._writing:
+            descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
         self._error = exc or ConnectionResetError("the peer closed the connection")
         self.resume_writing()
         if not self._closed.done():

@@ -115,7 +115,8 @@ class Session:
         except (WoolError, OSError) as failure:
             error = failure
         finally:
-            self._lost = True
+            with self._lock:
+                self._lost = True
             writer.cancel()
             try:
                 await asyncio.gather(writer, return_exceptions=True)
