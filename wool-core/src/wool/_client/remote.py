@@ -207,10 +207,7 @@ def _without_defaults(
         args = args[:last]
     keywords = function.__kwdefaults__
     if keywords:
-        missing = kwargs.keys()
-        kwargs = {
-            n: kwargs[n] for n in missing if n not in keywords or kwargs[n] is not keywords[n]
-        }
+        kwargs = {n: v for n, v in kwargs.items() if n not in keywords or v is not keywords[n]}
     return args, kwargs
 
 

@@ -102,7 +102,6 @@ class Session:
             linger: asked when this is cancelled, and again after each batch that arrives, whether
                 the session is still needed; for `LINGER` seconds it goes on while that is so.
         """
-        # Not a task of its own kind: a loop that ends cancels it too, and it has to go on.
         writer = self._loop.create_task(self._write())
         error: Exception = ConnectionLost("the session was closed")
         try:

@@ -1,0 +1,97 @@
+"""What a cancelled step comes to, for every answer of the worker (SEMANTICS, Cancellation)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from wool._client.exchange import Cancelled, Exchange, Failed, NotStarted, Reply
+from wool._protocol import frames as f
+from wool.exceptions import WorkerLost
+
+
+class Worker:
+    """A client whose worker answers a cancel with what it was given."""
+
+    def __init__(self, answer: Any) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.answer = answer
+        self.cancels: list[bytes | None] = []
+
+    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+        self.cancels.append(message)
+        exchange.end(self.answer)
+
+
+def returned(delivered: int = 0, uncancelled: int = 0) -> Reply:
+    return Reply(f.Return(1, delivered, uncancelled, 0, 0, []), [])
+
+
+async def cancelled(answer: Any) -> tuple[Any, int, Worker]:
+    """Cancels a waiting call; returns its outcome, the task's cancel count and the worker."""
+    worker: Any = Worker(answer)
+    exchange = Exchange(worker, request=None)  # type: ignore[arg-type]
+    counts: list[int] = []
+
+    async def wait() -> Any:
+        outcome = await exchange.wait()
+        task = asyncio.current_task()
+        assert task is not None
+        counts.append(task.cancelling())
+        return outcome
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    task.cancel("why")
+    return await task, counts[0], worker
+
+
+async def test_a_cancel_that_crosses_the_result_wins() -> None:
+    outcome, _, worker = await cancelled(returned())
+    assert isinstance(outcome, Cancelled)
+    assert outcome.error.args == ("why",)
+    assert not outcome.open
+    assert len(worker.cancels) == 1
+
+
+async def test_a_cancel_that_crosses_a_yielded_value_leaves_the_stream_open() -> None:
+    outcome, _, _ = await cancelled(Reply(f.Value(1, 0, 0, 0, 0, 0, []), []))
+    assert isinstance(outcome, Cancelled)
+    assert outcome.open
+
+
+async def test_a_swallowed_cancel_lets_the_value_count() -> None:
+    outcome, count, _ = await cancelled(returned(delivered=1))
+    assert isinstance(outcome, Reply)
+    assert count == 1
+
+
+async def test_an_uncancel_is_mirrored() -> None:
+    outcome, count, _ = await cancelled(returned(delivered=1, uncancelled=1))
+    assert isinstance(outcome, Reply)
+    assert count == 0
+
+
+async def test_an_exception_that_arrives_is_raised() -> None:
+    outcome, _, _ = await cancelled(Reply(f.Raise(1, 0, 0, 0, 0, False, [], []), []))
+    assert isinstance(outcome, Reply)
+
+
+@pytest.mark.parametrize("answer", [NotStarted(), Failed(WorkerLost("gone"))])
+async def test_without_an_answer_it_is_the_callers_own_cancel(answer: Any) -> None:
+    outcome, _, _ = await cancelled(answer)
+    assert isinstance(outcome, Cancelled)
+    assert outcome.error.args == ("why",)
+
+
+async def test_a_reply_of_the_same_turn_is_not_lost() -> None:
+    worker: Any = Worker(None)
+    exchange = Exchange(worker, request=None)  # type: ignore[arg-type]
+    task = asyncio.create_task(exchange.wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    exchange.end(returned(delivered=0))
+    assert isinstance(await task, Cancelled)
+    assert worker.cancels == []
