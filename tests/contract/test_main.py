@@ -71,8 +71,14 @@ def test_a_package(place: str) -> None:
     assert said(run("-m", "main_package", place)) == ["same 2"]
 
 
-@pytest.mark.parametrize("place", TRANSPORTS)
-def test_output_of_routines(place: str) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("place", [place for place in TRANSPORTS if place != "memory"])
+def test_output_of_routines(place: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of workers are whole, come once, and do not wait for the worker's end.
+
+    Threads of one process share a stream, so in `memory` they mix as those of any program do.
+    """
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     lines = said(run("main_output.py", place))
     assert sorted(lines) == [
         *(f"generator {n}" for n in range(2)),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import marshal
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -41,6 +43,7 @@ EXIT_GRACE = 2.0
 def main(lifeline: BinaryIO) -> None:
     """Runs a worker until it is told to stop or its lifeline closes."""
     config: dict[str, Any] = marshal.load(lifeline)
+    print_whole_lines()
     loop = new_loop()
     asyncio.set_event_loop(loop)
     executor = Executor(loop, config["concurrency"])
@@ -55,6 +58,17 @@ def main(lifeline: BinaryIO) -> None:
     run_until(loop, stopping.is_set)
     ended.set()
     thread.join(EXIT_GRACE)
+
+
+def print_whole_lines() -> None:
+    """Has each printed line leave in one piece, and at once.
+
+    Workers share standard output and error. Buffered by block, what a killed one had printed would
+    be lost; unbuffered, `print` writes a line in pieces, between which others would write theirs.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None if the caller has closed its own
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def run_until(loop: asyncio.AbstractEventLoop, stopped: Callable[[], bool]) -> None:
