@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import shutil
 import socket
-import stat
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,7 +33,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def transport(folder: Path) -> UnixTransport:
-    return UnixTransport(Options(directory=str(folder / "sockets")))
+    return UnixTransport(Options())
 
 
 def prefixed(data: bytes) -> bytes:
@@ -120,147 +117,12 @@ async def connected(transport: UnixTransport) -> AsyncIterator[tuple[Any, Any]]:
             await ours.aclose()
 
 
-# Directories
-
-
-async def test_a_private_directory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    options, other = unix.private(Options()), unix.private(Options())
-    directory = Path(options.directory)
-    assert directory.parent == folder and options != other
-    assert not directory.exists()
-    first = await UnixTransport(options).listen(None, credentials=None)
-    second = await UnixTransport(options).listen(None, credentials=None)
-    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    paths = {Path(x.address.removeprefix("unix://")) for x in (first, second)}
-    assert set(directory.iterdir()) == paths and len(paths) == 2
-    for listener in (first, second, first):
-        await listener.aclose()
-    assert list(directory.iterdir()) == []
-    unix.discard(options)
-    unix.discard(options)
-    assert not directory.exists()
-
-
-def test_a_directory_that_was_asked_for() -> None:
-    assert unix.private(Options("/x")) == Options("/x")
-
-
-def test_a_temporary_folder_with_a_long_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", f"/tmp/{'x' * MAX_PATH}")
-    monkeypatch.setattr(unix, "_sweep", lambda parent: None)
-    assert Path(unix.private(Options()).directory).parent == Path("/tmp")
-
-
 async def test_a_path_that_is_too_long(transport: UnixTransport) -> None:
     address = f"unix:///tmp/{'x' * MAX_PATH}"
     with pytest.raises(ConnectFailed, match=f"{MAX_PATH} bytes"):
         await transport.listen(address, credentials=None)
     with pytest.raises(ConnectFailed, match=f"{MAX_PATH} bytes"):
         await transport.connect(address, credentials=None, timeout=1)
-
-
-def open_to_all(directory: Path) -> None:
-    directory.mkdir()
-    directory.chmod(0o755)
-
-
-def a_symlink(directory: Path) -> None:
-    target = directory.with_name("target")
-    target.mkdir(0o700)
-    directory.symlink_to(target)
-
-
-@pytest.mark.parametrize("make", [open_to_all, a_symlink, Path.touch])
-async def test_directories_that_are_refused(
-    transport: UnixTransport, folder: Path, make: Callable[[Path], None]
-) -> None:
-    make(folder / "sockets")
-    with pytest.raises(ConnectFailed, match="mode 0700"):
-        await transport.listen(None, credentials=None)
-
-
-async def test_a_directory_of_another_user(
-    transport: UnixTransport, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "sockets").mkdir(0o700)
-    monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    with pytest.raises(ConnectFailed, match="mode 0700"):
-        await transport.listen(None, credentials=None)
-
-
-# Sweeping
-
-
-def make_old(path: Path) -> Path:
-    then = time.time() - 3600
-    os.utime(path, (then, then))
-    return path
-
-
-def stale(folder: Path, name: str = "wool-0123456789abcdef") -> Path:
-    """What a pool leaves all of whose processes were killed."""
-    directory = folder / name
-    directory.mkdir(0o700)
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(directory / "socket"))
-    return make_old(directory)
-
-
-def test_sweeping_removes_what_is_old_and_unlocked(folder: Path) -> None:
-    directory = stale(folder)
-    unix._sweep(str(folder))
-    assert not directory.exists()
-
-
-def test_sweeping_keeps_what_is_young(folder: Path) -> None:
-    directory = stale(folder)
-    os.utime(directory)
-    unix._sweep(str(folder))
-    assert (directory / "socket").exists()
-
-
-def test_sweeping_keeps_what_is_locked(folder: Path) -> None:
-    directory = stale(folder)
-    descriptor = os.open(directory, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    unix._sweep(str(folder))
-    assert (directory / "socket").exists()
-    os.close(descriptor)
-    unix._sweep(str(folder))
-    assert not directory.exists()
-
-
-def test_sweeping_keeps_what_is_not_ours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = stale(folder, "other-0123456789abcdef")
-    file = folder / "wool-1111111111111111"
-    file.touch()
-    make_old(file)
-    link = folder / "wool-2222222222222222"
-    link.symlink_to(other)
-    then = time.time() - 3600
-    os.utime(link, (then, then), follow_symlinks=False)
-    unix._sweep(str(folder))
-    assert (other / "socket").exists() and file.exists() and link.is_symlink()
-    somebody = stale(folder)
-    monkeypatch.setattr(os, "geteuid", lambda: 54321)
-    unix._sweep(str(folder))
-    assert (somebody / "socket").exists()
-
-
-async def test_a_listener_keeps_its_directory_from_being_swept(folder: Path) -> None:
-    directory = folder / "wool-3333333333333333"
-    options = Options(directory=str(directory))
-    first = await UnixTransport(options).listen(None, credentials=None)
-    second = await UnixTransport(options).listen(None, credentials=None)
-    await first.aclose()
-    make_old(directory)
-    unix._sweep(str(folder))
-    assert directory.exists()
-    await second.aclose()
-    make_old(directory)
-    unix._sweep(str(folder))
-    assert not directory.exists()
 
 
 # Connecting
@@ -351,7 +213,7 @@ async def test_connections_outlive_the_listener(transport: UnixTransport, folder
     ours = await transport.connect(listener.address, credentials=None, timeout=5)
     theirs = await pipes.get()
     await listener.aclose()
-    assert list((folder / "sockets").iterdir()) == []
+    assert not Path(listener.address.removeprefix("unix://")).parent.exists()
     await ours.send([[b"still", b" here"]])
     assert await read(theirs, 1) == [b"still here"]
     task.cancel()

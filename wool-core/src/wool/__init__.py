@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wool._client.mapping import map
     from wool._client.routine import routine
     from wool._pool.worker_pool import WorkerPool
+    from wool._security.credentials import Credentials
     from wool._workerinfo import WorkerInfo
     from wool.exceptions import (
         AuthenticationError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationError",
     "ConfigurationError",
+    "Credentials",
     "NoWorkersAvailable",
     "PluginError",
     "ProtocolError",
@@ -63,6 +65,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Credentials": "wool._security.credentials",
     "WorkerInfo": "wool._workerinfo",
     "WorkerPool": "wool._pool.worker_pool",
     "current_call": "wool._client.current",

@@ -11,10 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConnectFailed, ConnectionLost, MessageTooLarge, TransportError
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "Announcement",
@@ -30,10 +33,12 @@ __all__ = [
     "Listener",
     "MessageTooLarge",
     "Payload",
+    "Pem",
     "Reduce",
     "Segments",
     "Serializer",
     "Snapshot",
+    "Tls",
     "Transport",
     "TransportError",
     "WorkerInfo",
@@ -102,8 +107,8 @@ class Connection(ABC):
         """Returns what is known of the connection, or `default`.
 
         Attributes in use: `"peer"` (str, printable address), `"uid"` (int, user id of a local
-        peer as the kernel tells it), `"same_host"` (bool), `"certificate"` (bytes, DER, of the
-        peer) and `"own_certificate"` (bytes, DER).
+        peer as the kernel tells it), `"same_host"` (bool) and, on the side that dialled with TLS,
+        `"certificate"` (bytes, DER: the one the listener has shown that it holds the key of).
         """
         return default
 
@@ -129,11 +134,70 @@ class Listener(ABC):
         """Stops listening and removes what `listen` created. Connections live on. Idempotent."""
 
 
-class Transport(ABC):
-    """Makes connections. `credentials` is None, or what the transport needs to secure them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pem:
+    """What one side of a TLS connection holds and trusts, PEM-encoded.
+
+    Attributes:
+        certificate: own certificate, then those between it and its authority; None: shows none.
+        key: the private key of it.
+        authorities: certificates whose holders, and those they have signed, are accepted. None:
+            on the side that dials, those the system trusts; on the listening side, nobody is asked.
+    """
+
+    certificate: bytes | None = None
+    key: bytes | None = None
+    authorities: bytes | None = None
+
+
+class Tls(ABC):
+    """How a transport is to secure its connections. Made by Wool, never by a transport.
+
+    The contexts are for transports on Python's `ssl`, the PEM texts for others. Files behind them
+    may be replaced at any time: ask anew for each connection that is dialled; `server_context`
+    sees to it by itself, and `server_pem` is cheap enough to be asked for each one accepted.
+
+    Attributes:
+        verify: whether the side that dials must verify the listener's certificate against
+            `authorities` and `server_name`. If not, any certificate will do, provided that its key
+            is used and that the connection tells it as `extra("certificate")`: Wool then checks
+            that the listener knows the shared secret and means to use this very certificate.
+        server_name: the name to ask for, and to verify; None: the host in the address.
+        asks_client: whether a listener must demand a certificate that `authorities` signed.
+    """
+
+    verify: bool
+    server_name: str | None
+    asks_client: bool
 
     @abstractmethod
-    async def connect(self, address: str, *, credentials: Any, timeout: float) -> Connection:
+    def server_context(self) -> ssl.SSLContext:
+        """Returns the context to listen with."""
+
+    @abstractmethod
+    def client_context(self) -> ssl.SSLContext:
+        """Returns the context to dial with; give `server_name` or the host along with it."""
+
+    @abstractmethod
+    def server_pem(self) -> Pem:
+        """Returns what to listen with."""
+
+    @abstractmethod
+    def client_pem(self) -> Pem:
+        """Returns what to dial with."""
+
+
+class Transport(ABC):
+    """Makes connections.
+
+    Addresses are `name://host:port`, or `name+unix:///path` for a Unix socket if the plug-in's
+    capabilities have `"unix"`. Wool decides how a connection is secured: with `credentials` there
+    must be TLS as they say, or no connection; without, there is none. So a transport never falls
+    back from one to the other.
+    """
+
+    @abstractmethod
+    async def connect(self, address: str, *, credentials: Tls | None, timeout: float) -> Connection:
         """Dials `address` within `timeout` seconds.
 
         Raises:
@@ -141,8 +205,10 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    async def listen(self, address: str | None, *, credentials: Any) -> Listener:
-        """Listens at `address`, or at a place of the transport's choice.
+    async def listen(self, address: str | None, *, credentials: Tls | None) -> Listener:
+        """Listens at `address`, or at a place of the transport's choice on this machine alone.
+
+        Port 0 stands for any that is free.
 
         Raises:
             ConnectFailed: the address cannot be listened on; says why.

@@ -52,12 +52,10 @@ class TransportPlugin:
         api: the version of the plug-in interface it was written for, see `API`.
         options: a frozen dataclass whose fields, with defaults, are the back-end's settings.
         factory: makes the transport from an instance of `options`.
-        capabilities: words that Wool understands: `"local"` (this machine only, needs no
-            credentials), `"network"`, `"in-process"` (this process only).
-        private: returns options for the workers of one pool on this machine, and makes what they
-            need, such as a directory. None: the options as they are.
-        discard: removes what `private` made, given its result. Idempotent; called when the pool
-            closes, or by its workers when the process of the pool has died.
+        capabilities: words that Wool understands: `"network"` (reaches other machines, secured by
+            TLS as `wool.abc.Tls` says), `"local"` (this machine only), `"in-process"` (this
+            process only), `"unix"` (takes addresses of Unix sockets, `name+unix:///path`, or
+            `name:///path` if it is local; Wool sees to it that only its user gets at them).
     """
 
     name: str
@@ -65,8 +63,6 @@ class TransportPlugin:
     options: type
     factory: Callable[[Any], Transport]
     capabilities: frozenset[str] = frozenset()
-    private: Callable[[Any], Any] | None = None
-    discard: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,9 @@ class MemoryTransport(abc.Transport):
         self._listeners: dict[str, _MemoryListener] = {}
         self._numbers = count(1)
 
-    async def connect(self, address: str, *, credentials: Any, timeout: float) -> abc.Connection:
+    async def connect(
+        self, address: str, *, credentials: abc.Tls | None, timeout: float
+    ) -> abc.Connection:
         listener = self._listeners.get(address)
         if listener is None:
             raise abc.ConnectFailed(f"nobody listens at {address}", reason="refused")
@@ -55,7 +57,7 @@ class MemoryTransport(abc.Transport):
             raise abc.ConnectFailed(f"{address} has just closed", reason="refused")
         return mine
 
-    async def listen(self, address: str | None, *, credentials: Any) -> abc.Listener:
+    async def listen(self, address: str | None, *, credentials: abc.Tls | None) -> abc.Listener:
         address = address or f"memory://{next(self._numbers)}"
         if address in self._listeners:
             raise abc.ConnectFailed(f"somebody listens at {address} already")

@@ -1,7 +1,7 @@
 """Transport `unix`: Unix sockets of one user on one machine.
 
-Sockets live in a directory that only its user can enter, and the kernel is asked who the peer is,
-on both sides. A message is `<u32 length> bytes`.
+Wool keeps sockets in directories that only their user can enter; besides, the kernel is asked who
+the peer is, on both sides. A message is `<u32 length> bytes`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import os
-import re
-import secrets
 import socket
-import stat
 import struct
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from wool import abc
@@ -29,9 +24,6 @@ from wool.plugins import API, TransportPlugin, hookimpl
 
 MAX_MESSAGE = 16 << 20
 MAX_PATH = 100
-PREFIX = "wool-"
-_NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
-STALE_AFTER = 60.0
 _SOCKET_BUFFER = 1 << 20
 _JOIN_BELOW = 64 << 10
 _READ_AHEAD = 2 << 20
@@ -39,13 +31,7 @@ _READ_AHEAD = 2 << 20
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Settings of the transport.
-
-    Attributes:
-        directory: where sockets are made; empty: a private directory for each pool.
-    """
-
-    directory: str = ""
+    """The transport has no settings."""
 
 
 @hookimpl
@@ -56,70 +42,18 @@ def wool_transports() -> Iterable[TransportPlugin]:
         api=API,
         options=Options,
         factory=UnixTransport,
-        capabilities=frozenset({"local"}),
-        private=private,
-        discard=discard,
+        capabilities=frozenset({"local", "unix"}),
     )
-
-
-def private(options: Options) -> Options:
-    """Names a directory for the sockets of one pool; the first who listens makes it."""
-    if options.directory:
-        return options
-    parent = tempfile.gettempdir()
-    if len(os.fsencode(parent)) > MAX_PATH - 36:
-        parent = "/tmp"  # a socket's path must be short
-    _sweep(parent)
-    return replace(options, directory=os.path.join(parent, f"{PREFIX}{secrets.token_hex(8)}"))
-
-
-def _sweep(parent: str) -> None:
-    """Removes directories of pools all of whose processes were killed.
-
-    Whoever listens in a directory holds a lock on it. A young one may not be locked yet. Only what
-    looks exactly like one of ours is touched, and nothing in it but sockets.
-    """
-    for entry in os.scandir(parent):
-        if _NAME.fullmatch(entry.name):
-            with contextlib.suppress(OSError):
-                status = entry.stat(follow_symlinks=False)
-                private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o700
-                mine = private and status.st_uid == os.geteuid()
-                if mine and time.time() - status.st_mtime > STALE_AFTER:
-                    _remove_if_unlocked(entry.path)
-
-
-def _remove_if_unlocked(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(directory)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(directory: str) -> None:
-    """Removes the sockets in a directory, and the directory if nothing else is in it."""
-    for entry in os.scandir(directory):
-        if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
-            os.unlink(entry.path)
-    os.rmdir(directory)
-
-
-def discard(options: Options) -> None:
-    """Removes the directory of a pool, if `private` named it."""
-    if _NAME.fullmatch(os.path.basename(options.directory)):
-        with contextlib.suppress(OSError):
-            _remove(options.directory)
 
 
 class UnixTransport(abc.Transport):
     """Connects processes of one user on one machine."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    def __init__(self, options: Options) -> None: ...
 
-    async def connect(self, address: str, *, credentials: Any, timeout: float) -> abc.Connection:
+    async def connect(
+        self, address: str, *, credentials: abc.Tls | None, timeout: float
+    ) -> abc.Connection:
         path = _path(address)
         loop = asyncio.get_running_loop()
         try:
@@ -138,12 +72,9 @@ class UnixTransport(abc.Transport):
             raise abc.ConnectFailed(f"{address} belongs to another user")
         return pipe
 
-    async def listen(self, address: str | None, *, credentials: Any) -> abc.Listener:
-        path = _path(address) if address else self._fresh_path()
-        try:
-            lock = _prepare_directory(os.path.dirname(path))
-        except OSError as error:
-            raise abc.ConnectFailed(f"cannot listen at {path}: {error.strerror}") from error
+    async def listen(self, address: str | None, *, credentials: abc.Tls | None) -> abc.Listener:
+        own = None if address else tempfile.mkdtemp(prefix="wool-")
+        path = _path(address) if address else os.path.join(str(own), "socket")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(path)
@@ -151,21 +82,16 @@ class UnixTransport(abc.Transport):
             sock.setblocking(False)
         except OSError as error:
             sock.close()
-            os.close(lock)
             raise abc.ConnectFailed(f"cannot listen at {path}: {error.strerror}") from error
-        return _UnixListener(sock, path, lock)
-
-    def _fresh_path(self) -> str:
-        directory = self._options.directory or private(self._options).directory
-        return os.path.join(directory, secrets.token_hex(4))
+        return _UnixListener(sock, path, own)
 
 
 class _UnixListener(abc.Listener):
-    def __init__(self, sock: socket.socket, path: str, lock: int) -> None:
+    def __init__(self, sock: socket.socket, path: str, directory: str | None) -> None:
         self.address = f"unix://{path}"
         self._sock = sock
         self._path = path
-        self._lock = lock
+        self._directory = directory
         self._server: asyncio.Server | None = None
         self._closed = False
 
@@ -206,7 +132,9 @@ class _UnixListener(abc.Listener):
         if self._server is not None:
             self._server.close()
         self._sock.close()
-        os.close(self._lock)
+        if self._directory is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._directory)
 
 
 class _Pipe(asyncio.Protocol, abc.Connection):
@@ -413,20 +341,6 @@ def _path(address: str) -> str:
     if len(os.fsencode(path)) > MAX_PATH:
         raise abc.ConnectFailed(f"{path!r} is longer than the {MAX_PATH} bytes a socket may have")
     return path
-
-
-def _prepare_directory(directory: str) -> int:
-    """Makes and locks a directory; refuses one that another user could enter or replace."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(directory, 0o700)
-    status = os.lstat(directory)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise abc.ConnectFailed(
-            f"{directory} must be a directory of this user with mode 0700 to hold Wool's sockets"
-        )
-    descriptor = os.open(directory, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
 
 
 def _peer_uid(sock: Any) -> int:

@@ -17,7 +17,10 @@ from wool._protocol import frames as f
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
+    AuthenticationError,
     NoWorkersAvailable,
+    ProtocolError,
+    TransportError,
     VersionMismatch,
     WoolError,
     WorkerLost,
@@ -73,7 +76,7 @@ class Client:
         if link is not None:
             link.open(exchange)
             return
-        failure = self.pool.failure
+        failure = self.pool.failure or self._refusal(exchange.request.tags)
         if failure is not None:
             exchange.end(Failed(failure))
             return
@@ -93,14 +96,27 @@ class Client:
             links = random.sample(links, 2)
         return min(links, key=_burden)
 
+    def _fitting(self, tags: frozenset[str]) -> list[Link]:
+        return [link for link in self.links.values() if tags <= link.info.tags]
+
+    def _refusal(self, tags: frozenset[str]) -> WoolError | None:
+        """Returns why no worker that fits can be used, if waiting would not change it."""
+        failures = [link.failure for link in self._fitting(tags)]
+        if any(f is None or isinstance(f, TransportError) for f in failures):
+            return None
+        return failures[0] if failures else None
+
     def _give_up(self, exchange: Exchange) -> None:
         if self._waiting.pop(exchange, None) is not None:
-            wanted = f" with the tags {sorted(exchange.request.tags)}" * bool(exchange.request.tags)
+            tags, name = exchange.request.tags, exchange.request.name
+            wanted = f" with the tags {sorted(tags)}" if tags else ""
+            known = {str(link.failure) for link in self._fitting(tags) if link.failure}
+            reasons = f": {'; '.join(sorted(known)[:3])}" if known else ""
             exchange.end(
                 Failed(
                     NoWorkersAvailable(
                         f"no worker{wanted} could be reached within {self.pool.quorum_timeout:g} s "
-                        f"for {exchange.request.name}()"
+                        f"for {name}(){reasons}"
                     )
                 )
             )
@@ -188,13 +204,15 @@ class Client:
         """Opens a session to a worker on behalf of a link.
 
         Raises:
-            WoolError: it cannot be reached or used.
+            WoolError: it cannot be reached or used; names the worker.
         """
-        pool = self.pool
+        pool, address = self.pool, info.address
+        route = pool.routes.to(address)
+        credentials = pool.keyring.pick(address, local=route.local)
         try:
-            return await dial(pool.transport, info.address, pool.hello(), pool.secret)
-        except VersionMismatch as error:
-            raise VersionMismatch(f"worker {info.address}: {error}") from None
+            return await dial(route, address, pool.hello(credentials.kind), credentials)
+        except (AuthenticationError, ProtocolError, VersionMismatch) as error:
+            raise type(error)(f"worker {address} cannot be used: {error}") from error
 
     # Membership -------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from wool._serialization.code import CodeUnit
 from wool._session.handshaking import dial
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import Rejected, SerializationError, TransportError, WoolError, WorkerStopped
+from wool.exceptions import Rejected, SerializationError, WoolError, WorkerStopped
 
 if TYPE_CHECKING:
     from wool._client.client import Client
@@ -35,6 +35,7 @@ class Link:
         hungry: whether the worker has said, since it was last sent a call, that it could begin one.
         draining: whether the worker has said that it stops.
         usable: False after the worker was lost, until it may be dialled again, and while it drains.
+        failure: why it could not be dialled when that was last tried.
     """
 
     def __init__(self, client: Client, info: WorkerInfo) -> None:
@@ -44,6 +45,7 @@ class Link:
         self.usable = True
         self.draining = False
         self.session: Session | None = None
+        self.failure: WoolError | None = None
         self._client = client
         self._queue: list[Exchange] = []
         self._others = 0  # load that comes from other callers
@@ -201,6 +203,7 @@ class Link:
             self._unreachable(WoolError(f"{self.info.address} cannot be dialled: {error!r}"))
             return
         self._retry = _RETRY_FIRST
+        self.failure = None
         self.session = session
         client.connected(self, session)
         queue, self._queue = self._queue, []
@@ -210,13 +213,11 @@ class Link:
 
     def _unreachable(self, error: WoolError) -> None:
         self._task = None
+        self.failure = error
         queue, self._queue = self._queue, []
         self._pause()
         for exchange in queue:
-            if isinstance(error, TransportError):
-                self._client.submit(exchange)
-            else:
-                exchange.end(Failed(error))
+            self._client.submit(exchange)  # to another one, if there is any
 
     def _pause(self) -> None:
         """Stops using the worker for a while that grows with every failure."""

@@ -23,12 +23,14 @@ from wool._client.routine import Routine
 from wool._protocol import frames as f
 from wool._protocol.handshake import hello
 from wool._protocol.transfer import CHUNK, WINDOW
+from wool._security.keyring import Keyring
 from wool._serialization.classes import CLASSES
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codec import Codec
+from wool._session.routes import Routes
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
-from wool.abc import Serializer, Transport
+from wool.abc import Serializer
 from wool.exceptions import NoWorkersAvailable, WoolError, WorkerLost, WorkerStopped
 
 VERSION = "0.1.0"
@@ -45,8 +47,8 @@ class Pool:
         quorum_timeout: seconds a call waits for a worker.
     """
 
-    transport: Transport
-    secret: bytes
+    routes: Routes
+    keyring: Keyring
     codec: Codec
 
     def __init__(self, ident: str, *, quorum_timeout: float, balancer: Balancer | None = None):
@@ -166,7 +168,7 @@ class Pool:
             client.update()
         return client
 
-    def hello(self) -> f.Hello:
+    def hello(self, security: str) -> f.Hello:
         """Returns what a client of this pool says of itself."""
         return hello(
             wool=VERSION,
@@ -177,6 +179,7 @@ class Pool:
             window=WINDOW,
             chunk=CHUNK,
             pool=self.id,
+            security=security,
         )
 
     def on_connected(self, link: Link, session: Session) -> None:
@@ -197,11 +200,11 @@ class Pool:
     # For those who know the members -------------------------------------------------------------
 
     def opened(
-        self, transport: Transport, serializer_name: str, serializer: Serializer, secret: bytes
+        self, routes: Routes, keyring: Keyring, serializer_name: str, serializer: Serializer
     ) -> None:
         """The pool can be used from now on."""
-        self.transport = transport
-        self.secret = secret
+        self.routes = routes
+        self.keyring = keyring
         self.codec = Codec(serializer, self.book, self.store)
         self.serializer_name = serializer_name
         self._process = os.getpid()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import dataclasses
 import os
 import secrets
 import time
@@ -19,9 +18,13 @@ from wool._client.link import Link
 from wool._client.pool import PYTHON, VERSION, Pool
 from wool._plugins import lookup
 from wool._protocol import frames as f
+from wool._security import sockets
+from wool._security.credentials import Credentials, PoolSecret, Token
+from wool._security.keyring import Keyring
 from wool._session.session import Session
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._worker.thread import WorkerThread
+from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     ConfigurationError,
@@ -29,6 +32,7 @@ from wool.exceptions import (
     WoolError,
     WorkerLost,
 )
+from wool.plugins import TransportPlugin
 
 STOP_GRACE = 15.0
 """Seconds a worker gets to end after it has been told to; its own graces are shorter."""
@@ -60,7 +64,9 @@ class WorkerPool(Pool):
         serializer: name of the serializer back-end, `cloudpickle` by default.
         balancer: chooses the worker for a call instead of Wool: `balancer(tags, workers)` gets the
             tags asked for and the usable `WorkerInfo`s, and returns one of them.
-        credentials: what it takes to use a transport that leaves this machine.
+        credentials: what workers and callers authenticate with on a transport that leaves this
+            machine, `wool.Credentials`. Without, the pool's own workers can be reached by this pool
+            alone, over Unix sockets where the transport knows them.
         concurrency: how many calls one worker runs at once; None is no limit, as in asyncio.
         quorum: how many workers must be ready before `async with` is entered.
         quorum_timeout: seconds to wait for them, and for a worker that fits a call.
@@ -81,7 +87,7 @@ class WorkerPool(Pool):
         transport: str | None = None,
         serializer: str | None = None,
         balancer: Balancer | None = None,
-        credentials: Any = None,
+        credentials: Credentials | None = None,
         concurrency: int | None = None,
         quorum: int = 1,
         quorum_timeout: float = 60.0,
@@ -92,8 +98,7 @@ class WorkerPool(Pool):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
         if discovery is not None:
             lookup.discovery(discovery)
-        if credentials is not None:
-            raise ConfigurationError("credentials are for transports that leave this machine")
+        self._credentials = _checked_credentials(credentials)
         self._size = _checked_size(size, discovery)
         self._tags = frozenset(tags)
         self._concurrency = _positive("concurrency", concurrency)
@@ -108,7 +113,7 @@ class WorkerPool(Pool):
         self._failures = 0
         self._closing = False
         self._before: Pool | None = None
-        self._discard: Any = None
+        self._directory: str | None = None
 
     # Opening and closing ------------------------------------------------------------------------
 
@@ -116,13 +121,13 @@ class WorkerPool(Pool):
         if not self.closed or self._closing:
             raise WoolError("the pool is open already; make another one to have two")
         loop = asyncio.get_running_loop()
-        found_transport = lookup.transport(self._transport_name)
-        in_process = "in-process" in found_transport.plugin.capabilities
+        plugin = lookup.transport(self._transport_name).plugin
+        in_process = "in-process" in plugin.capabilities
         # Interpreters take a while to start; meanwhile back-ends are loaded here.
         early: list[WorkerProcess] = []
         try:
             early.extend(WorkerProcess() for _ in range(0 if in_process else self._size))
-            self._load(found_transport)
+            self._load()
             self._in_process = in_process
             self._keepers = [
                 loop.create_task(self._keep(early[i] if early else None)) for i in range(self._size)
@@ -151,26 +156,46 @@ class WorkerPool(Pool):
         self._before = None
         await self._close(graceful=kind is None)
 
-    def _load(self, found: Any) -> None:
-        """Makes the back-ends."""
-        plugin = found.plugin
-        options = plugin.options()
-        if plugin.private is not None:
-            options = plugin.private(options)
-        self._discard = (plugin.discard, options) if plugin.discard is not None else None
+    def _load(self) -> None:
+        """Makes the back-ends, and decides how workers are reached and by whom."""
+        transports = Transports({})
+        plugin, self._transport = transports.get(self._transport_name)
         serializer = lookup.serializer(self._serializer_name)
         self._serializer = serializer.make(serializer.plugin.options())
         self._failures = 0
-        secret = secrets.token_bytes(32)
+        keyring = self._keyring(plugin)
         self._config: dict[str, Any] = {
-            "transport": (plugin.name, found.module),
-            "options": dataclasses.asdict(options),
+            "transport": plugin.name,
+            "transports": transports.export(),
             "serializer": (self._serializer_name, serializer.module),
-            "secret": secret,
+            "keyring": keyring.export(),
             "tags": sorted(self._tags),
             "concurrency": self._concurrency,
         }
-        self.opened(found.make(options), self._serializer_name, self._serializer, secret)
+        self.opened(transports.routes, keyring, self._serializer_name, self._serializer)
+
+    def _keyring(self, plugin: TransportPlugin) -> Keyring:
+        """Returns the credentials of the pool's own workers, and notes where those listen."""
+        self._directory = None
+        if "network" not in plugin.capabilities and self._credentials is not None:
+            raise ConfigurationError(
+                f"the transport {plugin.name!r} never leaves this machine, so it needs no "
+                "credentials: leave them out, or choose another transport"
+            )
+        if self._credentials is None and "unix" in plugin.capabilities and sockets.SUPPORTED:
+            self._directory = sockets.new_directory()
+            suffix = "+unix" if "network" in plugin.capabilities else ""
+            self._scheme = plugin.name + suffix
+        elif self._credentials is None and "network" in plugin.capabilities:
+            # The loopback interface has to do, where others can knock.
+            return Keyring(PoolSecret(), Token(secrets.token_hex(32)))
+        return Keyring(PoolSecret(), self._credentials)
+
+    def _place(self) -> str | None:
+        """Returns where a new worker is to listen; None leaves it to the transport."""
+        if self._directory is None:
+            return None
+        return f"{self._scheme}://{sockets.socket_in(self._directory)}"
 
     async def _close(self, *, graceful: bool) -> None:
         self.closed = self._closing = True
@@ -191,9 +216,8 @@ class WorkerPool(Pool):
                     worker.kill()
                 self._workers.clear()
                 self._exits.clear()
-                if self._discard is not None:
-                    discard, options = self._discard
-                    discard(options)
+                if self._directory is not None:
+                    sockets.discard(self._directory)
                 self._closing = False
 
     async def _finish_calls(self) -> None:
@@ -240,13 +264,14 @@ class WorkerPool(Pool):
                 ident,
                 self._tags,
                 self._concurrency,
-                self.transport,
+                self.routes,
+                self._transport,
+                self.keyring,
                 self.serializer_name,
                 self._serializer,
-                self.secret,
             )
         process = early or WorkerProcess()
-        process.configure({**self._config, "id": ident})
+        process.configure({**self._config, "id": ident, "listen": self._place()})
         return process
 
     async def _run_worker(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
@@ -372,6 +397,15 @@ def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _checked_credentials(credentials: Any) -> Credentials | None:
+    if credentials is not None and not isinstance(credentials, Credentials):
+        raise ConfigurationError(
+            "credentials must be made with wool.Credentials.token(…) or wool.Credentials.tls(…), "
+            f"not {type(credentials).__name__}"
+        )
+    return credentials
 
 
 def _positive(name: str, value: Any) -> int | None:

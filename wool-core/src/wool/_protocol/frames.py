@@ -57,6 +57,8 @@ class Hello(Frame, tag=1, kw_only=True, frozen=True):
     """Dialler: the pool the connection belongs to."""
     serializer: str = ""
     """Dialler: the serializer of all payloads on this connection."""
+    security: str = ""
+    """How this side authenticates itself and the peer."""
 
 
 class Proof(Frame, tag=2, frozen=True):

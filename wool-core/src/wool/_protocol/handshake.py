@@ -47,6 +47,7 @@ def hello(
     chunk: int,
     pool: str = "",
     serializer: str = "",
+    security: str = "",
 ) -> f.Hello:
     """Makes a `Hello` with a fresh nonce."""
     return f.Hello(
@@ -60,6 +61,7 @@ def hello(
         chunk=chunk,
         pool=pool,
         serializer=serializer,
+        security=security,
     )
 
 
@@ -152,7 +154,10 @@ class Handshake:
     def _verify(self, proof: f.Proof) -> None:
         other = Role.ACCEPTOR if self.role is Role.DIALLER else Role.DIALLER
         if not hmac.compare_digest(proof.mac, self._mac(other)):
-            raise AuthenticationError("the peer does not know the secret of this pool or cluster")
+            raise AuthenticationError(
+                "the peer could not prove that it knows the secret of this pool or cluster, for "
+                "this connection: it has another one, or something in between ends TLS"
+            )
 
     def _mac(self, role: Role) -> bytes:
         first, second = self._mine_bytes, self._peer_bytes
@@ -166,8 +171,13 @@ def check_compatible(mine: f.Hello, peer: f.Hello, role: Role) -> None:
     """Checks that the two sides can work together.
 
     Raises:
-        VersionMismatch: the message names the difference.
+        VersionMismatch, AuthenticationError: the message names the difference.
     """
+    if mine.security != peer.security:
+        raise AuthenticationError(
+            f"this side authenticates with {mine.security or 'a secret'}, the peer with "
+            f"{peer.security or 'a secret'}: give both the same credentials"
+        )
     if not set(mine.protocols) & set(peer.protocols):
         raise VersionMismatch(
             f"this side (wool-core {mine.wool}) speaks protocol {mine.protocols}, the peer "

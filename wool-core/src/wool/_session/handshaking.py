@@ -9,8 +9,10 @@ from wool import abc
 from wool._protocol import frames as f
 from wool._protocol.connection import Connection as Machine
 from wool._protocol.handshake import Handshake, Role, refusal
+from wool._security.credentials import Acceptor, Credentials
+from wool._session.routes import Route, check_socket, is_socket
 from wool._session.session import Session
-from wool.exceptions import ConnectFailed, ConnectionLost, WoolError
+from wool.exceptions import AuthenticationError, ConnectFailed, ConnectionLost, WoolError
 
 DEADLINE = 10.0
 """Seconds a peer has to authenticate itself."""
@@ -20,7 +22,11 @@ RECEIVE_LIMIT = 3 << 20
 
 
 async def dial(
-    transport: abc.Transport, address: str, hello: f.Hello, secret: bytes, timeout: float = DEADLINE
+    route: Route,
+    address: str,
+    hello: f.Hello,
+    credentials: Credentials,
+    timeout: float = DEADLINE,
 ) -> tuple[Session, f.Welcome]:
     """Connects to a worker and authenticates both sides.
 
@@ -28,21 +34,35 @@ async def dial(
         ConnectFailed, ConnectionLost: the worker cannot be reached.
         VersionMismatch, AuthenticationError, ProtocolError: it can, but not be used.
     """
-    connection = await transport.connect(address, credentials=None, timeout=timeout)
-    handshake = Handshake(Role.DIALLER, hello, secret)
+    if is_socket(address):
+        check_socket(address)
+    tls = None if route.local else credentials.client_tls()
+    try:
+        connection = await route.transport.connect(address, credentials=tls, timeout=timeout)
+    except ConnectFailed as error:
+        if error.reason == "tls":
+            raise AuthenticationError(str(error)) from error
+        raise
+    try:
+        binding = b"" if tls is None else credentials.binding(connection)
+    except BaseException:
+        await connection.aclose()
+        raise
+    handshake = Handshake(Role.DIALLER, hello, credentials.secret, binding=binding)
     session = await _run(connection, handshake, hello, timeout)
     assert handshake.welcome is not None
     return session, handshake.welcome
 
 
 async def accept(
-    connection: abc.Connection, hello: f.Hello, secret: bytes, welcome: f.Welcome
+    connection: abc.Connection, hello: f.Hello, acceptor: Acceptor, welcome: f.Welcome
 ) -> Session:
     """Authenticates a peer that has connected; it is told why if it is refused.
 
     Raises: as `dial`.
     """
-    handshake = Handshake(Role.ACCEPTOR, hello, secret, welcome=welcome)
+    secret, binding = acceptor.credentials.secret, acceptor.binding
+    handshake = Handshake(Role.ACCEPTOR, hello, secret, binding=binding, welcome=welcome)
     return await _run(connection, handshake, hello, DEADLINE)
 
 

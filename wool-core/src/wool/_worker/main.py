@@ -18,12 +18,15 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from wool import abc
 from wool._client.pool import PYTHON, VERSION
-from wool._plugins.lookup import SERIALIZER, TRANSPORT, load_from
+from wool._plugins.lookup import SERIALIZER, load_from
+from wool._security import sockets
+from wool._security.keyring import restore_keyring
+from wool._session.routes import is_socket, socket_directory
 from wool._worker.executor import Executor
 from wool._worker.lifeline import kill_when_parent_dies
 from wool._worker.server import Server
+from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
 
@@ -149,14 +152,21 @@ class _Service:
 
     async def _serve(self) -> None:
         config = self._config
-        found = load_from(config["transport"][1], config["transport"][0], TRANSPORT)
-        options = found.plugin.options(**config["options"])
-        transport: abc.Transport = found.make(options)
-        listener = await transport.listen(None, credentials=None)
+        transports = Transports(config["transports"])
+        plugin, transport = transports.get(config["transport"])
+        keyring = restore_keyring(config["keyring"])
+        address: str | None = config["listen"]
+        local = "network" not in plugin.capabilities or address is not None
+        acceptor = keyring.pick(plugin.name, local=local).acceptor()
+        directory = socket_directory(address) if address and is_socket(address) else None
+        if directory is not None:
+            sockets.enter(directory)
+        listener = await transport.listen(address, credentials=acceptor.tls)
         info = worker_info(config["id"], listener.address, config["tags"], config["serializer"][0])
         module = load_from(config["serializer"][1], config["serializer"][0], SERIALIZER)
         serializer = module.make(module.plugin.options())
-        server = Server(info, self._executor, transport, serializer, config["secret"])
+        routes = transports.routes
+        server = Server(info, self._executor, acceptor, routes, keyring, serializer)
         serving = self._loop.create_task(listener.serve(server.handle))
         self._loop.add_reader(self._lifeline, self._on_lifeline)
         self._report({"address": listener.address, "host": info.host, "pid": info.pid})
@@ -167,8 +177,8 @@ class _Service:
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
-            if reason == "orphaned" and found.plugin.discard is not None:
-                found.plugin.discard(options)
+            if reason == "orphaned" and directory is not None:
+                sockets.discard(directory)
 
     async def _wind_down(self, server: Server, reason: str) -> None:
         if reason == "drain":

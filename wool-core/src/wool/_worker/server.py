@@ -18,8 +18,11 @@ from wool._client.pool import PYTHON, VERSION, PeerPool
 from wool._protocol import frames as f
 from wool._protocol.handshake import hello
 from wool._protocol.transfer import CHUNK, WINDOW
+from wool._security.credentials import Acceptor
+from wool._security.keyring import Keyring
 from wool._serialization.classes import CLASSES
 from wool._session.handshaking import accept
+from wool._session.routes import Routes
 from wool._worker.caller import Answer, Caller
 from wool._worker.executor import Executor
 from wool._workerinfo import WorkerInfo
@@ -36,9 +39,9 @@ class Server:
 
     Args:
         info: what the worker says of itself.
-        transport: how its routines reach other workers.
+        acceptor: what callers have to prove.
+        routes, keyring: how its routines reach other workers.
         serializer: of the pool it belongs to.
-        secret: what callers have to know.
 
     Attributes:
         draining: whether it takes no more calls.
@@ -48,17 +51,19 @@ class Server:
         self,
         info: WorkerInfo,
         executor: Executor,
-        transport: abc.Transport,
+        acceptor: Acceptor,
+        routes: Routes,
+        keyring: Keyring,
         serializer: abc.Serializer,
-        secret: bytes,
     ) -> None:
         self.info = info
         self.where = f"worker {info.pid} on {info.host}"
         self.executor = executor
         self.draining = False
-        self._transport = transport
+        self._acceptor = acceptor
+        self._routes = routes
+        self._keyring = keyring
         self._serializer = serializer
-        self._secret = secret
         self._loop = asyncio.get_running_loop()
         self._callers: set[Caller] = set()
         self._strangers: deque[abc.Connection] = deque()
@@ -76,7 +81,7 @@ class Server:
         if len(self._strangers) > MAX_STRANGERS:
             await self._strangers.popleft().aclose()
         try:
-            session = await accept(connection, self._hello(), self._secret, self._welcome())
+            session = await accept(connection, self._hello(), self._acceptor, self._welcome())
         except WoolError:
             return  # the peer has been told, and a stranger's mistakes are not our log's business
         finally:
@@ -96,6 +101,7 @@ class Server:
             process=CLASSES.process,
             window=WINDOW,
             chunk=CHUNK,
+            security=self._acceptor.credentials.kind,
         )
 
     def _welcome(self) -> f.Welcome:
@@ -114,7 +120,7 @@ class Server:
         pool = self._pools.get(peer.pool)
         if pool is None:
             pool = self._pools[peer.pool] = PeerPool(peer.pool, quorum_timeout=QUORUM_TIMEOUT)
-            pool.opened(self._transport, peer.serializer, self._serializer, self._secret)
+            pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
             pool.set_members({self.info.id: self.info})
         return pool
 

@@ -9,6 +9,8 @@ import threading
 from typing import Any
 
 from wool import abc
+from wool._security.keyring import Keyring
+from wool._session.routes import Routes
 from wool._worker.executor import Executor
 from wool._worker.main import close_loop, run_until, worker_info
 from wool._worker.server import Server
@@ -27,10 +29,11 @@ class WorkerThread:
         ident: str,
         tags: frozenset[str],
         concurrency: int | None,
+        routes: Routes,
         transport: abc.Transport,
+        keyring: Keyring,
         serializer_name: str,
         serializer: abc.Serializer,
-        secret: bytes,
     ) -> None:
         self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
         self._ready: concurrent.futures.Future[WorkerInfo] = concurrent.futures.Future()
@@ -43,7 +46,8 @@ class WorkerThread:
         async def serve() -> None:
             listener = await transport.listen(None, credentials=None)
             info = worker_info(ident, listener.address, tags, serializer_name)
-            server = Server(info, executor, transport, serializer, secret)
+            acceptor = keyring.local.acceptor()
+            server = Server(info, executor, acceptor, routes, keyring, serializer)
             serving = self._io_loop.create_task(listener.serve(server.handle))
             self._ready.set_result(info)
             await self._stop.wait()

@@ -1,0 +1,175 @@
+"""Directories for Unix sockets: private, locked while in use, removed, swept."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from wool._security import sockets
+from wool._security.sockets import MAX_PATH
+from wool.abc import ConnectFailed
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A new temporary folder with a short path."""
+    path = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    yield path
+    shutil.rmtree(path)
+
+
+def bind(path: str | Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(os.fspath(path))
+
+
+def test_the_life_of_a_directory(folder: Path) -> None:
+    one, other = sockets.new_directory(), sockets.new_directory()
+    directory = Path(one)
+    assert directory.parent == folder and one != other
+    assert not directory.exists()
+    locks = [sockets.enter(one), sockets.enter(one)]
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    sockets.check(one)
+    paths = {sockets.socket_in(one), sockets.socket_in(one)}
+    assert len(paths) == 2 and all(Path(path).parent == directory for path in paths)
+    for path in paths:
+        bind(path)
+    for lock in locks:
+        os.close(lock)
+    sockets.discard(one)
+    sockets.discard(one)
+    assert not directory.exists()
+
+
+def test_only_directories_of_ours_are_discarded(folder: Path) -> None:
+    mine = folder / "mine"
+    mine.mkdir(0o700)
+    sockets.discard(str(mine))
+    assert mine.exists()
+
+
+def test_what_is_no_socket_is_kept(folder: Path) -> None:
+    directory = sockets.new_directory()
+    os.close(sockets.enter(directory))
+    (Path(directory) / "precious").touch()
+    sockets.discard(directory)
+    assert (Path(directory) / "precious").exists()
+
+
+def test_a_temporary_folder_with_a_long_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", f"/tmp/{'x' * MAX_PATH}")
+    monkeypatch.setattr(sockets, "_sweep", lambda parent: None)
+    assert Path(sockets.new_directory()).parent == Path("/tmp")
+
+
+def open_to_all(directory: Path) -> None:
+    directory.mkdir()
+    directory.chmod(0o755)
+
+
+def a_symlink(directory: Path) -> None:
+    target = directory.with_name("target")
+    target.mkdir(0o700)
+    directory.symlink_to(target)
+
+
+@pytest.mark.parametrize("make", [open_to_all, a_symlink, Path.touch])
+def test_directories_that_are_refused(folder: Path, make: Callable[[Path], None]) -> None:
+    make(folder / "sockets")
+    for use in (sockets.enter, sockets.check):
+        with pytest.raises(ConnectFailed, match="mode 0700"):
+            use(str(folder / "sockets"))
+
+
+def test_a_directory_of_another_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "sockets").mkdir(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with pytest.raises(ConnectFailed, match="mode 0700"):
+        sockets.enter(str(folder / "sockets"))
+
+
+def test_a_directory_that_cannot_be_made(folder: Path) -> None:
+    with pytest.raises(ConnectFailed, match=r"cannot listen in .*: No such file"):
+        sockets.enter(str(folder / "missing" / "sockets"))
+
+
+# Sweeping
+
+
+def make_old(path: Path) -> Path:
+    then = time.time() - 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def stale(folder: Path, name: str = "wool-0123456789abcdef") -> Path:
+    """What a pool leaves all of whose processes were killed."""
+    directory = folder / name
+    directory.mkdir(0o700)
+    bind(directory / "socket")
+    return make_old(directory)
+
+
+def test_sweeping_removes_what_is_old_and_unlocked(folder: Path) -> None:
+    directory = stale(folder)
+    sockets.new_directory()
+    assert not directory.exists()
+
+
+def test_sweeping_keeps_what_is_young(folder: Path) -> None:
+    directory = stale(folder)
+    os.utime(directory)
+    sockets.new_directory()
+    assert (directory / "socket").exists()
+
+
+def test_sweeping_keeps_what_is_locked(folder: Path) -> None:
+    directory = stale(folder)
+    locks = [sockets.enter(str(directory)), sockets.enter(str(directory))]
+    for lock in locks:
+        make_old(directory)
+        sockets.new_directory()
+        assert (directory / "socket").exists()
+        os.close(lock)
+    sockets.new_directory()
+    assert not directory.exists()
+
+
+def test_sweeping_keeps_what_is_not_ours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = stale(folder, "other-0123456789abcdef")
+    file = folder / "wool-1111111111111111"
+    file.touch()
+    make_old(file)
+    link = folder / "wool-2222222222222222"
+    link.symlink_to(other)
+    then = time.time() - 3600
+    os.utime(link, (then, then), follow_symlinks=False)
+    sockets.new_directory()
+    assert (other / "socket").exists() and file.exists() and link.is_symlink()
+    somebody = stale(folder)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    sockets.new_directory()
+    assert (somebody / "socket").exists()
+
+
+def test_a_lock_is_one_of_the_kernel(folder: Path) -> None:
+    """It goes with the process that holds it, however that ends."""
+    directory = sockets.new_directory()
+    lock = sockets.enter(directory)
+    descriptor = os.open(directory, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(lock)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)

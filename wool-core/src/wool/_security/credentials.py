@@ -1,0 +1,252 @@
+"""Credentials: what it takes to be let in, on either side of a connection.
+
+Each kind says how the transport secures connections, which secret the proofs of the handshake show
+knowledge of, and what of the channel below they are bound to. There is always a handshake, so a
+connection never gets as far as the unpickler by accident of configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from wool._security import tokens
+from wool._security.certificates import throwaway
+from wool._security.channels import MutualChannel, ProxyChannel, ThrowawayChannel
+from wool._security.files import Files
+from wool.abc import Tls
+from wool.exceptions import AuthenticationError, ConfigurationError
+
+if TYPE_CHECKING:
+    from wool.abc import Connection
+
+_PUBLIC = b"wool: not a secret"
+"""The secret of those kinds in which something else authenticates the peer."""
+
+
+class Acceptor:
+    """The side of credentials that lets others in.
+
+    Attributes:
+        tls: what the transport listens with; None: without TLS.
+        binding: what of the channel the proofs are bound to.
+    """
+
+    def __init__(self, credentials: Credentials, tls: Tls | None, binding: bytes) -> None:
+        self.credentials = credentials
+        self.tls = tls
+        self.binding = binding
+
+
+class Credentials(ABC):
+    """What proves to others that they may talk to us, and to us that we may talk to them.
+
+    Made with `Credentials.token(…)` or `Credentials.tls(…)`. Its `repr` shows no secret.
+
+    Attributes:
+        kind: names it in errors, and to the peer. No secret.
+        secret: what both sides prove to know.
+    """
+
+    kind: str
+    secret: bytes
+
+    @staticmethod
+    def token(
+        token: str | None = None, *, proxy: str | None = None, ca: str | None = None
+    ) -> Credentials:
+        """Everyone in the cluster knows one token.
+
+        Connections are encrypted with throw-away certificates, and both sides prove that they know
+        the token, bound to the certificate in use, so that nobody can listen in between.
+
+        Args:
+            token: at least 128 random bits; `wool token` prints one. By default the content of the
+                environment variable `WOOL_TOKEN`, or of the file that `WOOL_TOKEN_FILE` names.
+            proxy: host name of a proxy in front of the workers that ends TLS. Whoever dials
+                verifies its certificate and that name; a worker listens without TLS and binds its
+                proof to the name. What is between proxy and worker has to be trusted.
+            ca: PEM file with the authority that signed the proxy's certificate; by default those
+                that the system trusts.
+
+        Raises:
+            ConfigurationError: there is no token, it is weak, or a file cannot be read.
+        """
+        token = (
+            tokens.check(token, "the argument") if token is not None else _token_of_environment()
+        )
+        if token is None:
+            raise ConfigurationError(
+                "there is no token: give one, or set WOOL_TOKEN or WOOL_TOKEN_FILE. "
+                "`wool token` prints a good one"
+            )
+        return Token(token, proxy=proxy, ca=ca)
+
+    @staticmethod
+    def tls(*, ca: str, cert: str, key: str, name: str | None = None) -> Credentials:
+        """Everyone in the cluster has a certificate of the same authority (mutual TLS).
+
+        The files are read again when they change; connections that are open stay so.
+
+        Args:
+            ca: PEM file with the certificate of the authority, which should sign for nobody else.
+            cert: PEM file with the own certificate, and those in between if there are any.
+            key: PEM file with its private key, without a password.
+            name: the name that the certificates of workers are made out to; by default each one's
+                has to name the host in its address.
+
+        Raises:
+            ConfigurationError: a file cannot be read or used.
+        """
+        return MutualTls(ca, cert, key, name)
+
+    @abstractmethod
+    def acceptor(self) -> Acceptor:
+        """Returns what it takes to listen."""
+
+    def client_tls(self) -> Tls | None:
+        """Returns what a transport dials with."""
+        return None
+
+    def binding(self, connection: Connection) -> bytes:
+        """Returns what of a connection that was dialled the proofs are bound to."""
+        return b""
+
+    @abstractmethod
+    def export(self) -> dict[str, Any]:
+        """Returns what `restore` makes the same credentials of, in another process."""
+
+    def __repr__(self) -> str:
+        return f"<credentials: {self.kind}>"
+
+
+class Token(Credentials):
+    """The cluster's token, over TLS with throw-away certificates or through a proxy."""
+
+    def __init__(self, token: str, *, proxy: str | None = None, ca: str | None = None) -> None:
+        self._token = token
+        self.secret = token.encode()
+        self._proxy = proxy or None
+        self._ca = ca or None
+        self.kind = f"a token, through the proxy {proxy}" if proxy else "a token"
+        if ca and not proxy:
+            raise ConfigurationError(
+                "`ca` along with a token is for the proxy that ends TLS: give its name as `proxy`"
+            )
+        self._channel = self._make_channel()
+
+    def _make_channel(self) -> Tls:
+        if self._proxy is None:
+            return ThrowawayChannel()
+        try:
+            authorities = open(self._ca, "rb").read() if self._ca else None  # noqa: SIM115
+        except OSError as error:
+            raise ConfigurationError(f"the TLS file {self._ca} cannot be read: {error}") from None
+        return ProxyChannel(self._proxy, authorities)
+
+    def acceptor(self) -> Acceptor:
+        if self._proxy is not None:
+            return Acceptor(self, None, self._proxy.encode())
+        own = throwaway()
+        return Acceptor(self, ThrowawayChannel(own), _fingerprint(own.der))
+
+    def client_tls(self) -> Tls | None:
+        return self._channel
+
+    def binding(self, connection: Connection) -> bytes:
+        if self._proxy is not None:
+            return self._proxy.encode()
+        certificate = connection.extra("certificate")
+        if certificate is None:
+            raise AuthenticationError(
+                "the transport does not tell the certificate of the worker, so a token cannot be "
+                "used over it: use another transport, or upgrade the package it comes from"
+            )
+        return _fingerprint(certificate)
+
+    def export(self) -> dict[str, Any]:
+        return {"kind": "token", "token": self._token, "proxy": self._proxy, "ca": self._ca}
+
+
+class MutualTls(Credentials):
+    """Certificates of one authority on both sides; TLS itself authenticates."""
+
+    kind = "certificates"
+    secret = _PUBLIC
+
+    def __init__(self, ca: str, cert: str, key: str, name: str | None = None) -> None:
+        self._export = {"kind": "tls", "ca": ca, "cert": cert, "key": key, "name": name}
+        self._channel = MutualChannel(Files(ca, cert, key), name or None)
+
+    def acceptor(self) -> Acceptor:
+        return Acceptor(self, self._channel, b"")
+
+    def client_tls(self) -> Tls | None:
+        return self._channel
+
+    def export(self) -> dict[str, Any]:
+        return self._export
+
+
+class PoolSecret(Credentials):
+    """The secret of one pool, which its workers get over an inherited pipe."""
+
+    kind = "the secret of a pool"
+
+    def __init__(self, secret: bytes | None = None) -> None:
+        self.secret = secret or os.urandom(32)
+
+    def acceptor(self) -> Acceptor:
+        return Acceptor(self, None, b"")
+
+    def export(self) -> dict[str, Any]:
+        return {"kind": "pool", "secret": self.secret}
+
+
+class Insecure(Credentials):
+    """No authentication, for tests on the loopback interface."""
+
+    kind = "none (insecure)"
+    secret = _PUBLIC
+
+    def acceptor(self) -> Acceptor:
+        return Acceptor(self, None, b"")
+
+    def export(self) -> dict[str, Any]:
+        return {"kind": "insecure"}
+
+
+def restore(exported: dict[str, Any]) -> Credentials:
+    """Returns the credentials that `export` described."""
+    match exported["kind"]:
+        case "token":
+            return Token(exported["token"], proxy=exported["proxy"], ca=exported["ca"])
+        case "tls":
+            files = (exported["ca"], exported["cert"], exported["key"])
+            return MutualTls(*files, exported["name"])
+        case "insecure":
+            return Insecure()
+        case _:
+            return PoolSecret(exported["secret"])
+
+
+def _fingerprint(certificate: bytes) -> bytes:
+    return hashlib.sha256(certificate).digest()
+
+
+def _token_of_environment() -> str | None:
+    """Returns the token that `WOOL_TOKEN` is or `WOOL_TOKEN_FILE` names."""
+    token, path = os.environ.get("WOOL_TOKEN"), os.environ.get("WOOL_TOKEN_FILE")
+    if token and path:
+        raise ConfigurationError("both WOOL_TOKEN and WOOL_TOKEN_FILE are set: unset one of them")
+    if token:
+        return tokens.check(token, "WOOL_TOKEN")
+    if not path:
+        return None
+    try:
+        with open(path, encoding="ascii") as file:
+            return tokens.check(file.read(), f"WOOL_TOKEN_FILE ({path})")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"WOOL_TOKEN_FILE: {path} cannot be read: {error}") from None

@@ -1,0 +1,88 @@
+"""Certificates and keys in files, which may be replaced while they are in use."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+
+from wool._security import contexts
+from wool.abc import Pem
+from wool.exceptions import ConfigurationError
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+class Files:
+    """An authority's certificate, an own certificate and its key, as they are on disk now.
+
+    A file that cannot be read any more, or a certificate whose key is not yet there, leaves in
+    force what was read before: whoever replaces them needs a moment.
+
+    Args:
+        ca, cert, key: paths of PEM files.
+
+    Attributes:
+        generation: counts how often they have changed.
+
+    Raises:
+        ConfigurationError: they are of no use; names the file.
+    """
+
+    def __init__(self, ca: str, cert: str, key: str) -> None:
+        self._paths = (ca, cert, key)
+        self._lock = threading.Lock()
+        self.generation = 0
+        try:
+            self._stamp: Stamp = self._look()
+            self._pem = self._read()
+        except OSError as error:
+            raise ConfigurationError(
+                f"the TLS file {error.filename} cannot be read: {error.strerror}"
+            ) from None
+        self._check(self._pem)
+
+    def current(self) -> Pem:
+        """Returns what the files hold; three calls of `stat` if they are unchanged."""
+        with self._lock:
+            try:
+                stamp = self._look()
+                if stamp != self._stamp:
+                    pem = self._read()
+                    self._check(pem)
+                    self._pem, self._stamp = pem, stamp
+                    self.generation += 1
+            except (OSError, ConfigurationError):
+                pass
+            return self._pem
+
+    def _look(self) -> Stamp:
+        found = [os.stat(path) for path in self._paths]
+        return tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in found)
+
+    def _read(self) -> Pem:
+        ca, cert, key = (_content(path) for path in self._paths)
+        return Pem(certificate=cert, key=key, authorities=ca)
+
+    def _check(self, pem: Pem) -> None:
+        ca, cert, key = self._paths
+        assert pem.authorities is not None
+        try:
+            ssl.create_default_context(cadata=pem.authorities.decode("ascii"))
+        except (ssl.SSLError, ValueError):
+            raise ConfigurationError(
+                f"the TLS file {ca} holds no certificate in PEM form"
+            ) from None
+        try:
+            contexts.server_context(pem)
+        except ssl.SSLError as error:
+            reason = (error.reason or str(error)).lower().replace("_", " ")
+            raise ConfigurationError(
+                f"the certificate {cert} and the key {key} cannot be used: {reason}. Both have "
+                "to be in PEM form and belong together, and the key must not need a password"
+            ) from None
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,111 @@
+"""Directories for Unix sockets that only their user can enter, and what becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import socket
+import stat
+import tempfile
+import time
+
+from wool.abc import ConnectFailed
+
+PREFIX = "wool-"
+MAX_PATH = 100
+"""Longest path of a socket in bytes; the kernel's own limit is little more."""
+
+SUPPORTED = hasattr(socket, "AF_UNIX")
+STALE_AFTER = 60.0
+_NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
+
+
+def new_directory() -> str:
+    """Names a directory for the sockets of one pool; the first who `enter`s makes it."""
+    parent = tempfile.gettempdir()
+    if len(os.fsencode(parent)) > MAX_PATH - 36:
+        parent = "/tmp"  # a socket's path must be short
+    _sweep(parent)
+    return os.path.join(parent, f"{PREFIX}{secrets.token_hex(8)}")
+
+
+def socket_in(directory: str) -> str:
+    """Names a socket that nobody has."""
+    return os.path.join(directory, secrets.token_hex(4))
+
+
+def enter(directory: str) -> int:
+    """Makes a directory if need be, and locks it for as long as the returned descriptor is open.
+
+    Raises:
+        ConnectFailed: another user could enter or replace it.
+    """
+    import fcntl
+
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+        check(directory)
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise ConnectFailed(f"cannot listen in {directory}: {error.strerror}") from error
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def check(directory: str) -> None:
+    """Checks that nobody else can enter or replace a directory.
+
+    Raises:
+        ConnectFailed: that is not so.
+        OSError: there is none.
+    """
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise ConnectFailed(
+            f"{directory} must be a directory of this user with mode 0700 to hold Wool's sockets"
+        )
+
+
+def discard(directory: str) -> None:
+    """Removes a directory that `new_directory` has named, with the sockets in it. Idempotent."""
+    if _NAME.fullmatch(os.path.basename(directory)):
+        with contextlib.suppress(OSError):
+            _remove(directory)
+
+
+def _sweep(parent: str) -> None:
+    """Removes directories of pools all of whose processes were killed.
+
+    Whoever listens in a directory holds a lock on it. A young one may not be locked yet. Only what
+    looks exactly like one of ours is touched, and nothing in it but sockets.
+    """
+    for entry in os.scandir(parent):
+        if _NAME.fullmatch(entry.name):
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o700
+                mine = private and status.st_uid == os.geteuid()
+                if mine and time.time() - status.st_mtime > STALE_AFTER:
+                    _remove_if_unlocked(entry.path)
+
+
+def _remove_if_unlocked(directory: str) -> None:
+    import fcntl
+
+    descriptor = os.open(directory, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(directory)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(directory: str) -> None:
+    """Removes the sockets in a directory, and the directory if nothing else is in it."""
+    for entry in os.scandir(directory):
+        if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+            os.unlink(entry.path)
+    os.rmdir(directory)
