@@ -109,8 +109,9 @@ def _new_key() -> Key:
 
 
 def _span(days: int) -> tuple[dt.datetime, dt.datetime]:
-    now = dt.dt.now(dt.UTC)
-    return now - dt.timedelta(hours=1), now + dt.timedelta(days=days)
+    now = dt.datetime.now(dt.UTC)
+    end = now + dt.timedelta(days=days)
+    return min(now, end) - dt.timedelta(hours=1), end
 
 
 def _sign(

@@ -39,7 +39,7 @@ def _load(context: ssl.SSLContext, pem: Pem) -> None:
         context.load_verify_locations(cadata=pem.authorities.decode("ascii"))
     if pem.certificate is not None and pem.key is not None:
         with _file(pem.certificate + b"\n" + pem.key) as path:
-            context.load_cert_chain(path)
+            context.load_cert_chain(path, password="")  # without it, OpenSSL asks on the terminal
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wool._security import tokens
@@ -121,6 +122,9 @@ class Credentials(ABC):
     def __repr__(self) -> str:
         return f"<credentials: {self.kind}>"
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("credentials are not sent anywhere: make them where they are needed")
+
 
 class Token(Credentials):
     """The cluster's token, over TLS with throw-away certificates or through a proxy."""
@@ -141,7 +145,7 @@ class Token(Credentials):
         if self._proxy is None:
             return ThrowawayChannel()
         try:
-            authorities = open(self._ca, "rb").read() if self._ca else None  # noqa: SIM115
+            authorities = Path(self._ca).read_bytes() if self._ca else None
         except OSError as error:
             raise ConfigurationError(f"the TLS file {self._ca} cannot be read: {error}") from None
         return ProxyChannel(self._proxy, authorities)

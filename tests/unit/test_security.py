@@ -1,0 +1,404 @@
+"""Tokens, certificates, credentials and the TLS they ask transports for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import secrets
+import socket
+import ssl
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+import wool
+from wool._security import certificates, tokens
+from wool._security.credentials import Insecure, MutualTls, PoolSecret, Token, restore
+from wool._security.files import Files
+from wool._security.keyring import Keyring, restore_keyring
+from wool.abc import Connection, Tls
+from wool.exceptions import AuthenticationError, ConfigurationError
+
+GOOD = secrets.token_urlsafe(32)
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WOOL_TOKEN", raising=False)
+    monkeypatch.delenv("WOOL_TOKEN_FILE", raising=False)
+
+
+# Tokens
+
+
+def test_a_generated_token_is_strong_and_new() -> None:
+    made = {tokens.generate() for _ in range(100)}
+    assert len(made) == 100
+    assert all(tokens.check(token, "here") == token for token in made)
+
+
+@given(st.integers())
+def test_random_texts_of_128_bits_pass(_: int) -> None:
+    for token in (secrets.token_hex(16), secrets.token_urlsafe(24), secrets.token_hex(32)):
+        assert tokens.check(f" {token}\n", "here") == token
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [
+        "secret",
+        "a" * 64,
+        "abcabcabc" * 10,
+        "12345678901234567890",
+        "correct horse battery staple",
+        "CorrectHorse1",
+        secrets.token_hex(8),
+        "0" * 63 + "1",
+    ],
+)
+def test_weak_tokens_are_refused_and_not_told(weak: str) -> None:
+    with pytest.raises(ConfigurationError, match="128 random bits.*`wool token`") as caught:
+        wool.Credentials.token(weak)
+    assert weak not in str(caught.value)
+
+
+def test_where_a_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="WOOL_TOKEN or WOOL_TOKEN_FILE"):
+        wool.Credentials.token()
+    monkeypatch.setenv("WOOL_TOKEN", GOOD)
+    assert wool.Credentials.token().secret == GOOD.encode()
+    file = tmp_path / "token"
+    file.write_text(f"{GOOD}\n")
+    monkeypatch.setenv("WOOL_TOKEN_FILE", str(file))
+    with pytest.raises(ConfigurationError, match="both WOOL_TOKEN and WOOL_TOKEN_FILE"):
+        wool.Credentials.token()
+    monkeypatch.delenv("WOOL_TOKEN")
+    assert wool.Credentials.token().secret == GOOD.encode()
+    file.unlink()
+    with pytest.raises(ConfigurationError, match="WOOL_TOKEN_FILE: .* cannot be read"):
+        wool.Credentials.token()
+    file.write_text("")
+    with pytest.raises(ConfigurationError, match="is empty"):
+        wool.Credentials.token()
+
+
+def test_nothing_printed_is_secret() -> None:
+    for credentials in (Token(GOOD), Token(GOOD, proxy="p"), PoolSecret(b"hush" * 8), Insecure()):
+        for text in (repr(credentials), str(credentials), f"{credentials}"):
+            assert GOOD not in text and "hush" not in text
+
+
+# Credentials
+
+
+class Dialled:
+    """A connection that knows the listener's certificate."""
+
+    def __init__(self, certificate: bytes | None) -> None:
+        self._certificate = certificate
+
+    def extra(self, attribute: str, default: Any = None) -> Any:
+        return self._certificate if attribute == "certificate" else default
+
+
+def test_a_token_is_bound_to_the_certificate() -> None:
+    credentials = Token(GOOD)
+    acceptor, other = credentials.acceptor(), credentials.acceptor()
+    assert acceptor.tls is not None and other.tls is not None
+    assert acceptor.binding != other.binding, "each listener makes a certificate of its own"
+    pem = acceptor.tls.server_pem().certificate
+    assert pem is not None
+    der = ssl.PEM_cert_to_DER_cert(pem.decode())
+    binding = credentials.binding(cast(Connection, Dialled(der)))
+    assert binding == acceptor.binding == hashlib.sha256(der).digest()
+    with pytest.raises(AuthenticationError, match="does not tell the certificate"):
+        credentials.binding(cast(Connection, Dialled(None)))
+
+
+def test_through_a_proxy_a_token_is_bound_to_its_name() -> None:
+    credentials = Token(GOOD, proxy="wool.example")
+    acceptor = credentials.acceptor()
+    tls = credentials.client_tls()
+    assert acceptor.tls is None and tls is not None
+    assert tls.verify and tls.server_name == "wool.example"
+    assert credentials.binding(cast(Connection, Dialled(b"whatever"))) == acceptor.binding
+    assert Token(GOOD, proxy="other.example").acceptor().binding != acceptor.binding
+    assert credentials.kind != Token(GOOD).kind
+    with pytest.raises(ConfigurationError, match="`proxy`"):
+        Token(GOOD, ca="ca.pem")
+    with pytest.raises(ConfigurationError, match=r"missing\.pem cannot be read"):
+        Token(GOOD, proxy="wool.example", ca="missing.pem")
+
+
+def test_credentials_travel_to_spawned_workers(authority: Path) -> None:
+    files = {k: str(authority / f) for k, f in FILES.items()}
+    for one in (
+        Token(GOOD),
+        Token(GOOD, proxy="p", ca=files["ca"]),
+        MutualTls(**files),
+        PoolSecret(),
+        Insecure(),
+    ):
+        other = restore(one.export())
+        assert type(other) is type(one)
+        assert (other.kind, other.secret, other.export()) == (one.kind, one.secret, one.export())
+    keyring = Keyring(PoolSecret(), Token(GOOD))
+    again = restore_keyring(keyring.export())
+    assert again.local.secret == keyring.local.secret
+    assert again.pick("x://y", local=False).secret == GOOD.encode()
+    alone = restore_keyring(Keyring(PoolSecret()).export())
+    with pytest.raises(ConfigurationError, match=r"grpc://h:1 .* WOOL_TOKEN"):
+        alone.pick("grpc://h:1", local=False)
+
+
+# TLS, for real
+
+FILES = {"ca": "ca.pem", "cert": "node.pem", "key": "node-key.pem"}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    """A folder with an authority, and one node's certificate, as `wool certs` makes them."""
+    folder = tmp_path / "certs"
+    certificates.make_authority(folder, 30)
+    certificates.make_certificate(folder, "node", ["localhost", "127.0.0.1", "::1"], 30)
+    return folder
+
+
+def mutual(folder: Path, name: str | None = None) -> wool.Credentials:
+    return wool.Credentials.tls(**{k: str(folder / f) for k, f in FILES.items()}, name=name)
+
+
+@contextmanager
+def server(tls: Tls) -> Iterator[int]:
+    """Echoes one byte on each TLS connection; gives its port."""
+    context = tls.server_context()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    raw, _ = listening.accept()
+                except OSError:
+                    return
+                try:
+                    with raw, context.wrap_socket(raw, server_side=True) as secured:
+                        secured.sendall(secured.recv(1))
+                except OSError:
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def ask(port: int, tls: Tls, host: str = "127.0.0.1") -> bytes:
+    """Has a byte echoed; returns the server's certificate."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as raw,
+        tls.client_context().wrap_socket(raw, server_hostname=tls.server_name or host) as secured,
+    ):
+        assert secured.version() == "TLSv1.3"
+        secured.sendall(b"x")
+        assert secured.recv(1) == b"x"
+        certificate = secured.getpeercert(binary_form=True)
+        assert certificate is not None
+        return certificate
+
+
+def client(credentials: wool.Credentials) -> Tls:
+    tls = credentials.client_tls()
+    assert tls is not None
+    return tls
+
+
+def listener(credentials: wool.Credentials) -> Tls:
+    tls = credentials.acceptor().tls
+    assert tls is not None
+    return tls
+
+
+def test_throw_away_certificates_work() -> None:
+    credentials = Token(GOOD)
+    acceptor = credentials.acceptor()
+    assert acceptor.tls is not None
+    with server(acceptor.tls) as port:
+        der = ask(port, client(credentials))
+    assert hashlib.sha256(der).digest() == acceptor.binding
+
+
+def test_no_key_touches_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(os, "memfd_create"):
+        pytest.skip("needs files in memory")
+    monkeypatch.setattr("tempfile.TemporaryDirectory", None)
+    listener(Token(GOOD)).server_context()
+
+
+def test_mutual_tls(authority: Path) -> None:
+    credentials = mutual(authority)
+    with server(listener(credentials)) as port:
+        ask(port, client(credentials))
+        with pytest.raises(ssl.SSLError, match="(?i)mismatch|not valid for"):
+            ask(port, client(credentials), host="other.example")
+        with pytest.raises(ssl.SSLError, match="(?i)certificate.required|handshake.failure"):
+            ask(port, client(Token(GOOD)))
+        ask(port, client(mutual(authority, "localhost")), host="other.example")
+
+
+def test_certificates_of_another_authority(authority: Path, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    certificates.make_authority(foreign, 30)
+    certificates.make_certificate(foreign, "node", ["127.0.0.1"], 30)
+    for ours, theirs in ((authority, foreign), (foreign, authority)):
+        with (
+            server(listener(mutual(ours))) as port,
+            pytest.raises(ssl.SSLError, match="(?i)verify failed|unknown ca"),
+        ):
+            ask(port, client(mutual(theirs)))
+    # Whoever trusts the listener is still not trusted by it.
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    (mixed / "ca.pem").write_bytes((authority / "ca.pem").read_bytes())
+    for file in ("node.pem", "node-key.pem"):
+        (mixed / file).write_bytes((foreign / file).read_bytes())
+    with (
+        server(listener(mutual(authority))) as port,
+        pytest.raises(ssl.SSLError, match="(?i)unknown ca"),
+    ):
+        ask(port, client(mutual(mixed)))
+
+
+def test_expired_certificates(authority: Path) -> None:
+    certificates.make_certificate(authority, "old", ["127.0.0.1"], -1)
+    expired = wool.Credentials.tls(
+        ca=str(authority / "ca.pem"),
+        cert=str(authority / "old.pem"),
+        key=str(authority / "old-key.pem"),
+    )
+    with (
+        server(listener(expired)) as port,
+        pytest.raises(ssl.SSLError, match="(?i)expired"),
+    ):
+        ask(port, client(mutual(authority)))
+    with (
+        server(listener(mutual(authority))) as port,
+        pytest.raises(ssl.SSLError, match="(?i)expired"),
+    ):
+        ask(port, client(expired))
+
+
+def replace(source: Path, target: Path) -> None:
+    for name in FILES.values():
+        (target / f"{name}.new").write_bytes((source / name).read_bytes())
+        (target / f"{name}.new").replace(target / name)
+
+
+def test_replaced_files_take_effect(authority: Path, tmp_path: Path) -> None:
+    """Also a replaced authority: whom the old one has signed is not let in any more."""
+    other = tmp_path / "other"
+    certificates.make_authority(other, 30)
+    certificates.make_certificate(other, "node", ["127.0.0.1"], 30)
+    before, after = mutual(tmp_path / "certs"), mutual(other)
+    old = tmp_path / "old"
+    old.mkdir()
+    replace(authority, old)
+    with server(listener(before)) as port:
+        first = ask(port, client(before))
+        replace(other, authority)
+        assert ask(port, client(before)) != first
+        ask(port, client(after))
+        with pytest.raises(ssl.SSLError, match="(?i)verify failed|unknown ca"):
+            ask(port, client(mutual(old)))
+        replace(old, authority)
+        assert ask(port, client(before)) == first
+
+
+def test_files_that_are_being_replaced(authority: Path, tmp_path: Path) -> None:
+    """Until all of them fit together what was read before stays in force."""
+    files = Files(*(str(authority / name) for name in FILES.values()))
+    before = files.current()
+    certificates.make_certificate(authority, "next", ["127.0.0.1"], 30)
+    (authority / "next.pem").replace(authority / "node.pem")
+    assert files.current() == before
+    (authority / "node-key.pem").unlink()
+    assert files.current() == before
+    (authority / "next-key.pem").replace(authority / "node-key.pem")
+    assert files.current() != before
+    assert files.generation == 1
+    assert files.current() is files.current()
+
+
+def other_key(folder: Path) -> None:
+    certificates.make_certificate(folder, "other", ["x"], 30)
+    (folder / "other-key.pem").replace(folder / "node-key.pem")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "node.pem").unlink(), r"node\.pem cannot be read: No such file"),
+        (lambda f: (f / "node.pem").write_text("?"), r"node\.pem and the key .*node-key\.pem"),
+        (lambda f: (f / "node-key.pem").write_text("?"), r"node\.pem and the key .*node-key\.pem"),
+        (lambda f: (f / "ca.pem").write_text("?"), r"ca\.pem holds no certificate in PEM form"),
+        (other_key, "key values mismatch.* belong together"),
+    ],
+    ids=["no file", "no certificate", "no key", "no authority", "another key"],
+)
+def test_files_of_no_use(authority: Path, spoil: Callable[[Path], Any], message: str) -> None:
+    spoil(authority)
+    with pytest.raises(ConfigurationError, match=message):
+        mutual(authority)
+
+
+def test_an_encrypted_key_asks_for_no_password(authority: Path) -> None:
+    from cryptography.hazmat.primitives import serialization as s
+
+    path = authority / "node-key.pem"
+    key = s.load_pem_private_key(path.read_bytes(), None)
+    how = s.BestAvailableEncryption(b"hush")
+    path.write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, how))
+    with pytest.raises(ConfigurationError, match="must not need a password"):
+        mutual(authority)
+
+
+def test_certificates_of_others_work(tmp_path: Path) -> None:
+    """What trustme, or any other tool, has made is as good."""
+    made = trustme.CA()
+    node = made.issue_cert("127.0.0.1")
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    node.cert_chain_pems[0].write_to_path(tmp_path / "node.pem")
+    node.private_key_pem.write_to_path(tmp_path / "node-key.pem")
+    credentials = mutual(tmp_path)
+    with server(listener(credentials)) as port:
+        ask(port, client(credentials))
+
+
+def test_files_of_wool_certs(authority: Path) -> None:
+    for name in ("ca-key.pem", "node-key.pem"):
+        assert stat.S_IMODE((authority / name).stat().st_mode) == 0o600
+    before = {path: path.read_bytes() for path in authority.iterdir()}
+    with pytest.raises(ConfigurationError, match=r"exists already"):
+        certificates.make_authority(authority, 30)
+    with pytest.raises(ConfigurationError, match=r"node-key\.pem exists already"):
+        certificates.make_certificate(authority, "node", [], 30)
+    assert {path: path.read_bytes() for path in authority.iterdir()} == before
+    with pytest.raises(ConfigurationError, match="has no usable authority"):
+        certificates.make_certificate(authority.parent, "node", [], 30)
+
+
+def test_credentials_are_not_for_pickles() -> None:
+    with pytest.raises(TypeError, match="credentials"):
+        pickle.dumps(Token(GOOD))
