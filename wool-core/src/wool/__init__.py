@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wool._client.routine import routine
     from wool._pool.worker_pool import WorkerPool
     from wool._security.credentials import Credentials
+    from wool._worker.worker import Worker
     from wool._workerinfo import WorkerInfo
     from wool.exceptions import (
         AuthenticationError,
@@ -51,6 +52,7 @@ __all__ = [
     "SerializationError",
     "VersionMismatch",
     "WoolError",
+    "Worker",
     "WorkerInfo",
     "WorkerLost",
     "WorkerPool",
@@ -66,6 +68,7 @@ __all__ = [
 
 _HOMES = {
     "Credentials": "wool._security.credentials",
+    "Worker": "wool._worker.worker",
     "WorkerInfo": "wool._workerinfo",
     "WorkerPool": "wool._pool.worker_pool",
     "current_call": "wool._client.current",

@@ -23,6 +23,7 @@ from wool._security.credentials import Credentials, PoolSecret, Token
 from wool._security.keyring import Keyring
 from wool._session.session import Session
 from wool._worker.process import WorkerProcess, describe_exit
+from wool._worker.service import Setup
 from wool._worker.thread import WorkerThread
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
@@ -158,8 +159,8 @@ class WorkerPool(Pool):
 
     def _load(self) -> None:
         """Makes the back-ends, and decides how workers are reached and by whom."""
-        transports = Transports({})
-        plugin, self._transport = transports.get(self._transport_name)
+        transports = self._transports = Transports({})
+        plugin, _ = transports.get(self._transport_name)
         serializer = lookup.serializer(self._serializer_name)
         self._serializer = serializer.make(serializer.plugin.options())
         self._failures = 0
@@ -260,16 +261,17 @@ class WorkerPool(Pool):
 
     def _start(self, ident: str, early: WorkerProcess | None) -> WorkerProcess | WorkerThread:
         if self._in_process:
-            return WorkerThread(
-                ident,
-                self._tags,
-                self._concurrency,
-                self.routes,
-                self._transport,
-                self.keyring,
-                self.serializer_name,
-                self._serializer,
+            setup = Setup(
+                id=ident,
+                tags=self._tags,
+                transport=self._transport_name,
+                transports=self._transports,
+                keyring=self.keyring,
+                serializer=self._serializer,
+                serializer_name=self.serializer_name,
+                listen=None,
             )
+            return WorkerThread(setup, self._concurrency)
         process = early or WorkerProcess()
         process.configure({**self._config, "id": ident, "listen": self._place()})
         return process

@@ -103,6 +103,16 @@ class Credentials(ABC):
         """
         return MutualTls(ca, cert, key, name)
 
+    @staticmethod
+    def of_environment() -> Credentials | None:
+        """Returns the credentials that the environment holds, None if there are none.
+
+        Raises:
+            ConfigurationError: they are of no use.
+        """
+        token = _token_of_environment()
+        return Token(token) if token is not None else None
+
     @abstractmethod
     def acceptor(self) -> Acceptor:
         """Returns what it takes to listen."""
@@ -114,6 +124,10 @@ class Credentials(ABC):
     def binding(self, connection: Connection) -> bytes:
         """Returns what of a connection that was dialled the proofs are bound to."""
         return b""
+
+    def check_peer(self, connection: Connection) -> None:
+        """Raises AuthenticationError if the peer is not one that these credentials are good for."""
+        return
 
     @abstractmethod
     def export(self) -> dict[str, Any]:
@@ -209,6 +223,29 @@ class PoolSecret(Credentials):
         return {"kind": "pool", "secret": self.secret}
 
 
+class SameUser(Credentials):
+    """Being a process of the same user, as the kernel says of both ends of a Unix socket."""
+
+    kind = "the user of the machine"
+    secret = _PUBLIC
+
+    def acceptor(self) -> Acceptor:
+        return Acceptor(self, None, b"")
+
+    def check_peer(self, connection: Connection) -> None:
+        uid = connection.extra("uid")
+        if uid is None:
+            raise AuthenticationError(
+                "this transport does not tell who is at the other end of a Unix socket: use the "
+                "transport 'unix', or a network address with credentials"
+            )
+        if uid != os.geteuid():
+            raise AuthenticationError(f"the other end belongs to the user with id {uid}")
+
+    def export(self) -> dict[str, Any]:
+        return {"kind": "user"}
+
+
 class Insecure(Credentials):
     """No authentication, for tests on the loopback interface."""
 
@@ -230,6 +267,8 @@ def restore(exported: dict[str, Any]) -> Credentials:
         case "tls":
             files = (exported["ca"], exported["cert"], exported["key"])
             return MutualTls(*files, exported["name"])
+        case "user":
+            return SameUser()
         case "insecure":
             return Insecure()
         case _:

@@ -44,6 +44,7 @@ async def dial(
             raise AuthenticationError(str(error)) from error
         raise
     try:
+        credentials.check_peer(connection)
         binding = b"" if tls is None else credentials.binding(connection)
     except BaseException:
         await connection.aclose()
@@ -61,7 +62,13 @@ async def accept(
 
     Raises: as `dial`.
     """
-    secret, binding = acceptor.credentials.secret, acceptor.binding
+    credentials, binding = acceptor.credentials, acceptor.binding
+    try:
+        credentials.check_peer(connection)
+    except BaseException:
+        await connection.aclose()
+        raise
+    secret = credentials.secret
     handshake = Handshake(Role.ACCEPTOR, hello, secret, binding=binding, welcome=welcome)
     return await _run(connection, handshake, hello, DEADLINE)
 

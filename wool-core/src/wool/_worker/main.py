@@ -18,16 +18,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from wool._client.pool import PYTHON, VERSION
 from wool._plugins.lookup import SERIALIZER, load_from
-from wool._security import sockets
 from wool._security.keyring import restore_keyring
-from wool._session.routes import is_socket, socket_directory
 from wool._worker.executor import Executor
 from wool._worker.lifeline import kill_when_parent_dies
-from wool._worker.server import Server
+from wool._worker.service import Service, Setup
 from wool._worker.transports import Transports
-from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
 
 DRAIN = 30.0
@@ -151,39 +147,18 @@ class _Service:
             self._end.set_result(reason)
 
     async def _serve(self) -> None:
-        config = self._config
-        transports = Transports(config["transports"])
-        plugin, transport = transports.get(config["transport"])
-        keyring = restore_keyring(config["keyring"])
-        address: str | None = config["listen"]
-        local = "network" not in plugin.capabilities or address is not None
-        acceptor = keyring.pick(plugin.name, local=local).acceptor()
-        directory = socket_directory(address) if address and is_socket(address) else None
-        if directory is not None:
-            sockets.enter(directory)
-        listener = await transport.listen(address, credentials=acceptor.tls)
-        info = worker_info(config["id"], listener.address, config["tags"], config["serializer"][0])
-        module = load_from(config["serializer"][1], config["serializer"][0], SERIALIZER)
-        serializer = module.make(module.plugin.options())
-        routes = transports.routes
-        server = Server(info, self._executor, acceptor, routes, keyring, serializer)
-        serving = self._loop.create_task(listener.serve(server.handle))
+        service = Service(setup(self._config), self._executor)
+        info = await service.open()
         self._loop.add_reader(self._lifeline, self._on_lifeline)
-        self._report({"address": listener.address, "host": info.host, "pid": info.pid})
+        self._report({"address": info.address, "host": info.host, "pid": info.pid})
         kill_when_parent_dies(self._lifeline.fileno())
         reason = await self._end
-        try:
-            await self._wind_down(server, reason)
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-            if reason == "orphaned" and directory is not None:
-                sockets.discard(directory)
-
-    async def _wind_down(self, server: Server, reason: str) -> None:
-        if reason == "drain":
-            await server.drain(DRAIN)
-        await server.cancel_all(ORPHAN_GRACE if reason == "orphaned" else STOP_GRACE)
+        await service.aclose(
+            drain=DRAIN if reason == "drain" else None,
+            grace=ORPHAN_GRACE if reason == "orphaned" else STOP_GRACE,
+        )
+        if reason == "orphaned":
+            service.discard()
 
     def _on_lifeline(self) -> None:
         """The pool wants the worker to stop, or its process is gone."""
@@ -200,15 +175,17 @@ class _Service:
             self._lifeline.sendall(len(data).to_bytes(4, "little") + data)
 
 
-def worker_info(ident: str, address: str, tags: Any, serializer: str) -> WorkerInfo:
-    """Describes the worker in this process."""
-    return WorkerInfo(
-        id=ident,
-        address=address,
-        tags=frozenset(tags),
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        python=PYTHON,
-        version=VERSION,
-        serializers=(serializer,),
+def setup(config: dict[str, Any]) -> Setup:
+    """Reads what the pool has sent."""
+    name, module = config["serializer"]
+    found = load_from(module, name, SERIALIZER)
+    return Setup(
+        id=config["id"],
+        tags=config["tags"],
+        transport=config["transport"],
+        transports=Transports(config["transports"]),
+        keyring=restore_keyring(config["keyring"]),
+        serializer=found.make(found.plugin.options()),
+        serializer_name=name,
+        listen=config["listen"],
     )

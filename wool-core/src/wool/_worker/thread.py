@@ -8,12 +8,9 @@ import contextlib
 import threading
 from typing import Any
 
-from wool import abc
-from wool._security.keyring import Keyring
-from wool._session.routes import Routes
 from wool._worker.executor import Executor
-from wool._worker.main import close_loop, run_until, worker_info
-from wool._worker.server import Server
+from wool._worker.main import close_loop, run_until
+from wool._worker.service import Service, Setup
 from wool._workerinfo import WorkerInfo
 
 
@@ -24,39 +21,15 @@ class WorkerThread:
         exited: done when its threads have ended; there is no return code.
     """
 
-    def __init__(
-        self,
-        ident: str,
-        tags: frozenset[str],
-        concurrency: int | None,
-        routes: Routes,
-        transport: abc.Transport,
-        keyring: Keyring,
-        serializer_name: str,
-        serializer: abc.Serializer,
-    ) -> None:
+    def __init__(self, setup: Setup, concurrency: int | None) -> None:
         self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
         self._ready: concurrent.futures.Future[WorkerInfo] = concurrent.futures.Future()
         self._stopping = threading.Event()
         self._user_loop = asyncio.new_event_loop()
         self._io_loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        executor = Executor(self._user_loop, concurrency)
-
-        async def serve() -> None:
-            listener = await transport.listen(None, credentials=None)
-            info = worker_info(ident, listener.address, tags, serializer_name)
-            acceptor = keyring.local.acceptor()
-            server = Server(info, executor, acceptor, routes, keyring, serializer)
-            serving = self._io_loop.create_task(listener.serve(server.handle))
-            self._ready.set_result(info)
-            await self._stop.wait()
-            await server.cancel_all(self._grace)
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-
+        self._service = Service(setup, Executor(self._user_loop, concurrency))
         self._grace = 0.0
-        self._serve = serve
         self._threads = [
             threading.Thread(target=self._run_io, name="wool-io", daemon=True),
             threading.Thread(target=self._run_user, name="wool-worker", daemon=True),
@@ -87,6 +60,11 @@ class WorkerThread:
         """A thread cannot be killed; it is told to stop."""
         with contextlib.suppress(RuntimeError):  # it has stopped
             self._io_loop.call_soon_threadsafe(self._stop.set)
+
+    async def _serve(self) -> None:
+        self._ready.set_result(await self._service.open())
+        await self._stop.wait()
+        await self._service.aclose(drain=None, grace=self._grace)
 
     def _run_io(self) -> None:
         self._io_loop.run_until_complete(self._serve())

@@ -8,6 +8,7 @@ from typing import Any
 from wool import abc
 from wool._plugins import lookup
 from wool._plugins.lookup import TRANSPORT, Found
+from wool._plugins.schemes import scheme_transport
 from wool._session.routes import Route, Routes, scheme_of
 from wool.plugins import TransportPlugin
 
@@ -55,10 +56,6 @@ class Transports:
         return exported
 
     def _find(self, address: str) -> Route:
-        plugin, transport = self.get(_name(address))
+        plugin, transport = self.get(scheme_transport(address))
         local = "network" not in plugin.capabilities or scheme_of(address).endswith("+unix")
         return Route(transport, local)
-
-
-def _name(address: str) -> str:
-    return {"wss": "ws"}.get(name := scheme_of(address).partition("+")[0], name)

@@ -1,0 +1,61 @@
+"""Where a worker may listen, and with what."""
+
+from __future__ import annotations
+
+import ipaddress
+import warnings
+from urllib.parse import urlsplit
+
+from wool._security.credentials import Credentials, Insecure
+from wool.exceptions import ConfigurationError
+
+_REMEDY = (
+    "set WOOL_TOKEN (`wool token` prints one), or give credentials=wool.Credentials.token(…) or "
+    ".tls(…)"
+)
+
+
+def network_credentials(
+    address: str | None, credentials: Credentials | None, *, insecure: bool
+) -> Credentials:
+    """Returns what a worker at a network address lets callers in with.
+
+    Args:
+        address: where it is to listen; None is the loopback interface.
+        insecure: whether it may do without credentials.
+
+    Raises:
+        ConfigurationError: it has no credentials and may not, or not there, do without.
+    """
+    place = address or "the loopback interface"
+    if credentials is not None:
+        if insecure:
+            raise ConfigurationError("insecure=True along with credentials: leave one of them out")
+        return credentials
+    if not insecure:
+        raise ConfigurationError(
+            f"a worker at {place} could be reached by others, so it takes credentials: {_REMEDY}"
+        )
+    if address is not None and not is_loopback(address):
+        raise ConfigurationError(
+            f"insecure=True is for the loopback interface only, and {place} can be reached from "
+            f"other machines: {_REMEDY}"
+        )
+    warnings.warn(
+        f"a worker without authentication listens at {place}: every user and program of this "
+        "machine can run code as you",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return Insecure()
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address `scheme://host:port` is on the loopback interface for certain."""
+    host = urlsplit(address).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

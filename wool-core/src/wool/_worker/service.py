@@ -1,0 +1,115 @@
+"""The service: what a worker offers on its I/O loop, from the first connection to the last call.
+
+The same for a spawned worker, a worker of threads and one that a program serves itself; they differ
+in who decides when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from wool import abc
+from wool._client.pool import PYTHON, VERSION
+from wool._security import sockets
+from wool._security.keyring import Keyring
+from wool._session.routes import is_socket, socket_directory
+from wool._worker.executor import Executor
+from wool._worker.server import Server
+from wool._worker.transports import Transports
+from wool._workerinfo import WorkerInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a worker is to be.
+
+    Attributes:
+        id: of the worker.
+        tags: labels it offers.
+        transport: name of the transport that brings callers.
+        transports: the back-ends, for callers and for the calls its own routines make.
+        keyring: who may call, and what its routines show to other workers.
+        serializer, serializer_name: of all payloads.
+        listen: address to listen at; None leaves it to the transport.
+    """
+
+    id: str
+    tags: Iterable[str]
+    transport: str
+    transports: Transports
+    keyring: Keyring
+    serializer: abc.Serializer
+    serializer_name: str
+    listen: str | None
+
+
+class Service:
+    """Listens for callers, and has their calls executed. Lives on one event loop."""
+
+    def __init__(self, setup: Setup, executor: Executor) -> None:
+        self._setup = setup
+        self._executor = executor
+        self._lock: int | None = None
+
+    async def open(self) -> WorkerInfo:
+        """Starts to serve; returns what others need to know.
+
+        Raises:
+            WoolError: it cannot listen there, or may not.
+        """
+        setup = self._setup
+        plugin, transport = setup.transports.get(setup.transport)
+        address = setup.listen
+        local = "network" not in plugin.capabilities or (address is not None and is_socket(address))
+        credentials = setup.keyring.pick(address or f"{plugin.name}://", local=local)
+        acceptor = credentials.acceptor()
+        if address is not None and is_socket(address):
+            self._lock = sockets.enter(socket_directory(address))
+        listener = await transport.listen(address, credentials=acceptor.tls)
+        info = worker_info(setup.id, listener.address, setup.tags, setup.serializer_name)
+        routes, keyring = setup.transports.routes, setup.keyring
+        self._server = Server(info, self._executor, acceptor, routes, keyring, setup.serializer)
+        self._serving = asyncio.create_task(listener.serve(self._server.handle))
+        return info
+
+    async def aclose(self, *, drain: float | None, grace: float) -> None:
+        """Stops serving.
+
+        Args:
+            drain: seconds that running calls get to finish; None cancels them at once.
+            grace: seconds that cancelled calls get to end.
+        """
+        try:
+            if drain is not None:
+                await self._server.drain(drain)
+            await self._server.cancel_all(grace)
+        finally:
+            self._serving.cancel()
+            await asyncio.gather(self._serving, return_exceptions=True)
+            if self._lock is not None:
+                os.close(self._lock)
+
+    def discard(self) -> None:
+        """Removes the directory that the worker's pool would have removed, had it not died."""
+        address = self._setup.listen
+        if address is not None and is_socket(address):
+            sockets.discard(socket_directory(address))
+
+
+def worker_info(ident: str, address: str, tags: Any, serializer: str) -> WorkerInfo:
+    """Describes a worker in this process."""
+    return WorkerInfo(
+        id=ident,
+        address=address,
+        tags=frozenset(tags),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        python=PYTHON,
+        version=VERSION,
+        serializers=(serializer,),
+    )

@@ -1,0 +1,183 @@
+"""`Worker`: serves calls from this process, for as long as its program likes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import threading
+from collections.abc import Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from wool._plugins import lookup
+from wool._plugins.schemes import scheme_transport
+from wool._security.credentials import Credentials, SameUser
+from wool._security.keyring import Keyring
+from wool._security.listening import network_credentials
+from wool._session.routes import is_socket
+from wool._worker.executor import Executor
+from wool._worker.main import close_loop, new_loop
+from wool._worker.service import Service, Setup
+from wool._worker.transports import Transports
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import ConfigurationError, WoolError
+from wool.plugins import TransportPlugin
+
+CANCEL_GRACE = 10.0
+"""Seconds that cancelled calls get to end when the worker closes."""
+
+
+class Worker:
+    """Serves calls: routines run on the event loop that enters `async with`, I/O on a thread.
+
+    It does not matter to callers how busy the loop is: they are answered, and can cancel, while
+    user code blocks it.
+
+    Args:
+        address: where to listen, `scheme://host:port` or `scheme+unix:///path`; by default at a
+            place of the transport's choice, on this machine alone.
+        transport: name of the transport; by default that of `address`.
+        serializer: name of the serializer.
+        tags: labels it offers to routines that ask for them.
+        concurrency: how many calls it runs at once; None is no limit.
+        credentials: what callers have to have on a network; by default the token in `WOOL_TOKEN` or
+            `WOOL_TOKEN_FILE`. A Unix socket serves the processes of its own user and needs none.
+        insecure: serves whoever asks, without credentials, on the loopback interface only.
+        drain_timeout: seconds that running calls get to finish when it is left.
+
+    Raises:
+        ConfigurationError, PluginError: an argument has no usable value; a network address without
+            credentials among others.
+        ConnectFailed: on entering, if it cannot listen there.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str | None = None,
+        transport: str | None = None,
+        serializer: str | None = None,
+        tags: Iterable[str] = (),
+        concurrency: int | None = None,
+        credentials: Credentials | None = None,
+        insecure: bool = False,
+        drain_timeout: float = 30.0,
+    ) -> None:
+        if isinstance(tags, str):
+            raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
+        self._address = address
+        self._tags = frozenset(tags)
+        self._concurrency = concurrency
+        self._drain_timeout = drain_timeout
+        self._serializer = serializer or "cloudpickle"
+        self._transports = Transports({})
+        self._transport = transport or (
+            scheme_transport(address) if address is not None else "unix"
+        )
+        plugin, _ = self._transports.get(self._transport)
+        self._keyring = self._make_keyring(plugin, credentials, insecure)
+        self._info: WorkerInfo | None = None
+        self._io: _IoThread | None = None
+
+    def _make_keyring(
+        self, plugin: TransportPlugin, credentials: Credentials | None, insecure: bool
+    ) -> Keyring:
+        address = self._address
+        if "network" not in plugin.capabilities or (address is not None and is_socket(address)):
+            return Keyring(SameUser(), credentials)
+        if credentials is None and not insecure:
+            credentials = Credentials.of_environment()
+        return Keyring(SameUser(), network_credentials(address, credentials, insecure=insecure))
+
+    @property
+    def info(self) -> WorkerInfo:
+        """What others need to know of this worker, its address above all.
+
+        Raises:
+            WoolError: it is not serving.
+        """
+        if self._info is None:
+            raise self._not_serving()
+        return self._info
+
+    def _not_serving(self) -> WoolError:
+        return WoolError("the worker is not serving: use it inside its `async with`")
+
+    async def __aenter__(self) -> Self:
+        if self._io is not None:
+            raise WoolError("the worker is serving already")
+        found = lookup.serializer(self._serializer)
+        setup = Setup(
+            id=secrets.token_hex(8),
+            tags=self._tags,
+            transport=self._transport,
+            transports=self._transports,
+            keyring=self._keyring,
+            serializer=found.make(found.plugin.options()),
+            serializer_name=self._serializer,
+            listen=self._address,
+        )
+        self._service = Service(setup, Executor(asyncio.get_running_loop(), self._concurrency))
+        self._io = _IoThread()
+        try:
+            self._info = await self._io.run(self._service.open())
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        drain = self._drain_timeout if kind is None else None
+        try:
+            assert self._io is not None
+            await self._io.run(self._service.aclose(drain=drain, grace=CANCEL_GRACE))
+        finally:
+            self._info = None
+            await self._end()
+
+    async def _end(self) -> None:
+        io, self._io = self._io, None
+        if io is not None:
+            await io.aclose()
+
+    async def serve(self) -> None:
+        """Serves until cancelled.
+
+        Raises:
+            WoolError: it is not serving.
+        """
+        if self._info is None:
+            raise self._not_serving()
+        await asyncio.get_running_loop().create_future()
+
+
+class _IoThread:
+    """An event loop on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = new_loop()
+        self._thread = threading.Thread(target=self._run, name="wool-io", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            close_loop(self._loop)
+
+    async def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Runs a coroutine there; cancelling cancels it."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def aclose(self) -> None:
+        """Ends the thread."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        await asyncio.to_thread(self._thread.join)
