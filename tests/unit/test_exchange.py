@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ class Worker:
 
     def __init__(self, answer: Any) -> None:
         self.loop = asyncio.get_running_loop()
+        self.pool = SimpleNamespace(cancel_grace=10.0)
         self.answer = answer
         self.cancels: list[bytes | None] = []
 

@@ -2,7 +2,7 @@
 
 A step ends with a frame of the worker, or with an error that stands for the worker's silence. The
 rules for what a cancel means are those of "Cancellation" in docs/protocol.md: a cancel is sent,
-and the wait goes on until the worker says what came of it, within `CANCEL_GRACE` seconds.
+and the wait goes on until the worker says what came of it, within the pool's `cancel_grace`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ from wool.exceptions import WoolError
 if TYPE_CHECKING:
     from wool._client.client import Client
     from wool._client.link import Link
-
-CANCEL_GRACE = 10.0
-"""Seconds a cancelled call may take to end before its caller stops waiting for it."""
 
 MAX_MESSAGE = 64 << 10
 """Largest argument of `task.cancel(…)` in bytes that travels as itself."""
@@ -187,7 +184,7 @@ class Exchange:
         is in `_outcome` all the same.
         """
         sent = 1
-        expiry = self._client.loop.call_later(CANCEL_GRACE, self._wake)
+        expiry = self._client.loop.call_later(self._client.pool.cancel_grace, self._wake)
         try:
             while self._outcome is None:
                 self._end = self._client.loop.create_future()

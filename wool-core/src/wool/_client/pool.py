@@ -45,7 +45,10 @@ class Pool:
         members: the workers, by id. Replaced as a whole, never changed.
         failure: why there will be no workers, once that is known.
         quorum_timeout: seconds a call waits for a worker.
+        cancel_grace: seconds a call that was cancelled waits for its remote clean-up.
     """
+
+    cancel_grace = 10.0
 
     routes: Routes
     keyring: Keyring

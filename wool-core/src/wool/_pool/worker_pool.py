@@ -22,6 +22,9 @@ from wool._security import sockets
 from wool._security.credentials import Credentials, PoolSecret, Token
 from wool._security.keyring import Keyring
 from wool._session.session import Session
+from wool._settings.model import Core
+from wool._settings.resolving import dump
+from wool._settings.settings import Settings
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._worker.service import Setup
 from wool._worker.thread import WorkerThread
@@ -58,7 +61,7 @@ class WorkerPool(Pool):
 
     Args:
         size: how many workers to start and keep: one that dies is replaced. By default as many as
-            this process may use CPUs.
+            this process may use CPUs, or none if there is a discovery.
         tags: labels the workers offer to routines that ask for them.
         discovery: name of a discovery back-end that finds more workers.
         transport: name of the transport back-end, `unix` by default.
@@ -70,9 +73,11 @@ class WorkerPool(Pool):
             alone, over Unix sockets where the transport knows them.
         concurrency: how many calls one worker runs at once; None is no limit, as in asyncio.
         quorum: how many workers must be ready before `async with` is entered.
-        quorum_timeout: seconds to wait for them, and for a worker that fits a call.
-        shutdown_timeout: seconds that running calls get to finish when the pool is left; they are
-            cancelled at once if it is left with an exception.
+        quorum_timeout: seconds to wait for them, and for a worker that fits a call; 60 by default.
+        shutdown_timeout: seconds that running calls get to finish when the pool is left, 30 by
+            default; they are cancelled at once if it is left with an exception.
+
+    What is not given is taken from the environment and `pyproject.toml`, see `docs/settings.md`.
 
     Raises:
         ConfigurationError, PluginError: an argument has no usable value.
@@ -91,22 +96,33 @@ class WorkerPool(Pool):
         credentials: Credentials | None = None,
         concurrency: int | None = None,
         quorum: int = 1,
-        quorum_timeout: float = 60.0,
-        shutdown_timeout: float = 30.0,
+        quorum_timeout: float | None = None,
+        shutdown_timeout: float | None = None,
     ) -> None:
-        super().__init__(secrets.token_hex(8), quorum_timeout=quorum_timeout, balancer=balancer)
+        self._settings = Settings.read(lookup.names)
+        core, _ = self._settings.core(
+            size=size,
+            discovery=discovery,
+            transport=transport,
+            serializer=serializer,
+            concurrency=_positive("concurrency", concurrency),
+            quorum_timeout=quorum_timeout,
+            shutdown_timeout=shutdown_timeout,
+        )
+        self._core = core
+        super().__init__(
+            secrets.token_hex(8), quorum_timeout=core.quorum_timeout, balancer=balancer
+        )
+        self.cancel_grace = core.cancel_grace
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
-        if discovery is not None:
-            lookup.discovery(discovery)
+        if core.discovery is not None:
+            lookup.discovery(core.discovery)
         self._credentials = _checked_credentials(credentials)
-        self._size = _checked_size(size, discovery)
+        self._size = _checked_size(core)
         self._tags = frozenset(tags)
-        self._concurrency = _positive("concurrency", concurrency)
         self._quorum = min(_positive("quorum", quorum) or 1, self._size)
-        self._shutdown_timeout = shutdown_timeout
-        self._transport_name = transport or "unix"
-        self._serializer_name = serializer or "cloudpickle"
+        self._transport_name = core.transport or "unix"
         self._keepers: list[asyncio.Task[None]] = []
         self._workers: dict[str, WorkerProcess | WorkerThread] = {}
         self._exits: dict[str, concurrent.futures.Future[int]] = {}
@@ -159,21 +175,24 @@ class WorkerPool(Pool):
 
     def _load(self) -> None:
         """Makes the back-ends, and decides how workers are reached and by whom."""
-        transports = self._transports = Transports({})
+        transports = self._transports = Transports({}, self._settings)
         plugin, _ = transports.get(self._transport_name)
-        serializer = lookup.serializer(self._serializer_name)
-        self._serializer = serializer.make(serializer.plugin.options())
+        serializer = lookup.serializer(self._core.serializer)
+        options, _ = self._settings.options(serializer.plugin.name, serializer.plugin.options)
+        self._serializer = serializer.make(options)
         self._failures = 0
         keyring = self._keyring(plugin)
         self._config: dict[str, Any] = {
             "transport": plugin.name,
             "transports": transports.export(),
-            "serializer": (self._serializer_name, serializer.module),
+            "serializer": (serializer.plugin.name, serializer.module, dump(options)),
             "keyring": keyring.export(),
             "tags": sorted(self._tags),
-            "concurrency": self._concurrency,
+            "concurrency": self._core.concurrency,
+            "drain_timeout": self._core.drain_timeout,
+            "loop": self._core.loop,
         }
-        self.opened(transports.routes, keyring, self._serializer_name, self._serializer)
+        self.opened(transports.routes, keyring, serializer.plugin.name, self._serializer)
 
     def _keyring(self, plugin: TransportPlugin) -> Keyring:
         """Returns the credentials of the pool's own workers, and notes where those listen."""
@@ -229,7 +248,7 @@ class WorkerPool(Pool):
             if loop.is_running()
         ]
         if waits:
-            _, late = await asyncio.wait(waits, timeout=self._shutdown_timeout)
+            _, late = await asyncio.wait(waits, timeout=self._core.shutdown_timeout)
             for wait in late:
                 wait.cancel()
 
@@ -271,7 +290,7 @@ class WorkerPool(Pool):
                 serializer_name=self.serializer_name,
                 listen=None,
             )
-            return WorkerThread(setup, self._concurrency)
+            return WorkerThread(setup, self._core.concurrency)
         process = early or WorkerProcess()
         process.configure({**self._config, "id": ident, "listen": self._place()})
         return process
@@ -381,17 +400,15 @@ def _settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _checked_size(size: Any, discovery: str | None) -> int:
-    if size is None:
-        return 0 if discovery else _cpus()
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise ConfigurationError(f"size must be a number of workers, not {size!r}")
-    if size == 0 and not discovery:
+def _checked_size(core: Core) -> int:
+    if core.size is None:
+        return 0 if core.discovery else _cpus()
+    if core.size == 0 and not core.discovery:
         raise ConfigurationError(
             "size=0 leaves the pool without workers: give it a size, or a discovery that finds "
             "workers elsewhere"
         )
-    return size
+    return core.size
 
 
 def _cpus() -> int:

@@ -66,12 +66,16 @@ def make_certificate(folder: Path, name: str, hosts: Sequence[str], days: int) -
     """Writes `<name>.pem` and `<name>-key.pem`, signed by the authority in `folder`.
 
     Args:
+        name: of the files and in the certificate, at most 64 characters.
         hosts: host names and addresses that the certificate is good for.
 
     Raises:
-        ConfigurationError: there is no usable authority, or a certificate of that name already.
+        ConfigurationError: there is no usable authority, a certificate of that name already, or an
+            argument is of no use.
     """
     x509, serialization = _library()
+    if Path(name).name != name or len(name) > 64:
+        raise ConfigurationError(f"{name!r} cannot be the name of a file and of a certificate")
     try:
         issuer = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
         issuer_key: Any = serialization.load_pem_private_key(
@@ -177,7 +181,13 @@ def _general_name(x509: Any, host: str) -> Any:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        pass
+    try:
         return x509.DNSName(host)
+    except ValueError:
+        raise ConfigurationError(
+            f"{host!r} is no host name or address: write international names as xn--…"
+        ) from None
 
 
 def _pem(certificate: Certificate) -> bytes:

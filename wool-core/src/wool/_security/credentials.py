@@ -75,9 +75,7 @@ class Credentials(ABC):
         Raises:
             ConfigurationError: there is no token, it is weak, or a file cannot be read.
         """
-        token = (
-            tokens.check(token, "the argument") if token is not None else _token_of_environment()
-        )
+        token = tokens.check(token, "the argument") if token is not None else environment_token()
         if token is None:
             raise ConfigurationError(
                 "there is no token: give one, or set WOOL_TOKEN or WOOL_TOKEN_FILE. "
@@ -102,16 +100,6 @@ class Credentials(ABC):
             ConfigurationError: a file cannot be read or used.
         """
         return MutualTls(ca, cert, key, name)
-
-    @staticmethod
-    def of_environment() -> Credentials | None:
-        """Returns the credentials that the environment holds, None if there are none.
-
-        Raises:
-            ConfigurationError: they are of no use.
-        """
-        token = _token_of_environment()
-        return Token(token) if token is not None else None
 
     @abstractmethod
     def acceptor(self) -> Acceptor:
@@ -279,7 +267,7 @@ def _fingerprint(certificate: bytes) -> bytes:
     return hashlib.sha256(certificate).digest()
 
 
-def _token_of_environment() -> str | None:
+def environment_token() -> str | None:
     """Returns the token that `WOOL_TOKEN` is or `WOOL_TOKEN_FILE` names."""
     token, path = os.environ.get("WOOL_TOKEN"), os.environ.get("WOOL_TOKEN_FILE")
     if token and path:

@@ -20,14 +20,12 @@ from typing import Any, BinaryIO
 
 from wool._plugins.lookup import SERIALIZER, load_from
 from wool._security.keyring import restore_keyring
+from wool._settings.resolving import load
 from wool._worker.executor import Executor
 from wool._worker.lifeline import kill_when_parent_dies
 from wool._worker.service import Service, Setup
 from wool._worker.transports import Transports
-from wool.exceptions import WoolError
-
-DRAIN = 30.0
-"""Seconds that running calls get to finish after SIGTERM."""
+from wool.exceptions import ConfigurationError, WoolError
 
 STOP_GRACE = 10.0
 """Seconds that cancelled calls get to end when the pool closes."""
@@ -43,7 +41,7 @@ def main(lifeline: BinaryIO) -> None:
     """Runs a worker until it is told to stop or its lifeline closes."""
     config: dict[str, Any] = marshal.load(lifeline)
     print_whole_lines()
-    loop = new_loop()
+    loop = new_loop(config["loop"])
     asyncio.set_event_loop(loop)
     executor = Executor(loop, config["concurrency"])
     stopping = threading.Event()
@@ -94,12 +92,22 @@ def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-def new_loop() -> asyncio.AbstractEventLoop:
-    """Makes an event loop: uvloop's where it is installed."""
+def new_loop(kind: str) -> asyncio.AbstractEventLoop:
+    """Makes an event loop.
+
+    Args:
+        kind: `"asyncio"`, `"uvloop"`, or `"auto"` for uvloop's where it is installed.
+    """
+    if kind == "asyncio":
+        return asyncio.new_event_loop()
     try:
         import uvloop
     except ImportError:
-        return asyncio.new_event_loop()
+        if kind == "auto":
+            return asyncio.new_event_loop()
+        raise ConfigurationError(
+            "the setting loop is 'uvloop', which is not installed: pip install \"wool-core[uvloop]\""
+        ) from None
     return uvloop.new_event_loop()
 
 
@@ -119,7 +127,7 @@ class _Service:
         self._executor = executor
         self._stopping = stopping
         self._ended = ended
-        self._loop = new_loop()
+        self._loop = new_loop(config["loop"])
         self._end: asyncio.Future[str] = self._loop.create_future()
 
     def run(self) -> None:
@@ -154,7 +162,7 @@ class _Service:
         kill_when_parent_dies(self._lifeline.fileno())
         reason = await self._end
         await service.aclose(
-            drain=DRAIN if reason == "drain" else None,
+            drain=self._config["drain_timeout"] if reason == "drain" else None,
             grace=ORPHAN_GRACE if reason == "orphaned" else STOP_GRACE,
         )
         if reason == "orphaned":
@@ -177,7 +185,7 @@ class _Service:
 
 def setup(config: dict[str, Any]) -> Setup:
     """Reads what the pool has sent."""
-    name, module = config["serializer"]
+    name, module, options = config["serializer"]
     found = load_from(module, name, SERIALIZER)
     return Setup(
         id=config["id"],
@@ -185,7 +193,7 @@ def setup(config: dict[str, Any]) -> Setup:
         transport=config["transport"],
         transports=Transports(config["transports"]),
         keyring=restore_keyring(config["keyring"]),
-        serializer=found.make(found.plugin.options()),
+        serializer=found.make(load(found.plugin.options, options)),
         serializer_name=name,
         listen=config["listen"],
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from wool import abc
@@ -10,18 +9,25 @@ from wool._plugins import lookup
 from wool._plugins.lookup import TRANSPORT, Found
 from wool._plugins.schemes import scheme_transport
 from wool._session.routes import Route, Routes, scheme_of
+from wool._settings.resolving import dump, load
+from wool._settings.settings import Settings
 from wool.plugins import TransportPlugin
+
+Given = dict[str, tuple[str | None, dict[str, Any]]]
+"""Of some back-ends the module they come from and their options, by name."""
 
 
 class Transports:
-    """Transports made of back-ends, with the options that they were given here or elsewhere.
+    """Transports made of back-ends, each when it is first needed.
 
     Args:
-        given: of some back-ends the module they come from and their options, by name.
+        given: how a pool has made some; they are made here in the same way.
+        settings: the options of all others; by default those of this process.
     """
 
-    def __init__(self, given: dict[str, tuple[str | None, dict[str, Any]]]) -> None:
+    def __init__(self, given: Given, settings: Settings | None = None) -> None:
         self._given = given
+        self._settings = settings
         self._made: dict[str, tuple[TransportPlugin, abc.Transport]] = {}
         self.routes = Routes(self._find)
 
@@ -34,26 +40,25 @@ class Transports:
         if name not in self._made:
             found, options = self._look_up(name)
             self._made[name] = found.plugin, found.make(options)
+            self._given[name] = found.module, dump(options)
         return self._made[name]
 
     def _look_up(self, name: str) -> tuple[Found[TransportPlugin], Any]:
         if name not in self._given:
             found = lookup.transport(name)
-            return found, found.plugin.options()
+            if self._settings is None:
+                self._settings = Settings.read(lookup.names)
+            return found, self._settings.options(name, found.plugin.options)[0]
         module, options = self._given[name]
         if module is None:
             found = lookup.transport(name)
         else:
             found = lookup.load_from(module, name, TRANSPORT)
-        return found, found.plugin.options(**options)
+        return found, load(found.plugin.options, options)
 
-    def export(self) -> dict[str, tuple[str | None, dict[str, Any]]]:
+    def export(self) -> Given:
         """Returns what another process makes the same transports of."""
-        exported = dict(self._given)
-        for name in self._made:
-            found, options = self._look_up(name)
-            exported[name] = found.module, dataclasses.asdict(options)
-        return exported
+        return dict(self._given)
 
     def _find(self, address: str) -> Route:
         plugin, transport = self.get(scheme_transport(address))

@@ -16,6 +16,8 @@ from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
 from wool._security.listening import network_credentials
 from wool._session.routes import is_socket
+from wool._settings.settings import Settings
+from wool._worker.access import credentials_of
 from wool._worker.executor import Executor
 from wool._worker.main import close_loop, new_loop
 from wool._worker.service import Service, Setup
@@ -44,7 +46,9 @@ class Worker:
         credentials: what callers have to have on a network; by default the token in `WOOL_TOKEN` or
             `WOOL_TOKEN_FILE`. A Unix socket serves the processes of its own user and needs none.
         insecure: serves whoever asks, without credentials, on the loopback interface only.
-        drain_timeout: seconds that running calls get to finish when it is left.
+        drain_timeout: seconds that running calls get to finish when it is left; 30 by default.
+
+    What is not given is taken from the environment and `pyproject.toml`, see `docs/settings.md`.
 
     Raises:
         ConfigurationError, PluginError: an argument has no usable value; a network address without
@@ -62,19 +66,27 @@ class Worker:
         concurrency: int | None = None,
         credentials: Credentials | None = None,
         insecure: bool = False,
-        drain_timeout: float = 30.0,
+        drain_timeout: float | None = None,
     ) -> None:
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
+        self._settings = Settings.read(lookup.names)
+        self._core, _ = self._settings.core(
+            transport=transport,
+            serializer=serializer,
+            concurrency=concurrency,
+            drain_timeout=drain_timeout,
+        )
         self._address = address
         self._tags = frozenset(tags)
-        self._concurrency = concurrency
-        self._drain_timeout = drain_timeout
-        self._serializer = serializer or "cloudpickle"
-        self._transports = Transports({})
-        self._transport = transport or (
-            scheme_transport(address) if address is not None else "unix"
+        self._transports = Transports({}, self._settings)
+        self._transport = (
+            self._core.transport or "unix" if address is None else scheme_transport(address)
         )
+        if transport is not None and transport != self._transport:
+            raise ConfigurationError(
+                f"the address {address} is for the transport {self._transport!r}, not {transport!r}"
+            )
         plugin, _ = self._transports.get(self._transport)
         self._keyring = self._make_keyring(plugin, credentials, insecure)
         self._info: WorkerInfo | None = None
@@ -87,7 +99,7 @@ class Worker:
         if "network" not in plugin.capabilities or (address is not None and is_socket(address)):
             return Keyring(SameUser(), credentials)
         if credentials is None and not insecure:
-            credentials = Credentials.of_environment()
+            credentials = credentials_of(self._settings)
         return Keyring(SameUser(), network_credentials(address, credentials, insecure=insecure))
 
     @property
@@ -107,19 +119,20 @@ class Worker:
     async def __aenter__(self) -> Self:
         if self._io is not None:
             raise WoolError("the worker is serving already")
-        found = lookup.serializer(self._serializer)
+        found = lookup.serializer(self._core.serializer)
+        options, _ = self._settings.options(found.plugin.name, found.plugin.options)
         setup = Setup(
             id=secrets.token_hex(8),
             tags=self._tags,
             transport=self._transport,
             transports=self._transports,
             keyring=self._keyring,
-            serializer=found.make(found.plugin.options()),
-            serializer_name=self._serializer,
+            serializer=found.make(options),
+            serializer_name=found.plugin.name,
             listen=self._address,
         )
-        self._service = Service(setup, Executor(asyncio.get_running_loop(), self._concurrency))
-        self._io = _IoThread()
+        self._service = Service(setup, Executor(asyncio.get_running_loop(), self._core.concurrency))
+        self._io = _IoThread(self._core.loop)
         try:
             self._info = await self._io.run(self._service.open())
         except BaseException:
@@ -133,7 +146,7 @@ class Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        drain = self._drain_timeout if kind is None else None
+        drain = self._core.drain_timeout if kind is None else None
         try:
             assert self._io is not None
             await self._io.run(self._service.aclose(drain=drain, grace=CANCEL_GRACE))
@@ -160,8 +173,8 @@ class Worker:
 class _IoThread:
     """An event loop on a thread of its own."""
 
-    def __init__(self) -> None:
-        self._loop = new_loop()
+    def __init__(self, kind: str) -> None:
+        self._loop = new_loop(kind)
         self._thread = threading.Thread(target=self._run, name="wool-io", daemon=True)
         self._thread.start()
 

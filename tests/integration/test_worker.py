@@ -1,0 +1,222 @@
+"""`wool.Worker`: a program of one's own that serves calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultjobs import add, count
+from faultkit import eventually
+
+import wool
+from wool._backends.cloudpickle import Options, make
+from wool._client.pool import PeerPool
+from wool._security.credentials import Credentials, Insecure, PoolSecret, SameUser, Token
+from wool._security.keyring import Keyring
+from wool._worker.transports import Transports
+from wool.exceptions import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectFailed,
+    NoWorkersAvailable,
+    WoolError,
+    WorkerStopped,
+)
+
+TOKEN = secrets.token_urlsafe(32)
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("WOOL_TOKEN", raising=False)
+    monkeypatch.delenv("WOOL_TOKEN_FILE", raising=False)
+    yield
+
+
+@asynccontextmanager
+async def calling(
+    *addresses: str, credentials: Credentials | None = None, local: Credentials | None = None
+) -> AsyncIterator[PeerPool]:
+    """What a pool that has found workers at these addresses does."""
+    pool = PeerPool(secrets.token_hex(4), quorum_timeout=1.0)
+    keyring = Keyring(local or SameUser(), credentials)
+    pool.opened(Transports({}).routes, keyring, "cloudpickle", make(Options()))
+    pool.set_members({a: wool.WorkerInfo(id=a, address=a) for a in addresses})
+    try:
+        with pool.use():
+            yield pool
+    finally:
+        await pool.close_clients()
+
+
+def unix(folder: Path) -> str:
+    return f"unix://{folder}/sockets/w"
+
+
+@wool.routine
+async def where() -> tuple[int, str]:
+    return os.getpid(), threading.current_thread().name
+
+
+@wool.routine
+async def hold(entered: str) -> str:
+    Path(entered).touch()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        Path(entered + ".left").touch()
+    return "never"
+
+
+async def test_calls_run_on_the_loop_of_the_worker(folder: Path) -> None:
+    async with wool.Worker(address=unix(folder), tags=["x"]) as worker:
+        assert worker.info.address == unix(folder) and worker.info.tags == {"x"}
+        async with calling(worker.info.address):
+            assert await add(1, 2) == 3
+            assert await where() == (os.getpid(), threading.main_thread().name)
+            assert [n async for n in count(3)] == [0, 1, 2]
+    assert not os.path.exists(f"{folder}/sockets/w")
+
+
+async def test_a_directory_that_others_can_enter(folder: Path) -> None:
+    (folder / "sockets").mkdir(0o755)
+    with pytest.raises(ConnectFailed, match="mode 0700"):
+        async with wool.Worker(address=unix(folder)):
+            pass
+
+
+async def test_calls_get_to_finish_when_it_is_left(folder: Path) -> None:
+    async with calling(unix(folder)):
+        async with wool.Worker(address=unix(folder), drain_timeout=0.1):
+            call = asyncio.create_task(hold(str(folder / "entered")))
+            await eventually((folder / "entered").exists)
+        with pytest.raises((WorkerStopped, asyncio.CancelledError)):
+            await call
+        assert (folder / "entered.left").exists()
+
+
+async def test_left_with_an_exception_it_cancels_at_once(folder: Path) -> None:
+    async with calling(unix(folder)):
+        with pytest.raises(ZeroDivisionError):
+            async with wool.Worker(address=unix(folder)):
+                call = asyncio.create_task(hold(str(folder / "entered")))
+                await eventually((folder / "entered").exists)
+                raise ZeroDivisionError
+        with pytest.raises((WorkerStopped, asyncio.CancelledError)):
+            await call
+
+
+async def test_it_can_be_opened_again(folder: Path) -> None:
+    worker = wool.Worker(address=unix(folder))
+    seen: set[str] = set()
+    for _ in range(3):
+        async with worker, calling(worker.info.address):
+            seen.add(worker.info.id)
+            assert await add(1, 2) == 3
+            with pytest.raises(WoolError, match="serving already"):
+                await worker.__aenter__()
+        with pytest.raises(WoolError, match="not serving"):
+            _ = worker.info
+        with pytest.raises(WoolError, match="not serving"):
+            await worker.serve()
+    assert len(seen) == 3
+    assert "wool-io" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_serve_goes_on_until_cancelled(folder: Path) -> None:
+    async with wool.Worker(address=unix(folder)) as worker:
+        serving = asyncio.create_task(worker.serve())
+        async with calling(worker.info.address):
+            assert await add(1, 2) == 3
+        assert not serving.done()
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+
+async def test_another_secret_is_of_no_use(folder: Path) -> None:
+    async with wool.Worker(address=unix(folder)) as worker:
+        async with calling(worker.info.address, local=PoolSecret()):
+            with pytest.raises(AuthenticationError, match="the user of the machine"):
+                await add(1, 2)
+
+
+# On a network
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "ws"])
+async def test_a_token(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WOOL_TOKEN", TOKEN)
+    async with wool.Worker(address=f"{scheme}://127.0.0.1:0") as worker:
+        async with calling(worker.info.address, credentials=Token(TOKEN)):
+            assert await add(1, 2) == 3
+        async with calling(worker.info.address, credentials=Token(secrets.token_hex(32))):
+            with pytest.raises(AuthenticationError, match="could not prove|refused") as caught:
+                await add(1, 2)
+            assert worker.info.address in str(caught.value)
+        async with calling(worker.info.address):
+            with pytest.raises(ConfigurationError, match="WOOL_TOKEN"):
+                await add(1, 2)
+        async with calling(worker.info.address, credentials=Insecure()):
+            with pytest.raises((AuthenticationError, NoWorkersAvailable)):
+                await add(1, 2)
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "ws"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::]", "localhost"])
+async def test_no_network_without_credentials(scheme: str, host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"takes credentials: set WOOL_TOKEN"):
+        wool.Worker(address=f"{scheme}://{host}:0")
+    with pytest.raises(ConfigurationError, match=r"takes credentials: set WOOL_TOKEN"):
+        wool.Worker(transport=scheme)
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "ws"])
+async def test_insecure_is_for_loopback_and_loud(scheme: str) -> None:
+    for host in ("0.0.0.0", "[::]", "worker.example", "10.0.0.5"):
+        with pytest.raises(ConfigurationError, match="loopback interface only"):
+            wool.Worker(address=f"{scheme}://{host}:0", insecure=True)
+    with pytest.raises(ConfigurationError, match="leave one of them out"):
+        wool.Worker(address=f"{scheme}://127.0.0.1:0", credentials=Token(TOKEN), insecure=True)
+    with pytest.warns(RuntimeWarning, match="can run code as you"):
+        worker = wool.Worker(address=f"{scheme}://127.0.0.1:0", insecure=True)
+    async with worker:
+        async with calling(worker.info.address, credentials=Insecure()):
+            assert await add(1, 2) == 3
+        async with calling(worker.info.address, credentials=Token(TOKEN)):
+            with pytest.raises((AuthenticationError, NoWorkersAvailable)):
+                await add(1, 2)
+
+
+async def test_insecure_is_not_for_unix_sockets(folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with wool.Worker(address=unix(folder), insecure=True) as worker:
+            async with calling(worker.info.address):
+                assert await add(1, 2) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"address": "127.0.0.1:5000"}, "does not say which transport"),
+        ({"address": "carrier://host:1"}, "no transport 'carrier'"),
+        ({"address": "grpc://127.0.0.1:0", "transport": "ws"}, "for the transport 'grpc'"),
+        ({"tags": "abc"}, "tags must be several labels"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"serializer": "cloudpickel"}, "Did you mean 'cloudpickle'"),
+    ],
+    ids=["no scheme", "unknown", "two transports", "tags", "concurrency", "serializer"],
+)
+async def test_arguments_of_no_use(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(WoolError, match=message):
+        async with wool.Worker(**options):
+            pass
