@@ -40,8 +40,10 @@ def test_every_example_is_run():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(ARGUMENTS)
 
 
+@pytest.mark.parametrize("transport", ["unix", "memory", "grpc", "ws"])
 @pytest.mark.parametrize("way", ["file", "stdin", "-c"])
-def test_quickstart(way: str, tmp_path: Path):
+def test_quickstart(way: str, transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WOOL_TRANSPORT", transport)
     out, err = run("quickstart", way, tmp_path)
     assert out.splitlines() == [
         "1 + 2 = 3",

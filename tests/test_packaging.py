@@ -37,12 +37,23 @@ EXCEPTIONS = {
     "WorkerLost",
     "WorkerStopped",
 }
-NAMES = {"WorkerInfo", "WorkerPool", "current_call", "current_pool", "map", "routine"}
+NAMES = {
+    "Credentials",
+    "Worker",
+    "WorkerInfo",
+    "WorkerPool",
+    "current_call",
+    "current_pool",
+    "map",
+    "routine",
+}
 SUBMODULES = {"abc", "exceptions", "plugins"}  # public; `__all__` may name them
 
 ENTRY_POINTS = {
-    "wool.transports": {"memory", "unix"},
-    "wool.serializers": {"cloudpickle", "dill"},
+    ("wool-core", "wool.transports"): {"memory", "unix"},
+    ("wool-core", "wool.serializers"): {"cloudpickle", "dill"},
+    ("wool-grpc", "wool.transports"): {"grpc"},
+    ("wool-ws", "wool.transports"): {"ws"},
 }
 
 
@@ -133,11 +144,11 @@ def test_import_time(capsys: pytest.CaptureFixture[str]):
 
 
 def test_entry_points():
-    for group, expected in ENTRY_POINTS.items():
+    for (package, group), expected in ENTRY_POINTS.items():
         ours = [
             point
             for point in importlib.metadata.entry_points(group=group)
-            if point.dist is not None and point.dist.name == "wool-core"
+            if point.dist is not None and point.dist.name == package
         ]
         assert {point.name for point in ours} == expected
         assert all(importlib.util.find_spec(point.value) for point in ours)

@@ -1,9 +1,11 @@
 """Wool in a minute: a call and a stream, both running in a worker process.
 
 Run it with `python docs/examples/quickstart.py`. There is no `__main__` guard: none is needed.
+The name of a transport may follow, such as `ws` or `memory`; otherwise the settings say which.
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from string import ascii_lowercase
 
@@ -31,7 +33,8 @@ async def search(letters: str) -> AsyncGenerator[str, str | None]:
 
 
 async def main() -> None:
-    async with wool.WorkerPool(size=2):
+    transport = sys.argv[1] if len(sys.argv) > 1 else None
+    async with wool.WorkerPool(size=2, transport=transport):
         print("1 + 2 =", await add(1, 2))
 
         secret = "q"

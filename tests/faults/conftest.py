@@ -12,8 +12,22 @@ if FOLDER not in sys.path:
     sys.path.insert(0, FOLDER)
 
 from faultfixtures import folder, no_child_left  # noqa: E402
+from faultkit import CARRIERS  # noqa: E402
 
 __all__ = ["folder", "no_child_left"]
+
+
+@pytest.fixture(autouse=True)
+def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The transport of pools that name none, here and in the scripts that a test starts."""
+    monkeypatch.setenv("WOOL_TRANSPORT", request.param)
+    return request.param
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tries every fault on every transport, unless the test itself says which."""
+    chosen = CARRIERS[:1] if "transport" in metafunc.fixturenames else CARRIERS
+    metafunc.parametrize("carrier", chosen, indirect=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

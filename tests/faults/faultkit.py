@@ -19,7 +19,12 @@ from typing import Any
 
 import wool
 
-MARK = "WOOL_TEST_MARK"
+MARK = "TEST_MARK_OF_WOOL"
+
+#: Transports between processes that every fault is tried on; `FAULT_TRANSPORTS=unix` chooses.
+CARRIERS: list[str] = os.environ.get("FAULT_TRANSPORTS", "unix,grpc,ws").split(",")
+#: The same, and the one within a process.
+TRANSPORTS = [*CARRIERS, "memory"]
 
 
 # Waiting

@@ -19,17 +19,17 @@ from pathlib import Path
 import faultjobs
 import pytest
 from faultjobs import add, block, count, hold, seize, stay
-from faultkit import alive, eventually, kill, opened, pid_in, pids
+from faultkit import TRANSPORTS, alive, eventually, kill, opened, pid_in, pids
 
 import wool
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", ["unix", "memory"])
+both = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 @asynccontextmanager
-async def unharmed(folder: Path, transport: str = "unix") -> AsyncIterator[None]:
+async def unharmed(folder: Path, transport: str | None = None) -> AsyncIterator[None]:
     """One worker that must be the same afterwards, with a call that runs all the while."""
     async with opened(1, transport=transport) as pool:
         workers = {worker.id for worker in pool.workers}

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 from faultjobs import add, count, hold
-from faultkit import eventually, opened, pid_in, pids
+from faultkit import TRANSPORTS, eventually, opened, pid_in, pids
 
 import wool
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", ["unix", "memory"])
+both = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from faultjobs import add, nap
-from faultkit import Script, eventually, opened, pids, shared_memory
+from faultkit import TRANSPORTS, Script, eventually, opened, pids, shared_memory
 
 import wool
 
@@ -68,14 +68,14 @@ async def pause(dice: random.Random) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", ["unix", "memory"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("concurrency", [None, 1])
 async def test_ten_thousand_cancelled_calls(concurrency: int | None, transport: str) -> None:
     """Cancelled at every stage of their life: no task is leaked here or there."""
     dice = random.Random(11)
     async with opened(2, concurrency=concurrency, transport=transport) as pool:
         await asyncio.gather(*(nap(0.05) for _ in range(8)))
-        if transport == "unix":
+        if transport != "memory":
             before_there = await burdens(pool)
         before = len(asyncio.all_tasks())
         for _ in range(50):
@@ -92,7 +92,7 @@ async def test_ten_thousand_cancelled_calls(concurrency: int | None, transport: 
         await eventually(
             lambda: len(asyncio.all_tasks()) <= before, what="tasks of the caller to end"
         )
-        if transport == "unix":
+        if transport != "memory":
 
             async def restored() -> bool:
                 now = await burdens(pool)
@@ -194,7 +194,7 @@ print(json.dumps(asyncio.run(main())))
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("transport", ["unix", "memory"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_two_hundred_pools(transport: str, folder: Path) -> None:
     """200 pools in one process, two at a time: nothing grows after the first 20."""
     with Script(MANY_POOLS, folder, transport, "200") as script:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from faultjobs import add, count, fib, nap
-from faultkit import eventually, opened, pids
+from faultkit import TRANSPORTS, eventually, opened, pids
 
 import wool
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", ["unix", "memory"])
+both = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 @wool.routine

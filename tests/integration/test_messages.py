@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 from faultjobs import add
-from faultkit import opened
+from faultkit import TRANSPORTS, opened
 
 import wool
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", ["unix", "memory"])
+both = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 def check(error: BaseException, *words: str) -> None:

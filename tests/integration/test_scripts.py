@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from faultkit import Script
+from faultkit import TRANSPORTS, Script
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -479,7 +479,7 @@ asyncio.run(again())
 )
 
 
-@pytest.mark.parametrize("transport", ["unix", "memory"])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("flags", [(), ("-X", "dev", "-W", "error")], ids=["plain", "strict"])
 def test_silent_by_default(flags: tuple[str, ...], transport: str, folder: Path) -> None:
     """Nothing is printed or logged that the user did not ask for, no warning either."""

@@ -1,0 +1,82 @@
+"""Settings reach the pool and its workers: the nearest voice counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "quickstart.py"
+
+SCRIPT = """
+import asyncio, sys, wool
+
+@wool.routine
+async def loop():
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+async def main():
+    async with wool.WorkerPool(transport=sys.argv[1] if len(sys.argv) > 1 else None) as pool:
+        print(pool.workers[0].address.partition(":")[0], len(pool.workers), await loop())
+
+asyncio.run(main())
+"""
+
+PYPROJECT = """
+[tool.wool]
+transport = "ws"
+size = 1
+loop = "asyncio"
+
+[tool.wool.ws]
+path = "/work"
+"""
+
+
+def run(folder: Path, *arguments: str, code: str = SCRIPT) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        cwd=folder,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_argument_over_environment_over_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WOOL_TRANSPORT", raising=False)
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    assert run(below) == "ws+unix 1 asyncio"
+    monkeypatch.setenv("WOOL_TRANSPORT", "grpc")
+    assert run(below) == "grpc+unix 1 asyncio"
+    assert run(below, "unix") == "unix 1 asyncio"
+    monkeypatch.setenv("WOOL_LOOP", "uvloop")
+    assert run(below, "memory").split()[:2] == ["memory", "1"]
+    assert run(below, "unix") == "unix 1 uvloop"
+
+
+@pytest.mark.parametrize("transport", ["unix", "memory", "grpc", "ws"])
+def test_the_quickstart_with_each(
+    transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By environment, by file, and by an argument that overrides both."""
+    code = EXAMPLE.read_text()
+    monkeypatch.delenv("WOOL_TRANSPORT", raising=False)
+    expected = run(tmp_path, code=code)
+    assert expected.startswith("1 + 2 = 3")
+    monkeypatch.setenv("WOOL_TRANSPORT", transport)
+    assert run(tmp_path, code=code) == expected
+    (tmp_path / "pyproject.toml").write_text(f'[tool.wool]\ntransport = "{transport}"\n')
+    monkeypatch.setenv("WOOL_TRANSPORT", "")
+    assert run(tmp_path, code=code) == expected
+    monkeypatch.setenv("WOOL_TRANSPORT", "no-such-transport")
+    assert run(tmp_path, transport, code=code) == expected
