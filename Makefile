@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
+PACKAGES := wool-core wool-grpc wool-ws
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
@@ -43,7 +44,7 @@ $(VENV)/.demo: $(BIN)/uv pyproject.toml wool-core/pyproject.toml
 	@$(INSTALL) --editable wool-core --group demo
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/uv pyproject.toml wool-core/pyproject.toml
+$(VENV)/.dev: $(BIN)/uv pyproject.toml $(PACKAGES:=/pyproject.toml)
 	@echo "Installing tools and test dependencies ..."
-	@$(INSTALL) --editable 'wool-core[all]' --group dev
+	@$(INSTALL) --editable 'wool-core[all]' $(addprefix --editable ./,$(PACKAGES)) --group dev
 	@touch $@

@@ -51,6 +51,7 @@ SUBMODULES = {"abc", "exceptions", "plugins"}  # public; `__all__` may name them
 
 ENTRY_POINTS = {
     ("wool-core", "wool.transports"): {"memory", "unix"},
+    ("wool-core", "wool.discoveries"): {"dns", "static"},
     ("wool-core", "wool.serializers"): {"cloudpickle", "dill"},
     ("wool-grpc", "wool.transports"): {"grpc"},
     ("wool-ws", "wool.transports"): {"ws"},

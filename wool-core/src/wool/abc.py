@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import ConnectFailed, ConnectionLost, MessageTooLarge, TransportError
+from wool.exceptions import (
+    ConfigurationError,
+    ConnectFailed,
+    ConnectionLost,
+    MessageTooLarge,
+    TransportError,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -23,6 +29,7 @@ __all__ = [
     "Announcement",
     "Buffer",
     "Changed",
+    "ConfigurationError",
     "ConnectFailed",
     "Connection",
     "ConnectionLost",

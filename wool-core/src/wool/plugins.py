@@ -11,24 +11,27 @@ A distribution names a light module in one of the entry-point groups `wool.trans
         yield TransportPlugin(name="carrier", api=1, options=Options, factory=make)
 
 The module is imported only when the back-end is chosen, and heavy imports belong inside `factory`.
+Observers are not chosen: those that are installed are told of every call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
-from wool.abc import Discovery, Serializer, Transport
+from wool.abc import Discovery, Serializer, Transport, WorkerInfo
 
 if TYPE_CHECKING:
     from wool._plugins.lookup import Registration
 
 __all__ = [
     "API",
+    "CallInfo",
     "DiscoveryPlugin",
+    "Outcome",
     "SerializerPlugin",
     "TransportPlugin",
     "hookimpl",
@@ -54,13 +57,13 @@ class TransportPlugin:
         factory: makes the transport from an instance of `options`.
         capabilities: words that Wool understands: `"network"` (reaches other machines, secured by
             TLS as `wool.abc.Tls` says), `"local"` (this machine only), `"in-process"` (this
-            process only), `"unix"` (takes addresses of Unix sockets, `name+unix:///path`, or
-            `name:///path` if it is local; Wool sees to it that only its user gets at them).
+            process only), `"unix"` (takes addresses of Unix sockets, `name+unix:///path`; Wool
+            sees to it that only its user gets at them).
     """
 
     name: str
     api: int
-    options: type
+    options: type[Any]
     factory: Callable[[Any], Transport]
     capabilities: frozenset[str] = frozenset()
 
@@ -71,7 +74,7 @@ class DiscoveryPlugin:
 
     name: str
     api: int
-    options: type
+    options: type[Any]
     factory: Callable[[Any], Discovery]
     capabilities: frozenset[str] = frozenset()
 
@@ -82,9 +85,47 @@ class SerializerPlugin:
 
     name: str
     api: int
-    options: type
+    options: type[Any]
     factory: Callable[[Any], Serializer]
     capabilities: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallInfo:
+    """A call to a worker, or a stream, as its caller sees it.
+
+    Attributes:
+        id: unique among the calls of this process.
+        parent: id of the call that it was made from, in the process of that call; None if it was
+            not made inside a routine.
+        routine: module and qualified name of the routine, `module:name`.
+        stream: whether it is an async generator.
+        tags: what the worker must offer.
+    """
+
+    id: str
+    parent: str | None
+    routine: str
+    stream: bool = False
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a call ended, or a stream.
+
+    Attributes:
+        status: `"returned"`; `"raised"`, by the routine or by Wool; `"cancelled"`, by the caller,
+            or because the stream was closed early.
+        error: what the caller gets instead of a result.
+        worker: who ran it; None if no worker did.
+        seconds: from the moment it was made.
+    """
+
+    status: Literal["returned", "raised", "cancelled"]
+    error: BaseException | None = None
+    worker: WorkerInfo | None = None
+    seconds: float = 0.0
 
 
 @hookspec
@@ -100,6 +141,19 @@ def wool_discoveries() -> Iterable[DiscoveryPlugin]:  # type: ignore[empty-body]
 @hookspec
 def wool_serializers() -> Iterable[SerializerPlugin]:  # type: ignore[empty-body]
     """Yields the serializers of this module."""
+
+
+@hookspec
+def wool_call_started(call: CallInfo) -> None:
+    """A call is about to be given to a worker. Runs in the caller, on its event loop: be quick.
+
+    What it raises is logged once, and the observer is not told of anything again.
+    """
+
+
+@hookspec
+def wool_call_finished(call: CallInfo, outcome: Outcome) -> None:
+    """A call has ended; see `wool_call_started`, which was given the same object."""
 
 
 def register(plugin: object) -> Registration:

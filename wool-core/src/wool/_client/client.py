@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
+from wool._client.few import choose_few
 from wool._client.link import Link
 from wool._protocol import frames as f
 from wool._session.session import Session
@@ -47,11 +49,13 @@ class Client:
         self.pool = pool
         self.loop = asyncio.get_running_loop()
         self.closed = False
+        self.ident = secrets.token_bytes(8)
         self.links: dict[str, Link] = {}
         self._waiting: dict[Exchange, asyncio.TimerHandle] = {}
         self._retired: set[Link] = set()
         self._rebalancing = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sweep = self.loop.call_later(pool.idle_timeout / 2, self._close_idle)
 
     def open(self, request: Request) -> Exchange:
         """Begins a call."""
@@ -91,13 +95,14 @@ class Client:
         balancer = self.pool.balancer
         if balancer is not None:
             chosen = balancer(tags, [link.info for link in links])
-            return self.links[chosen.id]
+            return next(link for link in links if link.info == chosen)
         if len(links) > FEW:
             links = random.sample(links, 2)
         return min(links, key=_burden)
 
     def _fitting(self, tags: frozenset[str]) -> list[Link]:
-        return [link for link in self.links.values() if tags <= link.info.tags]
+        """Returns the links to workers that fit, or may: of some only an address is known."""
+        return [k for k in self.links.values() if not k.info.id or tags <= k.info.tags]
 
     def _refusal(self, tags: frozenset[str]) -> WoolError | None:
         """Returns why no worker that fits can be used, if waiting would not change it."""
@@ -174,6 +179,7 @@ class Client:
     def connected(self, link: Link, session: Session) -> None:
         """A session has been opened."""
         self.pool.on_connected(link, session)
+        self.flush()
 
     def lost(self, link: Link, calls: list[Exchange], error: Exception) -> None:
         """A session has ended with calls under way: they end once it is known why."""
@@ -218,7 +224,7 @@ class Client:
 
     def update(self) -> None:
         """Takes note of the pool's workers."""
-        members = self.pool.members
+        members = choose_few(self.pool.members, self.ident, self.pool.own)
         for ident in [k for k in self.links if k not in members]:
             link = self.links.pop(ident)
             link.usable = False
@@ -226,9 +232,25 @@ class Client:
             self._spawn(self._close_when_done(link))
         for ident, info in members.items():
             if ident not in self.links:
-                self.links[ident] = Link(self, info)
+                self.links[ident] = link = Link(self, info)
+                if ident not in self.pool.own:
+                    link.connect()  # a call should not be the one to find out that it is not there
+            else:
+                self.links[ident].learn(info)
         self.flush()
         self.rebalance()
+
+    def _close_idle(self) -> None:
+        """Closes connections that have not been used for long; the next call opens them again."""
+        idle = self.pool.idle_timeout
+        before = self.loop.time() - idle
+        for key, link in list(self.links.items()):
+            shared = key not in self.pool.own or not self.pool.keeps
+            if shared and link.session is not None and not link.exchanges and link.used < before:
+                self.links[key] = Link(self, link.info, met=True)
+                self._retired.add(link)
+                self._spawn(self._close_when_done(link))
+        self._sweep = self.loop.call_later(idle / 2, self._close_idle)
 
     def died(self, ident: str) -> None:
         """A worker's process has ended."""
@@ -238,7 +260,7 @@ class Client:
 
     async def _close_when_done(self, link: Link) -> None:
         """Closes the link to a worker that has left; it ends by itself while calls are out."""
-        if not link.load:
+        if not link.exchanges:
             await link.aclose()
             self._retired.discard(link)
 
@@ -255,6 +277,7 @@ class Client:
     async def aclose(self, error: WoolError) -> None:
         """Ends all calls with `error`, and closes all links."""
         self.closed = True
+        self._sweep.cancel()
         outcome: Outcome = Failed(error)
         links = [*self.links.values(), *self._retired]
         for exchange, timer in self._waiting.items():
@@ -271,5 +294,5 @@ class Client:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _burden(link: Link) -> tuple[bool, int]:
-    return not link.hungry, link.load
+def _burden(link: Link) -> tuple[bool, bool, int]:
+    return link.session is None, not link.hungry, link.load

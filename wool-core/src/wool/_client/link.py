@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from wool._serialization.code import CodeUnit
 from wool._session.handshaking import dial
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import Rejected, SerializationError, WoolError, WorkerStopped
+from wool.exceptions import Rejected, SerializationError, TransportError, WoolError, WorkerStopped
 
 if TYPE_CHECKING:
     from wool._client.client import Client
@@ -35,17 +36,21 @@ class Link:
         hungry: whether the worker has said, since it was last sent a call, that it could begin one.
         draining: whether the worker has said that it stops.
         usable: False after the worker was lost, until it may be dialled again, and while it drains.
-        failure: why it could not be dialled when that was last tried.
+        failure: why there is no connection, when one was last tried or lost.
+        met: whether there has been a connection.
+        used: when a call was last sent, in the loop's time.
     """
 
-    def __init__(self, client: Client, info: WorkerInfo) -> None:
+    def __init__(self, client: Client, info: WorkerInfo, *, met: bool = False) -> None:
         self.info = info
+        self.met = met
         self.calls: dict[int, Exchange] = {}
         self.hungry = True
         self.usable = True
         self.draining = False
         self.session: Session | None = None
         self.failure: WoolError | None = None
+        self.used = client.loop.time()
         self._client = client
         self._queue: list[Exchange] = []
         self._others = 0  # load that comes from other callers
@@ -77,11 +82,17 @@ class Link:
         sent = (exchange.sent for exchange in self.calls.values() if not exchange.begun)
         return next(sent, float("inf"))
 
+    def learn(self, info: WorkerInfo) -> None:
+        """Takes note of what discovery says of the worker now."""
+        if info.id:
+            self.info = info
+
     # Calls ----------------------------------------------------------------------------------
 
     def open(self, exchange: Exchange) -> None:
         """Gives a call to the worker, once there is a session."""
         exchange.link = self
+        self.used = self._client.loop.time()
         self.hungry = False
         if self.session is None:
             self._queue.append(exchange)
@@ -195,7 +206,7 @@ class Link:
     async def _run(self) -> None:
         client = self._client
         try:
-            session, _ = await client.dial(self.info, dial)
+            session, welcome = await client.dial(self.info, dial)
         except WoolError as error:
             self._unreachable(error)
             return
@@ -204,6 +215,9 @@ class Link:
             return
         self._retry = _RETRY_FIRST
         self.failure = None
+        self.usable = self.met = True
+        if self.info.id != welcome.id:
+            self.info = _met(self.info, welcome)
         self.session = session
         client.connected(self, session)
         queue, self._queue = self._queue, []
@@ -226,8 +240,13 @@ class Link:
         self._retry = min(self._retry * 2, _RETRY_MOST)
 
     def _resume_use(self) -> None:
-        self.usable = self.hungry = True
-        self._client.flush()
+        if self._closing or self._client.closed:
+            return
+        if self.failure is not None:
+            self.connect()  # no call has to find out whether it is back
+        else:
+            self.usable = self.hungry = True
+            self._client.flush()
 
     def _on_lost(self, error: Exception) -> None:
         self.session = None
@@ -245,6 +264,8 @@ class Link:
             for exchange in calls.values():
                 exchange.end(Failed(stopped))
         else:
+            if isinstance(error, TransportError):
+                self.failure = error
             self._pause()
             for exchange in calls.values():
                 exchange.losing = True
@@ -381,3 +402,14 @@ class Link:
         self._begun = 0
         for exchange in [*calls.values(), *queue]:
             exchange.end(outcome)
+
+
+def _met(info: WorkerInfo, welcome: f.Welcome) -> WorkerInfo:
+    """Returns what is known of a worker once it has introduced itself."""
+    return replace(
+        info,
+        id=welcome.id,
+        host=welcome.host,
+        pid=welcome.pid,
+        tags=frozenset(welcome.tags),
+    )

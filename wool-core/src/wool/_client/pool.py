@@ -42,13 +42,19 @@ class Pool:
 
     Attributes:
         id: unique among pools.
-        members: the workers, by id. Replaced as a whole, never changed.
+        members: the workers, by id or, where that is not known, by address. Replaced as a whole,
+            never changed.
+        own: keys of those members that no other pool uses.
         failure: why there will be no workers, once that is known.
         quorum_timeout: seconds a call waits for a worker.
         cancel_grace: seconds a call that was cancelled waits for its remote clean-up.
+        idle_timeout: seconds after which a connection that no call uses is closed.
+        keeps: whether connections to own workers are kept even so.
     """
 
     cancel_grace = 10.0
+    idle_timeout = 300.0
+    keeps = True
 
     routes: Routes
     keyring: Keyring
@@ -57,6 +63,7 @@ class Pool:
     def __init__(self, ident: str, *, quorum_timeout: float, balancer: Balancer | None = None):
         self.id = ident
         self.members: dict[str, WorkerInfo] = {}
+        self.own: frozenset[str] = frozenset()
         self.failure: WoolError | None = None
         self.quorum_timeout = quorum_timeout
         self.balancer = balancer
@@ -74,11 +81,14 @@ class Pool:
     @property
     def workers(self) -> list[WorkerInfo]:
         """The workers of the pool as they are known now, each with its load as far as known."""
+        known = dict(self.members)
         loads: dict[str, int] = {}
         for client in list(self._clients.values()):
-            for ident, link in list(client.links.items()):
-                loads[ident] = max(link.load, loads.get(ident, 0))
-        return [replace(info, load=loads.get(k, 0)) for k, info in self.members.items()]
+            for key, link in list(client.links.items()):
+                loads[key] = max(link.load, loads.get(key, 0))
+                if key in known and not known[key].id:
+                    known[key] = link.info
+        return [replace(info, load=loads.get(key, 0)) for key, info in known.items()]
 
     @contextmanager
     def use(self) -> Generator[None]:
@@ -113,7 +123,7 @@ class Pool:
         self._watchers.add(notify)
         try:
             async with asyncio.timeout(timeout):
-                while len(self.members) < n:
+                while self.ready < n:
                     self.check_open()
                     if self.failure is not None:
                         raise self.failure
@@ -121,10 +131,32 @@ class Pool:
                     changed.clear()
         except TimeoutError:
             raise NoWorkersAvailable(
-                f"{len(self.members)} of {n} workers were ready after {timeout:g} s"
+                f"{self.ready} of {n} workers were ready after {timeout:g} s{self._unready()}"
             ) from None
         finally:
             self._watchers.discard(notify)
+
+    @property
+    def ready(self) -> int:
+        """How many workers can be called: own ones that have started, others once connected."""
+        own = sum(key in self.own for key in self.members)
+        met = {
+            link.info.id
+            for client in list(self._clients.values())
+            for key, link in list(client.links.items())
+            if link.met and link.failure is None and key not in self.own
+        }
+        return own + len(met)
+
+    def _unready(self) -> str:
+        """Says of workers that are known why they cannot be called."""
+        reasons = {
+            f"{link.info.address}: {link.failure or 'no connection yet'}"
+            for client in list(self._clients.values())
+            for link in list(client.links.values())
+            if not link.met or link.failure is not None
+        }
+        return f"; found were {'; '.join(sorted(reasons)[:5])}" if reasons else ""
 
     # For the wrappers of routines ---------------------------------------------------------------
 
@@ -187,6 +219,8 @@ class Pool:
 
     def on_connected(self, link: Link, session: Session) -> None:
         """A client has opened a session to a worker."""
+        for notify in list(self._watchers):
+            notify()
 
     def on_drain(self, worker: WorkerInfo) -> None:
         """A worker has said that it takes no more calls."""
@@ -254,7 +288,14 @@ class Pool:
 
 
 class PeerPool(Pool):
-    """The pool of a worker, as the calls that its routines make see it."""
+    """The pool of a worker, as the calls that its routines make see it.
+
+    Idle connections are closed soon: workers that only keep one another connected to a pool that is
+    gone would never notice.
+    """
+
+    idle_timeout = 60.0
+    keeps = False
 
 
 def _start_closing(loop: asyncio.AbstractEventLoop, client: Client, error: WoolError) -> None:

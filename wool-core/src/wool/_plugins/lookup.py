@@ -7,14 +7,15 @@ distribution silently shadow another; see `docs/rationale.md`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache, reduce
-from importlib import import_module
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from wool._plugins.records import DISCOVERY, SERIALIZER, TRANSPORT, Hooks, Kind, P, describe
+from wool._plugins import observers as watching
+from wool._plugins.loading import BUILT_IN, EXTRAS, Found, install, listing, load, load_observer
+from wool._plugins.observers import Observer
+from wool._plugins.records import DISCOVERY, SERIALIZER, TRANSPORT, Hooks, Kind, P
 from wool.exceptions import ConfigurationError, PluginError
 from wool.plugins import DiscoveryPlugin, SerializerPlugin, TransportPlugin
 
@@ -31,53 +32,28 @@ __all__ = [
     "Registration",
     "discovery",
     "load_from",
+    "names",
+    "observers",
+    "observers_from",
+    "process",
     "register",
     "serializer",
     "transport",
 ]
 
-BUILT_IN = frozenset({"unix", "memory", "static", "dns", "cloudpickle"})
-EXTRAS = frozenset({"grpc", "ws", "zeroconf", "shm", "dill"})
-"""Names of Wool's own back-ends that need an extra of wool-core, which is called the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found(Generic[P]):
-    """A back-end that was looked up.
-
-    Attributes:
-        plugin: its record.
-        module: what a spawned worker gives to `load_from` to find the same one; None if only
-            this process can have it, because it was registered here and is not a module.
-        distribution: who provides it, with version; None if that was not looked up.
-    """
-
-    plugin: P
-    module: str | None
-    distribution: str | None
-
-    def make(self, options: Any) -> Any:
-        """Calls the record's factory; a library that is missing becomes a `PluginError`."""
-        try:
-            return self.plugin.factory(options)
-        except ImportError as error:
-            origin = self.distribution or self.module or repr(self.plugin.factory)
-            raise PluginError(
-                f"{self.plugin.name!r} (from {origin}) cannot be used: {describe(error)}. "
-                f"{_import_remedy(self.plugin.name, error)}"
-            ) from error
+KINDS: tuple[Kind[Any], ...] = (TRANSPORT, DISCOVERY, SERIALIZER)
 
 
 class Registration:
     """A plug-in registered at run time; leaving the context, or `close`, takes it back."""
 
-    def __init__(self, lookup: Lookup, hooks: Hooks) -> None:
+    def __init__(self, lookup: Lookup, plugin: _Registered) -> None:
         self._lookup = lookup
-        self._hooks = hooks
+        self._plugin = plugin
 
     def close(self) -> None:
         """Unregisters the plug-in. Idempotent."""
-        self._lookup.unregister(self._hooks)
+        self._lookup.unregister(self._plugin)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +77,8 @@ class Lookup:
     def __init__(self) -> None:
         self._entries: Mapping[str, tuple[Entry, ...]] | None = None
         self._found: dict[tuple[str, str], Found[Any]] = {}
-        self._registered: tuple[Hooks, ...] = ()
+        self._registered: tuple[_Registered, ...] = ()
+        self._observers: tuple[Observer, ...] | None = None
 
     def find(self, kind: Kind[P], name: str) -> Found[P]:
         """Returns the back-end called `name`; what was registered at run time goes first.
@@ -114,28 +91,16 @@ class Lookup:
         if registered is not None:
             return registered
         if (kind.group, name) not in self._found:
-            entry = self._entry(kind, name)
-            self._found[kind.group, name] = _load(kind, name, entry.value, entry.provider)
+            entry = self.entry(kind, name)
+            self._found[kind.group, name] = load(kind, name, entry.value, entry.provider)
         return self._found[kind.group, name]
 
-    def register(self, plugin: object) -> Registration:
-        """Adds a module or object with hook implementations; the latest takes precedence."""
-        hooks = Hooks(plugin, f"The registered plug-in {_name_of(plugin)}")
-        self._registered = (hooks, *self._registered)
-        return Registration(self, hooks)
+    def entry(self, kind: Kind[Any], name: str) -> Entry:
+        """Returns the one entry point of that name, and imports nothing.
 
-    def unregister(self, hooks: Hooks) -> None:
-        self._registered = tuple(other for other in self._registered if other is not hooks)
-
-    def _find_registered(self, kind: Kind[P], name: str) -> Found[P] | None:
-        for hooks in self._registered:
-            record = hooks.record(kind, name)
-            if record is not None:
-                return Found(record, _importable(hooks.plugin), None)
-        return None
-
-    def _entry(self, kind: Kind[P], name: str) -> Entry:
-        """Returns the one entry point of that name."""
+        Raises:
+            ConfigurationError, PluginError: there is none, or more than one.
+        """
         matches = self._matches(kind, name)
         if not matches and self._entries is not None:
             # Perhaps it has been installed since, from a notebook for instance.
@@ -147,90 +112,101 @@ class Lookup:
             raise _ambiguous(kind, name, matches)
         return matches[0]
 
-    def _matches(self, kind: Kind[P], name: str) -> list[Entry]:
-        return [entry for entry in self._group(kind) if entry.name == name]
+    def observers(self) -> tuple[Observer, ...]:
+        """Returns all observers, installed and registered; usually there are none.
 
-    def _group(self, kind: Kind[P]) -> tuple[Entry, ...]:
+        A broken one is logged, once, and left out.
+        """
+        if self._observers is None:
+            entries = self.entries(watching.GROUP)
+            self._observers = _load_observers((e.name, e.value, e.provider) for e in entries)
+        registered = [hooks.observer for hooks in self._registered if hooks.observer.listens]
+        return (*registered, *self._observers)
+
+    def names(self) -> Iterator[str]:
+        """Yields the names of all plug-ins there are or could be installed.
+
+        Wool's own come first, before anything is read.
+        """
+        yield from BUILT_IN
+        yield from EXTRAS
+        for kind in KINDS:
+            yield from sorted(self.names_of(kind))
+        yield from sorted(entry.name for entry in self.entries(watching.GROUP))
+
+    def names_of(self, kind: Kind[Any]) -> set[str]:
+        """Returns the names of the back-ends of one kind that are installed or registered."""
+        registered = {r.name for plugin in self._registered for r in plugin.hooks.records(kind)}
+        return registered | {entry.name for entry in self.entries(kind.group)}
+
+    def entries(self, group: str) -> tuple[Entry, ...]:
+        """Returns what is installed in a group of entry points."""
         if self._entries is None:
             from wool._plugins.entrypoints import read
 
-            self._entries = read(other.group for other in (TRANSPORT, DISCOVERY, SERIALIZER))
-        return self._entries[kind.group]
+            self._entries = read([*(kind.group for kind in KINDS), watching.GROUP])
+        return self._entries[group]
 
-    def _unknown(self, kind: Kind[P], name: str) -> ConfigurationError | PluginError:
-        if name in EXTRAS:
+    def register(self, plugin: object) -> Registration:
+        """Adds a module or object with hook implementations; the latest takes precedence."""
+        registered = _Registered(plugin)
+        self._registered = (registered, *self._registered)
+        return Registration(self, registered)
+
+    def unregister(self, plugin: _Registered) -> None:
+        """Takes back what was registered."""
+        self._registered = tuple(other for other in self._registered if other is not plugin)
+
+    def _find_registered(self, kind: Kind[P], name: str) -> Found[P] | None:
+        for plugin in self._registered:
+            record = plugin.hooks.record(kind, name)
+            if record is not None:
+                return Found(record, plugin.module, None)
+        return None
+
+    def _matches(self, kind: Kind[Any], name: str) -> list[Entry]:
+        return [entry for entry in self.entries(kind.group) if entry.name == name]
+
+    def _unknown(self, kind: Kind[Any], name: str) -> ConfigurationError | PluginError:
+        if EXTRAS.get(name) == kind.word:
             return PluginError(
-                f"The {kind.word} {name!r} is not installed. Install it with: {_extra(name)}"
+                f"The {kind.word} {name!r} is not installed. Install it with: {install(name)}"
             )
-        if name in BUILT_IN:
+        if BUILT_IN.get(name) == kind.word:
             return PluginError(
                 f"The {kind.word} {name!r} belongs to wool-core, but the metadata of wool-core "
                 f"does not list it. Reinstall it with: pip install --force-reinstall wool-core"
             )
-        names = {entry.name for entry in self._group(kind)}
-        names |= {record.name for hooks in self._registered for record in hooks.records(kind)}
-        return _unknown_name(kind, name, names)
+        return _unknown_name(kind, name, self.names_of(kind))
 
 
-def _load(kind: Kind[P], name: str, module: str, provider: str | None) -> Found[P]:
-    """Imports a plug-in's module and returns the record called `name`."""
-    origin = f"{provider} (module {module})" if provider else f"The plug-in module {module}"
-    try:
-        plugin = _import(module)
-    except Exception as error:
-        raise PluginError(
-            f"{origin}, which provides the {kind.word} {name!r}, cannot be imported: "
-            f"{describe(error)}. {_import_remedy(name, error)}"
-        ) from error
-    hooks = Hooks(plugin, origin)
-    record = hooks.record(kind, name)
-    if record is None:
-        raise PluginError(
-            f"{origin} is registered as the {kind.word} {name!r}, but its hook {kind.hook} does "
-            f"not yield it. {_listing('It yields', {r.name for r in hooks.records(kind)})} "
-            f"Report this to its authors."
-        )
-    return Found(record, module, provider)
+class _Registered:
+    """A plug-in that was registered at run time.
+
+    Attributes:
+        module: the name under which another process can import it, if it can.
+    """
+
+    def __init__(self, plugin: object) -> None:
+        name = plugin.__name__ if isinstance(plugin, ModuleType) else "__main__"
+        self.module = None if name == "__main__" else name
+        shown = name if isinstance(plugin, ModuleType) else repr(plugin)
+        self.hooks = Hooks(plugin, f"The registered plug-in {shown}")
+        self.observer = Observer(self.hooks, self.module)
 
 
-def _import(value: str) -> object:
-    """Resolves the value of an entry point, `module` or `module:attribute`."""
-    module, _, attribute = (part.strip() for part in value.partition(":"))
-    names = attribute.split(".") if attribute else []
-    return reduce(getattr, names, import_module(module))
-
-
-def _importable(plugin: object) -> str | None:
-    """The name under which another process can import a registered plug-in, if it can."""
-    name = plugin.__name__ if isinstance(plugin, ModuleType) else "__main__"
-    return None if name == "__main__" else name
-
-
-def _name_of(plugin: object) -> str:
-    return plugin.__name__ if isinstance(plugin, ModuleType) else repr(plugin)
-
-
-def _extra(name: str) -> str:
-    return f'pip install "wool-core[{name}]"'
-
-
-def _import_remedy(name: str, error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        if name in EXTRAS:
-            return f"Install what is missing with: {_extra(name)}"
-        return f"Install what provides the module {error.name!r}."
-    return "Upgrade or reinstall it, or choose another one."
-
-
-def _unknown_name(kind: Kind[P], name: str, names: set[str]) -> ConfigurationError:
+def _unknown_name(kind: Kind[Any], name: str, names: set[str]) -> ConfigurationError:
     near = difflib.get_close_matches(name.lower(), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    other = BUILT_IN.get(name) or EXTRAS.get(name)
+    if other:
+        hint = f" There is a {other} of that name."
     return ConfigurationError(
-        f"There is no {kind.word} {name!r}.{hint} {_listing('Installed are', names)}"
+        f"There is no {kind.word} {name!r}.{hint} {listing('Installed are', names)}"
     )
 
 
-def _ambiguous(kind: Kind[P], name: str, matches: list[Entry]) -> PluginError:
+def _ambiguous(kind: Kind[Any], name: str, matches: list[Entry]) -> PluginError:
     providers = " and ".join(f"{entry.provider} (module {entry.value})" for entry in matches)
     others = " or ".join(sorted({f"pip uninstall {entry.distribution}" for entry in matches}))
     return PluginError(
@@ -239,36 +215,60 @@ def _ambiguous(kind: Kind[P], name: str, matches: list[Entry]) -> PluginError:
     )
 
 
-def _listing(verb: str, names: set[str]) -> str:
-    return f"{verb}: {', '.join(sorted(names))}." if names else f"{verb}: none."
-
-
 @cache
-def _process() -> Lookup:
-    """The plug-ins of this process."""
+def process() -> Lookup:
+    """Returns the plug-ins of this process."""
     return Lookup()
 
 
 def transport(name: str) -> Found[TransportPlugin]:
     """Returns the transport called `name`; see `Lookup.find`."""
-    return _process().find(TRANSPORT, name)
+    return process().find(TRANSPORT, name)
 
 
 def discovery(name: str) -> Found[DiscoveryPlugin]:
     """Returns the discovery called `name`; see `Lookup.find`."""
-    return _process().find(DISCOVERY, name)
+    return process().find(DISCOVERY, name)
 
 
 def serializer(name: str) -> Found[SerializerPlugin]:
     """Returns the serializer called `name`; see `Lookup.find`."""
-    return _process().find(SERIALIZER, name)
+    return process().find(SERIALIZER, name)
+
+
+def names() -> Iterator[str]:
+    """Yields the names of all plug-ins; see `Lookup.names`."""
+    return process().names()
+
+
+def observers() -> tuple[Observer, ...]:
+    """Returns all observers of calls; see `Lookup.observers`."""
+    return process().observers()
 
 
 def register(plugin: object) -> Registration:
     """Registers a plug-in in this process; see `Lookup.register`."""
-    return _process().register(plugin)
+    return process().register(plugin)
 
 
 def load_from(module: str, name: str, kind: Kind[P]) -> Found[P]:
     """Loads a back-end from the module another process found it in, without reading metadata."""
-    return _load(kind, name, module, None)
+    return load(kind, name, module, None)
+
+
+def observers_from(modules: Iterable[str]) -> tuple[Observer, ...]:
+    """Loads observers from the modules another process found them in; see `load_from`."""
+    return _load_observers((module, module, None) for module in modules)
+
+
+def _load_observers(
+    places: Iterable[tuple[str, str, str | None]],
+) -> tuple[Observer, ...]:
+    """Loads those that can be loaded; each is a name, a module, and who provides it."""
+    loaded: list[Observer] = []
+    for name, module, provider in places:
+        try:
+            loaded.append(load_observer(name, module, provider))
+        except PluginError as error:
+            watching.report(error)
+    return tuple(loaded)

@@ -75,6 +75,11 @@ class Hooks:
                 return record
         return None
 
+    def caller(self, hook: str) -> Callable[..., Any] | None:
+        """Returns what calls a hook of the plug-in; None if it has no such hook."""
+        caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
+        return caller if caller.get_hookimpls() else None
+
     def _check_type(self, record: object, kind: Kind[P]) -> None:
         if not isinstance(record, kind.record):
             raise PluginError(

@@ -8,23 +8,26 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from wool import abc
 from wool._client.client import Balancer
 from wool._client.current import ACTIVE, OPEN
 from wool._client.link import Link
 from wool._client.pool import PYTHON, VERSION, Pool
 from wool._plugins import lookup
+from wool._pool.membership import Membership
+from wool._pool.placement import Placement, choose_transport, place_alone, place_among_others
 from wool._protocol import frames as f
-from wool._security import sockets
-from wool._security.credentials import Credentials, PoolSecret, Token
+from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
 from wool._session.session import Session
 from wool._settings.model import Core
 from wool._settings.resolving import dump
 from wool._settings.settings import Settings
+from wool._worker.access import credentials_of
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._worker.service import Setup
 from wool._worker.thread import WorkerThread
@@ -36,7 +39,7 @@ from wool.exceptions import (
     WoolError,
     WorkerLost,
 )
-from wool.plugins import TransportPlugin
+from wool.plugins import DiscoveryPlugin, TransportPlugin
 
 STOP_GRACE = 15.0
 """Seconds a worker gets to end after it has been told to; its own graces are shorter."""
@@ -63,14 +66,17 @@ class WorkerPool(Pool):
         size: how many workers to start and keep: one that dies is replaced. By default as many as
             this process may use CPUs, or none if there is a discovery.
         tags: labels the workers offer to routines that ask for them.
-        discovery: name of a discovery back-end that finds more workers.
+        discovery: finds more workers, which have to offer `tags`: the name of a discovery back-end,
+            an instance of `wool.abc.Discovery`, or a list of addresses. The pool's own workers are
+            announced there, so that other pools use them too.
         transport: name of the transport back-end, `unix` by default.
         serializer: name of the serializer back-end, `cloudpickle` by default.
         balancer: chooses the worker for a call instead of Wool: `balancer(tags, workers)` gets the
             tags asked for and the usable `WorkerInfo`s, and returns one of them.
         credentials: what workers and callers authenticate with on a transport that leaves this
-            machine, `wool.Credentials`. Without, the pool's own workers can be reached by this pool
-            alone, over Unix sockets where the transport knows them.
+            machine, `wool.Credentials`; where there is a discovery, by default those of the
+            settings. Without, the pool's own workers can be reached by this pool alone, over Unix
+            sockets where the transport knows them.
         concurrency: how many calls one worker runs at once; None is no limit, as in asyncio.
         quorum: how many workers must be ready before `async with` is entered.
         quorum_timeout: seconds to wait for them, and for a worker that fits a call; 60 by default.
@@ -89,7 +95,7 @@ class WorkerPool(Pool):
         size: int | None = None,
         *,
         tags: Iterable[str] = (),
-        discovery: str | None = None,
+        discovery: str | abc.Discovery | Sequence[str] | None = None,
         transport: str | None = None,
         serializer: str | None = None,
         balancer: Balancer | None = None,
@@ -102,7 +108,7 @@ class WorkerPool(Pool):
         self._settings = Settings.read(lookup.names)
         core, _ = self._settings.core(
             size=size,
-            discovery=discovery,
+            discovery=discovery if isinstance(discovery, str) else None,
             transport=transport,
             serializer=serializer,
             concurrency=_positive("concurrency", concurrency),
@@ -116,28 +122,53 @@ class WorkerPool(Pool):
         self.cancel_grace = core.cancel_grace
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
-        if core.discovery is not None:
-            lookup.discovery(core.discovery)
+        self._discovery_plugin, self._discovery = self._find_discovery(discovery)
         self._credentials = _checked_credentials(credentials)
-        self._size = _checked_size(core)
+        if credentials is None and self._discovery is not None:
+            self._credentials = credentials_of(self._settings)
+        self._size = _checked_size(core, self._discovery is not None)
         self._tags = frozenset(tags)
-        self._quorum = min(_positive("quorum", quorum) or 1, self._size)
-        self._transport_name = core.transport or "unix"
+        self._quorum = _positive("quorum", quorum) or 1
+        if self._discovery is None:
+            self._quorum = min(self._quorum, self._size)
+        self._transport_name = self._choose_transport()
         self._keepers: list[asyncio.Task[None]] = []
+        self._own: dict[str, WorkerInfo] = {}
         self._workers: dict[str, WorkerProcess | WorkerThread] = {}
         self._exits: dict[str, concurrent.futures.Future[int]] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}
         self._failures = 0
         self._closing = False
         self._before: Pool | None = None
-        self._directory: str | None = None
+        self._placement: Placement | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._found: dict[str, WorkerInfo] = {}
+
+    def _find_discovery(self, given: Any) -> tuple[DiscoveryPlugin | None, abc.Discovery | None]:
+        """Returns the discovery to use, and the back-end it is from if it was named."""
+        if isinstance(given, abc.Discovery):
+            return None, given
+        arguments: dict[str, Any] = {}
+        name = self._core.discovery
+        if given is not None and not isinstance(given, str):
+            name, arguments = "static", {"addresses": list(given)}
+        if name is None:
+            return None, None
+        found = lookup.discovery(name)
+        options, _ = self._settings.options(name, found.plugin.options, arguments)
+        return found.plugin, found.make(options)
+
+    def _choose_transport(self) -> str:
+        plugin = self._discovery_plugin
+        reaches_out = plugin is not None and "network" in plugin.capabilities and self._size > 0
+        return choose_transport(self._core.transport, reaches_out)
 
     # Opening and closing ------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         if not self.closed or self._closing:
             raise WoolError("the pool is open already; make another one to have two")
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         plugin = lookup.transport(self._transport_name).plugin
         in_process = "in-process" in plugin.capabilities
         # Interpreters take a while to start; meanwhile back-ends are loaded here.
@@ -149,6 +180,9 @@ class WorkerPool(Pool):
             self._keepers = [
                 loop.create_task(self._keep(early[i] if early else None)) for i in range(self._size)
             ]
+            if self._discovery is not None:
+                membership = Membership(self._discovery, self._tags, self._on_found)
+                self._watching = loop.create_task(membership.run())
             await self.wait(self._quorum, timeout=self.quorum_timeout)
         except BaseException:
             for process in early:
@@ -181,7 +215,8 @@ class WorkerPool(Pool):
         options, _ = self._settings.options(serializer.plugin.name, serializer.plugin.options)
         self._serializer = serializer.make(options)
         self._failures = 0
-        keyring = self._keyring(plugin)
+        placement = self._placement = self._place(plugin)
+        keyring = placement.keyring
         self._config: dict[str, Any] = {
             "transport": plugin.name,
             "transports": transports.export(),
@@ -194,28 +229,12 @@ class WorkerPool(Pool):
         }
         self.opened(transports.routes, keyring, serializer.plugin.name, self._serializer)
 
-    def _keyring(self, plugin: TransportPlugin) -> Keyring:
-        """Returns the credentials of the pool's own workers, and notes where those listen."""
-        self._directory = None
-        if "network" not in plugin.capabilities and self._credentials is not None:
-            raise ConfigurationError(
-                f"the transport {plugin.name!r} never leaves this machine, so it needs no "
-                "credentials: leave them out, or choose another transport"
-            )
-        if self._credentials is None and "unix" in plugin.capabilities and sockets.SUPPORTED:
-            self._directory = sockets.new_directory()
-            suffix = "+unix" if "network" in plugin.capabilities else ""
-            self._scheme = plugin.name + suffix
-        elif self._credentials is None and "network" in plugin.capabilities:
-            # The loopback interface has to do, where others can knock.
-            return Keyring(PoolSecret(), Token(secrets.token_hex(32)))
-        return Keyring(PoolSecret(), self._credentials)
-
-    def _place(self) -> str | None:
-        """Returns where a new worker is to listen; None leaves it to the transport."""
-        if self._directory is None:
-            return None
-        return f"{self._scheme}://{sockets.socket_in(self._directory)}"
+    def _place(self, plugin: TransportPlugin) -> Placement:
+        if self._discovery is None:
+            return place_alone(plugin, self._credentials)
+        if not self._size:
+            return Placement(keyring=Keyring(SameUser(), self._credentials))
+        return place_among_others(plugin, self._discovery_plugin, self._credentials)
 
     async def _close(self, *, graceful: bool) -> None:
         self.closed = self._closing = True
@@ -224,6 +243,9 @@ class WorkerPool(Pool):
                 await self._finish_calls()
         finally:
             keepers, self._keepers = self._keepers, []
+            if self._watching is not None:
+                keepers.append(self._watching)
+                self._watching = None
             for keeper in keepers:
                 keeper.cancel()
             try:
@@ -236,8 +258,10 @@ class WorkerPool(Pool):
                     worker.kill()
                 self._workers.clear()
                 self._exits.clear()
-                if self._directory is not None:
-                    sockets.discard(self._directory)
+                if self._placement is not None:
+                    self._placement.discard()
+                self._found = {}
+                self._own = {}
                 self._closing = False
 
     async def _finish_calls(self) -> None:
@@ -292,7 +316,8 @@ class WorkerPool(Pool):
             )
             return WorkerThread(setup, self._core.concurrency)
         process = early or WorkerProcess()
-        process.configure({**self._config, "id": ident, "listen": self._place()})
+        assert self._placement is not None
+        process.configure({**self._config, "id": ident, "listen": self._placement.address()})
         return process
 
     async def _run_worker(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
@@ -312,14 +337,37 @@ class WorkerPool(Pool):
                 version=VERSION,
                 serializers=(self.serializer_name,),
             )
-            self.set_members({**self.members, ident: info})
+            self._own[ident] = info
+            self._merge()
             leaving = self._leaving[ident] = asyncio.get_running_loop().create_future()
             exited = asyncio.ensure_future(self._see_out(ident, worker))
-            await asyncio.wait([leaving, exited], return_when=asyncio.FIRST_COMPLETED)
+            async with self._announced(info):
+                await asyncio.wait([leaving, exited], return_when=asyncio.FIRST_COMPLETED)
             return
         code = await worker.wait()
         self._workers.pop(ident, None)
         self._note_failure(report.get("error") or f"the last one {describe_exit(code)}")
+
+    @contextlib.asynccontextmanager
+    async def _announced(self, info: WorkerInfo) -> AsyncGenerator[None]:
+        """Lets others find a worker."""
+        if self._discovery is None:
+            yield
+            return
+        async with self._discovery.announce(info):
+            yield
+
+    def _on_found(self, found: dict[str, WorkerInfo]) -> None:
+        """The discovery knows of other workers than before."""
+        self._found = found
+        self._merge()
+
+    def _merge(self) -> None:
+        """Makes the own workers and those that were found the members."""
+        places = {info.address for info in self._own.values()}
+        found = {key: info for key, info in self._found.items() if info.address not in places}
+        self.own = frozenset(self._own)
+        self.set_members({**found, **self._own})
 
     def _note_failure(self, reason: str) -> None:
         """A worker could not be started; after some in a row, calls need not wait for another."""
@@ -348,32 +396,39 @@ class WorkerPool(Pool):
 
     def _leave(self, ident: str) -> None:
         self._leaving.pop(ident, None)
-        if ident in self.members:
-            self.set_members({k: v for k, v in self.members.items() if k != ident})
+        if self._own.pop(ident, None) is not None:
+            self._merge()
 
     # What clients report ------------------------------------------------------------------------
 
     def on_connected(self, link: Link, session: Session) -> None:
         """Tells a worker of its peers as soon as there is a session."""
-        session.send(self._peers())
+        super().on_connected(link, session)
+        self._tell_peers()
 
     def set_members(self, members: dict[str, WorkerInfo]) -> None:
         """Replaces the workers, and tells them of one another."""
         super().set_members(members)
         if self.closed:
             return
-        client = self.client()
-        client.update()
+        self.client().update()
+        for link in self.client().links.values():
+            link.connect()
+        self._tell_peers()
+
+    def _tell_peers(self) -> None:
+        """Tells the workers that this pool is connected to of one another.
+
+        Only workers that others can call as well are told to those that this pool shares.
+        """
+        client = self._clients.get(self._loop)
+        if client is None or self.closed:
+            return
+        met = [(key, link.info) for key, link in client.links.items() if link.info.id]
+        peers = f.Peers([_peer(info) for _, info in met])
         for link in client.links.values():
             if link.session is not None:
-                link.session.send(self._peers())
-            else:
-                link.connect()
-
-    def _peers(self) -> f.Peers:
-        return f.Peers(
-            [f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags)) for w in self.members.values()]
-        )
+                link.session.send(peers)
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls at a worker whose connection ended, with its exit code."""
@@ -395,15 +450,19 @@ class WorkerPool(Pool):
         )
 
 
+def _peer(info: WorkerInfo) -> f.Peer:
+    return f.Peer(info.id, info.address, info.host, info.pid, sorted(info.tags))
+
+
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
 
-def _checked_size(core: Core) -> int:
+def _checked_size(core: Core, discovering: bool) -> int:
     if core.size is None:
-        return 0 if core.discovery else _cpus()
-    if core.size == 0 and not core.discovery:
+        return 0 if discovering else _cpus()
+    if core.size == 0 and not discovering:
         raise ConfigurationError(
             "size=0 leaves the pool without workers: give it a size, or a discovery that finds "
             "workers elsewhere"

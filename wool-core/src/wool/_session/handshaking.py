@@ -92,7 +92,6 @@ async def _run(
         raise
     peer = handshake.peer
     assert peer is not None
-    connection.receive_limit = RECEIVE_LIMIT
     machine = Machine(
         dialler=handshake.role is Role.DIALLER,
         peer_window=peer.window,
@@ -109,6 +108,8 @@ async def _exchange(connection: abc.Connection, handshake: Handshake) -> list[by
         messages = list(await connection.receive())
         while messages:
             answer = handshake.receive(messages.pop(0))
+            if handshake.complete:  # and the peer may send large messages once it knows
+                connection.receive_limit = RECEIVE_LIMIT
             if answer:
                 await connection.send([[m] for m in answer])
             if handshake.complete:

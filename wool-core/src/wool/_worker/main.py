@@ -106,7 +106,8 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
         if kind == "auto":
             return asyncio.new_event_loop()
         raise ConfigurationError(
-            "the setting loop is 'uvloop', which is not installed: pip install \"wool-core[uvloop]\""
+            "the setting `loop` is 'uvloop', which is not installed: "
+            'pip install "wool-core[uvloop]"'
         ) from None
     return uvloop.new_event_loop()
 

@@ -22,7 +22,7 @@ from wool._security.credentials import Acceptor
 from wool._security.keyring import Keyring
 from wool._serialization.classes import CLASSES
 from wool._session.handshaking import accept
-from wool._session.routes import Routes
+from wool._session.routes import Routes, is_socket
 from wool._worker.caller import Answer, Caller
 from wool._worker.executor import Executor
 from wool._workerinfo import WorkerInfo
@@ -32,6 +32,9 @@ MAX_STRANGERS = 256
 """Connections that have not authenticated themselves; the oldest is dropped for one more."""
 
 QUORUM_TIMEOUT = 60.0
+
+RETIRE_AFTER = 1.0
+"""Seconds after which it is looked again whether the calls of a pool that is gone have ended."""
 
 
 class Server:
@@ -69,6 +72,7 @@ class Server:
         self._strangers: deque[abc.Connection] = deque()
         self._numbers = count(1)
         self._pools: dict[str, PeerPool] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._answers: deque[Answer] = deque()
         self._woken = False
         self._idle = False
@@ -124,12 +128,25 @@ class Server:
             pool.set_members({self.info.id: self.info})
         return pool
 
+    def _retire(self, pool: PeerPool) -> None:
+        """Closes what is open on behalf of a pool that nobody calls for and no call belongs to."""
+        if any(caller.pool is pool for caller in self._callers):
+            return
+        if any(call.caller.pool is pool for call in list(self.executor.running)):
+            self._loop.call_later(RETIRE_AFTER, self._retire, pool)
+        elif self._pools.pop(pool.id, None) is not None:
+            task = self._loop.create_task(pool.close_clients())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
     def set_peers(self, pool: PeerPool, peers: Sequence[f.Peer]) -> None:
         """Takes note of the workers of a pool."""
-        infos = (
+        infos = [
             WorkerInfo(id=p.id, address=p.address, host=p.host, pid=p.pid, tags=frozenset(p.tags))
             for p in peers
-        )
+            if p.host == self.info.host or not is_socket(p.address)
+        ]
+        pool.own = frozenset(info.id for info in infos)
         pool.set_members({info.id: info for info in infos})
 
     # Answers ------------------------------------------------------------------------------------
@@ -191,6 +208,7 @@ class Server:
         """A caller is gone."""
         self._callers.discard(caller)
         self.call_ended()
+        self._retire(caller.pool)
 
     def call_ended(self) -> None:
         """A call has ended, or a caller is done; perhaps it was the last one."""

@@ -14,7 +14,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @click.group()
 def command() -> None:
-    r"""Make certificates for mutual TLS.
+    """Make certificates for mutual TLS.
 
     First an authority, once; then a certificate for each machine:
 
@@ -24,7 +24,7 @@ def command() -> None:
 
     A machine needs ca.pem, its own certificate and its own key; ca-key.pem stays where it is, for
     whoever has it can let anybody in.
-    """
+    """  # noqa: D301: click wants the character
 
 
 _DAYS = click.IntRange(1, 36500)

@@ -1,0 +1,289 @@
+"""Pools that find workers: joined, changed, gone and back, shared by several pools."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultjobs import add, fib
+from faultkit import Script, eventually
+
+import wool
+from wool import abc
+from wool._client.pool import PeerPool
+from wool.exceptions import AuthenticationError, ConfigurationError, NoWorkersAvailable
+
+TOKEN = secrets.token_urlsafe(32)
+
+SERVE = """
+import asyncio, sys, wool
+
+async def main():
+    async with wool.Worker(address=sys.argv[1], tags=sys.argv[2:]) as worker:
+        print(worker.info.address, flush=True)
+        await worker.serve()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WOOL_TOKEN", TOKEN)
+
+
+@pytest.fixture
+async def serving(folder: Path) -> AsyncIterator[Any]:
+    """Starts workers in processes of their own; gives the process and the address of each."""
+    with_them: list[Script] = []
+
+    def start(address: str | None = None, *tags: str) -> tuple[Script, str]:
+        place = folder / str(len(with_them))
+        place.mkdir()
+        (place / "s").mkdir(0o700)
+        address = address or f"unix://{place}/s/w"
+        path = os.pathsep.join(filter(None, sys.path))  # so that it can import the test
+        script = Script(SERVE, place, address, *tags, env={"PYTHONPATH": path})
+        with_them.append(script)
+        return script, script.line()
+
+    yield start
+    for script in with_them:
+        script.close()
+
+
+@wool.routine
+async def where() -> int:
+    return os.getpid()
+
+
+@wool.routine(tags=["gpu"])
+async def on_gpu() -> int:
+    return os.getpid()
+
+
+@wool.routine
+async def far(depth: int) -> set[int]:
+    """Where a tree of calls runs."""
+    if not depth:
+        await asyncio.sleep(0.01)
+        return {os.getpid()}
+    found = await asyncio.gather(far(depth - 1), far(depth - 1), far(depth - 1))
+    return {os.getpid()}.union(*found)
+
+
+class Told(abc.Discovery):
+    """A discovery that says what the test tells it."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[Any] = asyncio.Queue()
+        self.announced: dict[str, wool.WorkerInfo] = {}
+
+    @asynccontextmanager
+    async def announce(self, worker: wool.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
+        self.announced[worker.id] = worker
+        try:
+            yield Any  # type: ignore[misc]
+        finally:
+            del self.announced[worker.id]
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
+        async def events() -> AsyncGenerator[Any]:
+            while True:
+                event = await self.events.get()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+
+        stream = events()
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
+
+
+def at(address: str) -> wool.WorkerInfo:
+    return wool.WorkerInfo(address=address)
+
+
+async def test_a_list_of_addresses(serving: Any) -> None:
+    workers = [serving() for _ in range(2)]
+    async with wool.WorkerPool(discovery=[address for _, address in workers], quorum=2) as pool:
+        pids = {script.process.pid for script, _ in workers}
+        assert {worker.pid for worker in pool.workers} == pids
+        assert {await where() for _ in range(20)} <= pids
+        assert set(await asyncio.gather(*(where() for _ in range(40)))) == pids
+        assert await fib(8) == 21
+        assert await far(4) == pids
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "ws"])
+async def test_over_a_network(scheme: str, serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = [serving(f"{scheme}://127.0.0.1:0") for _ in range(2)]
+    monkeypatch.setenv("WOOL_STATIC__ADDRESSES", ",".join(address for _, address in workers))
+    async with wool.WorkerPool(discovery="static", quorum=2):
+        pids = {script.process.pid for script, _ in workers}
+        assert set(await asyncio.gather(*(where() for _ in range(40)))) == pids
+        assert await far(4) == pids
+
+
+async def test_two_transports_at_once(serving: Any) -> None:
+    workers = [serving(f"{scheme}://127.0.0.1:0") for scheme in ("grpc", "ws")] + [serving()]
+    async with wool.WorkerPool(discovery=[address for _, address in workers], quorum=3):
+        assert await far(4) == {script.process.pid for script, _ in workers}
+
+
+async def test_workers_come_and_go(serving: Any) -> None:
+    told = Told()
+    (first, one), (second, other) = serving(), serving()
+    told.events.put_nowait(abc.Snapshot([at(one)]))
+    async with wool.WorkerPool(discovery=told) as pool:
+        assert await where() == first.process.pid
+        told.events.put_nowait(abc.Joined(at(other)))
+        await pool.wait(2, timeout=10)
+        told.events.put_nowait(abc.Left(at(one)))
+        await eventually(lambda: len(pool.workers) == 1)
+        assert {await where() for _ in range(10)} == {second.process.pid}
+        told.events.put_nowait(abc.Snapshot([at(one)]))
+        await eventually(lambda: [worker.address for worker in pool.workers] == [one])
+        assert {await where() for _ in range(10)} == {first.process.pid}
+
+
+async def test_a_dead_worker_is_taken_back_when_it_returns(serving: Any) -> None:
+    (first, one), (second, other) = serving(), serving()
+    async with wool.WorkerPool(discovery=[one, other], quorum=2) as pool:
+        first.process.kill()
+        first.process.wait()
+        await eventually(lambda: pool.ready == 1)
+        assert {await where() for _ in range(10)} == {second.process.pid}
+        Path(one.removeprefix("unix://")).unlink()
+        again, _ = serving(one)
+        await pool.wait(2, timeout=15)
+        assert set(await asyncio.gather(*(where() for _ in range(40)))) == {
+            again.process.pid,
+            second.process.pid,
+        }
+
+
+async def test_tags(serving: Any) -> None:
+    (plain, one), (tagged, other) = serving(None), serving(None, "gpu", "big")
+    async with wool.WorkerPool(discovery=[one, other], quorum=2):
+        assert {await on_gpu() for _ in range(5)} == {tagged.process.pid}
+        assert set(await asyncio.gather(*(where() for _ in range(40)))) == {
+            plain.process.pid,
+            tagged.process.pid,
+        }
+
+
+async def test_quorum_says_what_was_found(serving: Any) -> None:
+    _, good = serving()
+    stranger = f"unix://{Path(good.removeprefix('unix://')).parent}/nobody"
+    with pytest.raises(NoWorkersAvailable) as caught:
+        async with wool.WorkerPool(discovery=[good, stranger], quorum=2, quorum_timeout=0.5):
+            pass
+    assert "1 of 2 workers" in str(caught.value) and stranger in str(caught.value)
+
+
+async def test_a_wrong_token_is_named(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, address = serving("ws://127.0.0.1:0")
+    monkeypatch.setenv("WOOL_TOKEN", secrets.token_hex(32))
+    with pytest.raises((NoWorkersAvailable, AuthenticationError)) as caught:
+        async with wool.WorkerPool(discovery=[address], quorum_timeout=1):
+            pass
+    assert address in str(caught.value) and "secret" in str(caught.value)
+
+
+async def test_several_pools_share_workers(serving: Any) -> None:
+    addresses = [serving()[1] for _ in range(2)]
+    async with AsyncExitStack() as stack:
+        pools = [
+            await stack.enter_async_context(wool.WorkerPool(discovery=addresses, quorum=2))
+            for _ in range(5)
+        ]
+
+        async def use(pool: wool.WorkerPool) -> None:
+            with pool.use():
+                assert await asyncio.gather(*(add(i, 1) for i in range(50))) == list(range(1, 51))
+                assert await fib(7) == 13
+
+        await asyncio.gather(*(use(pool) for pool in pools))
+
+
+async def test_own_workers_are_announced_and_used_by_others() -> None:
+    told, other = Told(), Told()
+    async with wool.WorkerPool(size=2, discovery=told) as hybrid:
+        await eventually(lambda: len(told.announced) == 2)
+        assert {info.id for info in told.announced.values()} == {w.id for w in hybrid.workers}
+        other.events.put_nowait(abc.Snapshot(list(told.announced.values())))
+        async with wool.WorkerPool(discovery=other, quorum=2) as guest:
+            with guest.use():
+                assert await far(3) == {worker.pid for worker in hybrid.workers}
+        with hybrid.use():
+            assert await far(3) == {worker.pid for worker in hybrid.workers}
+    assert not told.announced
+
+
+async def test_idle_connections_are_closed_and_opened_again(
+    serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wool.WorkerPool, "idle_timeout", 0.1)
+    script, address = serving()
+    async with wool.WorkerPool(discovery=[address]) as pool:
+        client = pool.client()
+        for _ in range(3):
+            assert await where() == script.process.pid
+            await eventually(lambda: all(k.session is None for k in client.links.values()))
+            assert pool.ready == 1
+            await pool.wait(1, timeout=0)
+        stream = far(0)
+        assert await stream == {script.process.pid}
+
+
+async def test_own_and_found_workers_together(serving: Any) -> None:
+    script, address = serving()
+    async with wool.WorkerPool(size=1, discovery=[address], quorum=2) as pool:
+        assert len(pool.workers) == 2
+        assert await far(4) == {worker.pid for worker in pool.workers}
+        assert script.process.pid in {worker.pid for worker in pool.workers}
+
+
+async def test_own_workers_are_not_announced_without_shared_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WOOL_TOKEN")
+    with pytest.raises(ConfigurationError, match="share credentials"):
+        async with wool.WorkerPool(size=1, transport="ws", discovery=Told()):
+            pass
+
+
+async def test_a_discovery_that_fails_is_asked_again(serving: Any) -> None:
+    told = Told()
+    script, address = serving()
+    for event in (OSError("no network"), OSError("still none"), abc.Snapshot([at(address)])):
+        told.events.put_nowait(event)
+    async with wool.WorkerPool(discovery=told):
+        told.events.put_nowait(OSError("gone again"))
+        assert {await where() for _ in range(5)} == {script.process.pid}
+
+
+async def test_workers_forget_pools_that_are_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose routines have called their own worker."""
+    monkeypatch.setattr(PeerPool, "idle_timeout", 0.1)
+    (folder / "s").mkdir(0o700)
+    worker = wool.Worker(address=f"unix://{folder}/s/w")
+    async with worker:
+        for _ in range(5):
+            async with wool.WorkerPool(discovery=[worker.info.address]):
+                assert await fib(3) == 2
+        server = worker._service._server
+        await eventually(lambda: not server._pools)

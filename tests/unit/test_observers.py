@@ -1,0 +1,195 @@
+"""Observers: told of calls, left out when they fail, and never in the way."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wool._plugins import lookup
+from wool._plugins.lookup import Lookup, observers_from
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import PluginError
+from wool.plugins import CallInfo, Outcome, hookimpl
+
+CALL = CallInfo(id="1", parent=None, routine="birds:sing")
+OUTCOME = Outcome(status="returned", worker=WorkerInfo(address="unix:///x"), seconds=0.5)
+
+Install = Callable[..., None]
+
+
+class Diary:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    @hookimpl
+    def wool_call_started(self, call: CallInfo) -> None:
+        self.told.append(call)
+
+    @hookimpl
+    def wool_call_finished(self, call: CallInfo, outcome: Outcome) -> None:
+        self.told.append((call, outcome))
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Writes a distribution with an observer."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(name: str, code: str) -> None:
+        info = tmp_path / f"{name}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[wool.plugins]\n{name} = {name}_module\n")
+        (tmp_path / f"{name}_module.py").write_text(textwrap.dedent(code))
+
+    yield write
+    for name in [name for name in sys.modules if name.startswith("acme")]:
+        del sys.modules[name]
+
+
+GOOD = """
+    from wool.plugins import hookimpl
+    told = []
+    @hookimpl
+    def wool_call_finished(outcome):
+        told.append(outcome)
+"""
+
+
+def test_there_are_none(caplog: pytest.LogCaptureFixture) -> None:
+    assert Lookup().observers() == ()
+    assert caplog.records == []
+
+
+def test_an_installed_one_is_told(install: Install) -> None:
+    install("acme", GOOD)
+    here = Lookup()
+    (observer,) = here.observers()
+    observer.started(CALL)
+    observer.finished(CALL, OUTCOME)
+    assert sys.modules["acme_module"].told == [OUTCOME]
+    assert observer.module == "acme_module"
+    assert here.observers() == (observer,)
+
+
+def test_a_registered_one_is_told_until_it_is_taken_back() -> None:
+    here, diary = Lookup(), Diary()
+    with here.register(diary):
+        (observer,) = here.observers()
+        assert here.observers() == (observer,)
+        observer.started(CALL)
+        observer.finished(CALL, OUTCOME)
+    assert diary.told == [CALL, (CALL, OUTCOME)]
+    assert observer.module is None
+    assert here.observers() == ()
+
+
+def test_a_registered_backend_is_no_observer() -> None:
+    class Backend:
+        @hookimpl
+        def wool_transports(self) -> Any:
+            return []
+
+    here = Lookup()
+    with here.register(Backend()):
+        assert here.observers() == ()
+
+
+@pytest.mark.parametrize("hook", ["wool_call_started", "wool_call_finished"])
+def test_one_that_fails_is_logged_once_and_left_out(
+    hook: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Diary):
+        pass
+
+    def fail(self: Broken, call: CallInfo) -> None:
+        self.told.append(call)
+        raise ZeroDivisionError("no luck")
+
+    setattr(Broken, hook, hookimpl(fail))
+    here, broken, diary = Lookup(), Broken(), Diary()
+    with here.register(broken), here.register(diary):
+        for _ in range(2):
+            for observer in here.observers():
+                observer.started(CALL)
+                observer.finished(CALL, OUTCOME)
+    assert diary.told == [CALL, (CALL, OUTCOME)] * 2
+    assert broken.told == ([CALL] if hook == "wool_call_started" else [CALL, CALL])
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("wool.plugins", logging.WARNING)
+    assert f"failed in its hook {hook}: ZeroDivisionError: no luck." in record.message
+    assert "It is told of no more calls." in record.message
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "part"),
+    [
+        ("1 / 0", "which provides the observer 'acme', cannot be imported: ZeroDivisionError"),
+        ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+        ("import no_such_library", "Install what provides the module 'no_such_library'."),
+        ("", "has none of the hooks wool_call_started and wool_call_finished"),
+        (
+            "from wool.plugins import hookimpl\n@hookimpl\ndef wool_call_begun(call): ...",
+            "does not fit this version of wool-core",
+        ),
+    ],
+)
+def test_one_that_cannot_be_loaded_is_logged_once_and_left_out(
+    code: str, part: str, install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("acme", code)
+    install("acme2", GOOD)
+    here = Lookup()
+    for _ in range(2):
+        assert [observer.module for observer in here.observers()] == ["acme2_module"]
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message.startswith("acme 1.2 (module acme_module)")
+    assert part in record.message
+    assert record.message.endswith("Calls are not affected, and it is not told of them.")
+
+
+def test_a_hook_with_an_unknown_parameter_is_refused() -> None:
+    class Curious:
+        @hookimpl
+        def wool_call_started(self, call: CallInfo, weather: str) -> None: ...
+
+    with pytest.raises(PluginError, match="weather"):
+        Lookup().register(Curious())
+
+
+def test_those_of_another_process(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    install("acme", GOOD)
+    (observer,) = observers_from(["acme_module", "no_such_module_at_all"])
+    observer.finished(CALL, OUTCOME)
+    assert sys.modules["acme_module"].told == [OUTCOME]
+    assert "no_such_module_at_all" in caplog.text
+
+
+def test_those_of_another_process_need_no_metadata() -> None:
+    code = """
+        import sys
+        from wool._plugins.lookup import observers_from
+        assert observers_from([]) == ()
+        assert "wool._plugins.entrypoints" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_the_process_has_its_own() -> None:
+    diary = Diary()
+    with lookup.register(diary):
+        (observer,) = lookup.observers()
+        observer.started(CALL)
+    assert diary.told == [CALL]
+    assert lookup.observers() == ()

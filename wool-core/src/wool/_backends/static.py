@@ -1,0 +1,67 @@
+"""Discovery `static`: a list of addresses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from wool import abc
+from wool.plugins import API, DiscoveryPlugin, hookimpl
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of the discovery.
+
+    Attributes:
+        addresses: of the workers, such as `grpc://host:7000`.
+    """
+
+    addresses: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for address in self.addresses:
+            if "://" not in address:
+                raise ValueError(f"{address!r} is no address: write it as transport://host:port")
+
+
+@hookimpl
+def wool_discoveries() -> Iterable[DiscoveryPlugin]:
+    """Registers the discovery."""
+    yield DiscoveryPlugin(name="static", api=API, options=Options, factory=StaticDiscovery)
+
+
+class Silent(abc.Announcement):
+    """Nobody is told."""
+
+    async def update(self, worker: abc.WorkerInfo) -> None:
+        """Does nothing."""
+
+
+class StaticDiscovery(abc.Discovery):
+    """Finds workers at given addresses; nothing can be announced."""
+
+    def __init__(self, options: Options) -> None:
+        self._workers = [abc.WorkerInfo(address=address) for address in options.addresses]
+
+    @asynccontextmanager
+    async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
+        """Does nothing: whoever has the list knows already."""
+        yield Silent()
+
+    @asynccontextmanager
+    async def watch(
+        self,
+    ) -> AsyncGenerator[AsyncIterator[abc.Snapshot | abc.Joined | abc.Changed | abc.Left]]:
+        """Yields the list, and never anything else."""
+        events = self._events()
+        try:
+            yield events
+        finally:
+            await events.aclose()
+
+    async def _events(self) -> AsyncGenerator[abc.Snapshot]:
+        yield abc.Snapshot(self._workers)
+        await asyncio.get_running_loop().create_future()

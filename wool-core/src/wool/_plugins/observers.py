@@ -1,0 +1,86 @@
+"""Observers: plug-ins that are told of calls, without any power over them.
+
+An observer is not chosen, it is there once it is installed. So one that is broken must cost its
+owner a line in the log and not a single call.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from wool._plugins.records import Hooks, describe
+from wool.exceptions import PluginError
+from wool.plugins import CallInfo, Outcome
+
+GROUP = "wool.plugins"
+WORD = "observer"
+
+_log = logging.getLogger("wool.plugins")
+
+
+class Observer:
+    """One observer. Its methods never raise; they may be called from any thread.
+
+    Attributes:
+        module: what a worker gives to `load_observer` to have the same one; None if only this
+            process can have it.
+        origin: names it in messages.
+    """
+
+    def __init__(self, hooks: Hooks, module: str | None) -> None:
+        self.module = module
+        self.origin = hooks.origin
+        self._started = hooks.caller("wool_call_started")
+        self._finished = hooks.caller("wool_call_finished")
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has a hook for calls at all."""
+        return self._started is not None or self._finished is not None
+
+    def started(self, call: CallInfo) -> None:
+        """Tells of a call that begins."""
+        if self._started is not None:
+            try:
+                self._started(call=call)
+            except Exception as error:
+                self._leave_out("wool_call_started", error)
+
+    def finished(self, call: CallInfo, outcome: Outcome) -> None:
+        """Tells of a call that has ended."""
+        if self._finished is not None:
+            try:
+                self._finished(call=call, outcome=outcome)
+            except Exception as error:
+                self._leave_out("wool_call_finished", error)
+
+    def _leave_out(self, hook: str, error: Exception) -> None:
+        self._started = self._finished = None
+        _log.warning(
+            "%s failed in its hook %s: %s. It is told of no more calls. Upgrade it, or report this "
+            "to its authors.",
+            self.origin,
+            hook,
+            describe(error),
+            exc_info=error,
+        )
+
+
+def observing(hooks: Hooks, module: str) -> Observer:
+    """Returns the observer that a plug-in is.
+
+    Raises:
+        PluginError: it observes nothing.
+    """
+    observer = Observer(hooks, module)
+    if not observer.listens:
+        raise PluginError(
+            f"{hooks.origin} is registered as an observer, but has none of the hooks "
+            f"wool_call_started and wool_call_finished. Report this to its authors."
+        )
+    return observer
+
+
+def report(error: PluginError) -> None:
+    """Logs that an observer cannot be used."""
+    _log.warning("%s Calls are not affected, and it is not told of them.", error)

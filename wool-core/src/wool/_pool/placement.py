@@ -1,0 +1,126 @@
+"""Where a pool's own workers listen, and who may call them."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from wool._plugins import lookup
+from wool._plugins.lookup import TRANSPORT
+from wool._security import sockets
+from wool._security.credentials import Credentials, PoolSecret, SameUser, Token
+from wool._security.keyring import Keyring
+from wool.exceptions import ConfigurationError
+from wool.plugins import DiscoveryPlugin, TransportPlugin
+
+NETWORK = ("grpc", "ws")
+"""Transports for other machines, in the order in which they are chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """How the own workers of a pool are reached.
+
+    Attributes:
+        keyring: who may call them, and what the pool shows to other workers.
+        scheme, directory: of the Unix sockets they listen at; None: they do not.
+        listen: the network address to listen at; None: the loopback interface.
+    """
+
+    keyring: Keyring
+    scheme: str = ""
+    directory: str | None = None
+    listen: str | None = None
+
+    def address(self) -> str | None:
+        """Returns where a new worker is to listen; None leaves it to the transport."""
+        if self.directory is None:
+            return self.listen
+        return f"{self.scheme}://{sockets.socket_in(self.directory)}"
+
+    def discard(self) -> None:
+        """Removes what was made for it."""
+        if self.directory is not None:
+            sockets.discard(self.directory)
+
+
+def choose_transport(chosen: str | None, reaches_out: bool) -> str:
+    """Returns the name of the transport for own workers.
+
+    Args:
+        chosen: what is asked for.
+        reaches_out: whether workers of other machines have to reach them.
+
+    Raises:
+        ConfigurationError: there is none that does.
+    """
+    if chosen is not None:
+        return chosen
+    if not reaches_out:
+        return "unix"
+    installed = lookup.process().names_of(TRANSPORT)
+    for name in NETWORK:
+        if name in installed:
+            return name
+    raise ConfigurationError(
+        "the discovery reaches other machines, which takes a transport that does: "
+        'pip install "wool-core[grpc]" or "wool-core[ws]"'
+    )
+
+
+def place_alone(plugin: TransportPlugin, credentials: Credentials | None) -> Placement:
+    """Places the workers of a pool that looks for no others; only that pool can call them.
+
+    Raises:
+        ConfigurationError: there are credentials for a transport that has no use for them.
+    """
+    if credentials is not None:
+        _check_network(plugin)
+        return Placement(keyring=Keyring(PoolSecret(), credentials))
+    if "unix" in plugin.capabilities and sockets.SUPPORTED:
+        return _on_sockets(plugin, Keyring(PoolSecret()))
+    if "network" in plugin.capabilities:  # loopback has to do, where others can knock
+        return Placement(keyring=Keyring(PoolSecret(), Token(secrets.token_hex(32))))
+    return Placement(keyring=Keyring(PoolSecret()))
+
+
+def place_among_others(
+    plugin: TransportPlugin, discovery: DiscoveryPlugin | None, credentials: Credentials | None
+) -> Placement:
+    """Places the workers of a pool that are announced, so that others can hold what it takes.
+
+    Args:
+        discovery: the back-end that announces them; None if it is not known what it can do.
+
+    Raises:
+        ConfigurationError: others could not call them.
+    """
+    keyring = Keyring(SameUser(), credentials)
+    if discovery is None or "network" not in discovery.capabilities:
+        if "in-process" in plugin.capabilities:
+            return Placement(keyring=keyring)
+        if plugin.capabilities >= {"local", "unix"}:
+            return _on_sockets(plugin, keyring)
+    _check_network(plugin)
+    if credentials is None:
+        raise ConfigurationError(
+            f"workers announced on the transport {plugin.name!r} have to share credentials with "
+            "those who find them: set WOOL_TOKEN (`wool token` prints one), or give "
+            "credentials=wool.Credentials.token(…) or .tls(…)"
+        )
+    return Placement(keyring=keyring, listen=f"{plugin.name}://0.0.0.0:0")
+
+
+def _on_sockets(plugin: TransportPlugin, keyring: Keyring) -> Placement:
+    suffix = "" if plugin.name == "unix" else "+unix"
+    return Placement(
+        keyring=keyring, scheme=plugin.name + suffix, directory=sockets.new_directory()
+    )
+
+
+def _check_network(plugin: TransportPlugin) -> None:
+    if "network" not in plugin.capabilities:
+        raise ConfigurationError(
+            f"the transport {plugin.name!r} never leaves this machine, so it needs no credentials "
+            "and reaches no others: leave them out, or choose another transport"
+        )

@@ -1,0 +1,116 @@
+"""What can be set: the keys of `[tool.wool]`, and of its tables that are Wool's own.
+
+Settings are the fields of a frozen dataclass, for Wool itself as for any back-end: the annotation
+says what a value must be and, if it is `Annotated` with a string, what the setting is for; the
+default is what holds if nobody says otherwise. A field with `repr=False`, or called like one, is a
+secret. Another setting is another line here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from wool.exceptions import PluginError
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Loop = Literal["auto", "uvloop", "asyncio"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """The keys of `[tool.wool]`."""
+
+    transport: Annotated[str | None, "How processes are connected; unset: Wool chooses."] = None
+    discovery: Annotated[str | None, "How more workers are found; unset: none are sought."] = None
+    serializer: Annotated[str, "How values become bytes."] = "cloudpickle"
+    size: Annotated[Count | None, "Workers to start and keep; unset: one for each CPU."] = None
+    concurrency: Annotated[Positive | None, "Calls a worker runs at once; unset: no limit."] = None
+    quorum_timeout: Annotated[Seconds, "Seconds to wait for workers."] = 60.0
+    shutdown_timeout: Annotated[Seconds, "Seconds calls get to end when a pool is left."] = 30.0
+    cancel_grace: Annotated[Seconds, "Seconds a cancelled call gets to end."] = 10.0
+    drain_timeout: Annotated[Seconds, "Seconds calls get to end on a worker told to leave."] = 30.0
+    loop: Annotated[Loop, "Event loop of workers; auto: uvloop where it is installed."] = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """The keys of `[tool.wool.tls]`."""
+
+    ca: Annotated[Path | None, "File with the authorities' certificates to trust."] = None
+    cert: Annotated[Path | None, "File with the certificate to show."] = None
+    key: Annotated[Path | None, "File with the private key of that certificate."] = None
+    name: Annotated[str | None, "Name to demand of a worker's certificate; unset: its host."] = None
+    proxy: Annotated[str | None, "Name of the proxy that ends TLS before the workers."] = None
+
+
+SECRETS = frozenset({"token", "token_file", "password", "secret"})
+"""Keys that are for secrets wherever they stand: no file may have them."""
+
+TABLES: Mapping[str, type] = {"tls": Tls}
+"""The tables of Wool's own; all others are named after back-ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of a table."""
+
+    name: str
+    type: Any
+    default: Any
+    secret: bool
+    description: str
+
+    @property
+    def required(self) -> bool:
+        return self.default is dataclasses.MISSING
+
+
+def settings_of(options: type) -> dict[str, Setting]:
+    """Returns the settings that a dataclass stands for.
+
+    Raises:
+        PluginError: it is none, or its annotations make no sense.
+    """
+    where = f"{options.__module__}.{options.__qualname__}"
+    if not dataclasses.is_dataclass(options):
+        raise PluginError(
+            f"The options class {where} is not a dataclass. Report this to its authors."
+        )
+    try:
+        hints = typing.get_type_hints(options, include_extras=True)
+    except Exception as error:
+        raise PluginError(
+            f"The annotations of the options class {where} cannot be understood: "
+            f"{type(error).__name__}: {error}. Report this to its authors."
+        ) from error
+    return {
+        field.name: Setting(
+            field.name,
+            hints[field.name],
+            _default(field),
+            not field.repr or field.name in SECRETS,
+            _description(hints[field.name]),
+        )
+        for field in dataclasses.fields(options)
+        if field.init
+    }
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _description(annotation: Any) -> str:
+    notes = getattr(annotation, "__metadata__", ())
+    return next((note for note in notes if isinstance(note, str)), "")

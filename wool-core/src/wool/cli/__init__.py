@@ -1,0 +1,5 @@
+"""The command `wool`."""
+
+from wool.cli.group import main
+
+__all__ = ["main"]

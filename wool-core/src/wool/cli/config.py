@@ -1,0 +1,104 @@
+"""`wool config`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from wool._plugins import lookup
+from wool._settings.model import TABLES, Core, settings_of
+from wool._settings.resolving import Value, dump
+from wool._settings.settings import Settings
+from wool._settings.sources import DEFAULT, TOKEN, TOKEN_FILE
+from wool.cli.active import active, read_settings
+from wool.cli.tables import print_table
+from wool.exceptions import WoolError
+
+MASK = "********"
+
+
+@click.command("config")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def command(as_json: bool) -> None:
+    """Show every setting, and where its value comes from.
+
+    Settings are read from environment variables (WOOL_…), then from [tool.wool] in the nearest
+    pyproject.toml, or in the file that WOOL_CONFIG names. Arguments in a program precede both. The
+    options of the back-ends in use are shown as NAME.OPTION. Secrets are not shown.
+    """
+    settings = read_settings()
+    values = dict(_own(settings))
+    problems: list[WoolError] = []
+    for word, choice in active(settings).items():
+        try:
+            values |= _options(settings, word, choice.value)
+        except WoolError as error:
+            problems.append(error)
+    if as_json:
+        click.echo(json.dumps(_document(settings, values, problems), indent=2))
+    else:
+        if settings.file is not None:
+            click.echo(f"File: {settings.file.path}\n")
+        rows = [(key, _text(value.value), value.origin) for key, value in values.items()]
+        print_table(("setting", "value", "origin"), rows)
+    if problems:
+        raise problems[0]
+
+
+def _own(settings: Settings) -> Iterator[tuple[str, Value]]:
+    """Yields Wool's own settings."""
+    chosen = active(settings)
+    for key in settings_of(Core):
+        yield key, chosen.get(key) or settings.get(key)
+    for table, options in TABLES.items():
+        yield from _table(settings, table, options).items()
+    for name, secret in ((TOKEN, True), (TOKEN_FILE, False)):
+        value = settings.environment.variables.get(name)
+        origin = f"environment variable {name}" if value else DEFAULT
+        shown = MASK if value and secret else value
+        yield name.removeprefix("WOOL_").lower(), Value(shown, origin)
+
+
+def _options(settings: Settings, word: str, name: str) -> dict[str, Value]:
+    """Returns the options of a back-end; imports its module to know them."""
+    find = {
+        "transport": lookup.transport,
+        "discovery": lookup.discovery,
+        "serializer": lookup.serializer,
+    }
+    return _table(settings, name, find[word](name).plugin.options)
+
+
+def _table(settings: Settings, table: str, options: type[Any]) -> dict[str, Value]:
+    made, origins = settings.options(table, options)
+    return {
+        f"{table}.{setting.name}": Value(
+            MASK if setting.secret and value is not None else value, origins[setting.name]
+        )
+        for setting, value in zip(settings_of(options).values(), dump(made).values(), strict=True)
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "-"  # pyright: ignore[reportUnknownArgumentType]
+    return str(value) or "-"
+
+
+def _document(
+    settings: Settings, values: dict[str, Value], problems: list[WoolError]
+) -> dict[str, Any]:
+    return {
+        "file": None if settings.file is None else str(settings.file.path),
+        "settings": {
+            key: {"value": value.value, "origin": value.origin} for key, value in values.items()
+        },
+        "problems": [str(problem) for problem in problems],
+    }
