@@ -19,7 +19,9 @@ from wool._client import remote
 from wool._client.client import Balancer, Client
 from wool._client.current import ACTIVE
 from wool._client.link import Link
+from wool._client.observing import ObservedStream, observed_call
 from wool._client.routine import Routine
+from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._protocol.handshake import hello
 from wool._protocol.transfer import CHUNK, WINDOW
@@ -50,7 +52,10 @@ class Pool:
         cancel_grace: seconds a call that was cancelled waits for its remote clean-up.
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
+        observers: who is told of calls.
     """
+
+    observers: tuple[Observer, ...] = ()
 
     cancel_grace = 10.0
     idle_timeout = 300.0
@@ -164,12 +169,16 @@ class Pool:
         self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:
         """Calls a routine on a worker; gives its result or its exception."""
+        if self.observers:
+            return observed_call(self, routine, args, kwargs)
         return remote.call(self, routine, args, kwargs)
 
     def stream(
         self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> remote.RemoteStream:
         """Prepares a stream; its first step opens it."""
+        if self.observers:
+            return ObservedStream(self, routine, args, kwargs)
         return remote.RemoteStream(self, routine, args, kwargs)
 
     def check_open(self) -> None:

@@ -27,8 +27,22 @@ if TYPE_CHECKING:
     from wool._client.pool import Pool
 
 
+class Trace:
+    """What became of a call, for those who observe it.
+
+    Attributes:
+        exchange: the call, once it has been opened.
+    """
+
+    exchange: Exchange | None = None
+
+
 async def call(
-    pool: Pool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+    pool: Pool,
+    routine: Routine,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    trace: Trace | None = None,
 ) -> tuple[Any, BaseException | None]:
     """Calls a routine on a worker; returns its result and None, or None and its exception."""
     running = RUNNING.get()
@@ -36,6 +50,8 @@ async def call(
         running.wait_begins()
     try:
         exchange = pool.client().open(_request(pool, routine, args, kwargs, running))
+        if trace is not None:
+            trace.exchange = exchange
         outcome = await exchange.wait()
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
             return await _decode(pool, exchange, outcome), None
@@ -52,7 +68,10 @@ class RemoteStream:
 
     Attributes:
         error: what the generator raised, if that is how it ended.
+        trace: for those who observe it.
     """
+
+    trace: Trace | None = None
 
     def __init__(
         self, pool: Pool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -107,6 +126,8 @@ class RemoteStream:
         exchange = self._exchange
         if exchange is None:
             exchange = self._exchange = pool.client().open(_request(pool, *self._open, running))
+            if self.trace is not None:
+                self.trace.exchange = exchange
         elif pool.closed and isinstance(value, GeneratorExit):
             return False  # closing is silent
         else:

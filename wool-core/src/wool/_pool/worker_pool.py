@@ -215,6 +215,7 @@ class WorkerPool(Pool):
         options, _ = self._settings.options(serializer.plugin.name, serializer.plugin.options)
         self._serializer = serializer.make(options)
         self._failures = 0
+        self.observers = lookup.observers()
         placement = self._placement = self._place(plugin)
         keyring = placement.keyring
         self._config: dict[str, Any] = {
@@ -226,6 +227,7 @@ class WorkerPool(Pool):
             "concurrency": self._core.concurrency,
             "drain_timeout": self._core.drain_timeout,
             "loop": self._core.loop,
+            "observers": [o.module for o in self.observers if o.module is not None],
         }
         self.opened(transports.routes, keyring, serializer.plugin.name, self._serializer)
 
@@ -313,6 +315,7 @@ class WorkerPool(Pool):
                 serializer=self._serializer,
                 serializer_name=self.serializer_name,
                 listen=None,
+                observers=self.observers,
             )
             return WorkerThread(setup, self._core.concurrency)
         process = early or WorkerProcess()

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from wool._plugins.lookup import SERIALIZER, load_from
+from wool._plugins.lookup import SERIALIZER, load_from, observers_from
 from wool._security.keyring import restore_keyring
 from wool._settings.resolving import load
 from wool._worker.executor import Executor
@@ -197,4 +197,5 @@ def setup(config: dict[str, Any]) -> Setup:
         serializer=found.make(load(found.plugin.options, options)),
         serializer_name=name,
         listen=config["listen"],
+        observers=observers_from(config["observers"]),
     )

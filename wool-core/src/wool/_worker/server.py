@@ -15,6 +15,7 @@ from typing import Any
 
 from wool import abc
 from wool._client.pool import PYTHON, VERSION, PeerPool
+from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._protocol.handshake import hello
 from wool._protocol.transfer import CHUNK, WINDOW
@@ -45,6 +46,7 @@ class Server:
         acceptor: what callers have to prove.
         routes, keyring: how its routines reach other workers.
         serializer: of the pool it belongs to.
+        observers: who is told of the calls that its routines make.
 
     Attributes:
         draining: whether it takes no more calls.
@@ -58,6 +60,7 @@ class Server:
         routes: Routes,
         keyring: Keyring,
         serializer: abc.Serializer,
+        observers: tuple[Observer, ...],
     ) -> None:
         self.info = info
         self.where = f"worker {info.pid} on {info.host}"
@@ -67,6 +70,7 @@ class Server:
         self._routes = routes
         self._keyring = keyring
         self._serializer = serializer
+        self._observers = observers
         self._loop = asyncio.get_running_loop()
         self._callers: set[Caller] = set()
         self._strangers: deque[abc.Connection] = deque()
@@ -124,6 +128,7 @@ class Server:
         pool = self._pools.get(peer.pool)
         if pool is None:
             pool = self._pools[peer.pool] = PeerPool(peer.pool, quorum_timeout=QUORUM_TIMEOUT)
+            pool.observers = self._observers
             pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
             pool.set_members({self.info.id: self.info})
         return pool

@@ -15,6 +15,7 @@ from typing import Any
 
 from wool import abc
 from wool._client.pool import PYTHON, VERSION
+from wool._plugins.observers import Observer
 from wool._security import sockets
 from wool._security.keyring import Keyring
 from wool._session.routes import is_socket, socket_directory
@@ -36,6 +37,7 @@ class Setup:
         keyring: who may call, and what its routines show to other workers.
         serializer, serializer_name: of all payloads.
         listen: address to listen at; None leaves it to the transport.
+        observers: who is told of the calls that its routines make.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Setup:
     serializer: abc.Serializer
     serializer_name: str
     listen: str | None
+    observers: tuple[Observer, ...] = ()
 
 
 class Service:
@@ -73,7 +76,9 @@ class Service:
         listener = await transport.listen(address, credentials=acceptor.tls)
         info = worker_info(setup.id, listener.address, setup.tags, setup.serializer_name)
         routes, keyring = setup.transports.routes, setup.keyring
-        self._server = Server(info, self._executor, acceptor, routes, keyring, setup.serializer)
+        self._server = Server(
+            info, self._executor, acceptor, routes, keyring, setup.serializer, setup.observers
+        )
         self._serving = asyncio.create_task(listener.serve(self._server.handle))
         return info
 

@@ -130,6 +130,7 @@ class Worker:
             serializer=found.make(options),
             serializer_name=found.plugin.name,
             listen=self._address,
+            observers=lookup.observers(),
         )
         self._service = Service(setup, Executor(asyncio.get_running_loop(), self._core.concurrency))
         self._io = _IoThread(self._core.loop)

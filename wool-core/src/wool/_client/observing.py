@@ -1,0 +1,100 @@
+"""Tells observers of the calls that this process makes; not involved when there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from wool._client.current import RUNNING
+from wool._client.remote import RemoteStream, Trace, call
+from wool._client.routine import Routine
+from wool.plugins import CallInfo, Outcome
+
+if TYPE_CHECKING:
+    from wool._client.pool import Pool
+
+_NUMBERS = count(1)
+
+
+class Observation:
+    """One call under observation."""
+
+    def __init__(self, pool: Pool, routine: Routine) -> None:
+        self.trace = Trace()
+        running = RUNNING.get()
+        self._observers = pool.observers
+        self._began = time.monotonic()
+        self._info = CallInfo(
+            id=f"{pool.id}-{next(_NUMBERS)}",
+            parent=None if running is None else running.info.id,
+            routine=f"{routine.function.__module__}:{routine.function.__qualname__}",
+            stream=routine.is_stream,
+            tags=routine.tags,
+        )
+        for observer in self._observers:
+            observer.started(self._info)
+
+    def end(self, error: BaseException | None, *, cancelled: bool = False) -> None:
+        """Tells how the call has ended."""
+        exchange = self.trace.exchange
+        link = exchange.link if exchange is not None else None
+        cancelled = cancelled or isinstance(error, asyncio.CancelledError)
+        outcome = Outcome(
+            status="cancelled" if cancelled else "returned" if error is None else "raised",
+            error=error,
+            worker=link.info if link is not None else None,
+            seconds=time.monotonic() - self._began,
+        )
+        for observer in self._observers:
+            observer.finished(self._info, outcome)
+
+
+async def observed_call(
+    pool: Pool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """As `remote.call`."""
+    observation = Observation(pool, routine)
+    try:
+        value, error = await call(pool, routine, args, kwargs, observation.trace)
+    except BaseException as failure:
+        observation.end(failure)
+        raise
+    observation.end(error)
+    return value, error
+
+
+class ObservedStream(RemoteStream):
+    """A remote stream whose first step and whose end observers are told of."""
+
+    _observation: Observation | None = None
+    _ended = False
+
+    async def step(self, value: Any, thrown: bool) -> bool:
+        """As `RemoteStream.step`."""
+        if self._observation is None:
+            pool, routine = self._pool, self._open[0]
+            self._observation = Observation(pool, routine)
+            self.trace = self._observation.trace
+        try:
+            yielded = await super().step(value, thrown)
+        except BaseException as failure:
+            self._end(failure)
+            raise
+        if not yielded:
+            closed = thrown and isinstance(value, GeneratorExit) and self.error in (None, value)
+            self._end(None if closed else self.error, cancelled=closed)
+        return yielded
+
+    def given_up(self, exception: BaseException) -> bool:
+        """As `RemoteStream.given_up`."""
+        if super().given_up(exception):
+            self._end(None, cancelled=True)
+            return True
+        return False
+
+    def _end(self, error: BaseException | None, *, cancelled: bool = False) -> None:
+        if self._observation is not None and not self._ended:
+            self._ended = True
+            self._observation.end(error, cancelled=cancelled)
