@@ -232,8 +232,8 @@ class Client:
             self._spawn(self._close_when_done(link))
         for ident, info in members.items():
             if ident not in self.links:
-                self.links[ident] = link = Link(self, info)
-                if ident not in self.pool.own:
+                self.links[ident] = link = Link(self, info, own=ident in self.pool.own)
+                if not link.own:
                     link.connect()  # a call should not be the one to find out that it is not there
             else:
                 self.links[ident].learn(info)
@@ -245,9 +245,9 @@ class Client:
         idle = self.pool.idle_timeout
         before = self.loop.time() - idle
         for key, link in list(self.links.items()):
-            shared = key not in self.pool.own or not self.pool.keeps
-            if shared and link.session is not None and not link.exchanges and link.used < before:
-                self.links[key] = Link(self, link.info, met=True)
+            closes = not link.own or not self.pool.keeps
+            if closes and link.session is not None and not link.exchanges and link.used < before:
+                self.links[key] = Link(self, link.info, own=link.own, met=True)
                 self._retired.add(link)
                 self._spawn(self._close_when_done(link))
         self._sweep = self.loop.call_later(idle / 2, self._close_idle)
@@ -295,4 +295,4 @@ class Client:
 
 
 def _burden(link: Link) -> tuple[bool, bool, int]:
-    return link.session is None, not link.hungry, link.load
+    return not link.own and link.session is None, not link.hungry, link.load

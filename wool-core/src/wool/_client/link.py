@@ -37,12 +37,14 @@ class Link:
         draining: whether the worker has said that it stops.
         usable: False after the worker was lost, until it may be dialled again, and while it drains.
         failure: why there is no connection, when one was last tried or lost.
+        own: whether the worker is certain to be there, as one that the pool has started.
         met: whether there has been a connection.
         used: when a call was last sent, in the loop's time.
     """
 
-    def __init__(self, client: Client, info: WorkerInfo, *, met: bool = False) -> None:
+    def __init__(self, client: Client, info: WorkerInfo, *, own: bool, met: bool = False) -> None:
         self.info = info
+        self.own = own
         self.met = met
         self.calls: dict[int, Exchange] = {}
         self.hungry = True

@@ -223,11 +223,16 @@ class Server:
     def _has_calls(self) -> bool:
         return bool(self.executor.running) or any(c.calls for c in self._callers)
 
+    def start_drain(self) -> None:
+        """Takes no more calls, and says so to all callers, once."""
+        if not self.draining:
+            self.draining = True
+            for caller in list(self._callers):
+                caller.drain()
+
     async def drain(self, grace: float) -> None:
         """Takes no more calls and lets those that have begun finish, for `grace` seconds."""
-        self.draining = True
-        for caller in list(self._callers):
-            caller.drain()
+        self.start_drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 while self._has_calls() or not all(c.drained for c in self._callers):

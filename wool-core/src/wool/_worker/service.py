@@ -82,6 +82,10 @@ class Service:
         self._serving = asyncio.create_task(listener.serve(self._server.handle))
         return info
 
+    def drain(self) -> None:
+        """Takes no more calls."""
+        self._server.start_drain()
+
     async def aclose(self, *, drain: float | None, grace: float) -> None:
         """Stops serving.
 

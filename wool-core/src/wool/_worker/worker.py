@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import secrets
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+from wool import abc
 from wool._plugins import lookup
 from wool._plugins.schemes import scheme_transport
 from wool._security.credentials import Credentials, SameUser
@@ -39,6 +41,10 @@ class Worker:
     Args:
         address: where to listen, `scheme://host:port` or `scheme+unix:///path`; by default at a
             place of the transport's choice, on this machine alone.
+        advertise: the address that others are told to dial, where that is another one, as behind a
+            proxy or a port that is forwarded.
+        discovery: where to announce it: the name of a discovery back-end, or an instance of
+            `wool.abc.Discovery`.
         transport: name of the transport; by default that of `address`.
         serializer: name of the serializer.
         tags: labels it offers to routines that ask for them.
@@ -60,6 +66,8 @@ class Worker:
         self,
         *,
         address: str | None = None,
+        advertise: str | None = None,
+        discovery: str | abc.Discovery | None = None,
         transport: str | None = None,
         serializer: str | None = None,
         tags: Iterable[str] = (),
@@ -78,6 +86,10 @@ class Worker:
             drain_timeout=drain_timeout,
         )
         self._address = address
+        self._advertise = advertise
+        if advertise is not None:
+            scheme_transport(advertise)  # complains if there is no scheme
+        self._discovery = self._find_discovery(discovery)
         self._tags = frozenset(tags)
         self._transports = Transports({}, self._settings)
         self._transport = (
@@ -89,8 +101,19 @@ class Worker:
             )
         plugin, _ = self._transports.get(self._transport)
         self._keyring = self._make_keyring(plugin, credentials, insecure)
+        self._announcement = contextlib.AsyncExitStack()
         self._info: WorkerInfo | None = None
         self._io: _IoThread | None = None
+
+    def _find_discovery(self, given: str | abc.Discovery | None) -> abc.Discovery | None:
+        if isinstance(given, abc.Discovery):
+            return given
+        name = self._core.discovery if given is None else given
+        if name is None:
+            return None
+        found = lookup.discovery(name)
+        options, _ = self._settings.options(name, found.plugin.options)
+        return found.make(options)
 
     def _make_keyring(
         self, plugin: TransportPlugin, credentials: Credentials | None, insecure: bool
@@ -132,10 +155,15 @@ class Worker:
             listen=self._address,
             observers=lookup.observers(),
         )
+        self._loop = asyncio.get_running_loop()
         self._service = Service(setup, Executor(asyncio.get_running_loop(), self._core.concurrency))
         self._io = _IoThread(self._core.loop)
+        self._drained = asyncio.get_running_loop().create_future()
         try:
-            self._info = await self._io.run(self._service.open())
+            info = await self._io.run(self._service.open())
+            info = self._info = replace(info, address=self._advertise or info.address)
+            if self._discovery is not None:
+                await self._announcement.enter_async_context(self._discovery.announce(info))
         except BaseException:
             await self._end()
             raise
@@ -150,6 +178,7 @@ class Worker:
         drain = self._core.drain_timeout if kind is None else None
         try:
             assert self._io is not None
+            await self._announcement.aclose()
             await self._io.run(self._service.aclose(drain=drain, grace=CANCEL_GRACE))
         finally:
             self._info = None
@@ -157,18 +186,35 @@ class Worker:
 
     async def _end(self) -> None:
         io, self._io = self._io, None
+        await self._announcement.aclose()
         if io is not None:
             await io.aclose()
 
     async def serve(self) -> None:
-        """Serves until cancelled.
+        """Serves until `drain` is called, or this is cancelled.
 
         Raises:
             WoolError: it is not serving.
         """
         if self._info is None:
             raise self._not_serving()
-        await asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._drained)
+
+    def drain(self) -> None:
+        """Takes no more calls; running ones go on, and callers send theirs elsewhere.
+
+        Ends `serve`. May be called from any thread, and from a signal handler, also while user code
+        blocks the loop.
+        """
+        if self._io is not None:
+            self._io.call(self._service.drain)
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_settle, self._drained)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _IoThread:
@@ -189,6 +235,11 @@ class _IoThread:
     async def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Runs a coroutine there; cancelling cancels it."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Calls back there."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
 
     async def aclose(self) -> None:
         """Ends the thread."""

@@ -24,7 +24,7 @@ def command() -> None:
 
     A machine needs ca.pem, its own certificate and its own key; ca-key.pem stays where it is, for
     whoever has it can let anybody in.
-    """  # noqa: D301: click wants the character
+    """  # noqa: D301
 
 
 _DAYS = click.IntRange(1, 36500)
