@@ -141,6 +141,7 @@ class WorkerPool(Pool):
         self._closing = False
         self._before: Pool | None = None
         self._placement: Placement | None = None
+        self._told: f.Peers | None = None
         self._watching: asyncio.Task[None] | None = None
         self._found: dict[str, WorkerInfo] = {}
 
@@ -215,6 +216,7 @@ class WorkerPool(Pool):
         options, _ = self._settings.options(serializer.plugin.name, serializer.plugin.options)
         self._serializer = serializer.make(options)
         self._failures = 0
+        self._told = None
         self.observers = lookup.observers()
         placement = self._placement = self._place(plugin)
         keyring = placement.keyring
@@ -407,7 +409,9 @@ class WorkerPool(Pool):
     def on_connected(self, link: Link, session: Session) -> None:
         """Tells a worker of its peers as soon as there is a session."""
         super().on_connected(link, session)
-        self._tell_peers()
+        session.send(self._peers())
+        with contextlib.suppress(RuntimeError):  # that loop has ended
+            self._loop.call_soon_threadsafe(self._tell_peers)
 
     def set_members(self, members: dict[str, WorkerInfo]) -> None:
         """Replaces the workers, and tells them of one another."""
@@ -420,18 +424,22 @@ class WorkerPool(Pool):
         self._tell_peers()
 
     def _tell_peers(self) -> None:
-        """Tells the workers that this pool is connected to of one another.
-
-        Only workers that others can call as well are told to those that this pool shares.
-        """
+        """Tells the workers that this pool is connected to of one another, if there is news."""
         client = self._clients.get(self._loop)
-        if client is None or self.closed:
+        peers = self._peers()
+        if client is None or self.closed or peers == self._told:
             return
-        met = [(key, link.info) for key, link in client.links.items() if link.info.id]
-        peers = f.Peers([_peer(info) for _, info in met])
+        self._told = peers
         for link in client.links.values():
             if link.session is not None:
                 link.session.send(peers)
+
+    def _peers(self) -> f.Peers:
+        """Returns the workers that this pool is connected to, or may be at any time."""
+        client = self._clients.get(self._loop)
+        links = list(client.links.values()) if client is not None else []
+        infos = [link.info for link in links if link.info.id]
+        return f.Peers([f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags)) for w in infos])
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls at a worker whose connection ended, with its exit code."""
@@ -451,10 +459,6 @@ class WorkerPool(Pool):
             host=worker.host,
             pid=worker.pid,
         )
-
-
-def _peer(info: WorkerInfo) -> f.Peer:
-    return f.Peer(info.id, info.address, info.host, info.pid, sorted(info.tags))
 
 
 def _settle(future: asyncio.Future[None]) -> None:
