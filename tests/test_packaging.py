@@ -54,7 +54,9 @@ ENTRY_POINTS = {
     ("wool-core", "wool.discoveries"): {"dns", "static"},
     ("wool-core", "wool.serializers"): {"cloudpickle", "dill"},
     ("wool-grpc", "wool.transports"): {"grpc"},
+    ("wool-shm", "wool.discoveries"): {"shm"},
     ("wool-ws", "wool.transports"): {"ws"},
+    ("wool-zeroconf", "wool.discoveries"): {"zeroconf"},
 }
 
 

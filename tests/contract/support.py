@@ -12,7 +12,7 @@ from typing import Any
 #: Where every case runs. `local` is no pool at all; any other name is a transport, after which a
 #: serializer may follow: `unix+dill`. Add places here, or choose those of one run in the
 #: environment: `CONTRACT_PLACES=local,unix`.
-PLACES: list[str] = os.environ.get("CONTRACT_PLACES", "local,memory,unix").split(",")
+PLACES: list[str] = os.environ.get("CONTRACT_PLACES", "local,memory,unix,grpc,ws").split(",")
 
 #: How many times as many random examples to run: for a soak, `CONTRACT_EXAMPLES=50`.
 SOAK = int(os.environ.get("CONTRACT_EXAMPLES", "0"))

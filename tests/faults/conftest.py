@@ -25,8 +25,13 @@ def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tries every fault on every transport, unless the test itself says which."""
-    chosen = CARRIERS[:1] if "transport" in metafunc.fixturenames else CARRIERS
+    """Tries every fault on every transport, unless the test itself says which.
+
+    Slow tests are tried on the first one only: all of them on another one with, for instance,
+    `FAULT_TRANSPORTS=grpc`.
+    """
+    once = "transport" in metafunc.fixturenames or any(metafunc.definition.iter_markers("slow"))
+    chosen = CARRIERS[:1] if once else CARRIERS
     metafunc.parametrize("carrier", chosen, indirect=True)
 
 
