@@ -1,0 +1,255 @@
+"""The transport `ws` through nginx, which ends TLS on one port and forwards paths to workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from unit.wskit import MIB, GivenTls, answered, dial, echo, failing, lost, read, serving
+from wool_ws import Options
+
+READ_TIMEOUT = 1.0
+"""Seconds after which this nginx drops an idle connection; by default it is 60."""
+
+CONFIGURATION = """
+daemon off;
+master_process off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {folder}/certificate.pem;
+        ssl_certificate_key {folder}/key.pem;
+        proxy_http_version 1.1;
+        proxy_read_timeout {timeout}s;
+        location /work1/ {{
+            proxy_pass http://127.0.0.1:{worker};
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection "upgrade";
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }}
+        location /dull/ {{
+            proxy_pass http://127.0.0.1:{worker}/work1/;
+        }}
+        location /duller/ {{
+            proxy_http_version 1.0;
+            proxy_pass http://127.0.0.1:{worker}/work1/;
+        }}
+    }}
+}}
+"""
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+class Nginx:
+    """An nginx of our own.
+
+    Attributes:
+        address: where it listens, as `host:port`.
+        worker: the port it forwards to.
+        process: its process.
+    """
+
+    def __init__(self, folder: Path, ca: trustme.CA) -> None:
+        binary = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if binary is None:
+            missing = pytest.fail if os.environ.get("REQUIRE_TOOLS") else pytest.skip
+            missing("nginx is missing: install it, with `apt-get install nginx` on Debian")
+        certificate = ca.issue_cert("127.0.0.1")
+        (folder / "key.pem").write_bytes(certificate.private_key_pem.bytes())
+        (folder / "certificate.pem").write_bytes(
+            b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+        )
+        port, self.worker = free_port(), free_port()
+        (folder / "nginx.conf").write_text(
+            CONFIGURATION.format(
+                folder=folder, port=port, worker=self.worker, timeout=f"{READ_TIMEOUT:g}"
+            )
+        )
+        self.address = f"127.0.0.1:{port}"
+        self._folder = folder
+        self.process = subprocess.Popen(
+            [binary, "-p", folder, "-e", folder / "error.log", "-c", folder / "nginx.conf"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._wait(port)
+
+    def _wait(self, port: int) -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                return
+            except OSError:
+                time.sleep(0.01)
+        self.close()
+        log = self._folder / "error.log"
+        pytest.fail(f"nginx did not start: {log.read_text() if log.exists() else 'no log'}")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def nginx(tmp_path: Path, ca: trustme.CA) -> Iterator[Nginx]:
+    nginx = Nginx(tmp_path, ca)
+    yield nginx
+    nginx.close()
+
+
+@asynccontextmanager
+async def through(
+    nginx: Nginx, ca: trustme.CA, handler: Any = None, *, ours: float = 20, theirs: float = 20
+) -> AsyncIterator[tuple[Any, Any]]:
+    """A connection to a worker through nginx, and the worker; with their heartbeats in seconds."""
+    worker = f"ws://127.0.0.1:{nginx.worker}/work1/"
+    async with serving(worker, None, handler, heartbeat=theirs) as served:
+        address = f"wss://{nginx.address}/work1/"
+        connection = await dial(address, GivenTls(trusts=ca), heartbeat=ours)
+        try:
+            yield connection, served
+        finally:
+            await connection.aclose()
+
+
+async def test_messages(nginx: Nginx, ca: trustme.CA) -> None:
+    """Of all sizes, and 64 MiB both ways at once."""
+    async with through(nginx, ca) as (ours, served):
+        theirs = await served.next()
+        batch = [os.urandom(size) for size in (0, 1, 125, 126, 4096, 65_535, 65_536, MIB, 16 * MIB)]
+        for sender, receiver in ((ours, theirs), (theirs, ours)):
+            sending = sender.send([[data] for data in batch])
+            _, got = await asyncio.gather(sending, read(receiver, len(batch)))
+            assert got == batch
+        chunk = os.urandom(256 << 10)
+
+        async def stream(connection: Any) -> None:
+            for number in range(256):
+                await connection.send([[number.to_bytes(4, "big"), chunk]])
+
+        *_, there, back = await asyncio.gather(
+            stream(ours), stream(theirs), read(theirs, 256), read(ours, 256)
+        )
+        expected = [number.to_bytes(4, "big") + chunk for number in range(256)]
+        assert there == expected
+        assert back == expected
+
+
+async def test_what_is_known(nginx: Nginx, ca: trustme.CA) -> None:
+    """The certificate is the proxy's; the worker is not told that its peer is next door."""
+    async with through(nginx, ca) as (ours, served):
+        theirs = await served.next()
+        assert ours.extra("certificate")
+        assert theirs.extra("certificate") is None
+        assert theirs.extra("same_host") is None
+        assert theirs.extra("peer").startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(0.2, 3600), (3600, 0.2), (0.2, 0.2)])
+async def test_an_idle_connection_stays(
+    nginx: Nginx, ca: trustme.CA, ours: float, theirs: float
+) -> None:
+    """As long as one of the two ends gives signs of life."""
+    async with through(nginx, ca, echo, ours=ours, theirs=theirs) as (connection, _):
+        await answered(connection)
+        waiting = asyncio.create_task(connection.receive())
+        await asyncio.wait([waiting], timeout=2.5 * READ_TIMEOUT)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await answered(connection)
+
+
+async def test_nginx_drops_idle_connections(nginx: Nginx, ca: trustme.CA) -> None:
+    """Else the test above would show nothing. By default we are earlier than nginx by default."""
+    assert Options().heartbeat < 60 / 2
+    async with through(nginx, ca, ours=3600, theirs=3600) as (ours, served):
+        theirs = await served.next()
+        await asyncio.gather(lost(ours), lost(theirs))
+
+
+async def test_closing(nginx: Nginx, ca: trustme.CA) -> None:
+    async with through(nginx, ca) as (ours, served):
+        theirs = await served.next()
+        await ours.send([[b"last words"]])
+        await ours.aclose()
+        assert await read(theirs, 1) == [b"last words"]
+        await lost(theirs, "the peer has closed the connection")
+
+
+async def test_nginx_is_killed(nginx: Nginx, ca: trustme.CA) -> None:
+    """Both ends notice."""
+    async with through(nginx, ca) as (ours, served):
+        theirs = await served.next()
+        nginx.close()
+        await asyncio.gather(lost(ours), lost(theirs))
+        error = await failing(f"wss://{nginx.address}/work1/", GivenTls(trusts=ca))
+        assert error.reason == "refused"
+
+
+async def test_a_proxy_that_is_not_trusted(nginx: Nginx, ca: trustme.CA) -> None:
+    address = f"wss://{nginx.address}/work1/"
+    for credentials, says in (
+        (GivenTls(trusts=ca, server_name="other.example"), "not valid for 'other.example'"),
+        (GivenTls(trusts=trustme.CA()), "certificate is not accepted"),
+    ):
+        error = await failing(address, credentials)
+        assert error.reason == "tls"
+        assert says in str(error)
+
+
+async def test_no_tls_to_a_proxy_that_wants_it(nginx: Nginx) -> None:
+    error = await failing(f"ws://{nginx.address}/work1/")
+    assert error.reason == "tls"
+    assert "credentials" in str(error)
+
+
+async def test_a_worker_that_is_down(nginx: Nginx, ca: trustme.CA) -> None:
+    error = await failing(f"wss://{nginx.address}/work1/", GivenTls(trusts=ca))
+    assert error.reason == "refused"
+    assert "the proxy there does not reach the worker (HTTP 502 Bad Gateway)" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/nowhere", "nobody listens at the path /nowhere (HTTP 404 Not Found)"),
+        ("/work1/x", "nobody listens at the path /work1/x (HTTP 404 Not Found)"),
+        ("/dull/", "must speak HTTP/1.1 and pass on the headers Upgrade, Connection (HTTP 426"),
+        ("/duller/", "must speak HTTP/1.1 and pass on the headers Upgrade, Connection (HTTP 505"),
+    ],
+)
+async def test_paths_that_lead_nowhere(nginx: Nginx, ca: trustme.CA, path: str, says: str) -> None:
+    async with serving(f"ws://127.0.0.1:{nginx.worker}/work1/"):
+        error = await failing(f"wss://{nginx.address}{path}", GivenTls(trusts=ca))
+        assert says in str(error)

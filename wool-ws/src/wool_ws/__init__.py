@@ -1,0 +1,72 @@
+"""Transport `ws`: connections over WebSocket, which pass wherever HTTP does.
+
+This module is light; the transport itself is imported when it is made.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+from wool.abc import Transport
+from wool.plugins import API, TransportPlugin, hookimpl
+
+__all__ = ["Options"]
+
+_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Settings of the transport. Times are in seconds.
+
+    Raises:
+        ValueError: a setting makes no sense; the message names it.
+    """
+
+    path: Annotated[str, "HTTP path of addresses that have none."] = "/"
+    health: Annotated[str, "HTTP path that answers 200 while a worker listens; empty: none."] = (
+        "/health"
+    )
+    keepalive: Annotated[float, "Seconds of silence until TCP asks whether the peer is there."] = (
+        10.0
+    )
+    keepalive_timeout: Annotated[float, "Seconds it may then not answer; 1 or more."] = 10.0
+    heartbeat: Annotated[
+        float, "Seconds of silence until a sign of life is sent, so that proxies stay connected."
+    ] = 20.0
+
+    def __post_init__(self) -> None:
+        if not _PATH.fullmatch(self.path):
+            raise ValueError(f"path must be the path of a URL, such as /wool; not {self.path!r}")
+        if self.health and not _PATH.fullmatch(self.health):
+            raise ValueError(
+                f"health must be the path of a URL, such as /health, or empty; not {self.health!r}"
+            )
+        if self.health == self.path:
+            raise ValueError(f"health and path must differ; both are {self.path!r}")
+        for name, least in {"keepalive": 1.0, "keepalive_timeout": 1.0, "heartbeat": 0.1}.items():
+            value: float = getattr(self, name)
+            if not least <= value < math.inf:
+                raise ValueError(f"{name} must be at least {least:g} seconds; not {value!r}")
+
+
+@hookimpl
+def wool_transports() -> Iterable[TransportPlugin]:
+    """Registers the transport."""
+    yield TransportPlugin(
+        name="ws",
+        api=API,
+        options=Options,
+        factory=_make,
+        capabilities=frozenset({"network", "unix"}),
+    )
+
+
+def _make(options: Options) -> Transport:
+    from wool_ws._transport import WebSocketTransport  # imports asyncio, ssl and websockets
+
+    return WebSocketTransport(options)

@@ -1,0 +1,99 @@
+"""Addresses: `ws://host:port/path`, `wss://host:port/path` and `ws+unix:///path/of/a/socket`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from wool.abc import ConnectFailed
+
+_FORMS = "ws://host:port/path, wss://host:port/path or ws+unix:///path/of/a/socket"
+_VISIBLE = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """What an address says.
+
+    Attributes:
+        host: name or number of a machine, without brackets; of a Unix socket, `"localhost"`.
+        port: None if the address has none.
+        socket: path of the Unix socket; empty if it is none.
+        path: HTTP path.
+        secure: whether it asks for TLS.
+    """
+
+    host: str
+    port: int | None = None
+    socket: str = ""
+    path: str = "/"
+    secure: bool = False
+
+    def __str__(self) -> str:
+        if self.socket:
+            return f"ws+unix://{self.socket}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port is None else f":{self.port}"
+        return f"{'wss' if self.secure else 'ws'}://{host}{port}{self.path}"
+
+
+def parse(text: str, path: str) -> Address:
+    """Takes an address apart; one without an HTTP path gets `path`.
+
+    Raises:
+        ConnectFailed: it is none.
+    """
+    if text.startswith("ws+unix://"):
+        place = text.removeprefix("ws+unix://")
+        if not place.startswith("/") or "\0" in place:
+            raise ConnectFailed(f"{text!r} is not an address of the form {_FORMS}")
+        return Address(host="localhost", socket=place, path=path)
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConnectFailed(f"{text!r} is not an address: {error}") from error
+    if parts.scheme not in {"ws", "wss"} or not host or not _VISIBLE.fullmatch(text):
+        raise ConnectFailed(f"{text!r} is not an address of the form {_FORMS}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConnectFailed(f"{text!r} has more than host, port and path")
+    return Address(host=host, port=port, path=parts.path or path, secure=parts.scheme == "wss")
+
+
+def reachable(host: str) -> str:
+    """Replaces a wildcard by a number or name under which others reach this machine."""
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not number.is_unspecified:
+        return host
+    outward = _outward(number.version) or (_outward(4) if number.version == 6 else "")
+    return outward or socket.gethostname()
+
+
+def _outward(version: int) -> str:
+    """Returns the number that this machine has on the way out, if there is a way. Sends nothing."""
+    family, elsewhere = (
+        (socket.AF_INET, "192.0.2.1") if version == 4 else (socket.AF_INET6, "2001:db8::1")
+    )
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((elsewhere, 9))
+            number: str = sock.getsockname()[0]
+            return number
+    except OSError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the number of a peer is one of this machine alone."""
+    try:
+        number = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(number, "ipv4_mapped", None)
+    return (mapped or number).is_loopback

@@ -1,0 +1,146 @@
+"""Sockets: connected, listening, and what they know of the peer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import socket
+import struct
+import sys
+from typing import Any
+
+from wool_ws._addresses import Address, is_loopback
+
+BACKLOG = 1024
+PORTS = {False: 80, True: 443}
+"""Where to dial if the address has no port: without TLS, and with it."""
+
+
+async def dial(address: Address, port: int, timeout: float) -> socket.socket:
+    """Connects to a place; each of the numbers of a host gets its share of `timeout` seconds.
+
+    Raises:
+        OSError: it is not reached. A cancelled `dial` leaves nothing open.
+    """
+    if address.socket:
+        return await _dial_unix(address.socket)
+    places = await _resolve(address.host, port)
+    failures: list[OSError] = []
+    for family, place in places:
+        try:
+            async with asyncio.timeout(timeout / len(places)):
+                return await _dial_tcp(family, place)
+        except OSError as error:
+            failures.append(error)
+    raise next((e for e in failures if isinstance(e, ConnectionRefusedError)), failures[0])
+
+
+async def _resolve(host: str, port: int) -> list[tuple[int, Any]]:
+    """Returns families and addresses; those of a number without asking anybody."""
+    with contextlib.suppress(ValueError):
+        number = ipaddress.ip_address(host)
+        if "%" not in host:
+            return [(socket.AF_INET if number.version == 4 else socket.AF_INET6, (host, port))]
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(entry[0], entry[4]) for entry in found]
+
+
+async def _dial_tcp(family: int, place: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, place)
+        at_once(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _dial_unix(path: str) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError("this platform has no Unix sockets")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        while True:
+            try:
+                sock.connect(path)
+                return sock
+            except BlockingIOError:  # too many are waiting to be accepted, and nothing tells
+                await asyncio.sleep(0.01)
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def listen(address: Address) -> socket.socket:
+    """Opens a listening socket; without a port, or with 0, at one that is free.
+
+    Raises:
+        OSError: it cannot be listened there.
+    """
+    if address.socket:
+        return _listen_unix(address.socket)
+    family, place = (await _resolve(address.host, address.port or 0))[0]
+    both = address.host == "::" and socket.has_dualstack_ipv6()
+    sock = socket.create_server(place, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    sock.setblocking(False)
+    return sock
+
+
+def _listen_unix(path: str) -> socket.socket:
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError("this platform has no Unix sockets")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def at_once(sock: socket.socket) -> None:
+    """Has TCP send what there is without waiting for more; asyncio does so for its own sockets."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def facts(transport: asyncio.BaseTransport) -> dict[str, Any]:
+    """Returns what is known of the peer, as `wool.abc.Connection.extra` calls it."""
+    sock = transport.get_extra_info("socket")
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        known: dict[str, Any] = {"peer": "unix socket", "same_host": True}
+        with contextlib.suppress(OSError, AttributeError):
+            known["uid"] = _uid(sock)
+        return known
+    name = transport.get_extra_info("peername")
+    if not name:
+        return {}  # it has gone already
+    host, port = name[:2]
+    return {
+        "peer": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        "same_host": is_loopback(host),
+    }
+
+
+def _uid(sock: socket.socket) -> int:
+    """Asks the kernel who is at the other end of a Unix socket."""
+    if sys.platform == "linux":
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int(struct.unpack("iII", credentials)[1])
+    # LOCAL_PEERCRED of macOS and the BSDs: a version, then the effective user id.
+    return int(struct.unpack_from("II", sock.getsockopt(0, 1, 76))[1])
+
+
+def remove(path: str) -> None:
+    """Removes a Unix socket, if it is still there."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)

@@ -1,0 +1,126 @@
+"""The transport: dials, and opens listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+import ssl
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake
+from websockets.uri import WebSocketURI
+
+from wool import abc
+from wool_ws import Options, _addresses, _errors, _sockets
+from wool_ws._addresses import Address
+from wool_ws._connection import FLUSH, WebSocket
+from wool_ws._listener import WebSocketListener
+from wool_ws._upgrade import MAX_SIZE, SILENT, HungUp, Upgrade
+
+HANDSHAKE = 10.0
+"""Seconds the TLS handshake may take."""
+
+MAX_ANSWER = 1 << 20
+"""Bytes in which the answer to the HTTP request must end, with the page of an error."""
+
+
+class WebSocketTransport(abc.Transport):
+    """Connects processes by WebSockets."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    async def connect(
+        self, address: str, *, credentials: abc.Tls | None, timeout: float
+    ) -> abc.Connection:
+        place = _addresses.parse(address, self._options.path)
+        if place.secure and credentials is None:
+            raise abc.ConnectFailed(f"{place}: {_errors.NEEDS_CREDENTIALS}", reason="tls")
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._dial(place, credentials, timeout)
+        except TimeoutError:
+            raise _errors.timed_out(place, timeout) from None
+
+    async def listen(self, address: str | None, *, credentials: abc.Tls | None) -> abc.Listener:
+        place = _addresses.parse(address or "ws://127.0.0.1:0", self._options.path)
+        if place.secure and credentials is None:
+            text = f"cannot listen at {place}: TLS needs credentials, such as a token"
+            raise abc.ConnectFailed(text, reason="tls")
+        if place.path == self._options.health:
+            raise abc.ConnectFailed(
+                f"cannot listen at {place}: {place.path} is where health is asked for; "
+                "choose another path, or another `health`"
+            )
+        context = credentials.server_context() if credentials is not None else None
+        try:
+            sock = await _sockets.listen(place)
+        except (OSError, UnicodeError) as error:
+            text = f"cannot listen at {place}: {getattr(error, 'strerror', None) or error}"
+            raise abc.ConnectFailed(text) from error
+        if not place.socket:
+            host, port = _addresses.reachable(place.host), sock.getsockname()[1]
+            place = dataclasses.replace(place, host=host, port=port, secure=context is not None)
+        return WebSocketListener(sock, place, context, self._options)
+
+    async def _dial(self, place: Address, credentials: abc.Tls | None, timeout: float) -> WebSocket:
+        context = credentials.client_context() if credentials is not None else None
+        port = place.port or _sockets.PORTS[context is not None]
+        try:
+            sock = await _sockets.dial(place, port, timeout)
+        except (OSError, UnicodeError) as error:
+            raise _errors.not_reached(place, error) from error
+        uri = WebSocketURI(context is not None, place.host, port, place.path, "")
+        protocol = ClientProtocol(uri, max_size=MAX_SIZE, logger=SILENT)
+        upgrade = Upgrade(protocol, MAX_ANSWER)
+        try:
+            name = (credentials.server_name or place.host) if credentials is not None else None
+            try:
+                await _attach(upgrade, sock, context, name)
+            except (OSError, ValueError) as error:
+                raise _errors.no_tls(place, error) from error
+            try:
+                return await self._open(protocol, upgrade)
+            except (OSError, InvalidHandshake, HungUp) as error:
+                encrypted = context is not None
+                raise _errors.no_websocket(place, error, encrypted=encrypted) from error
+        except BaseException:
+            upgrade.abort()
+            if upgrade.transport is None:
+                sock.close()
+            raise
+
+    async def _open(self, protocol: ClientProtocol, upgrade: Upgrade) -> WebSocket:
+        """Asks for a WebSocket."""
+        transport = upgrade.transport
+        assert transport is not None
+        request = protocol.connect()
+        request.headers["User-Agent"] = "wool-ws"
+        protocol.send_request(request)
+        upgrade.flush()
+        await upgrade.head()
+        known = _sockets.facts(transport)
+        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            known["certificate"] = tls.getpeercert(binary_form=True)
+        return WebSocket(protocol, transport, upgrade.early, known=known, options=self._options)
+
+
+async def _attach(
+    upgrade: Upgrade, sock: socket.socket, context: ssl.SSLContext | None, name: str | None
+) -> None:
+    """Hands a connected socket to the loop, which goes through the TLS handshake if need be."""
+    loop = asyncio.get_running_loop()
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        connect = loop.create_connection
+    else:
+        connect = loop.create_unix_connection
+    await connect(
+        lambda: upgrade,
+        sock=sock,
+        ssl=context,
+        server_hostname=name,
+        ssl_handshake_timeout=HANDSHAKE if context is not None else None,
+        ssl_shutdown_timeout=FLUSH if context is not None else None,
+    )
