@@ -1,0 +1,1191 @@
+"""The transport `grpc`: what the kit cannot know of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import gc
+import logging
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wool.abc import (
+    ConnectFailed,
+    Connection,
+    ConnectionLost,
+    MessageTooLarge,
+    Pem,
+    Tls,
+    Transport,
+)
+from wool.testing import TransportSuite, throwaway_tls
+from wool_grpc import Options, _addresses, _arguments, _probe, wool_transports
+from wool_grpc._addresses import parse
+from wool_grpc._calls import METHOD
+from wool_grpc._framing import MAX_MESSAGE, WRITE, Assembler, cut
+from wool_grpc._library import aio, grpc
+from wool_grpc._transport import GrpcTransport
+
+QUICK = Options(keepalive=0.3, keepalive_timeout=0.3)
+
+
+@pytest.fixture(autouse=True)
+def _explain_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_probe, "EXPLAIN", 0.5)
+
+
+class TestUnix(TransportSuite):
+    def transport(self) -> Transport:
+        return GrpcTransport(Options())
+
+    def address(self, tmp_path: Path) -> str:
+        return f"grpc+unix://{tmp_path}/socket"
+
+
+class TestTcp(TransportSuite):
+    def transport(self) -> Transport:
+        return GrpcTransport(Options())
+
+    def credentials(self) -> Tls:
+        return throwaway_tls()
+
+
+# Helpers -----------------------------------------------------------------------------------------
+
+
+async def echo(connection: Connection) -> None:
+    connection.receive_limit = MAX_MESSAGE
+    with contextlib.suppress(ConnectionLost):
+        while True:
+            await connection.send([[message] for message in await connection.receive()])
+
+
+async def answered(connection: Connection, message: bytes = b"hello") -> None:
+    async with asyncio.timeout(10):
+        await connection.send([[message]])
+        assert [bytes(m) for m in await connection.receive()] == [message]
+
+
+async def lost(connection: Connection, seconds: float = 10) -> str:
+    async with asyncio.timeout(seconds):
+        with pytest.raises(ConnectionLost) as raised:
+            while True:
+                await connection.receive()
+    with pytest.raises(ConnectionLost):
+        await connection.send([[b"x"]])
+    return str(raised.value)
+
+
+@contextlib.asynccontextmanager
+async def raw_channel(served: Served, credentials: Any = None) -> AsyncIterator[Any]:
+    """A channel of gRPC's, without our limits."""
+    target, options = parse(served.address).target, [("grpc.max_send_message_length", -1)]
+    if credentials is None:
+        channel = aio.insecure_channel(target, options=options)
+    else:
+        channel = aio.secure_channel(target, credentials, options=options)
+    async with channel:
+        yield channel
+
+
+class Served:
+    """A listener that is being served; connections that are not echoed are kept."""
+
+    def __init__(self, listener: Any, task: asyncio.Task[None]) -> None:
+        self.listener = listener
+        self.address: str = listener.address
+        self.task = task
+        self.pipes: asyncio.Queue[Any] = asyncio.Queue()
+
+    @property
+    def place(self) -> tuple[str, int]:
+        place = parse(self.address)
+        return place.host, place.port
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    transport: Transport,
+    address: str | None = None,
+    credentials: Tls | None = None,
+    *,
+    keep: bool = False,
+) -> AsyncIterator[Served]:
+    async def handle(connection: Connection) -> None:
+        if not keep:
+            await echo(connection)
+            return
+        served.pipes.put_nowait(connection)
+        await asyncio.get_running_loop().create_future()
+
+    listener = await transport.listen(address, credentials=credentials)
+    served = Served(listener, asyncio.create_task(listener.serve(handle)))
+    try:
+        yield served
+    finally:
+        served.task.cancel()
+        await asyncio.gather(served.task, return_exceptions=True)
+
+
+async def dial(
+    transport: Transport, address: str, credentials: Tls | None = None, timeout: float = 10
+) -> Any:
+    connection = await transport.connect(address, credentials=credentials, timeout=timeout)
+    connection.receive_limit = MAX_MESSAGE
+    return connection
+
+
+async def failing(attempt: Awaitable[Any]) -> tuple[str, str]:
+    """Reason and text of a failure, in words of Wool's."""
+    with pytest.raises(ConnectFailed) as raised:
+        await attempt
+    text = str(raised.value)
+    for foreign in ("grpc_", "ssl.", "{", "errno", "tsi_", "statuscode", "_ssl", "openssl"):
+        assert foreign not in text.lower()
+    return raised.value.reason, text
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(15):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program, with warnings as errors and all checks of asyncio on."""
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), *args],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+def silent(done: subprocess.CompletedProcess[str]) -> str:
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+# The plug-in -------------------------------------------------------------------------------------
+
+
+def test_the_plugin() -> None:
+    (plugin,) = wool_transports()
+    assert (plugin.name, plugin.options) == ("grpc", Options)
+    assert plugin.capabilities == {"network", "unix"}
+    assert isinstance(plugin.factory(Options()), GrpcTransport)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("keepalive", 0),
+        ("keepalive_timeout", -1.0),
+        ("keepalive", float("nan")),
+        ("max_connections", -1),
+        ("window", 1000),
+        ("window", 1 << 30),
+    ],
+)
+def test_options_that_make_no_sense(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        replace(Options(), **{name: value})
+
+
+def test_what_is_imported_and_when() -> None:
+    """gRPC when the transport is made, its health service when it is asked; it logs nothing."""
+    code = """
+        import os, sys
+        import wool_grpc
+        (plugin,) = wool_grpc.wool_transports()
+        assert "grpc" not in sys.modules and "cryptography" not in sys.modules
+        plugin.factory(wool_grpc.Options())
+        assert "grpc.aio" in sys.modules
+        assert not [m for m in ("google.protobuf", "grpc_health.v1", "cryptography")
+                    if m in sys.modules]
+        assert "GRPC_VERBOSITY" not in os.environ
+    """
+    silent(python(code))
+
+
+# Addresses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "target"),
+    [
+        ("grpc://127.0.0.1:80", "127.0.0.1", 80, "ipv4:127.0.0.1:80"),
+        ("grpc://[::1]:1", "::1", 1, "ipv6:[::1]:1"),
+        ("grpc://some.host:65535/", "some.host", 65535, None),
+        ("grpc+unix:///a/b c", "", 0, "unix:/a/b c"),
+    ],
+)
+def test_addresses(text: str, host: str, port: int, target: str | None) -> None:
+    place = parse(text)
+    assert (place.host, place.port) == (host, port)
+    assert target is None or place.target == target
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "grpc://",
+        "grpc://host",
+        "grpc://host:",
+        "grpc://:80",
+        "grpc://host:65536",
+        "grpc://host:80/path",
+        "grpc://user@host:80",
+        "grpc://::1:80",
+        "grpc://[host]:80",
+        "http://host:80",
+        "grpc+unix://relative",
+        "grpc+unix:///" + "x" * 100,
+        "dns:///host:80",
+    ],
+)
+async def test_addresses_that_are_none(text: str) -> None:
+    transport = GrpcTransport(Options())
+    await failing(transport.connect(text, credentials=None, timeout=1))
+    if text:
+        await failing(transport.listen(text, credentials=None))
+
+
+@pytest.mark.parametrize("address", [None, "grpc://[::1]:0", "grpc://localhost:0"])
+async def test_places_on_the_loopback(address: str | None) -> None:
+    transport = GrpcTransport(Options())
+    async with serving(transport, address) as served:
+        assert served.address.rpartition(":")[0] == (address or "grpc://127.0.0.1:0")[:-2]
+        connection = await dial(transport, served.address)
+        await answered(connection)
+        assert connection.extra("peer").endswith(served.address.rpartition(":")[2])
+        assert connection.extra("same_host") is True
+        assert connection.extra("uid", "unknown") == "unknown"
+        assert connection.extra("certificate") is None
+        await connection.aclose()
+
+
+async def test_what_is_known_of_whoever_dials() -> None:
+    transport = GrpcTransport(Options())
+    for address, peer in (("grpc://127.0.0.1:0", "127.0.0.1:"), ("grpc://[::1]:0", "[::1]:")):
+        async with serving(transport, address, keep=True) as served:
+            connection = await dial(transport, served.address)
+            accepted = await served.pipes.get()
+            assert accepted.extra("peer").startswith(peer)
+            assert accepted.extra("same_host") is True
+            await connection.aclose()
+
+
+def test_who_is_on_this_host() -> None:
+    def same(text: str) -> bool:
+        return _addresses.same_host(_addresses.peer_of(text))
+
+    assert same("unix:") and same("ipv6:%5B::ffff:127.0.0.1%5D:80") and same("ipv4:127.1.2.3:80")
+    assert not same("ipv4:192.0.2.7:80") and not same("ipv6:%5B2001:db8::7%5D:80")
+
+
+@pytest.mark.parametrize("wildcard", ["grpc://0.0.0.0:0", "grpc://[::]:0"])
+async def test_a_wildcard(wildcard: str) -> None:
+    """The address is one that others can dial."""
+    transport = GrpcTransport(Options())
+    async with serving(transport, wildcard) as served:
+        host, port = served.place
+        assert host not in ("0.0.0.0", "::") and port
+        for address in (served.address, f"grpc://127.0.0.1:{port}"):
+            connection = await dial(transport, address)
+            await answered(connection)
+            await connection.aclose()
+
+
+def test_a_machine_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*args: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    assert _addresses.advertised("0.0.0.0", 5) == f"grpc://{socket.gethostname()}:5"
+
+
+async def test_a_port_that_is_taken() -> None:
+    """By anybody, also by one who would share it."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        address = f"grpc://127.0.0.1:{sock.getsockname()[1]}"
+        _, text = await failing(GrpcTransport(Options()).listen(address, credentials=None))
+        assert text == f"cannot listen at {address}: Address already in use"
+
+
+async def test_an_address_of_another_machine() -> None:
+    listening = GrpcTransport(Options()).listen("grpc://192.0.2.1:0", credentials=None)
+    assert (await failing(listening))[1].startswith("cannot listen at grpc://192.0.2.1:0")
+
+
+async def test_sockets_that_are_in_the_way(tmp_path: Path) -> None:
+    """Of one who has died: it is replaced. Something else: it stays."""
+    transport = GrpcTransport(Options())
+    dead, file = tmp_path / "dead", tmp_path / "file"
+    file.write_text("precious")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(dead))
+    async with serving(transport, f"grpc+unix://{dead}") as served:
+        await (await dial(transport, served.address)).aclose()
+        await failing(transport.listen(served.address, credentials=None))
+        await (await dial(transport, served.address)).aclose()
+    assert not dead.exists()
+    await failing(transport.listen(f"grpc+unix://{file}", credentials=None))
+    assert file.read_text() == "precious"
+
+
+async def test_nobody_listens(tmp_path: Path) -> None:
+    transport = GrpcTransport(Options())
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        free = f"grpc://127.0.0.1:{sock.getsockname()[1]}"
+        for address in (free, f"grpc+unix://{tmp_path}/nothing"):
+            reason, text = await failing(dial(transport, address))
+            assert reason == "refused"
+            assert text.startswith(f"{address} cannot be reached: ")
+
+
+async def test_a_name_that_nobody_has() -> None:
+    reason, text = await failing(dial(GrpcTransport(Options()), "grpc://no.such.host.invalid:80"))
+    assert reason == "unknown"
+    assert "'no.such.host.invalid' cannot be resolved" in text
+
+
+@pytest.mark.parametrize("secured", [False, True])
+async def test_a_name_with_several_addresses(
+    monkeypatch: pytest.MonkeyPatch, secured: bool
+) -> None:
+    """The first that answers is used, whatever the others do; else the reason is told."""
+    transport, credentials = GrpcTransport(Options()), throwaway_tls() if secured else None
+    hosts = ["127.0.0.2", "192.0.2.1", "127.0.0.1"]  # refuses; is nowhere; answers
+
+    async def resolve(place: _addresses.Address) -> list[_addresses.Address]:
+        return [replace(place, host=host) for host in hosts]
+
+    async with serving(transport, None, credentials) as served:
+        name = served.address.replace("127.0.0.1", "some.name")
+        monkeypatch.setattr("wool_grpc._transport.resolve", resolve)
+        connection = await dial(transport, name, credentials)
+        await answered(connection)
+        await connection.aclose()
+        hosts.remove("127.0.0.1")
+        assert (await failing(dial(transport, name, credentials, timeout=0.5)))[0] != "tls"
+    hosts[:] = ["127.0.0.2", "127.0.0.3"]
+    assert (await failing(dial(transport, name, credentials)))[0] == "refused"
+
+
+async def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are not used."""
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    transport = GrpcTransport(Options())
+    async with serving(transport) as served:
+        connection = await dial(transport, served.address.replace("127.0.0.1", "localhost"))
+        await answered(connection)
+        await connection.aclose()
+
+
+async def test_servers_of_something_else() -> None:
+    """gRPC without our service, and a listener that takes the call and hangs up."""
+    server = aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    _, text = await failing(dial(GrpcTransport(Options()), f"grpc://127.0.0.1:{port}"))
+    assert "not a worker of Wool" in text
+    await server.stop(None)
+
+
+# Framing -----------------------------------------------------------------------------------------
+
+sizes = st.lists(st.lists(st.integers(0, 60), max_size=4), max_size=12)
+
+
+def batch_of(sizes: list[list[int]]) -> list[list[bytes]]:
+    return [[bytes([i + 1]) * size for size in each] for i, each in enumerate(sizes)]
+
+
+@given(sizes, st.integers(5, 100))
+def test_what_is_written(sizes: list[list[int]], write: int) -> None:
+    """No write is too large; together they are the messages. Only large messages are split."""
+    batch = batch_of(sizes)
+    writes = list(cut(batch, write))
+    assert all(0 < len(data) <= write for data in writes)
+    flat = [b"".join(segments) for segments in batch]
+    assert b"".join(writes) == b"".join(len(m).to_bytes(4, "little") + m for m in flat)
+    if all(len(m) + 4 <= write for m in flat):
+        for data in writes:
+            whole = Assembler()
+            whole.feed(data, MAX_MESSAGE)
+            assert not whole._prefix and whole._body is None
+
+
+@given(sizes, st.lists(st.integers(0, 3000), max_size=30), st.integers(0, 5))
+def test_any_fragmentation(sizes: list[list[int]], places: list[int], take: int) -> None:
+    batch = batch_of(sizes)
+    data = b"".join(cut(batch))
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    assembler, got = Assembler(), list[bytes]()
+    for number, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+        assembler.feed(data[start:end], 1000)
+        if number % 5 == take:
+            assert assembler.waiting == sum(map(len, assembler._messages))
+            got += map(bytes, assembler.take())
+            assert not assembler and assembler.waiting == 0
+    got += map(bytes, assembler.take())
+    assert got == [b"".join(segments) for segments in batch]
+
+
+def test_the_limit_of_what_is_accepted() -> None:
+    assembler = Assembler()
+    assembler.feed(b"".join(cut([[b"x" * 10], [b"y" * 10]])), 10)
+    with pytest.raises(MessageTooLarge):
+        assembler.feed((11).to_bytes(4, "little"), 10)
+    assert len(assembler.take()) == 2
+
+
+async def test_a_write_that_is_too_large_for_a_stranger() -> None:
+    """Ends the connection of whoever sends it."""
+    transport = GrpcTransport(Options())
+    async with serving(transport, keep=True) as served:
+        async with raw_channel(served) as channel:
+            stream = channel.stream_stream(METHOD)()
+            await stream.write(bytes(WRITE + 1))
+            accepted = await served.pipes.get()
+            await lost(accepted)
+            with pytest.raises(aio.AioRpcError):
+                while await stream.read() is not aio.EOF:
+                    pass
+
+
+# Whoever does not keep up, or is silent ----------------------------------------------------------
+
+
+class Wire:
+    """A TCP proxy, to be cut without a word.
+
+    Args:
+        places: where the first, second, … connection goes, and all after the last.
+    """
+
+    def __init__(self, *places: tuple[str, int]) -> None:
+        self._places = list(places)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()
+        self._open.set()
+
+    async def __aenter__(self) -> Wire:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.address = f"grpc://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        place = self._places.pop(0) if len(self._places) > 1 else self._places[0]
+        other_reader, other_writer = await asyncio.open_connection(*place)
+        for source, sink in ((reader, other_writer), (other_reader, writer)):
+            task = asyncio.create_task(self._pump(source, sink))
+            self._tasks.add(task)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                await self._open.wait()
+                sink.write(data)
+                await sink.drain()
+        except OSError:
+            pass
+        finally:
+            sink.transport.abort()
+
+    def cut(self) -> None:
+        self._open.clear()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_partition_of_the_network(busy: bool) -> None:
+    """Both sides notice within the bound, with data under way and without."""
+    transport = GrpcTransport(QUICK)
+    async with serving(transport, keep=True) as served, Wire(served.place) as wire:
+        connection = await dial(transport, wire.address)
+        accepted = await served.pipes.get()
+        await connection.send([[b"x"]])
+        await accepted.receive()
+        wire.cut()
+        if busy:
+            for end in (connection, accepted):
+                await end.send([[bytes(100_000)]])
+        texts = await asyncio.gather(lost(connection, 5), lost(accepted, 5))
+        assert "sign of life" in texts[0]
+        for end in (connection, accepted):
+            await end.aclose()
+
+
+async def test_a_connection_at_rest() -> None:
+    """Is kept, however often both sides have asked for a sign of life."""
+    transport = GrpcTransport(Options(keepalive=0.1, keepalive_timeout=5))
+    async with serving(transport) as served:
+        connection = await dial(transport, served.address)
+        await asyncio.sleep(1)
+        await answered(connection)
+        await connection.aclose()
+
+
+HOLDER = """
+    import asyncio, ctypes, sys, time
+    from wool_grpc import Options
+    from wool_grpc._transport import GrpcTransport
+
+    async def handle(connection):
+        while True:
+            for message in await connection.receive():
+                if bytes(message) == b"hold the GIL":
+                    ctypes.PyDLL(None).usleep(900_000)
+                elif bytes(message) == b"block":
+                    time.sleep(0.9)
+                await connection.send([[message]])
+
+    async def main(address):
+        transport = GrpcTransport(Options(keepalive=0.2, keepalive_timeout=0.2))
+        if address:
+            await handle(await transport.connect(address, credentials=None, timeout=10))
+        listener = await transport.listen(None, credentials=None)
+        print(listener.address, flush=True)
+        await listener.serve(handle)
+
+    asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@contextlib.contextmanager
+def process(code: str, *args: str) -> Iterator[Any]:
+    command = [sys.executable, "-c", textwrap.dedent(code), *args]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+@pytest.mark.parametrize("role", ["listens", "dials"])
+async def test_a_peer_whose_code_holds_the_gil(role: str) -> None:
+    """It is slow, not dead: gRPC's own threads answer. And one whose loop is blocked."""
+    transport = GrpcTransport(Options(keepalive=0.2, keepalive_timeout=0.2))
+    async with serving(transport, keep=True) as served, contextlib.AsyncExitStack() as stack:
+        address = "" if role == "listens" else served.address
+        peer = stack.enter_context(process(HOLDER, address))
+        if role == "listens":
+            connection = await dial(
+                transport, (await asyncio.to_thread(peer.stdout.readline)).strip()
+            )
+        else:
+            connection = await served.pipes.get()
+        for message in (b"hold the GIL", b"block"):
+            await answered(connection, message)
+        await connection.aclose()
+
+
+# Loops and tasks ---------------------------------------------------------------------------------
+
+
+async def test_a_loop_that_cancels_all_its_tasks() -> None:
+    """As `asyncio.run` does at its end: connections still work for those who clean up."""
+    transport = GrpcTransport(Options())
+    async with serving(transport) as served:
+        connection = await dial(transport, served.address)
+        receiving = asyncio.create_task(connection.receive())
+        await asyncio.sleep(0)
+        ours = {served.task, asyncio.current_task()}
+        for task in asyncio.all_tasks() - ours:
+            if "_handle" not in repr(task.get_coro()):
+                task.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
+        await answered(connection)
+        await connection.aclose()
+
+
+LOOPS = """
+    import asyncio, gc, os, sys, threading, uvloop
+    from wool.abc import ConnectionLost
+    from wool_grpc import Options
+    from wool_grpc._transport import GrpcTransport
+
+    TRANSPORT = GrpcTransport(Options())
+    kept = []
+
+    async def echo(connection):
+        connection.receive_limit = 1 << 24
+        try:
+            while True:
+                await connection.send([[m] for m in await connection.receive()])
+        except ConnectionLost:
+            ENDED.release()
+
+    async def serve():
+        global ADDRESS
+        listener = await TRANSPORT.listen(None, credentials=None)
+        ADDRESS = listener.address
+        READY.release()
+        serving = asyncio.ensure_future(listener.serve(echo))
+        await asyncio.to_thread(STOP.acquire)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+    async def visit(busy, keep):
+        connection = await TRANSPORT.connect(ADDRESS, credentials=None, timeout=10)
+        connection.receive_limit = 1 << 24
+        await connection.send([[b"hello"]])
+        assert [bytes(m) for m in await connection.receive()] == [b"hello"]
+        if busy:
+            kept.append(asyncio.ensure_future(connection.receive()))
+            kept.append(asyncio.ensure_future(connection.send([[bytes(4_000_000)]])))
+            await asyncio.sleep(0)
+        if keep:
+            kept.append(connection)
+
+    def end(make, how, busy):
+        if how == "run":
+            with asyncio.Runner(loop_factory=make) as runner:
+                runner.run(visit(busy, False))
+        else:
+            loop = make()
+            loop.run_until_complete(visit(busy, how == "keep"))
+            for task in asyncio.all_tasks(loop):
+                task._log_destroy_pending = False  # it is the test's own
+                del task
+            loop.close()
+        kept.clear()
+        gc.collect()
+
+    for make in (asyncio.new_event_loop, uvloop.new_event_loop):
+        READY, STOP, ENDED = (threading.Semaphore(0) for _ in range(3))
+        server = threading.Thread(target=lambda: asyncio.Runner(loop_factory=make).run(serve()))
+        server.start()
+        READY.acquire()
+        for visitor in (asyncio.new_event_loop, uvloop.new_event_loop):
+            for how in ("run", "close", "keep"):
+                for busy in (False, True):
+                    thread = threading.Thread(target=end, args=(visitor, how, busy))
+                    thread.start()
+                    thread.join()
+                    assert ENDED.acquire(timeout=10), (visitor, how, busy)
+        STOP.release()
+        server.join()
+    print("fine")
+"""
+
+
+def test_loops_that_end_while_others_go_on() -> None:
+    """However they do, and whatever is under way: the other side is told, and nobody complains."""
+    assert silent(python(LOOPS)) == "fine\n"
+
+
+def test_loops_that_end_with_a_listener() -> None:
+    """Without a word; and another one can listen where it was."""
+    code = """
+        import asyncio
+        from wool_grpc import Options
+        from wool_grpc._transport import GrpcTransport
+
+        async def main(address):
+            transport = GrpcTransport(Options())
+            listener = await transport.listen(address, credentials=None)
+            async def handle(connection):
+                await connection.send([[b"hello"]])
+                await connection.receive()
+            serving = asyncio.ensure_future(listener.serve(handle))
+            connection = await transport.connect(listener.address, credentials=None, timeout=5)
+            await connection.receive()
+            return listener.address
+
+        address = asyncio.run(main(None))
+        assert asyncio.run(main(address)) == address
+    """
+    silent(python(code))
+
+
+async def test_closing_when_it_is_cancelled() -> None:
+    """Then the end comes at once, without waiting for the peer."""
+    transport = GrpcTransport(Options())
+    async with serving(transport, keep=True) as served:
+        for turns in range(4):
+            connection = await dial(transport, served.address)
+            accepted = await served.pipes.get()
+            sending = asyncio.ensure_future(connection.send([[bytes(MAX_MESSAGE)]]))
+            await asyncio.sleep(0.01)
+            closing = asyncio.ensure_future(connection.aclose())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+            if turns:
+                assert connection._closed.done()
+            await connection.aclose()
+            with pytest.raises(ConnectionLost):
+                await sending
+            await lost(accepted)
+
+
+async def test_connections_that_nobody_has_a_use_for() -> None:
+    """End when they are forgotten."""
+    transport = GrpcTransport(Options())
+    async with serving(transport, keep=True) as served:
+        connection = await dial(transport, served.address)
+        accepted = await served.pipes.get()
+        del connection
+        gc.collect()
+        await lost(accepted)
+
+
+async def test_thousands_of_connections() -> None:
+    """One after another, ended in all ways: nothing grows."""
+    transport = GrpcTransport(Options())
+
+    async def visit(number: int) -> None:
+        connection = await dial(transport, served.address)
+        await connection.send([[bytes(number * 37 % 5000)]])
+        receiving = asyncio.ensure_future(connection.receive())
+        if number % 3:
+            await receiving
+        if number % 4 == 0:
+            closing = asyncio.ensure_future(connection.aclose())
+            await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+        if number % 4 != 3:
+            await connection.aclose()
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
+
+    async def round_of(count: int) -> tuple[int, int, int, int]:
+        for start in range(0, count, 10):
+            await asyncio.gather(*(visit(start + number) for number in range(10)))
+        await until(lambda: len(asyncio.all_tasks()) == 2)
+        gc.collect()
+        await until(lambda: len(os.listdir("/proc/self/fd")) < 40)
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4
+        descriptors = len(os.listdir("/proc/self/fd"))
+        return len(gc.get_objects()), descriptors, threading.active_count(), resident
+
+    async with serving(transport) as served:
+        await round_of(300)
+        before = await round_of(100)
+        after = await round_of(1000)
+        assert after[0] <= before[0] + 200
+        assert after[1] <= before[1] + 2
+        assert after[2] <= before[2]
+        assert after[3] <= before[3] + 8_000
+
+
+async def test_more_than_a_thousand_at_once() -> None:
+    """gRPC would cancel some by itself."""
+    transport = GrpcTransport(Options())
+    async with serving(transport) as served:
+        connections = await asyncio.gather(
+            *(dial(transport, served.address, timeout=30) for _ in range(1100))
+        )
+        await asyncio.gather(*(connection.send([[b"x"]]) for connection in connections))
+        await asyncio.gather(*(connection.receive() for connection in connections))
+        await asyncio.gather(*(connection.aclose() for connection in connections))
+
+
+# TLS ---------------------------------------------------------------------------------------------
+
+AUTHORITY, OTHER = trustme.CA(), trustme.CA()
+
+
+def pem_of(certificate: trustme.LeafCert | None, authority: trustme.CA | None = AUTHORITY) -> Pem:
+    return Pem(
+        certificate=certificate and b"".join(c.bytes() for c in certificate.cert_chain_pems),
+        key=certificate and certificate.private_key_pem.bytes(),
+        authorities=authority and authority.cert_pem.bytes(),
+    )
+
+
+@dataclass
+class FakeTls(Tls):
+    """TLS with certificates of the test's own."""
+
+    pem: Pem
+    verify: bool = True
+    server_name: str | None = None
+    asks_client: bool = False
+
+    def server_context(self) -> ssl.SSLContext:
+        raise AssertionError("of no use to gRPC")
+
+    def client_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if not self.verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        elif self.pem.authorities:
+            context.load_verify_locations(cadata=self.pem.authorities.decode())
+        if self.pem.certificate and self.pem.key:
+            path = f"/tmp/{os.getpid()}-{id(self)}.pem"
+            Path(path).write_bytes(self.pem.certificate + self.pem.key)
+            context.load_cert_chain(path)
+            os.unlink(path)
+        return context
+
+    def server_pem(self) -> Pem:
+        return self.pem if self.asks_client else replace(self.pem, authorities=None)
+
+    def client_pem(self) -> Pem:
+        return self.pem
+
+
+LOCAL = AUTHORITY.issue_cert("localhost", "127.0.0.1", "::1")
+TRUSTING = FakeTls(pem_of(None))
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("grpc://127.0.0.1:0", None),
+        ("grpc://[::1]:0", None),
+        ("grpc://localhost:0", None),
+        ("grpc://127.0.0.1:0", "localhost"),
+    ],
+)
+async def test_names_that_are_verified(address: str, name: str | None) -> None:
+    transport = GrpcTransport(Options())
+    async with serving(transport, address, FakeTls(pem_of(LOCAL))) as served:
+        connection = await dial(transport, served.address, replace(TRUSTING, server_name=name))
+        await answered(connection, bytes(700_000))
+        assert connection.extra("certificate") == ssl.PEM_cert_to_DER_cert(
+            LOCAL.cert_chain_pems[0].bytes().decode()
+        )
+        await connection.aclose()
+
+
+async def test_tls_over_a_unix_socket(tmp_path: Path) -> None:
+    transport = GrpcTransport(Options())
+    address = f"grpc+unix://{tmp_path}/socket"
+    async with serving(transport, address, FakeTls(pem_of(LOCAL))) as served:
+        connection = await dial(transport, address, TRUSTING)
+        await answered(connection)
+        assert connection.extra("peer") == "unix socket"
+        await failing(dial(transport, served.address, FakeTls(pem_of(None, OTHER))))
+        await connection.aclose()
+
+
+YEARS = {
+    "not_before": dt.datetime(2001, 1, 1, tzinfo=dt.UTC),
+    "not_after": dt.datetime(2002, 1, 1, tzinfo=dt.UTC),
+}
+LATER = {
+    "not_before": dt.datetime(2101, 1, 1, tzinfo=dt.UTC),
+    "not_after": dt.datetime(2102, 1, 1, tzinfo=dt.UTC),
+}
+
+
+@pytest.mark.parametrize(
+    ("listening", "dialling", "what"),
+    [
+        (FakeTls(pem_of(AUTHORITY.issue_cert("localhost", **YEARS))), TRUSTING, "has expired"),
+        (FakeTls(pem_of(AUTHORITY.issue_cert("localhost", **LATER))), TRUSTING, "not valid yet"),
+        (FakeTls(pem_of(LOCAL)), FakeTls(pem_of(None, OTHER)), "none of the authorities"),
+        (FakeTls(pem_of(LOCAL)), FakeTls(pem_of(None, None)), "none of the authorities"),
+        (FakeTls(throwaway_tls().server_pem()), TRUSTING, "signed by itself"),
+        (FakeTls(pem_of(LOCAL)), replace(TRUSTING, server_name="other.name"), "'other.name'"),
+        (FakeTls(pem_of(AUTHORITY.issue_cert("x.y"))), TRUSTING, "another name than 'localhost'"),
+        (
+            FakeTls(pem_of(LOCAL), asks_client=True),
+            TRUSTING,
+            "demands a certificate, and we have none",
+        ),
+        (
+            FakeTls(pem_of(LOCAL), asks_client=True),
+            FakeTls(pem_of(OTHER.issue_cert("caller"))),
+            "demands a certificate, and it refuses ours",
+        ),
+        (
+            FakeTls(pem_of(LOCAL), asks_client=True),
+            FakeTls(pem_of(AUTHORITY.issue_cert("caller", **YEARS))),
+            "demands a certificate, and it refuses ours",
+        ),
+        (FakeTls(pem_of(LOCAL)), None, "expects TLS: it was dialled without credentials"),
+        (None, TRUSTING, "does not speak TLS, which the credentials demand"),
+        (None, FakeTls(pem_of(None), verify=False), "does not speak TLS"),
+    ],
+)
+async def test_tls_that_fails(
+    listening: Tls | None,
+    dialling: Tls | None,
+    what: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Says why, in our words, and nothing else is said; the listener goes on."""
+    transport = GrpcTransport(Options())
+    async with serving(transport, "grpc://localhost:0", listening, keep=True) as served:
+        reason, text = await failing(dial(transport, served.address, dialling))
+        assert reason == "tls"
+        assert text.startswith(served.address)
+        assert what in text
+        assert served.pipes.empty()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_mutual_tls() -> None:
+    transport = GrpcTransport(Options())
+    listening = FakeTls(pem_of(LOCAL), asks_client=True)
+    async with serving(transport, None, listening) as served:
+        caller = FakeTls(pem_of(AUTHORITY.issue_cert("caller")))
+        connection = await dial(transport, served.address, caller)
+        await answered(connection)
+        await connection.aclose()
+
+
+class Torn(FakeTls):
+    """Its files are being replaced."""
+
+    def server_pem(self) -> Pem:
+        if self.torn:
+            raise OSError("half a file")
+        return super().server_pem()
+
+    torn = False
+
+
+async def test_certificates_that_are_being_replaced() -> None:
+    """What was good stays, until what follows is whole."""
+    transport, listening = GrpcTransport(Options()), Torn(pem_of(LOCAL))
+    async with serving(transport, None, listening) as served:
+        listening.torn = True
+        first = await dial(transport, served.address, TRUSTING)
+        await answered(first)
+        listening.torn, listening.pem = False, pem_of(OTHER.issue_cert("127.0.0.1"))
+        second = await dial(transport, served.address, FakeTls(pem_of(None, OTHER)))
+        await answered(second)
+        assert first.extra("certificate") != second.extra("certificate")
+        listening.pem = Pem(certificate=b"nonsense", key=b"more of it")
+        third = await dial(transport, served.address, FakeTls(pem_of(None, OTHER)))
+        for connection in (first, second, third):
+            await answered(connection)
+            await connection.aclose()
+
+
+async def test_a_certificate_that_is_no_good() -> None:
+    nonsense = FakeTls(Pem(certificate=b"nonsense", key=b"more of it"))
+    listening = GrpcTransport(Options()).listen(None, credentials=nonsense)
+    assert "certificate is bad" in (await failing(listening))[1]
+
+
+@pytest.mark.parametrize(
+    "certificate",
+    [
+        throwaway_tls().server_pem(),
+        pem_of(LOCAL),
+        pem_of(AUTHORITY.issue_cert("*.some.where")),
+        pem_of(AUTHORITY.issue_cert("192.0.2.3")),
+        pem_of(AUTHORITY.issue_cert(common_name="without other names")),
+    ],
+)
+async def test_any_certificate(certificate: Pem) -> None:
+    """Will do if nothing is to be verified, and is told."""
+    transport, anybody = GrpcTransport(Options()), FakeTls(Pem(), verify=False, server_name="wool")
+    async with serving(transport, None, FakeTls(certificate)) as served:
+        connection = await dial(transport, served.address, anybody)
+        await answered(connection)
+        assert certificate.certificate is not None
+        der = ssl.PEM_cert_to_DER_cert(certificate.certificate.decode().split("-\n\n")[0])
+        assert connection.extra("certificate") == der
+        await connection.aclose()
+
+
+@pytest.mark.parametrize("verify", [False, True])
+async def test_somebody_in_between_who_shows_another_certificate_later(verify: bool) -> None:
+    """The one that is told is the one whose key is used: gRPC insists on it."""
+    transport = GrpcTransport(Options())
+    shown, real = (FakeTls(throwaway_tls().server_pem()) for _ in range(2))
+    dialling = FakeTls(Pem(), verify=False)
+    if verify:
+        shown, dialling = FakeTls(pem_of(LOCAL)), TRUSTING
+    async with (
+        serving(transport, None, shown) as first,
+        serving(transport, None, real, keep=True) as second,
+        Wire(first.place, second.place) as wire,
+    ):
+        assert (await failing(dial(transport, wire.address, dialling)))[0] == "tls"
+        assert second.pipes.empty()
+
+
+# Health ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secured", [False, True])
+async def test_probes_of_its_health(secured: bool, caplog: pytest.LogCaptureFixture) -> None:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    ask, states = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+    transport = GrpcTransport(Options())
+    tls = FakeTls(pem_of(LOCAL)) if secured else None
+    channel_tls = grpc.ssl_channel_credentials(AUTHORITY.cert_pem.bytes()) if secured else None
+    async with (
+        serving(transport, None, tls) as served,
+        raw_channel(served, channel_tls) as channel,
+        raw_channel(served, channel_tls) as another,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "wool.Transport"):
+            assert (await stub.Check(ask(service=service))).status == states.SERVING
+        with pytest.raises(aio.AioRpcError) as raised:
+            await stub.Check(ask(service="something else"))
+        assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+        check = another.unary_unary("/grpc.health.v1.Health/Check")
+        with pytest.raises(aio.AioRpcError) as raised:
+            await check(b"\xff\xff\xff")
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        connection = await dial(transport, served.address, TRUSTING if secured else None)
+        watch = stub.Watch(ask(service="wool.Transport"))
+        assert (await watch.read()).status == states.SERVING
+        await served.listener.aclose()
+        assert (await watch.read()).status == states.NOT_SERVING
+        await answered(connection)
+        with pytest.raises(aio.AioRpcError):
+            await stub.Check(ask())
+        watch.cancel()
+        await connection.aclose()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# Strangers ---------------------------------------------------------------------------------------
+
+
+async def closed_by_peer(sock: socket.socket) -> None:
+    """Reads until the other side closes."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError):
+            while await loop.sock_recv(sock, 65536):
+                pass
+    sock.close()
+
+
+async def stranger(place: tuple[str, int], says: bytes = b"") -> socket.socket:
+    sock = socket.socket()
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, place)
+    await asyncio.get_running_loop().sock_sendall(sock, says)
+    return sock
+
+
+PREFACE = _probe._PREFACE
+
+
+@pytest.mark.parametrize(
+    ("secured", "says"),
+    [(False, b""), (False, PREFACE[:10]), (False, PREFACE), (True, b"\x16\x03\x01\x02\x00\x01")],
+)
+async def test_strangers_that_go_no_further(
+    monkeypatch: pytest.MonkeyPatch, secured: bool, says: bytes
+) -> None:
+    """Are given up; one who has a stream stays, however long it rests."""
+    monkeypatch.setattr(_arguments, "HANDSHAKE", 200)
+    monkeypatch.setattr(_arguments, "IDLE", 200)
+    transport = GrpcTransport(Options())
+    listening, dialling = (FakeTls(pem_of(LOCAL)), TRUSTING) if secured else (None, None)
+    async with serving(transport, None, listening) as served:
+        connection = await dial(transport, served.address, dialling)
+        socks = [await stranger(served.place, says) for _ in range(20)]
+        await asyncio.gather(*map(closed_by_peer, socks))
+        await asyncio.sleep(0.5)
+        await answered(connection)
+        await connection.aclose()
+
+
+async def test_more_connections_than_it_may_have() -> None:
+    """Are refused, and others are let in when there is room."""
+    transport = GrpcTransport(Options(max_connections=3))
+    async with serving(transport) as served:
+        socks = [await stranger(served.place) for _ in range(2)]
+        connection = await dial(transport, served.address)
+        await answered(connection)
+        reason, text = await failing(dial(transport, served.address))
+        assert reason == "refused"
+        assert "it may have too many" in text
+        for sock in socks:
+            sock.close()
+
+        async def try_again() -> Any:
+            while True:
+                with contextlib.suppress(ConnectFailed):
+                    return await dial(transport, served.address)
+
+        async with asyncio.timeout(10):
+            another = await try_again()
+        for each in (connection, another):
+            await answered(each)
+            await each.aclose()
+
+
+def test_how_many_connections_there_may_be() -> None:
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    given = dict(_arguments.server_arguments(Options()))
+    assert given["grpc.max_allowed_incoming_connections"] == min(files * 3 // 4, 65536)
+    given = dict(_arguments.server_arguments(Options(max_connections=7)))
+    assert given["grpc.max_allowed_incoming_connections"] == 7
+
+
+async def test_a_stranger_that_opens_streams_and_reads_nothing() -> None:
+    """It gets few, and closing them does not wait for it."""
+    transport = GrpcTransport(Options())
+    async with serving(transport, keep=True) as served, raw_channel(served) as channel:
+        streams = [channel.stream_stream(METHOD)() for _ in range(5)]
+        accepted = [await served.pipes.get() for _ in range(2)]
+        await asyncio.sleep(0.1)
+        assert served.pipes.empty()
+        for connection in accepted:
+            sending = asyncio.ensure_future(connection.send([[bytes(MAX_MESSAGE)]]))
+            async with asyncio.timeout(5):
+                await asyncio.sleep(0.01)
+                await connection.aclose()
+            with pytest.raises(ConnectionLost):
+                await sending
+        for stream in streams:
+            stream.cancel()
+
+
+async def test_what_a_stranger_can_make_us_hold() -> None:
+    """Little, even in small messages that nobody receives."""
+    transport = GrpcTransport(Options())
+    async with serving(transport, keep=True) as served, raw_channel(served) as channel:
+        stream = channel.stream_stream(METHOD)()
+        data = b"".join(cut([[bytes(4000)]])) * 16
+        written = 0
+        with contextlib.suppress(TimeoutError):
+            while written < 64 << 20:
+                async with asyncio.timeout(0.5):
+                    await asyncio.shield(stream.write(data))
+                written += len(data)
+        accepted = await served.pipes.get()
+        assert accepted._incoming.waiting <= 200_000
+        assert written <= 2 * Options().window
+        stream.cancel()

@@ -1,0 +1,149 @@
+"""Addresses: `grpc://host:port` and `grpc+unix:///path`."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import re
+import socket
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from wool.abc import ConnectFailed
+
+MAX_PATH = 100
+_NETWORK = re.compile(
+    r"grpc://(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^\[\]:/@?#]+)):(?P<port>\d{1,5})/?"
+)
+_UNIX = "grpc+unix://"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen or to dial.
+
+    Attributes:
+        text: the whole address, for messages.
+        host: name or number of a host, without brackets; empty for a Unix socket.
+        port: TCP port.
+        path: of a Unix socket; empty for a host.
+    """
+
+    text: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @property
+    def target(self) -> str:
+        """What gRPC takes; the host has to be a number."""
+        if self.path:
+            return f"unix:{self.path}"
+        family = "ipv6" if ":" in self.host else "ipv4"
+        return f"{family}:{self.endpoint}"
+
+    @property
+    def endpoint(self) -> str:
+        """What people read."""
+        if self.path:
+            return "unix socket"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse(text: str) -> Address:
+    """Takes an address apart.
+
+    Raises:
+        ConnectFailed: it is none, or not one of this transport.
+    """
+    if text.startswith(_UNIX):
+        path = text.removeprefix(_UNIX)
+        if not path.startswith("/") or "\0" in path:
+            raise ConnectFailed(f"{text!r} does not name a socket: write grpc+unix:///path")
+        if len(os.fsencode(path)) > MAX_PATH:
+            raise ConnectFailed(f"{path!r} is longer than the {MAX_PATH} bytes a socket may have")
+        return Address(text, path=path)
+    match = _NETWORK.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise ConnectFailed(
+            f"{text!r} is not an address of the transport grpc: write grpc://host:port, "
+            "grpc://[IPv6]:port or grpc+unix:///path"
+        )
+    host = match["host"] or match["six"]
+    if match["six"] and not is_number(host):
+        raise ConnectFailed(f"{text!r}: {host!r} is not an IPv6 address")
+    return Address(text, host=host, port=int(match["port"]))
+
+
+def is_number(host: str) -> bool:
+    """Whether `host` is an IP address, not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def resolve(address: Address) -> list[Address]:
+    """Returns addresses whose hosts are numbers, best first.
+
+    Raises:
+        ConnectFailed: the name is not known.
+    """
+    if address.path or is_number(address.host):
+        return [address]
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConnectFailed(
+            f"{address.text}: the host name {address.host!r} cannot be resolved: {reason}"
+        ) from None
+    hosts = dict.fromkeys(str(entry[4][0]) for entry in found)
+    return [Address(address.text, host=host, port=address.port) for host in hosts]
+
+
+def advertised(host: str, port: int) -> str:
+    """Returns the address at which others reach what listens at `host`."""
+    if is_number(host) and ipaddress.ip_address(host).is_unspecified:
+        host = _routable()
+    return f"grpc://{Address('', host=host, port=port).endpoint}"
+
+
+def _routable() -> str:
+    """Returns the address that this machine has towards others."""
+    # Nothing is sent: a datagram socket that is connected knows the way. The addresses are those
+    # reserved for documentation, which take the default route.
+    for family, probe in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect((probe, 9))
+                return str(sock.getsockname()[0])
+        except OSError:
+            continue
+    return socket.gethostname()
+
+
+def peer_of(text: str) -> Address:
+    """Takes apart what gRPC says of the peer of a call."""
+    kind, _, rest = text.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return Address(text, path=rest or "unnamed")
+    host, _, port = unquote(rest).rpartition(":")
+    return Address(text, host=host.strip("[]"), port=int(port))
+
+
+def same_host(address: Address) -> bool:
+    """Whether somebody with this address is on this machine, as far as the address tells."""
+    if address.path:
+        return True
+    number = ipaddress.ip_address(address.host)
+    mapped = getattr(number, "ipv4_mapped", None)
+    return (mapped or number).is_loopback
+
+
+def known(address: Address) -> dict[str, object]:
+    """Returns what `Connection.extra` tells of a peer."""
+    return {"peer": address.endpoint, "same_host": same_host(address)}

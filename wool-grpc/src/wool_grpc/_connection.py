@@ -1,0 +1,216 @@
+"""A connection: messages over the stream of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wool import abc
+from wool_grpc._calls import Call
+from wool_grpc._errors import broken
+from wool_grpc._framing import MAX_MESSAGE, WRITE, Assembler, cut
+from wool_grpc._loops import Operation
+
+QUEUE = 1 << 20
+"""Bytes that may be on their way before `send` waits."""
+
+READ_AHEAD = 2 << 20
+"""Bytes that may wait for `receive`. What a stranger may have here is less: see `_reads_on`."""
+
+FLUSH = 1.0
+"""Seconds the peer has to take what is queued when the connection is closed."""
+
+
+class GrpcConnection(abc.Connection):
+    """Messages over the stream of a call.
+
+    Reads and writes are operations of their own, not part of `receive` and `send`: gRPC would break
+    the stream if one of those were cancelled.
+
+    Args:
+        known: what `extra` tells.
+    """
+
+    max_message_size = MAX_MESSAGE
+
+    def __init__(self, call: Call, known: Mapping[str, Any]) -> None:
+        self._call = call
+        self._known = known
+        self._loop = asyncio.get_running_loop()
+        self._incoming = Assembler()
+        self._reading = True
+        self._outgoing: deque[bytes] = deque()
+        self._queued = 0  # bytes in _outgoing and in the write under way
+        self._writing = 0  # bytes in the write under way
+        self._arrived: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._closing = False
+        self._error = ""  # why nothing can be sent any more
+        self._ended = False  # whether nothing more will arrive
+        # A stream that nobody has a use for shall end, so what gRPC holds must not hold this.
+        self._when_read = weakref.WeakMethod(self._on_read)
+        self._when_written = weakref.WeakMethod(self._on_written)
+        self._when_finished = weakref.WeakMethod(self._on_finished)
+        self._read()
+
+    def __del__(self) -> None:
+        if not self._closed.done():
+            try:
+                self._loop.call_soon_threadsafe(self._call.abort)
+            except RuntimeError:  # the loop is closed
+                self._call.abort()
+
+    def extra(self, attribute: str, default: Any = None) -> Any:
+        return self._known.get(attribute, default)
+
+    # Sending ------------------------------------------------------------------------------------
+
+    async def send(self, messages: Sequence[abc.Segments]) -> None:
+        if self._error:
+            raise abc.ConnectionLost(self._error)
+        largest = max((sum(map(len, segments)) for segments in messages), default=0)
+        if largest > MAX_MESSAGE:
+            raise abc.MessageTooLarge(f"{largest} bytes in one message; at most {MAX_MESSAGE}")
+        for data in cut(messages):
+            self._outgoing.append(data)
+            self._queued += len(data)
+        if not self._writing:
+            self._write()
+        while self._queued > QUEUE:
+            if self._writable is None:
+                self._writable = self._loop.create_future()
+            await asyncio.shield(self._writable)
+            if self._error:
+                raise abc.ConnectionLost(self._error)
+
+    def _write(self) -> None:
+        """Writes what is queued, as much as goes into one write."""
+        queue = self._outgoing
+        if not queue:
+            return
+        data = queue.popleft()
+        if queue and len(data) + len(queue[0]) <= WRITE:
+            parts, size = [data], len(data)
+            while queue and size + len(queue[0]) <= WRITE:
+                size += len(queue[0])
+                parts.append(queue.popleft())
+            data = b"".join(parts)
+        self._writing = len(data)
+        Operation(self._call.write(data), self._when_written)
+
+    def _on_written(self, result: Any, error: BaseException | None) -> None:
+        self._queued -= self._writing
+        self._writing = 0
+        if error is not None:
+            # Whoever receives learns why, and first gets what has already arrived.
+            self._break(broken(error))
+        elif self._outgoing:
+            self._write()
+        elif self._closing:
+            self._finish()
+        if self._queued <= QUEUE:
+            _wake(self._writable)
+            self._writable = None
+
+    # Receiving ----------------------------------------------------------------------------------
+
+    async def receive(self) -> Sequence[bytes | memoryview]:
+        if not self._incoming:
+            if not self._ended and not self._closing:
+                self._arrived = self._loop.create_future()
+                try:
+                    await self._arrived
+                finally:
+                    self._arrived = None
+            if not self._incoming:
+                raise abc.ConnectionLost(self._error)
+        messages = self._incoming.take()
+        if not self._reading:
+            self._read()
+        return messages
+
+    def _read(self) -> None:
+        self._reading = True
+        Operation(self._call.read(), self._when_read)
+
+    def _on_read(self, data: bytes | None, error: BaseException | None) -> None:
+        if data is None:
+            self._end(self._call.farewell if error is None else broken(error))
+            return
+        if not self._closing:
+            try:
+                self._incoming.feed(data, self.receive_limit)
+            except abc.MessageTooLarge as excess:
+                self._end(f"the peer has sent {excess}")
+                return
+            if self._incoming:
+                _wake(self._arrived)
+        if self._reads_on():
+            self._loop.call_soon(self._read)  # whoever receives goes first
+        else:
+            self._reading = False
+
+    def _reads_on(self) -> bool:
+        """Whether to read ahead: until the peer has authenticated itself, little."""
+        waiting = self._incoming.waiting
+        return self._closing or waiting <= min(READ_AHEAD, 16 * self.receive_limit)
+
+    # Ending -------------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._break("the connection was closed")
+            _wake(self._arrived)
+            if not self._writing and not self._closed.done():
+                self._finish()
+            if not self._reading and not self._ended:
+                self._read()  # to the end, which comes after all that the peer had sent
+        if self._closed.done():
+            return
+        timer = self._loop.call_later(FLUSH, self._abort)
+        try:
+            await asyncio.shield(self._closed)
+        except asyncio.CancelledError:
+            self._abort()  # the loop may be about to close
+            raise
+        finally:
+            timer.cancel()
+
+    def _finish(self) -> None:
+        Operation(self._call.finish(), self._when_finished)
+
+    def _on_finished(self, result: Any, error: BaseException | None) -> None:
+        self._abort()
+
+    def _break(self, reason: str) -> None:
+        """Nothing more can be sent."""
+        self._error = self._error or reason
+        _wake(self._writable)
+        self._writable = None
+
+    def _end(self, reason: str) -> None:
+        """Nothing more will arrive either."""
+        self._ended = True
+        self._break(reason)
+        _wake(self._arrived)
+        if not self._closing:
+            self._abort()
+
+    def _abort(self) -> None:
+        self._ended = True
+        self._outgoing.clear()
+        self._break("the connection was closed")
+        _wake(self._arrived)
+        if not self._closed.done():
+            self._closed.set_result(None)
+            self._call.abort()
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

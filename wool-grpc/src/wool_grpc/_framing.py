@@ -1,0 +1,108 @@
+"""Messages in the byte stream that the writes of both sides make up.
+
+A message is `<u32 length, little-endian> bytes`. A write is one gRPC message. It holds as many
+Wool messages as fit; one that is larger than a write spans several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from wool.abc import Buffer, MessageTooLarge, Segments
+
+WRITE = 512 << 10
+"""Bytes in one write at most; what gRPC has to take from a stranger."""
+
+MAX_MESSAGE = 16 << 20
+
+
+def cut(messages: Iterable[Segments], write: int = WRITE) -> Iterator[bytes]:
+    """Yields the writes for a batch of messages."""
+    parts: list[Buffer] = []
+    room = write
+    for segments in messages:
+        size = sum(map(len, segments))
+        if size + 4 > room and parts:
+            yield b"".join(parts)
+            parts, room = [], write
+        parts.append(size.to_bytes(4, "little"))
+        room -= 4
+        for segment in segments:
+            rest = segment
+            while len(rest) > room:
+                view = memoryview(rest)
+                parts.append(view[:room])
+                yield b"".join(parts)
+                rest, parts, room = view[room:], [], write
+            parts.append(rest)
+            room -= len(rest)
+    if parts:
+        yield b"".join(parts)
+
+
+class Assembler:
+    """Puts messages together from what arrives.
+
+    Attributes:
+        waiting: bytes in the messages that have not been taken yet.
+    """
+
+    __slots__ = ("_body", "_filled", "_messages", "_prefix", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._messages: list[bytes | memoryview] = []
+        self._prefix: bytes = b""
+        self._body: memoryview | None = None
+        self._filled = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._messages)
+
+    def take(self) -> Sequence[bytes | memoryview]:
+        """Returns the messages that are complete."""
+        messages, self._messages = self._messages, []
+        self.waiting = 0
+        return messages
+
+    def feed(self, data: bytes, limit: int) -> None:
+        """Adds what has arrived.
+
+        Raises:
+            MessageTooLarge: a message of more than `limit` bytes has been announced.
+        """
+        if self._prefix:
+            data = self._prefix + data
+            self._prefix = b""
+        view, position, end = memoryview(data), 0, len(data)
+        if self._body is not None:
+            position = self._fill(self._body, view)
+        while position < end:
+            start = position + 4
+            if start > end:
+                self._prefix = data[position:]
+                return
+            size = int.from_bytes(view[position:start], "little")
+            if size > limit:
+                raise MessageTooLarge(f"a message of {size} bytes; at most {limit}")
+            position = start + size
+            if position <= end:
+                self._messages.append(view[start:position])
+                self.waiting += size
+            else:
+                self._body = memoryview(bytearray(size))
+                self._filled = 0
+                self._fill(self._body, view[start:])
+                return
+
+    def _fill(self, body: memoryview, view: memoryview) -> int:
+        """Adds to the message under way; returns how much of `view` was of it."""
+        filled = min(self._filled + len(view), len(body))
+        taken = filled - self._filled
+        body[self._filled : filled] = view[:taken]
+        self._filled = filled
+        if filled == len(body):
+            self._messages.append(body)
+            self.waiting += filled
+            self._body = None
+        return taken

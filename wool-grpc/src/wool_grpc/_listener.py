@@ -1,0 +1,124 @@
+"""The listener: a gRPC server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from typing import Any
+
+from wool import abc
+from wool_grpc import Options
+from wool_grpc._addresses import Address, advertised, known, peer_of, resolve
+from wool_grpc._arguments import server_arguments
+from wool_grpc._calls import METHOD, Accepted
+from wool_grpc._connection import GrpcConnection
+from wool_grpc._health import Health
+from wool_grpc._library import aio, grpc
+from wool_grpc._loops import LoopProxy
+from wool_grpc._places import claim, is_taken
+from wool_grpc._tls import ServerCertificates
+
+_FOR_EVER = 1e9
+"""Seconds that connections may outlive their listener."""
+
+_CLOSING = 1000
+"""Milliseconds that gRPC may take to close sockets, which it does in a thread of its own."""
+
+
+class GrpcListener(abc.Listener):
+    """Takes connections, and probes of the service's health, at one address."""
+
+    def __init__(self, proxy: LoopProxy, options: Options) -> None:
+        self._proxy = proxy
+        self._loop = asyncio.get_running_loop()
+        self._health = Health()
+        self._serving: asyncio.Future[abc.Handler] = self._loop.create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping: asyncio.Future[None] | None = None
+        self._spot: Address
+        self._gone = False  # whether nobody new can get in any more
+        with proxy.posing():
+            self._server = aio.server(options=server_arguments(options))
+        service, _, method = METHOD[1:].partition("/")
+        stream = grpc.stream_stream_rpc_method_handler(self._accept)
+        ours = grpc.method_handlers_generic_handler(service, {method: stream})
+        self._server.add_generic_rpc_handlers((ours, self._health))
+
+    async def bind(self, place: Address, tls: abc.Tls | None) -> None:
+        """Begins to listen.
+
+        Raises:
+            ConnectFailed: that is not possible there.
+        """
+        secure = None if tls is None else ServerCertificates(tls).credentials()
+        spot = (await resolve(place))[0]
+        try:
+            claim(spot)
+        except OSError as error:
+            what = os.strerror(error.errno) if error.errno else str(error)
+            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
+        target = spot.target if spot.path else spot.endpoint
+        try:
+            if secure is None:
+                port = self._server.add_insecure_port(target)
+            else:
+                port = self._server.add_secure_port(target, secure)
+        except RuntimeError:
+            what = "it is in use" if secure is None else "it is in use, or the certificate is bad"
+            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
+        self._spot = spot if spot.path else replace(spot, port=port)
+        self.address = place.text if spot.path else advertised(place.host, port)
+        await self._server.start()
+
+    async def _accept(self, _: Any, context: Any) -> None:
+        """Handles a call, in a task of gRPC's."""
+        call = Accepted(context)
+        handler = await asyncio.shield(self._serving)
+        try:
+            await context.send_initial_metadata(())
+        except Exception:
+            return  # whoever dialled has gone
+        connection = GrpcConnection(call, known(peer_of(context.peer())))
+        task = self._loop.create_task(self._handle(handler, connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        del connection, task
+        await call.hold()
+
+    async def _handle(self, handler: abc.Handler, connection: GrpcConnection) -> None:
+        try:
+            await handler(connection)
+        finally:
+            await connection.aclose()
+
+    async def serve(self, handler: abc.Handler) -> None:
+        if self._stopping is not None:
+            return
+        self._serving.set_result(handler)
+        try:
+            await self._loop.create_future()
+        finally:
+            await self.aclose()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._server.stop(None)
+
+    async def aclose(self) -> None:
+        serving, stopping = self._serving.done(), self._stopping
+        if stopping is None:
+            # Connections live on if somebody serves them, until `serve` ends.
+            stopping = self._proxy.create_task(self._stop(_FOR_EVER if serving else None))
+            self._stopping = stopping
+        if not serving:
+            await asyncio.shield(stopping)
+        for _ in range(_CLOSING):
+            self._gone = self._gone or not is_taken(self._spot)
+            if self._gone:
+                break
+            await asyncio.sleep(0.001)
+
+    async def _stop(self, grace: float | None) -> None:
+        await self._health.stop()
+        await self._server.stop(grace)

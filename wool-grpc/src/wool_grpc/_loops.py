@@ -1,0 +1,139 @@
+"""What gRPC gets to see of an event loop.
+
+`grpc.aio` assumes that a loop outlives every call that is made on it. It does not: `asyncio.run`
+cancels all tasks, those of gRPC included, while connections still have to finish their work; and
+what arrives for a loop that has been closed makes another loop of the process fail. So gRPC gets a
+`LoopProxy`, whose tasks nobody else can end and which loses what comes too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
+from typing import Any
+
+Done = Callable[[Any, BaseException | None], None]
+
+
+class LoopProxies:
+    """The proxies of the loops on which a transport is in use."""
+
+    def __init__(self) -> None:
+        self._proxies: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopProxy]
+        self._proxies = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def get(self) -> LoopProxy:
+        """Returns the proxy of the running loop."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            proxy = self._proxies.get(loop)
+            if proxy is None:
+                proxy = self._proxies[loop] = LoopProxy(loop)
+            return proxy
+
+
+class LoopProxy:
+    """Stands for an event loop towards gRPC, also after that loop has been closed.
+
+    It has the methods that gRPC calls, and does not keep the loop alive.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+
+    @contextlib.contextmanager
+    def posing(self) -> Generator[None]:
+        """Makes this the running loop for whoever asks, while objects of gRPC are being made."""
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(self)  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            asyncio._set_running_loop(loop)
+
+    def _open(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            raise RuntimeError("the event loop is closed")
+        return loop
+
+    def is_closed(self) -> bool:
+        loop = self._loop()
+        return loop is None or loop.is_closed()
+
+    def is_running(self) -> bool:
+        loop = self._loop()
+        return loop is not None and loop.is_running()
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return self._open().create_future()
+
+    def create_task(self, work: Coroutine[Any, Any, Any], *, name: str | None = None) -> Any:
+        """Makes a task that is not among `asyncio.all_tasks()`, so it is not cancelled with them.
+
+        If the loop is closed before it has ended, it vanishes without a word.
+        """
+        if self.is_closed():
+            work.close()
+            nothing = Future[Any]()
+            nothing.cancel()
+            return nothing
+        task = asyncio.Task(work, loop=self._open(), name=name)
+        asyncio._unregister_task(task)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        return task
+
+    def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any) -> None:
+        loop = self._loop()
+        if loop is None:
+            return
+        with contextlib.suppress(RuntimeError):  # it is closed: nobody waits for this
+            if asyncio._get_running_loop() is loop:
+                loop.call_soon(callback, *args)
+            else:
+                loop.call_soon_threadsafe(callback, *args)
+
+    def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+        self._open().add_reader(fd, callback, *args)
+
+    def remove_reader(self, fd: Any) -> bool:
+        return not self.is_closed() and self._open().remove_reader(fd)
+
+
+class Operation:
+    """An operation of gRPC that is driven without a task, so that it survives those of the loop.
+
+    It begins at once. When it ends, `done` is called with its result or exception, unless the
+    object that `done` is a method of is gone.
+    """
+
+    __slots__ = ("_done", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, Any], done: weakref.WeakMethod[Done]) -> None:
+        self._work = work
+        self._done = done
+        self._step()
+
+    def _step(self, _: object = None) -> None:
+        try:
+            future = self._work.send(None)
+        except StopIteration as stop:
+            self._end(stop.value, None)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._end(None, error)
+            raise
+        except BaseException as error:
+            self._end(None, error)
+        else:
+            future._asyncio_future_blocking = False
+            future.add_done_callback(self._step)
+
+    def _end(self, result: Any, error: BaseException | None) -> None:
+        done = self._done()
+        if done is not None:
+            done(result, error)

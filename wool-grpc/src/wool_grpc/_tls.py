@@ -1,0 +1,92 @@
+"""Credentials as gRPC takes them."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import Any
+
+from wool.abc import ConnectFailed, Pem, Tls
+from wool_grpc._addresses import Address
+from wool_grpc._library import grpc
+
+
+class ServerCertificates:
+    """What a listener shows and demands; replaced files take effect on the next connection."""
+
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
+        self._pem = tls.server_pem()
+
+    def credentials(self) -> Any:
+        """Returns what gRPC listens with."""
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(self._pem),
+            self._changed,
+            require_client_authentication=self._tls.asks_client,
+        )
+
+    def _changed(self) -> Any:
+        """Returns a new configuration or None; called for each connection, in threads of gRPC."""
+        try:
+            pem = self._tls.server_pem()
+        except Exception:  # the files are being replaced: what was good so far stays
+            return None
+        if pem == self._pem:
+            return None
+        self._pem = pem
+        return _configuration(pem)
+
+
+def _configuration(pem: Pem) -> Any:
+    pair = (pem.key, pem.certificate)
+    return grpc.ssl_server_certificate_configuration([pair], root_certificates=pem.authorities)
+
+
+def channel_credentials(tls: Tls, certificate: bytes, place: Address) -> tuple[Any, str]:
+    """Returns what gRPC dials with, and the name that it verifies.
+
+    Args:
+        certificate: DER, the one that was seen at `place`. Unless `tls` says whom to trust, it is
+            the only one that will do, so that gRPC insists on its key.
+    """
+    pem = tls.client_pem()
+    if tls.verify:
+        authorities = pem.authorities or _system_authorities(tls)
+        name = expected_name(tls, place)
+    else:
+        authorities = ssl.DER_cert_to_PEM_cert(certificate).encode()
+        name = _name_in(certificate, place)
+    return grpc.ssl_channel_credentials(authorities, pem.key, pem.certificate), name
+
+
+def _system_authorities(tls: Tls) -> bytes | None:
+    trusted = tls.client_context().get_ca_certs(binary_form=True)
+    return "".join(map(ssl.DER_cert_to_PEM_cert, trusted)).encode() or None
+
+
+def expected_name(tls: Tls, place: Address) -> str:
+    """Returns the name that the certificate of whoever listens at `place` has to be made out to."""
+    return tls.server_name or place.host or "localhost"
+
+
+def _name_in(certificate: bytes, place: Address) -> str:
+    """Returns a name that the certificate (DER) is made out to.
+
+    Raises:
+        ConnectFailed: there is none.
+    """
+    from cryptography import x509
+
+    parsed = x509.load_der_x509_certificate(certificate)
+    found: list[str] = []
+    with contextlib.suppress(x509.ExtensionNotFound):
+        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found += names.get_values_for_type(x509.DNSName)
+        found += map(str, names.get_values_for_type(x509.IPAddress))
+    if not found:
+        common = parsed.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        found += (str(name.value) for name in common)
+    if not found:
+        raise ConnectFailed(f"{place.text}: its certificate is made out to no name", reason="tls")
+    return found[0].replace("*", "any", 1)

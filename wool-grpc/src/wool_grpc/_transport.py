@@ -1,0 +1,99 @@
+"""The transport: dials and listens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from wool import abc
+from wool_grpc import Options, _probe
+from wool_grpc._addresses import Address, known, parse, resolve
+from wool_grpc._arguments import channel_arguments, suited
+from wool_grpc._calls import Dialled
+from wool_grpc._connection import GrpcConnection
+from wool_grpc._errors import refusal
+from wool_grpc._library import aio, grpc
+from wool_grpc._listener import GrpcListener
+from wool_grpc._loops import LoopProxies
+from wool_grpc._tls import channel_credentials, expected_name
+
+OK: Any = grpc.StatusCode.OK
+
+
+class GrpcTransport(abc.Transport):
+    """Connects over gRPC."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._proxies = LoopProxies()
+
+    async def connect(
+        self, address: str, *, credentials: abc.Tls | None, timeout: float
+    ) -> abc.Connection:
+        place = parse(address)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._connect(place, credentials)
+        except TimeoutError:
+            raise abc.ConnectFailed(
+                f"{address} did not answer within {timeout:g} s", reason="timeout"
+            ) from None
+
+    async def _connect(self, place: Address, tls: abc.Tls | None) -> abc.Connection:
+        places = await resolve(place)
+        found, certificate, secure, name, asked = places[0], b"", None, None, ""
+        if tls is not None:
+            asked = expected_name(tls, place)
+            found, certificate = await _probe.find(places, tls, asked)
+            secure, name = channel_credentials(tls, certificate, place)
+        elif len(places) > 1:
+            found, _ = await _probe.find(places, None, "")
+        try:
+            call = await self._dial(found, secure, name)
+        except _NoCall as failure:
+            if failure.explained is not None:
+                raise failure.explained from None
+            raise await _probe.explain(found, tls, asked, certificate) from None
+        facts = known(found)
+        if certificate:
+            facts["certificate"] = certificate
+        return GrpcConnection(call, facts)
+
+    async def _dial(self, place: Address, secure: Any, name: str | None) -> Dialled:
+        """Opens a channel and the stream on it.
+
+        Raises:
+            _NoCall: it did not come to that.
+        """
+        arguments = channel_arguments(suited(self._options, place), name)
+        with self._proxies.get().posing():
+            if secure is None:
+                channel = aio.insecure_channel(place.target, options=arguments)
+            else:
+                channel = aio.secure_channel(place.target, secure, options=arguments)
+            dialled = Dialled(channel)
+        try:
+            await dialled.call.initial_metadata()  # the listener has taken the call
+            if dialled.call.done() and (code := await dialled.call.code()) is not OK:
+                raise _NoCall(refusal(place.text, code))
+        except BaseException:
+            dialled.abort()
+            raise
+        return dialled
+
+    async def listen(self, address: str | None, *, credentials: abc.Tls | None) -> abc.Listener:
+        place = parse(address or "grpc://127.0.0.1:0")
+        listener = GrpcListener(self._proxies.get(), suited(self._options, place))
+        await listener.bind(place, credentials)
+        return listener
+
+
+class _NoCall(Exception):
+    """No call got through.
+
+    Attributes:
+        explained: why, if the answer tells.
+    """
+
+    def __init__(self, explained: abc.ConnectFailed | None) -> None:
+        self.explained = explained
