@@ -1,0 +1,20 @@
+"""Conformance kits for authors of back-ends; needs the extra `testing`.
+
+A kit is a class of tests for pytest: subclass it in a test module, and override a few methods.
+"""
+
+from __future__ import annotations
+
+try:
+    import pytest
+
+    pytest.register_assert_rewrite("wool.testing._transport")
+
+    from wool.testing._transport.security import throwaway_tls
+    from wool.testing.transport import TransportSuite
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f'wool.testing needs {error.name}: pip install "wool-core[testing]"', name=error.name
+    ) from None
+
+__all__ = ["TransportSuite", "throwaway_tls"]

@@ -1,0 +1,220 @@
+"""Back-pressure, and cancelling whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from wool.abc import ConnectionLost
+from wool.testing._transport.base import Base, End, Site, chance, soon, turns
+
+MESSAGE = 256 << 10
+BOUND = 64 << 20
+"""Bytes that both sides together may hold for a receiver that does not receive."""
+
+
+def numbered(number: int) -> bytes:
+    return number.to_bytes(8, "big") * (MESSAGE // 8)
+
+
+class Flood:
+    """Sends numbered messages until it is stopped.
+
+    Attributes:
+        taken: how many messages `send` has taken, that is: returned for.
+    """
+
+    def __init__(self, end: End) -> None:
+        self.taken = 0
+        self._connection = end.connection
+        self._stopping = False
+        self.task = asyncio.ensure_future(self._send())
+        # How it ends is of interest where it is asked for.
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _send(self) -> None:
+        while not self._stopping and self.taken * MESSAGE <= BOUND:
+            await self._connection.send([[numbered(self.taken)]])
+            self.taken += 1
+
+    async def stalls(self) -> None:
+        """Waits until no message has been taken for a while: nothing tells that `send` waits."""
+        before = idle = 0
+        while idle < (1 if self.taken else 10):
+            await asyncio.sleep(0.1)
+            idle = idle + 1 if self.taken == before else 0
+            before = self.taken
+            if self.task.done():
+                self.task.result()
+                pytest.fail(f"send took {BOUND} bytes while nobody received")
+
+    async def stop(self, receiver: End) -> list[bytes]:
+        """Has the flood end after the present message; returns all messages, which it reads."""
+        self._stopping = True
+        got: list[bytes] = []
+        while not self.task.done() or len(got) < self.taken:
+            if len(got) <= self.taken:
+                got += await receiver.receive()
+            else:  # the last one is there, so that its `send` need only return
+                await soon(asyncio.wait([self.task]), "send", receiver.patience)
+        self.task.result()
+        return got
+
+
+async def cancelled(
+    receiving: asyncio.Future[Sequence[bytes | memoryview]], seconds: float
+) -> list[bytes]:
+    """Cancels a `receive`; returns what it has returned for all that."""
+    receiving.cancel()
+    await asyncio.wait([receiving], timeout=seconds)
+    assert receiving.done(), "a cancelled receive goes on"
+    return [] if receiving.cancelled() else [bytes(message) for message in receiving.result()]
+
+
+class Flow(Base):
+    """Part of `TransportSuite`."""
+
+    async def test_back_pressure(self, site: Site) -> None:
+        """A sender waits for a receiver that does not receive; then everything arrives."""
+
+        async def check(sender: End, receiver: End) -> None:
+            flood = Flood(sender)
+            await flood.stalls()
+            got = await flood.stop(receiver)
+            assert got == [numbered(number) for number in range(flood.taken)]
+            await sender.send(b"and on")
+            assert await receiver.read(1) == [b"and on"]
+
+        await site.each_way(check)
+
+    async def test_a_clogged_direction_does_not_clog_the_other(self, site: Site) -> None:
+        async def check(sender: End, receiver: End) -> None:
+            flood = Flood(sender)
+            await flood.stalls()
+            for number in range(10):
+                await receiver.send(b"%d" % number)
+                assert await sender.read(1) == [b"%d" % number]
+            await flood.stop(receiver)
+
+        await site.each_way(check)
+
+    async def test_a_clogged_connection_does_not_clog_others(self, site: Site) -> None:
+        (sender, receiver), others = await site.link(), await site.link()
+        flood = Flood(sender)
+        await flood.stalls()
+        for one, other in (others, others[::-1]):
+            await one.send(b"passes")
+            assert await other.read(1) == [b"passes"]
+        await flood.stop(receiver)
+
+    async def test_a_cancelled_receive(self, site: Site) -> None:
+        """Loses nothing, whenever the cancel comes: before, while and after messages arrive."""
+        for sender, receiver in await site.links():
+            luck, sent, got = chance(2), list[bytes](), list[bytes]()
+            for number in range(400):
+                receiving = asyncio.ensure_future(receiver.connection.receive())
+                await turns(luck.randrange(4))
+                batch = [
+                    b"%d," % number * luck.choice((1, 1, 1, 120_000)) for _ in range(1 + number % 2)
+                ]
+                sending = asyncio.ensure_future(sender.send(*batch))
+                sent += batch
+                await turns(luck.randrange(16))
+                if number % 10 == 0:  # what other threads do takes time, not turns of this loop
+                    await asyncio.sleep(luck.random() / 300)
+                got += await cancelled(receiving, self.patience)
+                await sending
+                if number % 3 and len(got) < len(sent):  # so that the next one has to wait
+                    got += await receiver.read(len(sent) - len(got))
+            if len(got) < len(sent):
+                got += await receiver.read(len(sent) - len(got))
+            assert got == sent
+
+    async def test_a_cancelled_receive_when_nothing_comes(self, site: Site) -> None:
+        """Ends, and the connection goes on."""
+        for sender, receiver in await site.links():
+            for number in range(5):
+                receiving = asyncio.ensure_future(receiver.connection.receive())
+                await turns(number)
+                assert await cancelled(receiving, self.patience) == []
+            await sender.send(b"something")
+            assert await receiver.read(1) == [b"something"]
+
+    async def test_a_cancelled_send(self, site: Site) -> None:
+        """The message arrives or not, those before do, and the connection can be closed."""
+
+        async def check(sender: End, receiver: End) -> None:
+            flood = Flood(sender)
+            await flood.stalls()
+            flood.task.cancel()
+            await asyncio.wait([flood.task], timeout=self.patience)
+            assert flood.task.cancelled(), "cancelling a send that waits has no effect"
+            _, got = await asyncio.gather(sender.aclose(), receiver.rest())
+            assert flood.taken <= len(got) <= flood.taken + 1
+            assert got == [numbered(number) for number in range(len(got))]
+            await sender.rest()
+
+        await site.each_way(check)
+
+    async def test_a_cancelled_send_of_a_batch(self, site: Site) -> None:
+        """Whole messages arrive, from the first on."""
+        for sender, receiver in await site.links():
+            batch = [[numbered(number)] for number in range(BOUND // MESSAGE)]
+            sending = asyncio.ensure_future(sender.connection.send(batch))
+            await turns(3)
+            sending.cancel()
+            await asyncio.wait([sending], timeout=self.patience)
+            assert sending.done(), "cancelling a send that waits has no effect"
+            _, got = await asyncio.gather(sender.aclose(), receiver.rest())
+            assert got == [numbered(number) for number in range(len(got))]
+
+    async def test_sending_now(self, site: Site) -> None:
+        """From another thread, in order with what `send` sends."""
+        for sender, receiver in await site.links():
+            connection, sent = sender.connection, list[bytes]()
+            if not connection.can_send_now():
+                pytest.skip("cannot send_now")
+            for number in range(300):
+                batch = [[b"%d" % number, b"."], [b"and", bytes(number)]]
+                if number % 3 and connection.can_send_now():
+                    await asyncio.to_thread(connection.send_now, batch)
+                else:
+                    await sender.send_batch(batch)
+                sent += [b"".join(segments) for segments in batch]
+            assert await receiver.read(len(sent)) == sent
+
+    async def test_sending_now_to_a_peer_that_does_not_receive(self, site: Site) -> None:
+        """What the peer does not take follows by itself; nothing may be sent meanwhile."""
+
+        async def check(sender: End, receiver: End) -> None:
+            connection, count = sender.connection, 0
+            if not connection.can_send_now():
+                pytest.skip("cannot send_now")
+            while connection.can_send_now():
+                assert count * MESSAGE <= BOUND, "it can send without end"
+                await asyncio.to_thread(connection.send_now, [[numbered(count)]])
+                await turns(2)
+                count += 1
+            got = await receiver.read(count)
+            assert got == [numbered(number) for number in range(count)]
+            await site.until(connection.can_send_now, "the rest of a send_now")
+            flood = Flood(sender)
+            await flood.stalls()
+            assert not connection.can_send_now()
+            await flood.stop(receiver)
+
+        await site.each_way(check)
+
+    async def test_sending_now_to_a_peer_that_is_gone(self, site: Site) -> None:
+        """Is no error: `receive` tells."""
+        for sender, receiver in await site.links():
+            if not sender.connection.can_send_now():
+                pytest.skip("cannot send_now")
+            await receiver.aclose()
+            for _ in range(3):
+                await asyncio.to_thread(sender.connection.send_now, [[b"to nobody"]])
+            with pytest.raises(ConnectionLost):
+                await sender.receive()
+            await asyncio.to_thread(sender.connection.send_now, [[b"to nobody"]])
