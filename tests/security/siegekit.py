@@ -1,0 +1,188 @@
+"""Helpers of the security tests: workers to attack, their legitimate callers, what was observed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from faultjobs import add
+from faultkit import CARRIERS, alive
+
+import wool
+from wool._backends.cloudpickle import Options, make
+from wool._client.pool import PeerPool
+from wool._security.credentials import Credentials, PoolSecret, SameUser, Token
+from wool._security.keyring import Keyring
+from wool._session.routes import Routes, is_socket
+from wool._worker.transports import Transports
+
+#: The ways to reach a worker that other machines can reach too: its callers have a token.
+NETWORK = [name for name in CARRIERS if name != "unix"]
+#: The ways to reach a worker of a pool on this machine: its callers have the pool's secret.
+LOCAL = [name if name == "unix" else f"{name}+unix" for name in CARRIERS]
+
+every_channel = pytest.mark.parametrize(
+    "target", [*LOCAL, *NETWORK], indirect=True, scope="session"
+)
+every_network = pytest.mark.parametrize("target", NETWORK, indirect=True, scope="session")
+every_local = pytest.mark.parametrize("target", LOCAL, indirect=True, scope="session")
+
+TOKEN = secrets.token_urlsafe(32)
+
+#: Words that only a Python traceback or a library would say: users are told something better.
+RAW = re.compile(r"Traceback|\[SSL|_ssl\.c|OpenSSL|AioRpc|StatusCode|grpc_status|WinError|Errno")
+
+
+class Target:
+    """A worker in a process of its own, which attackers know the address of.
+
+    Args:
+        channel: how it is reached, such as `ws` or `ws+unix`.
+        folder: for what it writes to standard error.
+    """
+
+    def __init__(self, channel: str, folder: Path) -> None:
+        self.channel = channel
+        self._errors = folder / f"{channel}.stderr"
+        with self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).parent / "siegehost.py"), channel],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "WOOL_TOKEN": TOKEN},
+            )
+        assert self.process.stdout is not None
+        told = json.loads(self.process.stdout.readline() or "{}")
+        assert told, f"there is no worker:\n{self.errors}"
+        self.address: str = told["address"]
+        self.pid: int = told["pid"]
+        self.secret = bytes.fromhex(told["secret"])
+
+    @property
+    def local(self) -> bool:
+        """Whether it listens at a Unix socket."""
+        return is_socket(self.address)
+
+    @property
+    def credentials(self) -> Credentials:
+        """What its callers have."""
+        return PoolSecret(self.secret) if self.local else Token(TOKEN)
+
+    @property
+    def wrong(self) -> Credentials:
+        """Credentials of the same kind that are of no use."""
+        return PoolSecret() if self.local else Token(secrets.token_urlsafe(32))
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error."""
+        return self._errors.read_text(errors="replace")
+
+    @property
+    def descriptors(self) -> int:
+        """How many files and sockets it has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def close(self) -> None:
+        """Has it end, which must be in good order."""
+        try:
+            self.process.communicate(timeout=30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+        assert (self.process.returncode, self.errors) == (0, "")
+
+
+@asynccontextmanager
+async def calling(
+    address: str, credentials: Credentials | None = None, routes: Routes | None = None
+) -> AsyncIterator[PeerPool]:
+    """What a pool does that has found a worker at this address.
+
+    Args:
+        credentials: for it, whether it is on a network or at a Unix socket.
+    """
+    pool = PeerPool(secrets.token_hex(4), quorum_timeout=10.0)
+    local = credentials if credentials is not None and is_socket(address) else SameUser()
+    keyring = Keyring(local, credentials)
+    pool.opened(routes or Transports({}).routes, keyring, "cloudpickle", make(Options()))
+    pool.set_members({address: wool.WorkerInfo(id=address, address=address)})
+    try:
+        with pool.use():
+            yield pool
+    finally:
+        await pool.close_clients()
+
+
+async def served(target: Target) -> str:
+    """Checks that somebody who comes with the right credentials is served; says how."""
+    async with calling(target.address, target.credentials), asyncio.timeout(10):
+        assert await add(1, 2) == 3
+    return "served"
+
+
+@asynccontextmanager
+async def besieged(target: Target) -> AsyncIterator[None]:
+    """Calls a worker all the while, and once more on a new connection; it must not even complain.
+
+    Calls within are made as by a legitimate caller that has been connected before.
+    """
+    async with calling(target.address, target.credentials):
+        over = asyncio.Event()
+        beside = asyncio.create_task(_call_until(over))
+        try:
+            yield
+        finally:
+            over.set()
+            calls = await beside
+        assert calls > 0
+    await served(target)
+    assert alive(target.pid)
+    assert target.errors == ""
+
+
+async def _call_until(over: asyncio.Event) -> int:
+    """Calls every now and then; returns how often."""
+    calls = 0
+    while not calls or not over.is_set():
+        async with asyncio.timeout(5):
+            assert await add(1, 2) == 3
+        calls += 1
+        await asyncio.sleep(0.01)
+    return calls
+
+
+class Table:
+    """What attackers and users saw, a row for each attack."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str, str], list[str]] = {}
+
+    def add(self, attack: str, where: Target | str, attacker: object, user: object) -> None:
+        """Notes what was observed; addresses lose their numbers, so that like rows become one."""
+        channel = where.channel if isinstance(where, Target) else where
+        texts = (attack, _plain(str(attacker)), _plain(str(user)))
+        channels = self._rows.setdefault(texts, [])
+        if channel not in channels:
+            channels.append(channel)
+
+    def lines(self) -> list[str]:
+        """The table in Markdown."""
+        head = ["| attack | on | attacker sees | user sees |", "| --- | --- | --- | --- |"]
+        rows = sorted(self._rows.items(), key=lambda row: row[0])
+        return head + [f"| {a} | {', '.join(w)} | {x} | {y} |" for (a, x, y), w in rows]
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r"[a-z]+(\+unix)?://[^\s:,;]*(:\d+[^\s:,;]*)?", "ADDRESS", text)
+    return text.replace("|", "\\|").replace("\n", " ")

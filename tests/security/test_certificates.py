@@ -1,0 +1,216 @@
+"""Mutual TLS as callers and workers meet it: expired, foreign and replaced certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+from faultjobs import add, hold, pid
+from faultkit import pid_in
+from siegekit import NETWORK, RAW, TOKEN, Table, calling
+from siegepeers import failure
+
+import wool
+from wool._security.certificates import make_authority, make_certificate
+from wool._security.credentials import Credentials, Insecure, Token
+from wool.exceptions import AuthenticationError
+
+pytestmark = pytest.mark.parametrize("transport", NETWORK)
+
+
+@dataclass
+class Authority:
+    """An authority in a folder of its own, and machines that have its certificate."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        make_authority(self.folder, 30)
+
+    def machine(
+        self, name: str, *hosts: str, days: int = 30, trusts: Authority | None = None
+    ) -> Credentials:
+        """Gives a machine a certificate for these hosts, 127.0.0.1 by default."""
+        make_certificate(self.folder, name, hosts or ["127.0.0.1"], days)
+        return wool.Credentials.tls(
+            ca=str((trusts or self).folder / "ca.pem"),
+            cert=str(self.folder / f"{name}.pem"),
+            key=str(self.folder / f"{name}-key.pem"),
+        )
+
+    def use(self, name: str, place: Path) -> Credentials:
+        """Puts the files of a machine where another one's are, each in one step."""
+        place.mkdir(exist_ok=True)
+        files = {"ca.pem": "ca.pem", f"{name}.pem": "cert.pem", f"{name}-key.pem": "key.pem"}
+        for source, file in files.items():
+            (place / "new").write_bytes((self.folder / source).read_bytes())
+            (place / "new").replace(place / file)
+        return wool.Credentials.tls(
+            ca=str(place / "ca.pem"), cert=str(place / "cert.pem"), key=str(place / "key.pem")
+        )
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "ours")
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "theirs")
+
+
+@asynccontextmanager
+async def serving(transport: str, credentials: Credentials) -> AsyncIterator[str]:
+    """A worker on the network; yields its address."""
+    address = f"{transport}://127.0.0.1:0"
+    async with wool.Worker(address=address, credentials=credentials) as worker:
+        yield worker.info.address
+
+
+async def refusal(
+    address: str, credentials: Credentials, says: str = "certificate"
+) -> AuthenticationError:
+    """Calls; it must be refused, in words that users can do something about."""
+    async with calling(address, credentials):
+        error = await failure(add(1, 2))
+    assert type(error) is AuthenticationError, repr(error)
+    assert address in str(error) and not RAW.search(str(error))
+    assert re.search(says, str(error), re.IGNORECASE), str(error)
+    return error
+
+
+FLAWS = {
+    "expired": "expired",
+    "foreign": "authorit|issuer",
+    "for another host": "mismatch|not valid for|name",
+    "self-signed": "self-signed|authorit|issuer",
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+async def test_a_worker_with_a_bad_certificate(
+    transport: str, ours: Authority, theirs: Authority, flaw: str, table: Table
+) -> None:
+    worker = {
+        "expired": lambda: ours.machine("worker", days=-1),
+        "foreign": lambda: theirs.machine("worker", trusts=ours),
+        "for another host": lambda: ours.machine("worker", "other.example"),
+        "self-signed": lambda: Authority(ours.folder / "own").machine("worker", trusts=ours),
+    }[flaw]()
+    caller = ours.machine("caller")
+    async with serving(transport, worker) as address:
+        error = await refusal(address, caller, FLAWS[flaw])
+    table.add(
+        f"worker's certificate is {flaw}", transport, "no call", f"AuthenticationError: {error}"
+    )
+
+
+@pytest.mark.parametrize("flaw", ["expired", "foreign"])
+async def test_a_caller_with_a_bad_certificate(
+    transport: str, ours: Authority, theirs: Authority, flaw: str, table: Table
+) -> None:
+    caller = {
+        "expired": lambda: ours.machine("caller", days=-1),
+        "foreign": lambda: theirs.machine("caller", trusts=ours),
+    }[flaw]()
+    async with serving(transport, ours.machine("worker")) as address:
+        error = await refusal(address, caller)
+        async with calling(address, ours.machine("other")):
+            assert await add(1, 2) == 3
+    table.add(
+        f"caller's certificate is {flaw}", transport, f"AuthenticationError: {error}", "served"
+    )
+
+
+async def test_a_caller_without_a_certificate(
+    transport: str, ours: Authority, table: Table
+) -> None:
+    async with serving(transport, ours.machine("worker")) as address:
+        error = await refusal(address, Token(TOKEN))
+        async with calling(address, Insecure()):
+            clear = await failure(add(1, 2))
+        assert not RAW.search(str(clear))
+        async with calling(address, ours.machine("other")):
+            assert await add(1, 2) == 3
+    attack = "caller with a token where certificates are asked for"
+    table.add(attack, transport, f"AuthenticationError: {error}", "served")
+    attack = "caller without TLS where certificates are asked for"
+    table.add(attack, transport, f"{type(clear).__name__}: {clear}", "served")
+
+
+async def test_a_worker_with_a_token(transport: str, ours: Authority, table: Table) -> None:
+    """Cannot satisfy callers that verify."""
+    async with serving(transport, Token(TOKEN)) as address:
+        error = await refusal(address, ours.machine("caller"))
+    attack = "worker with a throw-away certificate, caller wants a signed one"
+    table.add(attack, transport, "no call", f"AuthenticationError: {error}")
+
+
+async def test_certificates_of_others(transport: str, tmp_path: Path) -> None:
+    """What trustme made does as well, on either side."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    both: list[Credentials] = []
+    for name in ("worker", "caller"):
+        certificate = made.issue_cert("127.0.0.1")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+        certificate.private_key_pem.write_to_path(tmp_path / f"{name}-key.pem")
+        both.append(
+            wool.Credentials.tls(
+                ca=str(tmp_path / "ca.pem"),
+                cert=str(tmp_path / f"{name}.pem"),
+                key=str(tmp_path / f"{name}-key.pem"),
+            )
+        )
+    async with serving(transport, both[0]) as address, calling(address, both[1]):
+        assert await add(1, 2) == 3
+
+
+async def test_replaced_files(
+    transport: str, ours: Authority, theirs: Authority, tmp_path: Path, folder: Path, table: Table
+) -> None:
+    """A running worker gets another authority: new connections are of it, calls go on."""
+    old = ours.machine("caller")
+    ours.machine("worker")
+    new = theirs.machine("caller")
+    theirs.machine("worker")
+    async with serving(transport, ours.use("worker", tmp_path / "worker")) as address:
+        async with calling(address, old):
+            held = asyncio.create_task(hold(folder / "pid", folder / "release"))
+            worker = await pid_in(folder / "pid")
+            theirs.use("worker", tmp_path / "worker")
+            async with calling(address, new):
+                assert await pid() == worker
+            error = await refusal(address, old)
+            assert await add(1, 2) == 3, "on the connection that is open"
+            (folder / "release").touch()
+            assert await held == worker
+    table.add(
+        "caller of an authority that was replaced",
+        transport,
+        f"AuthenticationError: {error}",
+        "calls on open connections finish; with a new certificate: served",
+    )
+
+
+async def test_an_expired_certificate_that_is_replaced(
+    transport: str, ours: Authority, tmp_path: Path
+) -> None:
+    """A worker that ran into the end of its certificate needs no restart, nor does its caller."""
+    ours.machine("old", days=-1)
+    ours.machine("new")
+    caller = ours.use("old", tmp_path / "caller")
+    async with serving(transport, ours.use("old", tmp_path / "worker")) as address:
+        await refusal(address, caller)
+        ours.use("new", tmp_path / "worker")
+        await refusal(address, caller)
+        ours.use("new", tmp_path / "caller")
+        async with calling(address, caller):
+            assert await add(1, 2) == 3

@@ -1,0 +1,218 @@
+"""Somebody between a caller and a worker, or in the worker's place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from faultjobs import add, mark
+from siegekit import (
+    RAW,
+    TOKEN,
+    Table,
+    Target,
+    besieged,
+    calling,
+    every_channel,
+    every_network,
+)
+from siegepeers import changed, failure, read
+from siegeproxies import forwarding, listening, relaying, showing, stolen, unverified
+
+import wool
+from wool import abc
+from wool._protocol import frames as f
+from wool._security.certificates import throwaway
+from wool._security.credentials import Insecure
+from wool.exceptions import AuthenticationError, NoWorkersAvailable, WoolError
+
+RECORD_OF_HANDSHAKE, RECORD_OF_DATA = 22, 23
+"""First bytes of a TLS record: all that can be told from outside."""
+
+
+@every_network
+@pytest.mark.parametrize("certificate", ["own", "stolen"])
+async def test_another_certificate(
+    target: Target, table: Table, folder: Path, certificate: str
+) -> None:
+    """Somebody ends TLS in between, with a certificate of his own, or the worker's without its key.
+
+    He knows all that is said in TLS, and passes it on as it is.
+    """
+    shown = throwaway().pem if certificate == "own" else stolen(target.address)
+    http2 = target.channel == "grpc"
+    dials = unverified()
+    if http2:
+        dials.set_alpn_protocols(["h2"])
+    async with besieged(target):
+        listens = showing(shown, http2=http2)
+        async with forwarding(target.address, listens=listens, dials=dials) as middle:
+            async with calling(middle.address, target.credentials):
+                error = await failure(mark(folder, "executed"))
+    assert not os.listdir(folder)
+    assert type(error) is AuthenticationError
+    assert middle.address in str(error) and not RAW.search(str(error))
+    read_by_him = bytes(middle.up + middle.down)
+    assert b"executed" not in read_by_him and TOKEN.encode() not in read_by_him
+    if certificate == "stolen":
+        assert not read_by_him
+        seen = "a failed TLS handshake, not a byte in it"
+    else:
+        seen = f"both Hellos, the caller's Proof, a Refuse; {len(read_by_him)} bytes"
+    attack = f"man in the middle with {certificate} certificate"
+    table.add(attack, target, seen, f"{type(error).__name__}: {error}")
+
+
+@every_network
+async def test_a_middle_that_does_not_end_tls(target: Target, folder: Path) -> None:
+    """Can forward, as routers do; he sees that there is TLS and nothing else.
+
+    So the other tests fail for the right reason.
+    """
+    async with forwarding(target.address, listens=None, dials=None) as middle:
+        async with calling(middle.address, target.credentials):
+            assert await mark(folder, "executed") == "executed"
+    assert os.listdir(folder) == ["executed"]
+    for said in (middle.up, middle.down):
+        assert said[0] == RECORD_OF_HANDSHAKE
+        for word in (b"executed", b"cloudpickle", b"a token", b"GET ", b"PRI * HTTP"):
+            assert word not in said
+
+
+def altered(**fields: object) -> Callable[[bytes], bytes]:
+    """Rewrites the Hellos that pass."""
+
+    def rewrite(message: bytes) -> bytes:
+        frame = read(message)
+        return f.encode(changed(frame, **fields)) if isinstance(frame, f.Hello) else message
+
+    return rewrite
+
+
+REWRITES: dict[str, object] = {
+    "security": Insecure.kind,
+    "nonce": bytes(32),
+    "protocols": [1, 0],
+    "pool": "another",
+    "window": 1 << 40,
+}
+
+
+@every_channel
+@pytest.mark.parametrize("way", ["upward", "downward"])
+async def test_a_rewritten_hello(target: Target, table: Table, folder: Path, way: str) -> None:
+    """Nothing that either side says of itself can be changed on the way."""
+    dials = None if target.local else target.credentials.client_tls()
+    async with besieged(target):
+        for field, value in REWRITES.items():
+            rewrite = altered(**{field: value})
+            both = (rewrite, bytes) if way == "upward" else (bytes, rewrite)
+            async with relaying(target.address, *both, dials=dials) as middle:
+                async with calling(middle.address, target.credentials):
+                    error = await failure(mark(folder, "executed"))
+            assert type(error) is AuthenticationError and not RAW.search(str(error))
+            if field in ("security", "nonce"):
+                attack = f"man in the middle rewrites `{field}`"
+                table.add(attack, target, "a Refuse", f"{type(error).__name__}: {error}")
+    assert not os.listdir(folder)
+
+
+@every_channel
+async def test_a_relay_that_changes_nothing(target: Target, folder: Path) -> None:
+    """Within a user's own directory there is nothing to bind to; through TLS no relay gets."""
+    dials = None if target.local else target.credentials.client_tls()
+    async with relaying(target.address, dials=dials) as middle:
+        async with calling(middle.address, target.credentials):
+            if target.local:
+                assert await mark(folder, "executed") == "executed"
+            else:
+                assert type(await failure(mark(folder, "executed"))) is AuthenticationError
+                assert not os.listdir(folder)
+
+
+# Downgrades
+
+
+@every_network
+async def test_a_worker_without_tls(target: Target, table: Table) -> None:
+    """Somebody at a worker's address who speaks the protocol, but in clear."""
+    heard: list[bytes] = []
+
+    async def listen(connection: abc.Connection) -> None:
+        while True:
+            heard.extend(map(bytes, await connection.receive()))
+
+    async with listening(target.address, listen, secure=False) as address:
+        async with forwarding(address, listens=None, dials=None) as middle:
+            async with calling(middle.address, target.credentials):
+                error = await failure(add(1, 2))
+    assert heard == []
+    assert middle.up[0] == RECORD_OF_HANDSHAKE
+    assert b"cloudpickle" not in middle.up and b"a token" not in middle.up
+    assert isinstance(error, (AuthenticationError, NoWorkersAvailable))
+    assert middle.address in str(error) and not RAW.search(str(error))
+    assert "TLS" in str(error)
+    table.add(
+        "downgrade: plaintext in the worker's place",
+        target,
+        "a TLS ClientHello",
+        f"{type(error).__name__}: {error}",
+    )
+
+
+@every_network
+async def test_an_address_that_promises_no_tls(target: Target, table: Table) -> None:
+    """A discovery says `ws://` where there is TLS, and all that it gets is TLS."""
+    scheme, _, place = target.address.partition("://")
+    for claimed in {f"{target.channel}://{place}", f"{scheme}://{place}"}:
+        async with forwarding(claimed, listens=None, dials=None) as middle:
+            assert middle.address.startswith(claimed.partition("127")[0])
+            async with calling(middle.address, target.credentials):
+                assert await add(1, 2) == 3
+        assert middle.up[0] == RECORD_OF_HANDSHAKE and b"GET " not in middle.up
+    table.add("downgrade: discovery that lies", target, "TLS records", "served, over TLS")
+
+
+@every_network
+async def test_a_relay_to_an_insecure_worker(target: Target, folder: Path) -> None:
+    """A caller with a token is led to a worker without, by somebody who knows what each wants."""
+    with pytest.warns(RuntimeWarning, match="can run code as you"):
+        worker = wool.Worker(address=f"{target.channel}://127.0.0.1:0", insecure=True)
+    async with worker:
+        up, down = altered(security=Insecure.kind), altered(security=target.credentials.kind)
+        async with relaying(worker.info.address, up, down) as middle:
+            async with calling(middle.address, target.credentials):
+                error = await failure(mark(folder, "executed"))
+    assert type(error) is AuthenticationError and "could not prove" in str(error)
+    assert not os.listdir(folder)
+
+
+@every_network
+@pytest.mark.parametrize(
+    "says", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28", b"\xff" * 1000]
+)
+async def test_somebody_else_at_the_address(target: Target, table: Table, says: bytes) -> None:
+    """Not a worker at all; he hears a ClientHello, whatever he says."""
+    heard = bytearray()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.extend(await reader.read(65536))
+        writer.write(says)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        address = f"{target.channel}://127.0.0.1:{port}"
+        async with calling(address, target.credentials) as pool:
+            pool.quorum_timeout = 1.0
+            error = await failure(add(1, 2))
+    assert heard[0] == RECORD_OF_HANDSHAKE and b"cloudpickle" not in heard
+    assert isinstance(error, WoolError) and address in str(error)
+    assert not RAW.search(str(error))
+    answer = f"answers {says[:8]!r}" if says else "hangs up"
+    attack = f"downgrade: somebody else {answer}"
+    table.add(attack, target, "a TLS ClientHello", f"{type(error).__name__}: {error}")
