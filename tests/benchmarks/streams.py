@@ -295,7 +295,7 @@ async def once(variant: Variant, caller: Caller) -> Figures:
 
 HEAD = """\
 | delay | connections | to | from | 4 at once | 1 small | 32 small | beside large | large beside small |
-| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""  # noqa: E501
 
 
 def row(delay: float, name: str, figures: Figures) -> str:

@@ -22,20 +22,29 @@ class Wire:
 
     Args:
         tls: whether to go through that handshake.
+        context: for it; by default one that takes any certificate and shows none.
+        session: an earlier one to resume.
     """
 
-    def __init__(self, address: str, *, tls: bool = True) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        tls: bool = True,
+        context: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         local = is_socket(address)
         self._kind = scheme_transport(address)
         sock = socket.socket(socket.AF_UNIX if local else socket.AF_INET)
         sock.settimeout(10)
-        sock.connect(address.partition("://")[2] if local else host_and_port(address))
-        if tls and not local:
-            context = unverified()
-            context.set_alpn_protocols(["h2"] if self._kind == "grpc" else [])
-            sock = context.wrap_socket(sock)
         self._sock = sock
         self.open = True
+        sock.connect(address.partition("://")[2] if local else host_and_port(address))
+        if tls and not local:
+            context = context or unverified()
+            context.set_alpn_protocols(["h2"] if self._kind == "grpc" else [])
+            self._sock = context.wrap_socket(sock, session=session)
 
     def __enter__(self) -> Wire:
         return self
@@ -64,6 +73,16 @@ class Wire:
                 received += part
         return received
 
+    def answer(self) -> bytes:
+        """What the worker says first. Over TLS it may only now refuse us."""
+        return self._sock.recv(12)
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """The session of TLS, which may be resumed."""
+        assert isinstance(self._sock, ssl.SSLSocket)
+        return self._sock.session
+
     # What a transport says before and around messages of Wool
 
     def begin(self) -> Wire:
@@ -75,7 +94,7 @@ class Wire:
                 b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                 b"Sec-WebSocket-Key: " + key + b"\r\n\r\n"
             )
-            assert self._sock.recv(12) == b"HTTP/1.1 101"
+            assert self.answer() == b"HTTP/1.1 101"
         elif self._kind == "grpc":
             self.send(PREFACE + frame(4, 0, 0, b"") + frame(1, 4, 1, HEADERS))
         return self

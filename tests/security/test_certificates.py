@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,9 +14,11 @@ from pathlib import Path
 import pytest
 import trustme
 from faultjobs import add, hold, pid
-from faultkit import pid_in
+from faultkit import eventually, pid_in
 from siegekit import NETWORK, RAW, TOKEN, Table, calling
 from siegepeers import failure
+from siegeproxies import unverified
+from siegewire import Wire
 
 import wool
 from wool._security.certificates import make_authority, make_certificate
@@ -45,15 +49,20 @@ class Authority:
         )
 
     def use(self, name: str, place: Path) -> Credentials:
-        """Puts the files of a machine where another one's are, each in one step."""
-        place.mkdir(exist_ok=True)
-        files = {"ca.pem": "ca.pem", f"{name}.pem": "cert.pem", f"{name}-key.pem": "key.pem"}
-        for source, file in files.items():
-            (place / "new").write_bytes((self.folder / source).read_bytes())
-            (place / "new").replace(place / file)
-        return wool.Credentials.tls(
-            ca=str(place / "ca.pem"), cert=str(place / "cert.pem"), key=str(place / "key.pem")
-        )
+        """Puts the files of a machine where another one's are."""
+        return put(self.folder, name, place)
+
+
+def put(folder: Path, name: str, place: Path) -> Credentials:
+    """Copies an authority, a certificate and its key, each in one step."""
+    place.mkdir(exist_ok=True)
+    files = {"ca.pem": "ca.pem", f"{name}.pem": "cert.pem", f"{name}-key.pem": "key.pem"}
+    for source, file in files.items():
+        (place / "new").write_bytes((folder / source).read_bytes())
+        (place / "new").replace(place / file)
+    return wool.Credentials.tls(
+        ca=str(place / "ca.pem"), cert=str(place / "cert.pem"), key=str(place / "key.pem")
+    )
 
 
 @pytest.fixture
@@ -214,3 +223,50 @@ async def test_an_expired_certificate_that_is_replaced(
         ours.use("new", tmp_path / "caller")
         async with calling(address, caller):
             assert await add(1, 2) == 3
+
+
+def let_in(
+    address: str, context: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[bool, ssl.SSLSession | None]:
+    """Whether somebody gets through TLS, and a session to resume later."""
+    try:
+        with Wire(address, context=context, session=session) as wire:
+            wire.begin()
+            if address.startswith("grpc") and not wire.answer():
+                return False, None
+            return True, wire.session
+    except (OSError, AssertionError):
+        return False, None
+
+
+@pytest.mark.parametrize("change", ["authority replaced", "expired"])
+async def test_a_session_that_is_resumed(
+    transport: str, theirs: Authority, tmp_path: Path, change: str, table: Table
+) -> None:
+    """A ticket of TLS from better days is no way around the certificate."""
+    ends = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2 if change == "expired" else 60)
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    files = tmp_path / "files"
+    worker, caller = made.issue_cert("127.0.0.1"), made.issue_cert("caller", not_after=ends)
+    (tmp_path / "worker.pem").write_bytes(worker.cert_chain_pems[0].bytes())
+    (tmp_path / "worker-key.pem").write_bytes(worker.private_key_pem.bytes())
+    theirs.machine("worker")
+    context = unverified()
+    caller.configure_cert(context)
+
+    async def visit(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
+        return await asyncio.to_thread(let_in, address, context, session)
+
+    async with serving(transport, put(tmp_path, "worker", files)) as address:
+        entered, session = await visit(None)
+        assert entered
+        if change == "expired":
+            await eventually(lambda: dt.datetime.now(dt.UTC) > ends)
+        else:
+            theirs.use("worker", files)
+        assert await visit(None) == (False, None)
+        entered, _ = await visit(session)
+    seen = "let in" if entered else "refused in the TLS handshake"
+    table.add(f"TLS session resumed, certificate {change}", transport, seen, "served")
+    assert not entered

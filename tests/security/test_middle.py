@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 from faultjobs import add, mark
 from siegekit import (
     RAW,
@@ -216,3 +218,63 @@ async def test_somebody_else_at_the_address(target: Target, table: Table, says: 
     answer = f"answers {says[:8]!r}" if says else "hangs up"
     attack = f"downgrade: somebody else {answer}"
     table.add(attack, target, "a TLS ClientHello", f"{type(error).__name__}: {error}")
+
+
+# Proxies that are meant to end TLS
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "proxy-ca.pem")
+    return made
+
+
+@every_network
+@pytest.mark.parametrize("flaw", ["none", "name", "authority", "not announced"])
+async def test_a_proxy_that_ends_tls(
+    target: Target, table: Table, authority: trustme.CA, tmp_path: Path, folder: Path, flaw: str
+) -> None:
+    """Is trusted if it is the one that both sides know of, and only then."""
+    shown = trustme.CA() if flaw == "authority" else authority
+    certificate = shown.issue_cert("other.example" if flaw == "name" else "wool.example")
+    pem = abc.Pem(
+        certificate=certificate.cert_chain_pems[0].bytes(),
+        key=certificate.private_key_pem.bytes(),
+    )
+    listens = showing(pem, http2=target.channel == "grpc")
+    inside = wool.Credentials.token(TOKEN, proxy="wool.example")
+    ca = str(tmp_path / "proxy-ca.pem")
+    outside = wool.Credentials.token(TOKEN, proxy="wool.example", ca=ca)
+    if flaw == "not announced":
+        outside = wool.Credentials.token(TOKEN)
+    address = f"{target.channel}://127.0.0.1:0"
+    async with wool.Worker(address=address, credentials=inside) as worker:
+        async with forwarding(worker.info.address, listens=listens, dials=None) as middle:
+            async with calling(middle.address, outside):
+                if flaw == "none":
+                    assert await mark(folder, "executed") == "executed"
+                    return
+                error = await failure(mark(folder, "executed"))
+    assert not os.listdir(folder)
+    assert type(error) is AuthenticationError and not RAW.search(str(error))
+    said = {"name": "name|not valid for", "authority": "authorit|issuer|self-signed"}
+    assert re.search(said.get(flaw, "through the proxy"), str(error)), str(error)
+    attack = f"proxy that ends TLS, wrong {flaw}" if flaw in said else f"proxy {flaw}"
+    table.add(attack, target, "no call", f"{type(error).__name__}: {error}")
+
+
+@every_channel
+async def test_what_strangers_say_does_not_steer_terminals(target: Target) -> None:
+    """Their words end up in errors, which people print."""
+    words = "\x1b]0;title\x07\x1b[2J\r\nall is well\x00\u202e"
+
+    async def refuse(connection: abc.Connection) -> None:
+        await connection.receive()
+        await connection.send([[f.encode(f.Refuse("authentication", words))]])
+        await connection.receive()
+
+    async with listening(target.address, refuse, secure=not target.local) as address:
+        async with calling(address, target.credentials):
+            error = await failure(add(1, 2))
+    assert type(error) is AuthenticationError and str(error).isprintable()

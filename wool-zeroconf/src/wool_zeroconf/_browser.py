@@ -185,6 +185,7 @@ class Browser(RecordUpdateListener):
             await self._find()
             while True:
                 since = await self._rest()
+                await self._find()
                 await self._probe(since)
         except Exception as error:
             self.ended = True
