@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,14 @@ def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tries every fault on every transport, unless the test itself says which.
+    """Tries every fault on the first transport and, unless it is slow, on one of the others.
 
-    Slow tests are tried on the first one only: all of them on another one with, for instance,
-    `FAULT_TRANSPORTS=grpc`.
+    Which one depends on the test's name. All faults on one: `FAULT_TRANSPORTS=grpc`, for instance.
     """
     once = "transport" in metafunc.fixturenames or any(metafunc.definition.iter_markers("slow"))
-    chosen = CARRIERS[:1] if once else CARRIERS
+    chosen, others = CARRIERS[:1], CARRIERS[1:]
+    if others and not once:
+        chosen = [*chosen, others[zlib.crc32(metafunc.function.__name__.encode()) % len(others)]]
     metafunc.parametrize("carrier", chosen, indirect=True)
 
 

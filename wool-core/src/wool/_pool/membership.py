@@ -34,6 +34,7 @@ class Membership:
         self._tags = tags
         self._changed = changed
         self._found: dict[str, WorkerInfo] = {}
+        self._telling = False
         self._host = socket.gethostname()
 
     async def run(self) -> None:
@@ -52,13 +53,18 @@ class Membership:
 
     def _note(self, event: abc.Snapshot | abc.Joined | abc.Changed | abc.Left) -> None:
         if isinstance(event, abc.Snapshot):
-            found = {key_of(info): info for info in event.workers}
+            self._found = {key_of(info): info for info in event.workers}
+        elif isinstance(event, abc.Left):
+            self._found.pop(key_of(event.worker), None)
         else:
-            found = {k: v for k, v in self._found.items() if k != key_of(event.worker)}
-            if not isinstance(event, abc.Left):
-                found[key_of(event.worker)] = event.worker
-        self._found = found
-        self._changed({key: info for key, info in found.items() if self._fits(info)})
+            self._found[key_of(event.worker)] = event.worker
+        if not self._telling:  # thousands of events may come at once
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        self._changed({key: info for key, info in self._found.items() if self._fits(info)})
 
     def _fits(self, info: WorkerInfo) -> bool:
         if is_socket(info.address) and info.host not in ("", self._host):

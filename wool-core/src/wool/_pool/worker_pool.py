@@ -364,8 +364,9 @@ class WorkerPool(Pool):
 
     def _on_found(self, found: dict[str, WorkerInfo]) -> None:
         """The discovery knows of other workers than before."""
-        self._found = found
-        self._merge()
+        if not self.closed:
+            self._found = found
+            self._merge()
 
     def _merge(self) -> None:
         """Makes the own workers and those that were found the members."""
