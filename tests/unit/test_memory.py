@@ -45,11 +45,13 @@ async def connected() -> AsyncIterator[tuple[Connection, Connection]]:
     ends: asyncio.Queue[Connection] = asyncio.Queue()
 
     async def handle(end: Connection) -> None:
+        end.receive_limit = MAX_MESSAGE
         ends.put_nowait(end)
         await asyncio.get_running_loop().create_future()
 
     task = asyncio.create_task(listener.serve(handle))
     ours = await transport.connect(listener.address, credentials=None, timeout=5)
+    ours.receive_limit = MAX_MESSAGE
     try:
         yield ours, await ends.get()
     finally:

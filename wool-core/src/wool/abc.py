@@ -53,7 +53,8 @@ __all__ = [
 
 Buffer = bytes | bytearray | memoryview
 Segments = Sequence[Buffer]
-"""One message, as the buffers whose concatenation it is. They must not be changed or kept."""
+"""One message, as the buffers whose concatenation it is. They must not be changed, and are let go
+as soon as the peer has taken them."""
 
 
 class Connection(ABC):

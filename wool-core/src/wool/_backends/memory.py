@@ -159,6 +159,9 @@ class _MemoryConnection(abc.Connection):
     async def receive(self) -> Sequence[bytes | memoryview]:
         while True:
             messages = self._incoming.take()
+            if max(map(len, messages), default=0) > self.receive_limit:
+                await self.aclose()
+                messages = []
             if messages:
                 return messages
             if self._incoming.closed:

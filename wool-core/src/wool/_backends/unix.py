@@ -55,10 +55,14 @@ class UnixTransport(abc.Transport):
         self, address: str, *, credentials: abc.Tls | None, timeout: float
     ) -> abc.Connection:
         path = _path(address)
-        loop = asyncio.get_running_loop()
+        loop, pipe = asyncio.get_running_loop(), _Pipe(None)
         try:
             async with asyncio.timeout(timeout):
-                _, pipe = await loop.create_unix_connection(lambda: _Pipe(None), path)
+                try:
+                    await loop.create_unix_connection(lambda: pipe, path)
+                except BaseException:
+                    pipe.release()  # uvloop tells nobody that it has closed what it had made
+                    raise
         except TimeoutError:
             raise abc.ConnectFailed(
                 f"{address} did not accept a connection within {timeout:g} s", reason="timeout"
@@ -115,7 +119,9 @@ class _UnixListener(abc.Listener):
             task.add_done_callback(tasks.discard)
 
         try:
-            self._server = await loop.create_unix_server(lambda: _Pipe(connected), sock=self._sock)
+            self._server = await loop.create_unix_server(
+                lambda: _Pipe(connected), sock=self._sock, backlog=1024
+            )
             await loop.create_future()
         finally:
             await self.aclose()
@@ -250,7 +256,10 @@ class _Pipe(asyncio.Protocol, abc.Connection):
 
     def extra(self, attribute: str, default: Any = None) -> Any:
         if attribute == "uid":
-            return _peer_uid(self._transport.get_extra_info("socket"))
+            try:
+                return _peer_uid(self._transport.get_extra_info("socket"))
+            except (OSError, ValueError):  # the connection has ended
+                return default
         return {"peer": "unix socket", "same_host": True}.get(attribute, default)
 
     def is_same_user(self) -> bool:
@@ -323,11 +332,15 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         if writable is not None and not writable.done():
             writable.set_result(None)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def release(self) -> None:
+        """Closes the descriptor of our own."""
         with self._writing:
             descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.release()
         self._error = exc or ConnectionResetError("the peer closed the connection")
         self.resume_writing()
         if not self._closed.done():

@@ -25,6 +25,15 @@ from wool.testing._transport.listening import answered, echo, outcome
 PROMPTLY = 5.0
 """Seconds until the death of a peer is noticed; less than any keep-alive would take."""
 
+WORDS = {
+    "nothing": b"",
+    "one byte": b"\0",
+    "a request": b"GET / HTTP/1.1\r\n\r\n",
+    "an answer": b"HTTP/1.1 200 OK\r\n\r\n",
+    "all bytes": bytes(range(256)) * 300,
+}
+"""What strangers say."""
+
 
 class Process:
     """Another process that runs `peer`: it echoes on the connection it dials or accepts.
@@ -163,9 +172,7 @@ class Peers(Base):
                 end.connection.receive_limit = end.connection.max_message_size
                 yield peer, end
 
-    @pytest.mark.parametrize(
-        "says", [b"", b"\0", b"GET / HTTP/1.1\r\n\r\n", bytes(range(256)) * 300]
-    )
+    @pytest.mark.parametrize("says", WORDS.values(), ids=WORDS)
     @pytest.mark.usefixtures("elsewhere")
     async def test_a_stranger_that_dials(
         self, site: Site, says: bytes, caplog: pytest.LogCaptureFixture
@@ -189,7 +196,7 @@ class Peers(Base):
                 sock.close()
         caplog.clear()  # it may well be logged
 
-    @pytest.mark.parametrize("says", [b"", b"\0", b"HTTP/1.1 200 OK\r\n\r\n", b"SSH-2.0-x\r\n"])
+    @pytest.mark.parametrize("says", WORDS.values(), ids=WORDS)
     @pytest.mark.usefixtures("elsewhere")
     async def test_a_stranger_that_listens(self, site: Site, says: bytes) -> None:
         """One that says something else and hangs up is no connection, or soon none."""
