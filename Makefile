@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-PACKAGES := wool-core wool-grpc wool-shm wool-ws wool-zeroconf
+PACKAGES := wool-core wool-grpc wool-shm wool-ws
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python

@@ -1,13 +1,13 @@
 """A TCP proxy that is as far away as it is told.
 
-    python delay.py --to 127.0.0.1:5000 --delay 50 [--rate 12.5] [--window 4]
+    python delay.py --to 127.0.0.1:5000 --delay 50 [--rate 12.5] [--window 3]
 
 prints the address it listens at, and forwards to the other one until standard input is closed.
 Connecting takes a round trip, and what is sent arrives half a round trip later. As on a real link,
 a connection has only so many bytes on their way in either direction: those of ten packets at first,
 twice as many after each round trip, a window at most. So it carries a window per round trip, and
-what exceeds that waits at its sender. All connections share the rate, in order of arrival. Nothing
-gets lost.
+what exceeds that waits at its sender. 3 MiB are what Linux makes of its own limits by default. All
+connections share the rate, in order of arrival. Nothing gets lost.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ async def main() -> None:
     parser.add_argument("--to", required=True, metavar="HOST:PORT")
     parser.add_argument("--delay", type=float, default=0.0, help="of a round trip, in ms")
     parser.add_argument("--rate", type=float, default=math.inf, help="in MB/s, by default no limit")
-    parser.add_argument("--window", type=float, default=4.0, help="of each connection, in MiB")
+    parser.add_argument("--window", type=float, default=3.0, help="of each connection, in MiB")
     given = parser.parse_args()
     host, _, port = given.to.rpartition(":")
     rate, window = given.rate * 1e6, int(given.window * (1 << 20))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import json
+import os
 import resource
 import sys
 
@@ -31,8 +32,8 @@ async def stay(worker: wool.WorkerInfo, secret: bytes) -> None:
     await asyncio.to_thread(sys.stdin.buffer.read)
 
 
-FILES = 1024
-"""How many files a process may have open unless somebody has raised that."""
+FILES = int(os.environ.get("SIEGE_FILES", "1024"))
+"""How many files it may have open: as many as usual unless somebody has raised that."""
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 faulthandler.dump_traceback_later(30, exit=True)

@@ -185,4 +185,5 @@ class Table:
 
 def _plain(text: str) -> str:
     text = re.sub(r"[a-z]+(\+unix)?://[^\s:,;]*(:\d+[^\s:,;]*)?", "ADDRESS", text)
+    text = re.sub(r"/tmp/\S*/", "…/", text)
     return text.replace("|", "\\|").replace("\n", " ")

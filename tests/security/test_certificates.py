@@ -98,7 +98,7 @@ async def refusal(
 FLAWS = {
     "expired": "expired",
     "foreign": "authorit|issuer",
-    "for another host": "mismatch|not valid for|name",
+    "for another host": "mismatch|not valid for|another",
     "self-signed": "self-signed|authorit|issuer",
 }
 

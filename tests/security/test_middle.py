@@ -258,7 +258,7 @@ async def test_a_proxy_that_ends_tls(
                 error = await failure(mark(folder, "executed"))
     assert not os.listdir(folder)
     assert type(error) is AuthenticationError and not RAW.search(str(error))
-    said = {"name": "name|not valid for", "authority": "authorit|issuer|self-signed"}
+    said = {"name": "another name|not valid for", "authority": "authorit|issuer|self-signed"}
     assert re.search(said.get(flaw, "through the proxy"), str(error)), str(error)
     attack = f"proxy that ends TLS, wrong {flaw}" if flaw in said else f"proxy {flaw}"
     table.add(attack, target, "no call", f"{type(error).__name__}: {error}")

@@ -100,7 +100,8 @@ async def test_a_pickle_before_authentication(target: Target, table: Table, fold
     caller = await Caller.at(target)
     await caller.enter()
     await caller.say(opening(example, pickles[-1]))
-    assert isinstance((await caller.hear())[-1], (f.Return, f.Raise, f.Idle))
+    while not [frame for frame in await caller.hear() if isinstance(frame, (f.Return, f.Raise))]:
+        pass
     await caller.leave()
     assert trace.exists()
 

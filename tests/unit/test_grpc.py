@@ -419,6 +419,10 @@ async def test_servers_of_something_else() -> None:
 sizes = st.lists(st.lists(st.integers(0, 60), max_size=4), max_size=12)
 
 
+def framed(*messages: bytes) -> bytes:
+    return b"".join(cut([[message] for message in messages], [*map(len, messages)]))
+
+
 def batch_of(sizes: list[list[int]]) -> list[list[bytes]]:
     return [[bytes([i + 1]) * size for size in each] for i, each in enumerate(sizes)]
 
@@ -427,7 +431,7 @@ def batch_of(sizes: list[list[int]]) -> list[list[bytes]]:
 def test_what_is_written(sizes: list[list[int]], write: int) -> None:
     """No write is too large; together they are the messages. Only large messages are split."""
     batch = batch_of(sizes)
-    writes = list(cut(batch, write))
+    writes = list(cut(batch, [sum(map(len, each)) for each in batch], write))
     assert all(0 < len(data) <= write for data in writes)
     flat = [b"".join(segments) for segments in batch]
     assert b"".join(writes) == b"".join(len(m).to_bytes(4, "little") + m for m in flat)
@@ -441,22 +445,22 @@ def test_what_is_written(sizes: list[list[int]], write: int) -> None:
 @given(sizes, st.lists(st.integers(0, 3000), max_size=30), st.integers(0, 5))
 def test_any_fragmentation(sizes: list[list[int]], places: list[int], take: int) -> None:
     batch = batch_of(sizes)
-    data = b"".join(cut(batch))
+    data = framed(*(b"".join(segments) for segments in batch))
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
     assembler, got = Assembler(), list[bytes]()
     for number, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
         assembler.feed(data[start:end], 1000)
         if number % 5 == take:
-            assert assembler.waiting == sum(map(len, assembler._messages))
+            assert assembler.waiting == sum(map(len, assembler.messages))
             got += map(bytes, assembler.take())
-            assert not assembler and assembler.waiting == 0
+            assert not assembler.messages and assembler.waiting == 0
     got += map(bytes, assembler.take())
     assert got == [b"".join(segments) for segments in batch]
 
 
 def test_the_limit_of_what_is_accepted() -> None:
     assembler = Assembler()
-    assembler.feed(b"".join(cut([[b"x" * 10], [b"y" * 10]])), 10)
+    assembler.feed(framed(b"x" * 10, b"y" * 10), 10)
     with pytest.raises(MessageTooLarge):
         assembler.feed((11).to_bytes(4, "little"), 10)
     assert len(assembler.take()) == 2
@@ -1178,7 +1182,7 @@ async def test_what_a_stranger_can_make_us_hold() -> None:
     transport = GrpcTransport(Options())
     async with serving(transport, keep=True) as served, raw_channel(served) as channel:
         stream = channel.stream_stream(METHOD)()
-        data = b"".join(cut([[bytes(4000)]])) * 16
+        data = framed(*[bytes(4000)] * 16)
         written = 0
         with contextlib.suppress(TimeoutError):
             while written < 64 << 20:

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from wool_grpc._library import aio
 
 METHOD = "/wool.Transport/Connect"
 
+EOF: Any = aio.EOF
+"""What `Call.read` returns when there is nothing more."""
+
 
 class Call(ABC):
     """A bidirectional stream. At most one read and one write at a time.
 
     Attributes:
+        read: returns what the peer has written next, or `EOF`; raises what `errors.broken` explains.
+        write: writes; returns when the peer has made room.
         farewell: what it means when there is nothing more to read.
     """
 
+    read: Callable[[], Coroutine[Any, Any, Any]]
+    write: Callable[[bytes], Coroutine[Any, Any, None]]
     farewell: str
-
-    @abstractmethod
-    async def read(self) -> bytes | None:
-        """Returns what the peer has written next; None: there is nothing more.
-
-        Raises:
-            Exception: the stream has broken, see `errors.broken`.
-        """
-
-    @abstractmethod
-    async def write(self, data: bytes) -> None:
-        """Writes; returns when the peer has made room."""
 
     @abstractmethod
     async def finish(self) -> None:
@@ -52,13 +48,7 @@ class Dialled(Call):
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self.call = channel.stream_stream(METHOD)()
-
-    async def read(self) -> bytes | None:
-        data = await self.call.read()
-        return None if data is aio.EOF else data
-
-    async def write(self, data: bytes) -> None:
-        await self.call.write(data)
+        self.read, self.write = self.call.read, self.call.write
 
     async def finish(self) -> None:
         await self.call.done_writing()
@@ -81,7 +71,7 @@ class Accepted(Call):
     farewell = "the peer is gone"  # gRPC does not tell how
 
     def __init__(self, context: Any) -> None:
-        self._context = context
+        self.read, self.write = context.read, context.write
         self._released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         context.add_done_callback(self._end)
@@ -92,13 +82,6 @@ class Accepted(Call):
     async def hold(self) -> None:
         """Returns when the stream is to end. gRPC cancels it when the peer is gone."""
         await self._released
-
-    async def read(self) -> bytes | None:
-        data = await self._context.read()
-        return None if data is aio.EOF else data
-
-    async def write(self, data: bytes) -> None:
-        await self._context.write(data)
 
     async def finish(self) -> None:
         self.abort()

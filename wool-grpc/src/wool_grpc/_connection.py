@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wool import abc
-from wool_grpc._calls import Call
+from wool_grpc._calls import EOF, Call
 from wool_grpc._errors import broken
 from wool_grpc._framing import MAX_MESSAGE, WRITE, Assembler, cut
 from wool_grpc._loops import Operation
@@ -18,7 +18,7 @@ QUEUE = 1 << 20
 """Bytes that may be on their way before `send` waits."""
 
 READ_AHEAD = 2 << 20
-"""Bytes that may wait for `receive`. What a stranger may have here is less: see `_reads_on`."""
+"""Bytes that may wait for `receive`. What a stranger may have here is less: see `_on_read`."""
 
 FLUSH = 1.0
 """Seconds the peer has to take what is queued when the connection is closed."""
@@ -52,9 +52,7 @@ class GrpcConnection(abc.Connection):
         self._error = ""  # why nothing can be sent any more
         self._ended = False  # whether nothing more will arrive
         # A stream that nobody has a use for shall end, so what gRPC holds must not hold this.
-        self._when_read = weakref.WeakMethod(self._on_read)
-        self._when_written = weakref.WeakMethod(self._on_written)
-        self._when_finished = weakref.WeakMethod(self._on_finished)
+        self._self = weakref.ref(self)
         self._read()
 
     def __del__(self) -> None:
@@ -72,13 +70,13 @@ class GrpcConnection(abc.Connection):
     async def send(self, messages: Sequence[abc.Segments]) -> None:
         if self._error:
             raise abc.ConnectionLost(self._error)
-        largest = max((sum(map(len, segments)) for segments in messages), default=0)
-        if largest > MAX_MESSAGE:
-            raise abc.MessageTooLarge(f"{largest} bytes in one message; at most {MAX_MESSAGE}")
-        for data in cut(messages):
+        sizes = [sum(map(len, segments)) for segments in messages]
+        if sizes and max(sizes) > MAX_MESSAGE:
+            raise abc.MessageTooLarge(f"{max(sizes)} bytes in one message; at most {MAX_MESSAGE}")
+        for data in cut(messages, sizes):
             self._outgoing.append(data)
             self._queued += len(data)
-        if not self._writing:
+        if not self._writing and self._outgoing:
             self._write()
         while self._queued > QUEUE:
             if self._writable is None:
@@ -90,8 +88,6 @@ class GrpcConnection(abc.Connection):
     def _write(self) -> None:
         """Writes what is queued, as much as goes into one write."""
         queue = self._outgoing
-        if not queue:
-            return
         data = queue.popleft()
         if queue and len(data) + len(queue[0]) <= WRITE:
             parts, size = [data], len(data)
@@ -100,9 +96,9 @@ class GrpcConnection(abc.Connection):
                 parts.append(queue.popleft())
             data = b"".join(parts)
         self._writing = len(data)
-        Operation(self._call.write(data), self._when_written)
+        Operation(self._call.write(data), self._self, GrpcConnection._on_written)
 
-    def _on_written(self, result: Any, error: BaseException | None) -> None:
+    def _on_written(self, result: None, error: BaseException | None) -> None:
         self._queued -= self._writing
         self._writing = 0
         if error is not None:
@@ -112,21 +108,21 @@ class GrpcConnection(abc.Connection):
             self._write()
         elif self._closing:
             self._finish()
-        if self._queued <= QUEUE:
+        if self._writable is not None and self._queued <= QUEUE:
             _wake(self._writable)
             self._writable = None
 
     # Receiving ----------------------------------------------------------------------------------
 
     async def receive(self) -> Sequence[bytes | memoryview]:
-        if not self._incoming:
+        if not self._incoming.messages:
             if not self._ended and not self._closing:
                 self._arrived = self._loop.create_future()
                 try:
                     await self._arrived
                 finally:
                     self._arrived = None
-            if not self._incoming:
+            if not self._incoming.messages:
                 raise abc.ConnectionLost(self._error)
         messages = self._incoming.take()
         if not self._reading:
@@ -135,29 +131,26 @@ class GrpcConnection(abc.Connection):
 
     def _read(self) -> None:
         self._reading = True
-        Operation(self._call.read(), self._when_read)
+        Operation(self._call.read(), self._self, GrpcConnection._on_read)
 
-    def _on_read(self, data: bytes | None, error: BaseException | None) -> None:
-        if data is None:
+    def _on_read(self, data: Any, error: BaseException | None) -> None:
+        if error is not None or data is EOF:
             self._end(self._call.farewell if error is None else broken(error))
             return
+        incoming = self._incoming
         if not self._closing:
             try:
-                self._incoming.feed(data, self.receive_limit)
+                incoming.feed(data, self.receive_limit)
             except abc.MessageTooLarge as excess:
                 self._end(f"the peer has sent {excess}")
                 return
-            if self._incoming:
+            if incoming.messages:
                 _wake(self._arrived)
-        if self._reads_on():
+        # Until the peer has authenticated itself, little is read ahead.
+        if self._closing or incoming.waiting <= min(READ_AHEAD, 16 * self.receive_limit):
             self._loop.call_soon(self._read)  # whoever receives goes first
         else:
             self._reading = False
-
-    def _reads_on(self) -> bool:
-        """Whether to read ahead: until the peer has authenticated itself, little."""
-        waiting = self._incoming.waiting
-        return self._closing or waiting <= min(READ_AHEAD, 16 * self.receive_limit)
 
     # Ending -------------------------------------------------------------------------------------
 
@@ -182,9 +175,9 @@ class GrpcConnection(abc.Connection):
             timer.cancel()
 
     def _finish(self) -> None:
-        Operation(self._call.finish(), self._when_finished)
+        Operation(self._call.finish(), self._self, GrpcConnection._on_finished)
 
-    def _on_finished(self, result: Any, error: BaseException | None) -> None:
+    def _on_finished(self, result: None, error: BaseException | None) -> None:
         self._abort()
 
     def _break(self, reason: str) -> None:

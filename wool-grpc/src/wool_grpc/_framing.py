@@ -6,7 +6,8 @@ Wool messages as fit; one that is larger than a write spans several.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import struct
+from collections.abc import Iterator, Sequence
 
 from wool.abc import Buffer, MessageTooLarge, Segments
 
@@ -15,17 +16,18 @@ WRITE = 512 << 10
 
 MAX_MESSAGE = 16 << 20
 
+_LENGTH = struct.Struct("<I")
 
-def cut(messages: Iterable[Segments], write: int = WRITE) -> Iterator[bytes]:
-    """Yields the writes for a batch of messages."""
+
+def cut(messages: Sequence[Segments], sizes: Sequence[int], write: int = WRITE) -> Iterator[bytes]:
+    """Yields the writes for a batch of messages of these sizes."""
     parts: list[Buffer] = []
     room = write
-    for segments in messages:
-        size = sum(map(len, segments))
+    for size, segments in zip(sizes, messages, strict=True):
         if size + 4 > room and parts:
             yield b"".join(parts)
             parts, room = [], write
-        parts.append(size.to_bytes(4, "little"))
+        parts.append(_LENGTH.pack(size))
         room -= 4
         for segment in segments:
             rest = segment
@@ -44,24 +46,22 @@ class Assembler:
     """Puts messages together from what arrives.
 
     Attributes:
-        waiting: bytes in the messages that have not been taken yet.
+        messages: those that are complete and have not been taken yet.
+        waiting: bytes in them.
     """
 
-    __slots__ = ("_body", "_filled", "_messages", "_prefix", "waiting")
+    __slots__ = ("_body", "_filled", "_prefix", "messages", "waiting")
 
     def __init__(self) -> None:
+        self.messages: list[bytes | memoryview] = []
         self.waiting = 0
-        self._messages: list[bytes | memoryview] = []
         self._prefix: bytes = b""
         self._body: memoryview | None = None
         self._filled = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._messages)
-
     def take(self) -> Sequence[bytes | memoryview]:
         """Returns the messages that are complete."""
-        messages, self._messages = self._messages, []
+        messages, self.messages = self.messages, []
         self.waiting = 0
         return messages
 
@@ -74,7 +74,7 @@ class Assembler:
         if self._prefix:
             data = self._prefix + data
             self._prefix = b""
-        view, position, end = memoryview(data), 0, len(data)
+        view, position, end, unpack = memoryview(data), 0, len(data), _LENGTH.unpack_from
         if self._body is not None:
             position = self._fill(self._body, view)
         while position < end:
@@ -82,12 +82,12 @@ class Assembler:
             if start > end:
                 self._prefix = data[position:]
                 return
-            size = int.from_bytes(view[position:start], "little")
+            (size,) = unpack(data, position)
             if size > limit:
                 raise MessageTooLarge(f"a message of {size} bytes; at most {limit}")
             position = start + size
             if position <= end:
-                self._messages.append(view[start:position])
+                self.messages.append(view[start:position])
                 self.waiting += size
             else:
                 self._body = memoryview(bytearray(size))
@@ -102,7 +102,7 @@ class Assembler:
         body[self._filled : filled] = view[:taken]
         self._filled = filled
         if filled == len(body):
-            self._messages.append(body)
+            self.messages.append(body)
             self.waiting += filled
             self._body = None
         return taken

@@ -1,4 +1,4 @@
-"""The listener: a gRPC server."""
+"""The listener: a gRPC server at one address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from wool import abc
 from wool_grpc import Options
-from wool_grpc._addresses import Address, advertised, known, peer_of, resolve
+from wool_grpc._addresses import Address, advertised, known, peer_of
 from wool_grpc._arguments import server_arguments
 from wool_grpc._calls import METHOD, Accepted
 from wool_grpc._connection import GrpcConnection
@@ -27,54 +27,66 @@ _CLOSING = 1000
 
 
 class GrpcListener(abc.Listener):
-    """Takes connections, and probes of the service's health, at one address."""
+    """Takes connections, and probes of its health.
 
-    def __init__(self, proxy: LoopProxy, options: Options) -> None:
+    Args:
+        place: where to listen, the host as a number.
+        name: the host as others are to dial it.
+
+    Raises:
+        ConnectFailed: that is not possible there.
+    """
+
+    def __init__(
+        self, proxy: LoopProxy, options: Options, place: Address, name: str, tls: abc.Tls | None
+    ) -> None:
         self._proxy = proxy
         self._loop = asyncio.get_running_loop()
         self._health = Health()
         self._serving: asyncio.Future[abc.Handler] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.Future[None] | None = None
-        self._spot: Address
         self._gone = False  # whether nobody new can get in any more
+        secure = None if tls is None else ServerCertificates(tls).credentials()
+        try:
+            claim(place)
+        except OSError as error:
+            what = os.strerror(error.errno) if error.errno else str(error)
+            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
         with proxy.posing():
             self._server = aio.server(options=server_arguments(options))
+        self._place = replace(place, port=self._bind(place, secure))
+        self.address = place.text if place.path else advertised(name, self._place.port)
         service, _, method = METHOD[1:].partition("/")
         stream = grpc.stream_stream_rpc_method_handler(self._accept)
         ours = grpc.method_handlers_generic_handler(service, {method: stream})
         self._server.add_generic_rpc_handlers((ours, self._health))
 
-    async def bind(self, place: Address, tls: abc.Tls | None) -> None:
-        """Begins to listen.
-
-        Raises:
-            ConnectFailed: that is not possible there.
-        """
-        secure = None if tls is None else ServerCertificates(tls).credentials()
-        spot = (await resolve(place))[0]
-        try:
-            claim(spot)
-        except OSError as error:
-            what = os.strerror(error.errno) if error.errno else str(error)
-            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
-        target = spot.target if spot.path else spot.endpoint
+    def _bind(self, place: Address, secure: Any) -> int:
+        """Has gRPC take the place; returns the port."""
+        target = place.target if place.path else place.endpoint
         try:
             if secure is None:
-                port = self._server.add_insecure_port(target)
-            else:
-                port = self._server.add_secure_port(target, secure)
+                return self._server.add_insecure_port(target)
+            return self._server.add_secure_port(target, secure)
         except RuntimeError:
             what = "it is in use" if secure is None else "it is in use, or the certificate is bad"
             raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
-        self._spot = spot if spot.path else replace(spot, port=port)
-        self.address = place.text if spot.path else advertised(place.host, port)
-        await self._server.start()
+
+    async def start(self) -> None:
+        """Lets connections in."""
+        try:
+            await self._server.start()
+        except BaseException:
+            self._proxy.create_task(self._server.stop(None))
+            raise
 
     async def _accept(self, _: Any, context: Any) -> None:
         """Handles a call, in a task of gRPC's."""
         call = Accepted(context)
         handler = await asyncio.shield(self._serving)
+        if self._stopping is not None:
+            return
         try:
             await context.send_initial_metadata(())
         except Exception:
@@ -99,25 +111,30 @@ class GrpcListener(abc.Listener):
         try:
             await self._loop.create_future()
         finally:
-            await self.aclose()
+            self._stop_listening()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._server.stop(None)
+            await self.aclose()
 
     async def aclose(self) -> None:
-        serving, stopping = self._serving.done(), self._stopping
-        if stopping is None:
-            # Connections live on if somebody serves them, until `serve` ends.
-            stopping = self._proxy.create_task(self._stop(_FOR_EVER if serving else None))
-            self._stopping = stopping
-        if not serving:
+        stopping = self._stop_listening()
+        if not self._serving.done():
             await asyncio.shield(stopping)
         for _ in range(_CLOSING):
-            self._gone = self._gone or not is_taken(self._spot)
+            self._gone = self._gone or not is_taken(self._place)
             if self._gone:
                 break
             await asyncio.sleep(0.001)
+
+    def _stop_listening(self) -> asyncio.Future[None]:
+        """Begins to stop. Connections live on if somebody serves them, until `serve` ends."""
+        if self._stopping is None:
+            grace = _FOR_EVER if self._serving.done() else None
+            self._stopping = self._proxy.create_task(self._stop(grace))
+        assert self._stopping is not None
+        return self._stopping
 
     async def _stop(self, grace: float | None) -> None:
         await self._health.stop()

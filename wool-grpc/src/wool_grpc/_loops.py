@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any
 
-Done = Callable[[Any, BaseException | None], None]
+Owner = Any
 
 
 class LoopProxies:
@@ -108,15 +108,21 @@ class LoopProxy:
 class Operation:
     """An operation of gRPC that is driven without a task, so that it survives those of the loop.
 
-    It begins at once. When it ends, `done` is called with its result or exception, unless the
-    object that `done` is a method of is gone.
+    It begins at once. When it ends, `then` is called with its owner, its result and the exception,
+    unless the owner is gone.
     """
 
-    __slots__ = ("_done", "_work")
+    __slots__ = ("_owner", "_then", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, Any], done: weakref.WeakMethod[Done]) -> None:
+    def __init__(
+        self,
+        work: Coroutine[Any, Any, Any],
+        owner: weakref.ref[Owner],
+        then: Callable[[Owner, Any, BaseException | None], None],
+    ) -> None:
         self._work = work
-        self._done = done
+        self._owner = owner
+        self._then = then
         self._step()
 
     def _step(self, _: object = None) -> None:
@@ -134,6 +140,6 @@ class Operation:
             future.add_done_callback(self._step)
 
     def _end(self, result: Any, error: BaseException | None) -> None:
-        done = self._done()
-        if done is not None:
-            done(result, error)
+        owner = self._owner()
+        if owner is not None:
+            self._then(owner, result, error)

@@ -83,8 +83,10 @@ class GrpcTransport(abc.Transport):
 
     async def listen(self, address: str | None, *, credentials: abc.Tls | None) -> abc.Listener:
         place = parse(address or "grpc://127.0.0.1:0")
-        listener = GrpcListener(self._proxies.get(), suited(self._options, place))
-        await listener.bind(place, credentials)
+        spot = (await resolve(place))[0]
+        options, proxy = suited(self._options, place), self._proxies.get()
+        listener = GrpcListener(proxy, options, spot, place.host, credentials)
+        await listener.start()
         return listener
 
 

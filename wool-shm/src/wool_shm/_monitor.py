@@ -147,11 +147,11 @@ class Monitor:
         except FileNotFoundError:
             return 0.0  # the directory has just been removed
         except (OSError, WoolError) as error:
-            _log.warning(
-                "cannot look for workers in %s, will try again: %s", self._directory, error
-            )
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                _log.warning("cannot look for workers, will try again: %s", error)
             return RETRY
-        self._complete = True
+        self._complete, self._trouble = True, ""
         for watch in watches:
             if not watch.welcomed:
                 view = self._views[watch.namespace]
@@ -174,14 +174,14 @@ class Monitor:
         namespace = _place.namespace_of(presence)
         view = self._views.get(namespace)
         with self._process.lock:
-            records: Sequence[Record] = ()
-            if _presence.is_alive(self._process, self._directory, presence) and view is not None:
-                records = _read(self._directory, presence)
-        events = view.replace(presence, records) if view is not None else []
-        if view is not None and events:
-            for watch in self._watches:
-                if watch.namespace == namespace and watch.welcomed:
-                    self._tell(watch, events, view)
+            alive = _presence.is_alive(self._process, self._directory, presence)
+            records = _read(self._directory, presence) if alive and view is not None else ()
+        if view is None:
+            return
+        events = view.replace(presence, records)
+        for watch in self._watches if events else ():
+            if watch.namespace == namespace and watch.welcomed:
+                self._tell(watch, events, view)
 
     def _tell(self, watch: Watch, events: Sequence[Event], view: View) -> None:
         if not watch.events.put(events, view.snapshot):

@@ -118,6 +118,7 @@ class Browser(RecordUpdateListener):
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         """Takes note of what a packet says; the library calls it before it has stored that."""
         found: list[Any] = [record.new for record in records]
+        print("HEARD", self._loop.time(), found)
         if zc is not self._library:  # it notices the goodbyes only of those that it has stored
             self._library.cache.async_add_records(found)
         for record in found:
@@ -215,7 +216,7 @@ class Browser(RecordUpdateListener):
         while known < len(self._known):
             known = len(self._known)
             _library.ask_others(self._library, [*self._known, *self._others])
-            await _patience()
+            await self._wait()
 
     async def _probe(self, since: float) -> None:
         """Asks those that have not been heard; forgets those that do not answer."""
@@ -228,7 +229,8 @@ class Browser(RecordUpdateListener):
             for start in range(0, len(silent), BATCH):
                 _library.ask_each(self._library, silent[start : start + BATCH])
                 await asyncio.sleep(0.1)
-            await _patience()
+            await self._wait()
+        print("JUDGE", self._loop.time(), since, self._silent(since))
         for name in self._silent(since):
             del self._known[name]
             self._tell(name)
@@ -242,6 +244,16 @@ class Browser(RecordUpdateListener):
             if not self._known or self._silent(since):
                 break
         return since
+
+    async def _wait(self) -> None:
+        """Waits for answers."""
+        print("WAIT", self._loop.time(), PATIENCE)
+        await asyncio.sleep(PATIENCE)
+        print("WAITED", self._loop.time())
+        # A loop that was blocked reads one packet in each of its turns; nobody is to be judged
+        # before his own was read.
+        for _ in range(0):
+            await asyncio.sleep(0)
 
     def _silent(self, since: float) -> list[str]:
         return [name for name, known in self._known.items() if known.heard < since]
@@ -260,9 +272,3 @@ def _dialable(worker: WorkerInfo, zeroconf: Zeroconf) -> WorkerInfo | None:
     except OSError:
         zone = str(scopes[0])
     return replace(worker, address=str(address.within(zone)))
-
-
-async def _patience() -> None:
-    """Waits for answers. In steps, so that a loop that was blocked can read what has arrived."""
-    for _ in range(8):
-        await asyncio.sleep(PATIENCE / 8)
