@@ -176,23 +176,23 @@ def check_compatible(mine: f.Hello, peer: f.Hello, role: Role) -> None:
     if mine.security != peer.security:
         raise AuthenticationError(
             f"this side authenticates with {mine.security or 'a secret'}, the peer with "
-            f"{peer.security or 'a secret'}: give both the same credentials"
+            f"{_printable(peer.security) or 'a secret'}: give both the same credentials"
         )
     if not set(mine.protocols) & set(peer.protocols):
         raise VersionMismatch(
             f"this side (wool-core {mine.wool}) speaks protocol {mine.protocols}, the peer "
-            f"(wool-core {peer.wool}) {peer.protocols}: upgrade the older one"
+            f"(wool-core {_printable(peer.wool)}) {peer.protocols}: upgrade the older one"
         )
     if mine.python != peer.python:
         raise VersionMismatch(
-            f"this side runs Python {mine.python}, the peer Python {peer.python}: code cannot "
+            f"this side runs Python {mine.python}, the peer Python {_printable(peer.python)}: code cannot "
             "travel between minor versions; run both on the same one"
         )
     dialler, acceptor = (mine, peer) if role is Role.DIALLER else (peer, mine)
     if dialler.serializer not in acceptor.serializers:
         raise VersionMismatch(
             f"the worker has no serializer {dialler.serializer!r}, only "
-            f"{', '.join(acceptor.serializers) or 'none'}: install it there or choose another"
+            f"{_printable(', '.join(acceptor.serializers)) or 'none'}: install it there or choose another"
         )
     if min(peer.window, peer.chunk) < 1024:
         raise ProtocolError("the peer announced a window or chunk below 1 KiB")
@@ -209,4 +209,9 @@ def refusal(error: Exception) -> bytes:
 
 def _refused(frame: f.Refuse) -> Exception:
     kind = _KINDS.get(frame.code, ProtocolError)
-    return kind(f"the peer refused the connection: {frame.message}")
+    return kind(f"the peer refused the connection: {_printable(frame.message)}")
+
+
+def _printable(text: str) -> str:
+    """Returns what a stranger says without anything that would steer a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text[:1000])

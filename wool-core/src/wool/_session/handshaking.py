@@ -103,7 +103,8 @@ async def _run(
 
 async def _exchange(connection: abc.Connection, handshake: Handshake) -> list[bytes | memoryview]:
     """Exchanges messages until the handshake is complete; returns what came after it."""
-    await connection.send([[m] for m in handshake.start()])
+    with contextlib.suppress(ConnectionLost):  # it may have said why, which is read below
+        await connection.send([[m] for m in handshake.start()])
     while True:
         messages = list(await connection.receive())
         while messages:
