@@ -185,14 +185,15 @@ def check_compatible(mine: f.Hello, peer: f.Hello, role: Role) -> None:
         )
     if mine.python != peer.python:
         raise VersionMismatch(
-            f"this side runs Python {mine.python}, the peer Python {_printable(peer.python)}: code cannot "
-            "travel between minor versions; run both on the same one"
+            f"this side runs Python {mine.python}, the peer Python {_printable(peer.python)}: code "
+            "cannot travel between minor versions; run both on the same one"
         )
     dialler, acceptor = (mine, peer) if role is Role.DIALLER else (peer, mine)
     if dialler.serializer not in acceptor.serializers:
+        known = _printable(", ".join(acceptor.serializers)) or "none"
         raise VersionMismatch(
-            f"the worker has no serializer {dialler.serializer!r}, only "
-            f"{_printable(', '.join(acceptor.serializers)) or 'none'}: install it there or choose another"
+            f"the worker has no serializer {dialler.serializer!r}, only {known}: install it there or "
+            "choose another"
         )
     if min(peer.window, peer.chunk) < 1024:
         raise ProtocolError("the peer announced a window or chunk below 1 KiB")

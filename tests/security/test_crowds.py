@@ -1,0 +1,174 @@
+"""Thousands of clients that never finish the handshake, at each of its stages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from faultjobs import add
+from faultkit import eventually, rss
+from siegekit import (
+    LOCAL,
+    NETWORK,
+    TOKEN,
+    Table,
+    Target,
+    besieged,
+    calling,
+    every_channel,
+    every_network,
+    served,
+)
+from siegepeers import Caller, dial, ending
+from siegeproxies import forwarding
+from siegewire import Wire
+
+import wool
+from wool._security.credentials import Credentials, Token
+from wool._session.routes import is_socket
+
+PASSING = int(os.environ.get("SIEGE_CROWD", "0"))
+"""How many come in all, instead of the usual numbers."""
+
+HELD = 2000
+"""How many of them are there at once, as far as they are concerned."""
+
+SHOWN_OUT = 20.0
+"""Seconds after which a silent client is not there any more; ten are promised."""
+
+STAGES = {"connected": 10_000, "encrypted": 800, "open": 600, "greeted": 600}
+
+
+@asynccontextmanager
+async def crowd(target: Target, stage: str) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """A crowd in a process of its own; yields what makes more of it come."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(Path(__file__).parent / "siegecrowd.py"),
+        json.dumps([target.address, stage, HELD]),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdin is not None and process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+
+    async def come(count: int) -> None:
+        stdin.write(f"{count}\n".encode())
+        assert await stdout.readline() == b"here\n"
+
+    try:
+        yield come
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def silent_on_the_wire(address: str, *, tls: bool) -> None:
+    """Falls silent, and returns when the worker hangs up."""
+    with Wire(address, tls=tls) as wire:
+        wire.rest(SHOWN_OUT)
+
+
+async def silent_in_the_handshake(address: str, credentials: Credentials, *, hello: bool) -> None:
+    """The same, before or after Hello."""
+    caller = Caller(await dial(address, credentials), credentials, is_socket(address))
+    if hello:
+        await caller.say(caller.hello)
+    assert "Welcome" not in await ending(caller.connection, SHOWN_OUT)
+
+
+@asynccontextmanager
+async def worker_at(channel: str) -> AsyncIterator[tuple[str, Credentials]]:
+    """Yields the address of a worker, and what its callers have."""
+    if channel in NETWORK:
+        token = Token(TOKEN)
+        async with wool.Worker(address=f"{channel}://127.0.0.1:0", credentials=token) as worker:
+            yield worker.info.address, token
+    else:
+        async with wool.WorkerPool(size=1, transport=channel.removesuffix("+unix")) as pool:
+            yield pool.workers[0].address, pool.keyring.local
+
+
+@pytest.mark.slow
+async def test_clients_that_never_finish_are_shown_out(table: Table) -> None:
+    """After ten seconds, at whatever stage, also where there is no crowd."""
+    waits: dict[tuple[str, str], float] = {}
+
+    async def wait(channel: str, stage: str, address: str, credentials: Credentials) -> None:
+        began = time.monotonic()
+        if stage in ("open", "greeted"):
+            await silent_in_the_handshake(address, credentials, hello=stage == "greeted")
+        else:
+            work = partial(silent_on_the_wire, address, tls=stage == "encrypted")
+            await asyncio.get_running_loop().run_in_executor(threads, work)
+        waits[channel, stage] = time.monotonic() - began
+
+    threads = ThreadPoolExecutor(len(STAGES) * len([*LOCAL, *NETWORK]))
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        stack.enter_context(threads)
+        for channel in [*LOCAL, *NETWORK]:
+            there = await stack.enter_async_context(worker_at(channel))
+            for stage in STAGES:
+                if channel in NETWORK or stage != "encrypted":
+                    group.create_task(wait(channel, stage, *there))
+    for (channel, stage), waited in waits.items():
+        assert 5 < waited < SHOWN_OUT
+        seen = f"disconnected after {waited:.0f} s"
+        table.add(f"one client that stops when {stage}", channel, seen, "nothing")
+
+
+@every_network
+async def test_a_newcomer_that_is_pushed_out(target: Target) -> None:
+    """Comes again: whoever is dropped to make room for others has done nothing wrong."""
+    async with forwarding(target.address, listens=None, dials=None, drops=1) as middle:
+        async with calling(middle.address, target.credentials):
+            assert await add(1, 2) == 3
+
+
+@every_channel
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.timeout(600 if PASSING else 60)
+async def test_clients_that_never_finish(target: Target, table: Table, stage: str) -> None:
+    """Cost the worker little, and keep nobody else from being served."""
+    if stage == "encrypted" and target.local:
+        pytest.skip("there is no TLS within a machine")
+    total = PASSING or STAGES[stage]
+    memory, files = rss(target.pid), target.descriptors
+    waits: list[float] = []
+
+    async def newcomer() -> None:
+        began = time.monotonic()
+        assert await served(target) == "served"
+        waits.append(time.monotonic() - began)
+
+    async with besieged(target), crowd(target, stage) as come:
+        first = min(total, HELD)
+        await come(first)
+        most_files = target.descriptors
+        await newcomer()
+        rest = asyncio.ensure_future(come(total - first))
+        while not rest.done():
+            await newcomer()
+            await asyncio.wait([rest], timeout=0.1)
+        await rest
+        most_files = max(most_files, target.descriptors)
+        growth = (rss(target.pid) - memory) / (1 << 20)
+    await eventually(lambda: target.descriptors <= files + 8, within=20)
+    assert growth < 200
+    assert max(waits) < 10
+    seen = (
+        f"{total} connections, no answer; worker: {most_files - files:+} files, {growth:+.0f} MiB"
+    )
+    user = f"served; a new connection takes at most {max(waits):.2f} s"
+    print(seen, user, len(waits), sep="; ")
+    table.add(f"clients that stop when {stage}", target, seen, user)
