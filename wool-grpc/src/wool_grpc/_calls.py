@@ -19,7 +19,8 @@ class Call(ABC):
     """A bidirectional stream. At most one read and one write at a time.
 
     Attributes:
-        read: returns what the peer has written next, or `EOF`; raises what `errors.broken` explains.
+        read: returns what the peer has written next, or `EOF`; raises what `errors.broken`
+            explains.
         write: writes; returns when the peer has made room.
         farewell: what it means when there is nothing more to read.
     """

@@ -192,8 +192,8 @@ def check_compatible(mine: f.Hello, peer: f.Hello, role: Role) -> None:
     if dialler.serializer not in acceptor.serializers:
         known = _printable(", ".join(acceptor.serializers)) or "none"
         raise VersionMismatch(
-            f"the worker has no serializer {dialler.serializer!r}, only {known}: install it there or "
-            "choose another"
+            f"the worker has no serializer {dialler.serializer!r}, only {known}: install it there "
+            "or choose another"
         )
     if min(peer.window, peer.chunk) < 1024:
         raise ProtocolError("the peer announced a window or chunk below 1 KiB")
