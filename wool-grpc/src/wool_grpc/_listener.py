@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import replace
 from typing import Any
@@ -100,7 +101,8 @@ class GrpcListener(abc.Listener):
 
     async def _handle(self, handler: abc.Handler, connection: GrpcConnection) -> None:
         try:
-            await handler(connection)
+            with contextlib.suppress(Exception):  # concerns this connection only, which ends
+                await handler(connection)
         finally:
             await connection.aclose()
 
