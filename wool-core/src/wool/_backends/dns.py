@@ -39,7 +39,13 @@ class Options:
 @hookimpl
 def wool_discoveries() -> Iterable[DiscoveryPlugin]:
     """Registers the discovery."""
-    yield DiscoveryPlugin(name="dns", api=API, options=Options, factory=DnsDiscovery)
+    yield DiscoveryPlugin(
+        name="dns",
+        api=API,
+        options=Options,
+        factory=DnsDiscovery,
+        capabilities=frozenset({"network"}),
+    )
 
 
 class DnsDiscovery(abc.Discovery):

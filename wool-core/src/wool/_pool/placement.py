@@ -5,16 +5,12 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from wool._plugins import lookup
-from wool._plugins.lookup import TRANSPORT
 from wool._security import sockets
 from wool._security.credentials import Credentials, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
+from wool._worker.discoveries import Chosen
 from wool.exceptions import ConfigurationError
-from wool.plugins import DiscoveryPlugin, TransportPlugin
-
-NETWORK = ("grpc", "ws")
-"""Transports for other machines, in the order in which they are chosen."""
+from wool.plugins import TransportPlugin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,30 +40,6 @@ class Placement:
             sockets.discard(self.directory)
 
 
-def choose_transport(chosen: str | None, reaches_out: bool) -> str:
-    """Returns the name of the transport for own workers.
-
-    Args:
-        chosen: what is asked for.
-        reaches_out: whether workers of other machines have to reach them.
-
-    Raises:
-        ConfigurationError: there is none that does.
-    """
-    if chosen is not None:
-        return chosen
-    if not reaches_out:
-        return "unix"
-    installed = lookup.process().names_of(TRANSPORT)
-    for name in NETWORK:
-        if name in installed:
-            return name
-    raise ConfigurationError(
-        "the discovery reaches other machines, which takes a transport that does: "
-        'pip install "wool-core[grpc]" or "wool-core[ws]"'
-    )
-
-
 def place_alone(plugin: TransportPlugin, credentials: Credentials | None) -> Placement:
     """Places the workers of a pool that looks for no others; only that pool can call them.
 
@@ -85,18 +57,18 @@ def place_alone(plugin: TransportPlugin, credentials: Credentials | None) -> Pla
 
 
 def place_among_others(
-    plugin: TransportPlugin, discovery: DiscoveryPlugin | None, credentials: Credentials | None
+    plugin: TransportPlugin, discovery: Chosen, credentials: Credentials | None
 ) -> Placement:
     """Places the workers of a pool that are announced, so that others can hold what it takes.
 
     Args:
-        discovery: the back-end that announces them; None if it is not known what it can do.
+        discovery: what announces them.
 
     Raises:
         ConfigurationError: others could not call them.
     """
     keyring = Keyring(SameUser(), credentials)
-    if discovery is None or "network" not in discovery.capabilities:
+    if not discovery.reaches_out:
         if "in-process" in plugin.capabilities:
             return Placement(keyring=keyring)
         if plugin.capabilities >= {"local", "unix"}:
@@ -108,7 +80,7 @@ def place_among_others(
             "those who find them: set WOOL_TOKEN (`wool token` prints one), or give "
             "credentials=wool.Credentials.token(…) or .tls(…)"
         )
-    return Placement(keyring=keyring, listen=f"{plugin.name}://0.0.0.0:0")
+    return Placement(keyring=keyring, listen=discovery.place(plugin.name))
 
 
 def _on_sockets(plugin: TransportPlugin, keyring: Keyring) -> Placement:

@@ -19,7 +19,7 @@ from wool._client.link import Link
 from wool._client.pool import PYTHON, VERSION, Pool
 from wool._plugins import lookup
 from wool._pool.membership import Membership
-from wool._pool.placement import Placement, choose_transport, place_alone, place_among_others
+from wool._pool.placement import Placement, place_alone, place_among_others
 from wool._protocol import frames as f
 from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
@@ -28,6 +28,7 @@ from wool._settings.model import Core
 from wool._settings.resolving import dump
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
+from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._worker.service import Setup
 from wool._worker.thread import WorkerThread
@@ -39,7 +40,7 @@ from wool.exceptions import (
     WoolError,
     WorkerLost,
 )
-from wool.plugins import DiscoveryPlugin, TransportPlugin
+from wool.plugins import TransportPlugin
 
 STOP_GRACE = 15.0
 """Seconds a worker gets to end after it has been told to; its own graces are shorter."""
@@ -122,7 +123,7 @@ class WorkerPool(Pool):
         self.cancel_grace = core.cancel_grace
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
-        self._discovery_plugin, self._discovery = self._find_discovery(discovery)
+        self._discovery = self._find_discovery(discovery)
         self._credentials = _checked_credentials(credentials)
         if credentials is None and self._discovery is not None:
             self._credentials = credentials_of(self._settings)
@@ -145,24 +146,16 @@ class WorkerPool(Pool):
         self._watching: asyncio.Task[None] | None = None
         self._found: dict[str, WorkerInfo] = {}
 
-    def _find_discovery(self, given: Any) -> tuple[DiscoveryPlugin | None, abc.Discovery | None]:
-        """Returns the discovery to use, and the back-end it is from if it was named."""
+    def _find_discovery(self, given: Any) -> Chosen | None:
         if isinstance(given, abc.Discovery):
-            return None, given
-        arguments: dict[str, Any] = {}
-        name = self._core.discovery
-        if given is not None and not isinstance(given, str):
-            name, arguments = "static", {"addresses": list(given)}
-        if name is None:
-            return None, None
-        found = lookup.discovery(name)
-        options, _ = self._settings.options(name, found.plugin.options, arguments)
-        return found.plugin, found.make(options)
+            return Chosen(given)
+        if given is None or isinstance(given, str):
+            return choose_discovery(self._settings, self._core.discovery)
+        return choose_discovery(self._settings, "static", {"addresses": list(given)})
 
     def _choose_transport(self) -> str:
-        plugin = self._discovery_plugin
-        reaches_out = plugin is not None and "network" in plugin.capabilities and self._size > 0
-        return choose_transport(self._core.transport, reaches_out)
+        reaches_out = self._discovery is not None and self._discovery.reaches_out
+        return choose_transport(self._core.transport, reaches_out and self._size > 0)
 
     # Opening and closing ------------------------------------------------------------------------
 
@@ -182,7 +175,7 @@ class WorkerPool(Pool):
                 loop.create_task(self._keep(early[i] if early else None)) for i in range(self._size)
             ]
             if self._discovery is not None:
-                membership = Membership(self._discovery, self._tags, self._on_found)
+                membership = Membership(self._discovery.discovery, self._tags, self._on_found)
                 self._watching = loop.create_task(membership.run())
             await self.wait(self._quorum, timeout=self.quorum_timeout)
         except BaseException:
@@ -238,7 +231,7 @@ class WorkerPool(Pool):
             return place_alone(plugin, self._credentials)
         if not self._size:
             return Placement(keyring=Keyring(SameUser(), self._credentials))
-        return place_among_others(plugin, self._discovery_plugin, self._credentials)
+        return place_among_others(plugin, self._discovery, self._credentials)
 
     async def _close(self, *, graceful: bool) -> None:
         self.closed = self._closing = True
@@ -359,7 +352,7 @@ class WorkerPool(Pool):
         if self._discovery is None:
             yield
             return
-        async with self._discovery.announce(info):
+        async with self._discovery.discovery.announce(info):
             yield
 
     def _on_found(self, found: dict[str, WorkerInfo]) -> None:

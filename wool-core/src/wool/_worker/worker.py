@@ -20,6 +20,7 @@ from wool._security.listening import network_credentials
 from wool._session.routes import is_socket
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
+from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
 from wool._worker.executor import Executor
 from wool._worker.main import close_loop, new_loop
 from wool._worker.service import Service, Setup
@@ -39,13 +40,15 @@ class Worker:
     user code blocks it.
 
     Args:
-        address: where to listen, `scheme://host:port` or `scheme+unix:///path`; by default at a
-            place of the transport's choice, on this machine alone.
+        address: where to listen, `scheme://host:port` or `scheme+unix:///path`. By default on all
+            interfaces, at any free port, if the discovery reaches other machines; else at a place
+            of the transport's choice, on this machine alone.
         advertise: the address that others are told to dial, where that is another one, as behind a
             proxy or a port that is forwarded.
         discovery: where to announce it: the name of a discovery back-end, or an instance of
             `wool.abc.Discovery`.
-        transport: name of the transport; by default that of `address`.
+        transport: name of the transport; by default that of `address`, else `unix`, or the network
+            transport that is installed if the discovery reaches other machines.
         serializer: name of the serializer.
         tags: labels it offers to routines that ask for them.
         concurrency: how many calls it runs at once; None is no limit.
@@ -67,7 +70,7 @@ class Worker:
         *,
         address: str | None = None,
         advertise: str | None = None,
-        discovery: str | abc.Discovery | None = None,
+        discovery: str | abc.Discovery | Chosen | None = None,
         transport: str | None = None,
         serializer: str | None = None,
         tags: Iterable[str] = (),
@@ -92,28 +95,44 @@ class Worker:
         self._discovery = self._find_discovery(discovery)
         self._tags = frozenset(tags)
         self._transports = Transports({}, self._settings)
-        self._transport = (
-            self._core.transport or "unix" if address is None else scheme_transport(address)
-        )
-        if transport is not None and transport != self._transport:
-            raise ConfigurationError(
-                f"the address {address} is for the transport {self._transport!r}, not {transport!r}"
-            )
+        self._transport = self._choose_transport(transport)
         plugin, _ = self._transports.get(self._transport)
+        if address is None and "network" in plugin.capabilities and self._discovery is not None:
+            self._address = self._discovery.place(plugin.name)
+        self._check_reach(plugin)
         self._keyring = self._make_keyring(plugin, credentials, insecure)
         self._announcement = contextlib.AsyncExitStack()
         self._info: WorkerInfo | None = None
         self._io: _IoThread | None = None
 
-    def _find_discovery(self, given: str | abc.Discovery | None) -> abc.Discovery | None:
-        if isinstance(given, abc.Discovery):
+    def _find_discovery(self, given: str | abc.Discovery | Chosen | None) -> Chosen | None:
+        if isinstance(given, Chosen):
             return given
-        name = self._core.discovery if given is None else given
-        if name is None:
-            return None
-        found = lookup.discovery(name)
-        options, _ = self._settings.options(name, found.plugin.options)
-        return found.make(options)
+        if isinstance(given, abc.Discovery):
+            return Chosen(given)
+        return choose_discovery(self._settings, self._core.discovery if given is None else given)
+
+    def _choose_transport(self, asked: str | None) -> str:
+        if self._address is None:
+            reaches_out = self._discovery is not None and self._discovery.reaches_out
+            return choose_transport(self._core.transport, reaches_out)
+        name = scheme_transport(self._address)
+        if asked is not None and asked != name:
+            raise ConfigurationError(
+                f"the address {self._address} is for the transport {name!r}, not {asked!r}"
+            )
+        return name
+
+    def _check_reach(self, plugin: TransportPlugin) -> None:
+        """Raises ConfigurationError if those who find the worker could not call it."""
+        address = self._advertise or self._address
+        here = "network" not in plugin.capabilities or (address is not None and is_socket(address))
+        if here and self._discovery is not None and self._discovery.reaches_out:
+            place = address or f"the transport {plugin.name!r}"
+            raise ConfigurationError(
+                f"{self._discovery} tells other machines of the worker, which cannot reach "
+                f"{place}: give an address such as grpc://0.0.0.0:7000, or another discovery"
+            )
 
     def _make_keyring(
         self, plugin: TransportPlugin, credentials: Credentials | None, insecure: bool
@@ -163,7 +182,8 @@ class Worker:
             info = await self._io.run(self._service.open())
             info = self._info = replace(info, address=self._advertise or info.address)
             if self._discovery is not None:
-                await self._announcement.enter_async_context(self._discovery.announce(info))
+                announcing = self._discovery.discovery.announce(info)
+                await self._announcement.enter_async_context(announcing)
         except BaseException:
             await self._end()
             raise

@@ -1,0 +1,86 @@
+"""Which discovery is used, and what it means for the transport of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wool import abc
+from wool._plugins import lookup
+from wool._plugins.lookup import TRANSPORT
+from wool._settings.settings import Settings
+from wool.exceptions import ConfigurationError
+from wool.plugins import DiscoveryPlugin
+
+NETWORK = ("grpc", "ws")
+"""Transports for other machines, in the order in which they are chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A discovery that is used.
+
+    Attributes:
+        discovery: the discovery itself.
+        plugin: the back-end it is from; None: it was made by the program.
+    """
+
+    discovery: abc.Discovery
+    plugin: DiscoveryPlugin | None = None
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether it is certain that workers of other machines are found."""
+        return self.plugin is not None and "network" in self.plugin.capabilities
+
+    def place(self, transport: str) -> str | None:
+        """Returns where a worker listens with a network transport to be found; None: loopback."""
+        local = self.plugin is not None and "local" in self.plugin.capabilities
+        return None if local else f"{transport}://0.0.0.0:0"
+
+    def __str__(self) -> str:
+        name = repr(self.plugin.name) if self.plugin else type(self.discovery).__name__
+        return f"the discovery {name}"
+
+
+def choose_discovery(
+    settings: Settings, name: str | None, arguments: Mapping[str, Any] | None = None
+) -> Chosen | None:
+    """Returns the discovery called `name`, made as the settings say; None for None.
+
+    Args:
+        arguments: options that precede those of the settings.
+
+    Raises:
+        ConfigurationError, PluginError: there is none, or it cannot be used.
+    """
+    if name is None:
+        return None
+    found = lookup.discovery(name)
+    options, _ = settings.options(name, found.plugin.options, arguments)
+    return Chosen(found.make(options), found.plugin)
+
+
+def choose_transport(chosen: str | None, reaches_out: bool) -> str:
+    """Returns the name of the transport that workers listen with.
+
+    Args:
+        chosen: what is asked for.
+        reaches_out: whether workers of other machines have to reach them.
+
+    Raises:
+        ConfigurationError: there is none that does.
+    """
+    if chosen is not None:
+        return chosen
+    if not reaches_out:
+        return "unix"
+    installed = lookup.process().names_of(TRANSPORT)
+    for name in NETWORK:
+        if name in installed:
+            return name
+    raise ConfigurationError(
+        "the discovery reaches other machines, which takes a transport that does: "
+        'pip install "wool-core[grpc]" or "wool-core[ws]"'
+    )
