@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .NOTPARALLEL:
-.PHONY: demo test lint check format clean
+.PHONY: demo test lint check docs format clean
 
 demo: $(VENV)/.demo  ## run the examples
 	@$(BIN)/python docs/examples/quickstart.py
@@ -26,12 +26,16 @@ lint: $(VENV)/.dev  ## style, types, direction of imports
 check: $(VENV)/.dev  ## the tests; make check ARGS="-k name" for some of them
 	$(BIN)/python -m pytest $(ARGS)
 
+docs: $(VENV)/.dev  ## the pages as a site, in build/site
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/site
+	@echo "Open build/site/index.html"
+
 format: $(VENV)/.dev  ## fix style where that is safe
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:  ## remove what was installed and cached
-	rm -rf $(VENV) .coverage* .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build .coverage* .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 
 # The environment gets its packages from uv, which knows dependency groups; uv comes from pip.
 $(BIN)/uv:

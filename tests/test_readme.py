@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("wool-*/*.md"), *ROOT.glob("docs/**/*.md
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+AT_ONCE = 4
 
 
 class Block(NamedTuple):
@@ -39,18 +42,42 @@ def blocks() -> list[Block]:
     return found
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in blocks()])
-def test_block(block: Block, tmp_path: Path):
-    script = tmp_path / "block.py"
+Done = subprocess.CompletedProcess[str]
+
+
+def run(block: Block, folder: Path) -> Done:
+    folder.mkdir()
+    script = folder / "block.py"
     script.write_text("\n" * block.line + block.code, encoding="utf-8")  # lines as in the page
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, script],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=50,
-        cwd=tmp_path,
+        cwd=folder,
     )
+
+
+@pytest.fixture(scope="module")
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[Done]]]:
+    """Runs the blocks that were selected, some at once: most of their time is waiting."""
+    folder = tmp_path_factory.mktemp("blocks")
+    parameters = [getattr(item, "callspec", None) for item in request.session.items]
+    selected = [p.params["block"] for p in parameters if p is not None and "block" in p.params]
+    with ThreadPoolExecutor(AT_ONCE) as executor:
+        yield {
+            block.name: executor.submit(run, block, folder / str(number))
+            for number, block in enumerate(selected)
+        }
+        executor.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in blocks()])
+def test_block(block: Block, running: dict[str, Future[Done]]):
+    done = running[block.name].result()
     assert done.returncode == 0, f"{block.name}\n{done.stderr}"
     assert done.stderr == ""
     if block.output is not None:

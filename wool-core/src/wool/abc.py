@@ -128,7 +128,7 @@ class Listener(ABC):
     """A place where connections arrive."""
 
     address: str
-    """What others dial, `scheme://…`; never a wildcard."""
+    """What others dial, with its scheme; never a wildcard."""
 
     @abstractmethod
     async def serve(self, handler: Handler) -> None:

@@ -2,7 +2,7 @@
 
 A distribution names a light module in one of the entry-point groups `wool.transports`,
 `wool.discoveries`, `wool.serializers` (the entry point's name is the back-end's name) or
-`wool.plugins` (observers). The module has hook implementations marked with `hookimpl`:
+`wool.plugins` (observers). The module has hook implementations marked with `hookimpl`::
 
     from wool.plugins import TransportPlugin, hookimpl
 

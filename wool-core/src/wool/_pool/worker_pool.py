@@ -73,7 +73,7 @@ class WorkerPool(Pool):
         transport: name of the transport back-end, `unix` by default.
         serializer: name of the serializer back-end, `cloudpickle` by default.
         balancer: chooses the worker for a call instead of Wool: `balancer(tags, workers)` gets the
-            tags asked for and the usable `WorkerInfo`s, and returns one of them.
+            tags asked for and what is known of the usable workers, and returns one of them.
         credentials: what workers and callers authenticate with on a transport that leaves this
             machine, `wool.Credentials`; where there is a discovery, by default those of the
             settings. Without, the pool's own workers can be reached by this pool alone, over Unix
