@@ -101,7 +101,7 @@ try:
 except SystemExit:
     pass
 loaded = {name for name in sys.modules if name.startswith("wool")}
-assert loaded == {"wool", "wool.cli", "wool.cli.group", "wool.exceptions"}, loaded
+assert loaded == {"wool", "wool._namesake", "wool.cli", "wool.cli.group", "wool.exceptions"}
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Usage: wool ")

@@ -80,12 +80,22 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
-        raise AttributeError(f"module 'wool' has no attribute {name!r}")
+        raise AttributeError(_unknown(name))
     if name in ("abc", "exceptions", "plugins"):
         return import_module(f"wool.{name}")
     value = getattr(import_module(_HOMES.get(name, "wool.exceptions")), name)
     globals()[name] = value
     return value
+
+
+def _unknown(name: str) -> str:
+    message = f"module 'wool' has no attribute {name!r}"
+    if name.startswith("_"):
+        return message
+    from wool import _namesake  # perhaps a name of the other distribution is meant
+
+    problem = _namesake.problem()
+    return message if problem is None else f"{message}; {problem}"
 
 
 def __dir__() -> list[str]:

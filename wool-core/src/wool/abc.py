@@ -13,14 +13,20 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from wool import _namesake
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import (
-    ConfigurationError,
-    ConnectFailed,
-    ConnectionLost,
-    MessageTooLarge,
-    TransportError,
-)
+
+try:
+    from wool.exceptions import (
+        ConfigurationError,
+        ConnectFailed,
+        ConnectionLost,
+        MessageTooLarge,
+        TransportError,
+    )
+except ImportError:  # they are of another distribution
+    _namesake.check()
+    raise
 
 if TYPE_CHECKING:
     import ssl

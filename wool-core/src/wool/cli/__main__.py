@@ -1,5 +1,5 @@
 """`python -m wool.cli`, the same as `wool`."""
 
-from wool.cli.group import main
+from wool.cli import main
 
 main(prog_name="wool")
