@@ -151,6 +151,28 @@ async def once() -> int:
     return await add(1, 2)
 
 
+@both
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+async def test_loop_that_is_closed_after_use(
+    transport: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`run_until_complete` and `close`, as old programs have it, need not know of our tasks."""
+
+    def use_and_close() -> int:
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(once())
+        finally:
+            loop.close()
+
+    async with opened(1, transport=transport):
+        for _ in range(3):
+            assert await asyncio.to_thread(use_and_close) == 3
+            gc.collect()
+    gc.collect()
+    assert caplog.messages == []
+
+
 async def test_many_short_lived_loops() -> None:
     """A hundred loops one after another leave no threads, tasks or descriptors behind."""
     loop = asyncio.get_running_loop()

@@ -76,7 +76,7 @@ class _Channel:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # collecting a connection may close its channels anywhere
         self.messages: deque[bytes] = deque()
         self.size = 0
         self.closed = False
@@ -169,8 +169,14 @@ class _MemoryConnection(abc.Connection):
             await self._readable.wait()
 
     async def aclose(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._outgoing.close()
         self._incoming.close()
+
+    def __del__(self) -> None:
+        self._close()  # its loop was closed, and told nobody
 
     def extra(self, attribute: str, default: Any = None) -> Any:
         return {"peer": "memory", "same_host": True}.get(attribute, default)

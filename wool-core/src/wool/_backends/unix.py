@@ -339,6 +339,9 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         if descriptor >= 0:
             os.close(descriptor)
 
+    def __del__(self) -> None:
+        self.release()  # its loop was closed, and told nobody
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.release()
         self._error = exc or ConnectionResetError("the peer closed the connection")

@@ -16,6 +16,7 @@ from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
 from wool._client.few import choose_few
 from wool._client.link import Link
 from wool._protocol import frames as f
+from wool._session import background
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
@@ -200,7 +201,7 @@ class Client:
                 exchange.end(outcome)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self.loop.create_task(work)
+        task = background.start(self.loop, work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -16,6 +16,7 @@ from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.code import CodeUnit
+from wool._session import background
 from wool._session.handshaking import dial
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
@@ -203,7 +204,7 @@ class Link:
     def connect(self) -> None:
         """Dials, unless that is done or under way."""
         if self._task is None:
-            self._task = self._client.loop.create_task(self._run())
+            self._task = background.start(self._client.loop, self._run())
 
     async def _run(self) -> None:
         client = self._client

@@ -38,25 +38,28 @@ def findable(name: str) -> bool:
     if parent and not findable(parent):
         found = False
     else:
-        found = _spec_matches(name, module, sys.modules[parent].__path__ if parent else None)
+        # A parent that is no package, as `os` is of `os.path`, has no path.
+        path = getattr(sys.modules[parent], "__path__", []) if parent else None
+        found = _spec_matches(name, module, path)
     if not found:
         _travel_by_value(module)
     return found
 
 
 def _spec_matches(name: str, module: ModuleType, path: Any) -> bool:
-    mine = module.__spec__
-    if mine is None:
-        return False
+    # Some libraries put an object of their own in place of a module, which has no spec.
+    mine = getattr(module, "__spec__", None)
+    origin = getattr(module, "__file__", None) if mine is None else mine.origin
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path)
         except (ImportError, AttributeError, OSError):
             continue
         if spec is not None:
-            return spec.origin == mine.origin
-    # Made by its own package while that was imported, as `os.path` is.
-    return bool(path) or mine.origin is None
+            return spec.origin == origin
+    # Made by its own package while that was imported, as `os.path` is. Nobody else can make a
+    # package that no finder finds, such as those a test runner makes up for a file's folders.
+    return path is not None
 
 
 def _travel_by_value(module: ModuleType) -> None:

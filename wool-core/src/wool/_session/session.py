@@ -14,6 +14,7 @@ from wool import abc
 from wool._protocol import frames as f
 from wool._protocol.connection import Connection as Machine
 from wool._protocol.frames import Buffer, Frame
+from wool._session import background
 from wool.exceptions import ConnectionLost, WoolError
 
 BATCH = 1 << 20
@@ -102,7 +103,7 @@ class Session:
             linger: asked when this is cancelled, and again after each batch that arrives, whether
                 the session is still needed; for `LINGER` seconds it goes on while that is so.
         """
-        writer = self._loop.create_task(self._write())
+        writer = background.start(self._loop, self._write())
         error: Exception = ConnectionLost("the session was closed")
         try:
             try:
@@ -116,13 +117,14 @@ class Session:
         finally:
             with self._lock:
                 self._lost = True
-            writer.cancel()
-            try:
-                await asyncio.gather(writer, return_exceptions=True)
-                await self._send_rest()
-            finally:
-                on_lost(error)
-                await self.connection.aclose()
+            if not self._loop.is_closed():  # else nobody waits, and nothing can be awaited
+                writer.cancel()
+                try:
+                    await asyncio.gather(writer, return_exceptions=True)
+                    await self._send_rest()
+                finally:
+                    on_lost(error)
+                    await self.connection.aclose()
 
     async def _send_rest(self) -> None:
         """Sends what is queued when the session ends from this side, if the peer takes it soon."""
@@ -136,7 +138,7 @@ class Session:
         task = asyncio.current_task()
         if task is not None:
             task.uncancel()
-        writer = self._loop.create_task(self._write())
+        writer = background.start(self._loop, self._write())
         self._lost = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER):

@@ -1,0 +1,19 @@
+"""Tasks of Wool's own on a loop that belongs to somebody else.
+
+Whoever runs a loop may close it without ending the tasks that are left on it: `loop.close()` after
+`run_until_complete`. Tasks of the user's own are complained about then, and rightly; of Wool's
+nobody knows, so they go without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+def start(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Starts a task that may vanish together with its loop."""
+    task = loop.create_task(work)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return task
