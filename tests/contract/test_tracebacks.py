@@ -107,6 +107,18 @@ async def test_frames_of_a_closure() -> None:
     assert_hidden(error)
 
 
+@wool.routine
+async def apply(function: Any, argument: Any) -> Any:
+    return function(argument)
+
+
+async def test_frames_of_a_function_passed_as_a_value() -> None:
+    error = await caught(apply(lambda n: 1 / n, 0))  # in the lambda
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    assert (last.name, last.filename) == ("<lambda>", __file__)
+    assert "# in the lambda" in "".join(traceback.format_exception(error))
+
+
 async def test_frames_of_a_method() -> None:
     class Thing:
         @wool.routine

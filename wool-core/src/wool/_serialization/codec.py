@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from wool._serialization.classes import CLASSES, MissingCode, find_class, find_thrown, loading
 from wool._serialization.code import CodeBook, CodeStore, CodeUnit
+from wool._serialization.codeobjects import reduce_code
 from wool._serialization.codepickler import reduce_routine
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.modules import importable
@@ -52,6 +53,8 @@ class _Reducer:
             if obj is self.thrown:
                 return find_thrown, ()
             return reduce_exception(obj, self.label)
+        if isinstance(obj, CodeType):
+            return reduce_code(obj)
         return NotImplemented
 
 

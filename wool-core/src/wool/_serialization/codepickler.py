@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from wool._serialization.classes import CLASSES, guard_class
+from wool._serialization.codeobjects import reduce_code
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.modules import importable
 from wool._serialization.namespaces import Scope, Versions, share_globals
@@ -68,6 +69,8 @@ def _pickler_class(base: Any) -> Any:
                 if reduced is NotImplemented:
                     reduced = self._reduce_function(obj, native(self, obj))
                 return reduced
+            if isinstance(obj, CodeType):
+                return reduce_code(obj)
             if isinstance(obj, BaseException):
                 return reduce_exception(obj)
             return native(self, obj)
