@@ -3,6 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 
 PACKAGES := wool-core wool-grpc wool-shm wool-ws
+MODULES := wool $(subst -,_,$(filter-out wool-core,$(PACKAGES)))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
@@ -21,6 +22,10 @@ lint: $(VENV)/.dev  ## style, types, direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+	@for module in $(MODULES); do \
+		told=$$(PATH="$(BIN):$$PATH" pyright --verifytypes $$module --ignoreexternal) || \
+		{ echo "$$told"; echo "Public names of $$module lack types, see above"; exit 1; }; \
+	done
 	$(BIN)/lint-imports --no-logo
 
 check: $(VENV)/.dev  ## the tests; make check ARGS="-k name" for some of them

@@ -42,8 +42,8 @@ __all__ = [
 API = 1
 """Version of the plug-in interface; a plug-in states the one it was written for."""
 
-hookspec = pluggy.HookspecMarker("wool")
-hookimpl = pluggy.HookimplMarker("wool")
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("wool")
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("wool")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

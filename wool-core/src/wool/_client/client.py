@@ -48,9 +48,9 @@ class Client:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.loop = asyncio.get_running_loop()
-        self.closed = False
-        self.ident = secrets.token_bytes(8)
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.closed: bool = False
+        self.ident: bytes = secrets.token_bytes(8)
         self.links: dict[str, Link] = {}
         self._waiting: dict[Exchange, asyncio.TimerHandle] = {}
         self._retired: set[Link] = set()

@@ -125,17 +125,17 @@ class Exchange:
     )
 
     def __init__(self, client: Client, request: Request) -> None:
-        self.request = request
+        self.request: Request = request
         self.link: Link | None = None
-        self.number = 0
-        self.begun = False
-        self.sent = 0.0
-        self.cancelled = False
+        self.number: int = 0
+        self.begun: bool = False
+        self.sent: float = 0.0
+        self.cancelled: bool = False
         self.cancellation: asyncio.CancelledError | None = None
-        self.step = 0
-        self.suspended = False
-        self.abandoned = False
-        self.losing = False
+        self.step: int = 0
+        self.suspended: bool = False
+        self.abandoned: bool = False
+        self.losing: bool = False
         self.failed: Failed | None = None
         self._client = client
         self._outcome: Outcome | None = None

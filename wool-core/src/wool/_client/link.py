@@ -44,16 +44,16 @@ class Link:
     """
 
     def __init__(self, client: Client, info: WorkerInfo, *, own: bool, met: bool = False) -> None:
-        self.info = info
+        self.info: WorkerInfo = info
         self.own = own
-        self.met = met
+        self.met: bool = met
         self.calls: dict[int, Exchange] = {}
-        self.hungry = True
-        self.usable = True
-        self.draining = False
+        self.hungry: bool = True
+        self.usable: bool = True
+        self.draining: bool = False
         self.session: Session | None = None
         self.failure: WoolError | None = None
-        self.used = client.loop.time()
+        self.used: float = client.loop.time()
         self._client = client
         self._queue: list[Exchange] = []
         self._others = 0  # load that comes from other callers
@@ -218,7 +218,8 @@ class Link:
             return
         self._retry = _RETRY_FIRST
         self.failure = None
-        self.usable = self.met = True
+        self.usable = True
+        self.met = True
         if self.info.id != welcome.id:
             self.info = _met(self.info, welcome)
         self.session = session

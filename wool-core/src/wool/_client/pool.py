@@ -57,8 +57,8 @@ class Pool:
 
     observers: tuple[Observer, ...] = ()
 
-    cancel_grace = 10.0
-    idle_timeout = 300.0
+    cancel_grace: float = 10.0
+    idle_timeout: float = 300.0
     keeps = True
 
     routes: Routes
@@ -72,10 +72,10 @@ class Pool:
         self.failure: WoolError | None = None
         self.quorum_timeout = quorum_timeout
         self.balancer = balancer
-        self.book = CodeBook()
-        self.store = CodeStore(self.book)
-        self.serializer_name = ""
-        self.closed = True
+        self.book: CodeBook = CodeBook()
+        self.store: CodeStore = CodeStore(self.book)
+        self.serializer_name: str = ""
+        self.closed: bool = True
         self._process = 0
         self._clients: dict[asyncio.AbstractEventLoop, Client] = {}
         self._watchers: set[Callable[[], None]] = set()

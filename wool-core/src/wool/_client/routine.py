@@ -76,7 +76,7 @@ class Routine:
 
     def __init__(self, function: FunctionType, tags: frozenset[str], prefetch: int) -> None:
         self.function = function
-        self.is_stream = inspect.isasyncgenfunction(function)
+        self.is_stream: bool = inspect.isasyncgenfunction(function)
         self.tags = tags
         self.prefetch = prefetch
         self.wrapper: FunctionType = function

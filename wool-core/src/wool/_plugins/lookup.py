@@ -189,10 +189,10 @@ class _Registered:
 
     def __init__(self, plugin: object) -> None:
         name = plugin.__name__ if isinstance(plugin, ModuleType) else "__main__"
-        self.module = None if name == "__main__" else name
+        self.module: str | None = None if name == "__main__" else name
         shown = name if isinstance(plugin, ModuleType) else repr(plugin)
-        self.hooks = Hooks(plugin, f"The registered plug-in {shown}")
-        self.observer = Observer(self.hooks, self.module)
+        self.hooks: Hooks = Hooks(plugin, f"The registered plug-in {shown}")
+        self.observer: Observer = Observer(self.hooks, self.module)
 
 
 def _unknown_name(kind: Kind[Any], name: str, names: set[str]) -> ConfigurationError:

@@ -29,7 +29,7 @@ class Observer:
 
     def __init__(self, hooks: Hooks, module: str | None) -> None:
         self.module = module
-        self.origin = hooks.origin
+        self.origin: str = hooks.origin
         self._started = hooks.caller("wool_call_started")
         self._finished = hooks.caller("wool_call_finished")
 

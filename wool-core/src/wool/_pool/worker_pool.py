@@ -18,6 +18,7 @@ from wool._client.current import ACTIVE, OPEN
 from wool._client.link import Link
 from wool._client.pool import PYTHON, VERSION, Pool
 from wool._plugins import lookup
+from wool._plugins.observers import Observer
 from wool._pool.membership import Membership
 from wool._pool.placement import Placement, place_alone, place_among_others
 from wool._protocol import frames as f
@@ -120,7 +121,7 @@ class WorkerPool(Pool):
         super().__init__(
             secrets.token_hex(8), quorum_timeout=core.quorum_timeout, balancer=balancer
         )
-        self.cancel_grace = core.cancel_grace
+        self.cancel_grace: float = core.cancel_grace
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
         self._discovery = self._find_discovery(discovery)
@@ -210,7 +211,7 @@ class WorkerPool(Pool):
         self._serializer = serializer.make(options)
         self._failures = 0
         self._told = None
-        self.observers = lookup.observers()
+        self.observers: tuple[Observer, ...] = lookup.observers()
         placement = self._placement = self._place(plugin)
         keyring = placement.keyring
         self._config: dict[str, Any] = {
@@ -365,7 +366,7 @@ class WorkerPool(Pool):
         """Makes the own workers and those that were found the members."""
         places = {info.address for info in self._own.values()}
         found = {key: info for key, info in self._found.items() if info.address not in places}
-        self.own = frozenset(self._own)
+        self.own: frozenset[str] = frozenset(self._own)
         self.set_members({**found, **self._own})
 
     def _note_failure(self, reason: str) -> None:

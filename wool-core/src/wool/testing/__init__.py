@@ -12,9 +12,9 @@ try:
 
     from wool.testing._transport.security import throwaway_tls
     from wool.testing.transport import TransportSuite
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ImportError(
-        f'wool.testing needs {error.name}: pip install "wool-core[testing]"', name=error.name
+        f'wool.testing needs {_error.name}: pip install "wool-core[testing]"', name=_error.name
     ) from None
 
 __all__ = ["TransportSuite", "throwaway_tls"]

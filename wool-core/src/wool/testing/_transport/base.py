@@ -114,7 +114,7 @@ class Place:
 
     def __init__(self, listener: Listener, patience: float) -> None:
         self.listener = listener
-        self.address = listener.address
+        self.address: str = listener.address
         self.patience = patience
         self.accepted: asyncio.Queue[End] = asyncio.Queue()
         self.serving: asyncio.Task[None] | None = None
@@ -148,9 +148,9 @@ class Site:
 
     def __init__(self, suite: Base, folder: Path) -> None:
         self.suite = suite
-        self.patience = suite.patience
-        self.transport = suite.transport()
-        self.credentials = suite.credentials()
+        self.patience: float = suite.patience
+        self.transport: Transport = suite.transport()
+        self.credentials: Tls | None = suite.credentials()
         self._folder = folder
         self._places: list[Place] = []
         self._ends: list[End] = []

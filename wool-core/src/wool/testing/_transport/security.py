@@ -54,7 +54,7 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         make_authority(folder, 2)
-        self.trusted = Pem(authorities=(folder / "ca.pem").read_bytes())
+        self.trusted: Pem = Pem(authorities=(folder / "ca.pem").read_bytes())
 
     def certificate(self, *hosts: str, days: int = 2) -> Pem:
         """A certificate for the hosts."""
