@@ -147,6 +147,18 @@ async def test_bad_argument(kind: str, transport: str, folder: Path) -> None:
         assert await take("fine") == "str"
 
 
+async def test_bad_result_of_a_routine_that_travels() -> None:
+    """The message names the routine also where it came by value."""
+
+    @wool.routine
+    async def local() -> Any:
+        return FailsToPickle()
+
+    async with opened(1):
+        with pytest.raises(wool.SerializationError, match=r"local\(\)"):
+            await local()
+
+
 @both
 @pytest.mark.parametrize("kind", BAD_RESULTS)
 async def test_bad_result(kind: str, transport: str, folder: Path) -> None:

@@ -83,6 +83,7 @@ async def test_killed_in_the_middle_of_a_call(folder: Path) -> None:
         assert error.host == socket.gethostname()
         assert "SIGKILL" in str(error) or "signal 9" in str(error)
         assert str(victim) in str(error)
+        assert "during stay()" in str(error)
 
 
 async def test_killed_worker_is_replaced(folder: Path) -> None:

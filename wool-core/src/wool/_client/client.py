@@ -7,6 +7,7 @@ when another has nothing to do, and holds calls for which there is no worker yet
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
@@ -190,15 +191,13 @@ class Client:
     async def _explain_loss(
         self, info: WorkerInfo, calls: list[Exchange], error: Exception, stopped: bool
     ) -> None:
-        reason: WoolError | None = None
+        lost = WorkerLost(f"the worker {info.address} was lost", host=info.host, pid=info.pid)
         try:
-            reason = lost = await self.pool.explain_loss(info, error)
-            if stopped and lost.signal is None and not lost.exitcode:
-                reason = WorkerStopped(f"worker {info.pid} on {info.host} was told to stop: {lost}")
+            lost = await self.pool.explain_loss(info, error)
         finally:
-            outcome = Failed(reason or WorkerLost(f"the worker {info.address} was lost"))
+            stopped = stopped and lost.signal is None and not lost.exitcode
             for exchange in calls:
-                exchange.end(outcome)
+                exchange.end(Failed(_loss(exchange, info, lost, stopped=stopped)))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = background.start(self.loop, work)
@@ -297,3 +296,13 @@ class Client:
 
 def _burden(link: Link) -> tuple[bool, bool, int]:
     return not link.own and link.session is None, not link.hungry, link.load
+
+
+def _loss(exchange: Exchange, info: WorkerInfo, lost: WorkerLost, *, stopped: bool) -> WoolError:
+    """Returns the error for a call that was at a worker when it was lost."""
+    what = f"{lost} during {exchange.request.name}(), which may have run in part"
+    if stopped:
+        return WorkerStopped(f"worker {info.pid} on {info.host} was told to stop: {what}")
+    error = copy.copy(lost)
+    error.args = (what,)
+    return error

@@ -235,10 +235,12 @@ class Pool:
         """A worker has said that it takes no more calls."""
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
-        """Returns the error for calls that were at a worker when its connection ended."""
+        """Returns the error for calls that were at a worker when its connection ended.
+
+        What it says goes on with the name of a call: `… during f(), which may have run in part`.
+        """
         return WorkerLost(
-            f"the connection to worker {worker.pid} on {worker.host} ended during the call "
-            f"({error}); it may have run in part",
+            f"the connection to worker {worker.pid} on {worker.host} ended ({error})",
             host=worker.host,
             pid=worker.pid,
         )

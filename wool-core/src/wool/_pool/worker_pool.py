@@ -447,8 +447,7 @@ class WorkerPool(Pool):
         if code is None:
             return await super().explain_loss(worker, error)
         return WorkerLost(
-            f"worker {worker.pid} on {worker.host} {describe_exit(code)} during the call, which "
-            "may have run in part",
+            f"worker {worker.pid} on {worker.host} {describe_exit(code)}",
             exitcode=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             host=worker.host,

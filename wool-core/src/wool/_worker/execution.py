@@ -45,6 +45,7 @@ class Execution:
         "_in_step",
         "_info",
         "_kept",
+        "_name",
         "_open",
         "_orphaned",
         "_outstanding",
@@ -68,6 +69,7 @@ class Execution:
         self._open = frame
         self._segments: Sequence[Buffer] = segments
         self._info: CallInfo | None = None
+        self._name = ""  # of the routine, once it has been found
         self._orphaned = False  # nobody is to be answered any more
         self._abandoned = False  # the stream is being closed for want of a caller
         self._begun = False
@@ -284,10 +286,11 @@ class Execution:
         function = self._executor.targets.get(self._open.routine)
         if function is None:
             function = await self._find(self._open.routine)
+        self._name = function.__qualname__
         try:
             args, kwargs = await self._load(segments)
         except Exception as error:
-            what = f"an argument of {function.__qualname__}()"
+            what = f"an argument of {self._name}()"
             raise rebuild_error(what, error, self.caller.where) from error
         return function, args, kwargs
 
@@ -413,12 +416,6 @@ class Execution:
         )
         self.caller.post(frame, segments)
         return True
-
-    @property
-    def _name(self) -> str:
-        target = self._open.routine
-        function = self._executor.targets.get(target)
-        return function.__qualname__ if function is not None else target.rpartition(":")[2]
 
     def _uncancelled(self) -> int:
         """Returns how many of the cancels delivered in this step were uncancelled."""
