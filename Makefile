@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-PACKAGES := wool-core wool-grpc wool-shm wool-ws
+PACKAGES := wool-core wool-grpc wool-shm wool-ws wool-zeroconf
 MODULES := wool $(subst -,_,$(filter-out wool-core,$(PACKAGES)))
 VENV := .venv
 BIN := $(VENV)/bin

@@ -56,6 +56,7 @@ ENTRY_POINTS = {
     ("wool-grpc", "wool.transports"): {"grpc"},
     ("wool-shm", "wool.discoveries"): {"shm"},
     ("wool-ws", "wool.transports"): {"ws"},
+    ("wool-zeroconf", "wool.discoveries"): {"zeroconf"},
 }
 
 

@@ -1,0 +1,832 @@
+"""The discovery `zeroconf`: what workers tell, who hears it, and what strangers cannot upset."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
+from zeroconf import RecordUpdateListener
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+from wool._plugins import lookup
+from wool.abc import Changed, ConfigurationError, Joined, Left, Snapshot, WorkerInfo
+from wool_zeroconf import Options, _addresses, _browser, _interfaces, _library, _service, _text
+from wool_zeroconf._discovery import ZeroconfDiscovery
+from wool_zeroconf._text import MOST_TEXT, Description
+
+WORKER = WorkerInfo(
+    id="00c0ffee00c0ffee",
+    address="grpc://127.0.0.1:7000",
+    tags=frozenset({"gpu", "a, b"}),
+    host="host.example",
+    pid=4711,
+    python="3.11",
+    version="0.1.0",
+    serializers=("cloudpickle", "dill"),
+)
+
+
+@pytest.fixture
+def options() -> Options:
+    """Settings for a namespace that nobody else has, on this machine alone."""
+    return Options(namespace=secrets.token_hex(8), interfaces=("127.0.0.1",))
+
+
+@pytest.fixture
+def ours(options: Options, nothing_left: None) -> ZeroconfDiscovery:
+    return ZeroconfDiscovery(options)
+
+
+@pytest.fixture
+def theirs(options: Options) -> ZeroconfDiscovery:
+    """Another one, with sockets of its own."""
+    return ZeroconfDiscovery(options)
+
+
+@pytest.fixture
+def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Checks that a test leaves no file open and no thread running, and that nothing was logged."""
+    caplog.set_level(logging.INFO)
+    files, threads = open_sockets(), set(threading.enumerate())
+    yield
+    gc.collect()
+    assert open_sockets() == files
+    assert set(threading.enumerate()) - threads == set()
+    assert caplog.records == []
+
+
+def open_sockets() -> int:
+    """How many sockets for datagrams of IP there are."""
+    found = 0
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            sock = socket.socket(fileno=int(number))
+        except OSError:
+            continue
+        found += sock.family in (socket.AF_INET, socket.AF_INET6)
+        sock.detach()
+    return found
+
+
+async def upcoming(events: AsyncIterator[Any]) -> Any:
+    async with asyncio.timeout(5):
+        return await anext(events)
+
+
+async def nothing_but(events: AsyncIterator[Any], worker: WorkerInfo) -> None:
+    """Checks that nothing has been told when this worker joins."""
+    assert await upcoming(events) == Joined(worker)
+
+
+# Options ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("namespace", ""),
+        ("namespace", "a\nb"),
+        ("namespace", "x" * 101),
+        ("interfaces", "eth0"),
+        ("interfaces", ("eth0", "")),
+        ("ip_version", "4"),
+        ("interval", 0.5),
+        ("interval", float("nan")),
+        ("interval", float("inf")),
+    ],
+)
+def test_options_that_make_no_sense(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        Options(**{name: value})
+
+
+def test_the_plugin_is_found() -> None:
+    found = lookup.discovery("zeroconf")
+    assert found.plugin.options is Options
+    assert found.plugin.capabilities == {"network"}
+    assert isinstance(found.plugin.factory(Options()), ZeroconfDiscovery)
+
+
+def test_the_plugin_is_light() -> None:
+    code = "import sys, wool_zeroconf; print({'asyncio', 'ifaddr', 'zeroconf'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+# Addresses -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("grpc://10.0.0.1:7000", "10.0.0.1", 7000),
+        ("grpc://[fd00::1]:7000", "fd00::1", 7000),
+        ("ws://[fe80::1%eth0]:80/a/b", "fe80::1", 80),
+        ("wss://worker.example/wool", "worker.example", 0),
+        ("ws+unix:///tmp/a b", "", 0),
+    ],
+)
+def test_addresses(text: str, host: str, port: int) -> None:
+    address = _addresses.parse(text)
+    assert (address.host, address.port, str(address)) == (host, port, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "10.0.0.1:7000",
+        "grpc://10.0.0.1:70000",
+        "grpc://user@host:1",
+        "grpc://host:1?x",
+        "grpc://[::zz]:1",
+        "grpc://fd00::1:7000",
+        f"grpc://{'x' * 64}.example:1",
+        "grpc://a..b:1",
+        "grpc://010.0.0.1:1",
+        "grpc://1:1",
+        "grpc://ho st:1",
+        "grpc://host:1/\n",
+    ],
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="address|port|host"):
+        _addresses.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("grpc://127.0.0.1:7000", "other machines cannot reach it"),
+        ("grpc://[::1]:7000", "other machines cannot reach it"),
+        ("grpc://[::ffff:127.0.0.1]:7000", "other machines cannot reach it"),
+        ("grpc://localhost:7000", "other machines cannot reach it"),
+        ("grpc://me.localhost.:7000", "other machines cannot reach it"),
+        ("unix:///run/wool.sock", "other machines cannot reach it"),
+        ("grpc+unix:///run/wool.sock", "such as grpc://192.0.2.10:7000"),
+        ("grpc://0.0.0.0:7000", "can be listened at, but not dialled"),
+        ("grpc://[::]:7000", "can be listened at, but not dialled"),
+        ("nonsense", "is not an address"),
+    ],
+)
+async def test_addresses_that_are_not_worth_announcing(address: str, reason: str) -> None:
+    discovery = ZeroconfDiscovery(Options())
+    with pytest.raises(ConfigurationError, match=reason):
+        async with discovery.announce(replace(WORKER, address=address)):
+            pass
+
+
+def test_a_link_local_address_needs_ipv6() -> None:
+    worker = replace(WORKER, address="grpc://[fe80::1%eth0]:7000")
+    with pytest.raises(ConfigurationError, match="unless IPv6"):
+        _service.check(worker, ["10.0.0.1"])
+    _service.check(worker, ["10.0.0.1", "fe80::1"])
+
+
+def test_a_worker_without_an_id() -> None:
+    with pytest.raises(ConfigurationError, match="has no id"):
+        _service.check(replace(WORKER, id=""), ["127.0.0.1"])
+
+
+# Interfaces ------------------------------------------------------------------------------------
+
+
+def test_all_interfaces_include_loopback() -> None:
+    assert "127.0.0.1" in _interfaces.choose(Options())
+    assert not _interfaces.only_loopback(["127.0.0.1", "10.0.0.1"])
+    assert not _interfaces.only_loopback(["127.0.0.1", 3])
+
+
+@pytest.mark.parametrize("name", ["lo", "127.0.0.1"])
+def test_an_interface_by_name_and_by_address(name: str) -> None:
+    chosen = _interfaces.choose(Options(interfaces=(name, name)))
+    assert chosen == ["127.0.0.1"]
+    assert _interfaces.only_loopback(chosen)
+
+
+def test_an_interface_that_does_not_exist() -> None:
+    with pytest.raises(ConfigurationError, match=r"interfaces: .* 'eth99', only .*127\.0\.0\.1"):
+        _interfaces.choose(Options(interfaces=("lo", "eth99")))
+
+
+def test_an_interface_that_cannot_do_it() -> None:
+    with pytest.raises(ConfigurationError, match="ip_version='v6'"):
+        _interfaces.choose(Options(interfaces=("lo",), ip_version="v6"))
+
+
+# What a worker tells ---------------------------------------------------------------------------
+
+words = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=40)
+workers = st.builds(
+    WorkerInfo,
+    id=words.filter(bool),
+    address=st.sampled_from([WORKER.address, "ws://[fd00::1]:1/x", "unix:///a"]),
+    tags=st.frozensets(words, max_size=5),
+    host=words,
+    pid=st.integers(0, 1 << 31),
+    python=words,
+    version=words,
+    serializers=st.lists(words, max_size=3).map(tuple),
+)
+
+
+@given(workers, words, st.integers(0, 1 << 62))
+def test_what_is_told_is_understood(worker: WorkerInfo, namespace: str, revision: int) -> None:
+    told = Description(worker=worker, namespace=namespace, revision=revision)
+    try:
+        text = _text.encode(told)
+    except ConfigurationError as error:
+        assert "is the most" in str(error)
+    else:
+        assert len(text) <= MOST_TEXT
+        assert _text.decode(text) == told
+
+
+def test_all_that_is_known_of_a_worker_is_told() -> None:
+    everything = {field.name for field in fields(WorkerInfo)} - {"load"}
+    plain = WorkerInfo(address="")
+    assert {name for name in everything if getattr(WORKER, name) == getattr(plain, name)} == set()
+    told = _text.encode(Description(worker=WORKER, namespace="n", revision=1))
+    assert _text.decode(told) == Description(worker=WORKER, namespace="n", revision=1)
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_not_understood(text: bytes) -> None:
+    assert _text.decode(text) is None
+
+
+@given(st.data())
+def test_damaged_texts_do_no_harm(data: st.DataObject) -> None:
+    text = bytearray(_text.encode(Description(worker=WORKER, namespace="n", revision=1)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(text) - 1))
+        text[place] = data.draw(st.integers(0, 255))
+    cut = bytes(text[: data.draw(st.integers(0, len(text)))])
+    told = _text.decode(cut)
+    if told is not None:
+        assert repr(told).isprintable()
+        assert "\\x" not in repr(told)
+
+
+def test_texts_that_are_nearly_right() -> None:
+    good = _text.encode(Description(worker=WORKER, namespace="n", revision=1))
+    assert _text.decode(good) is not None
+    assert _text.decode(good + b"\x05other") is not None  # from a later version
+    assert _text.decode(good[:-1]) is None
+    assert _text.decode(good + b"\0" * 10) is not None
+    for before, after in {
+        b"txtvers=1": b"txtvers=2",
+        b"pid=4711": b"pid=-711",
+        b"rev=1": b"rev=x",
+        b"host=host": b"host=\x1b[2J",
+        b"127.0.0.1": b"000.0.0.0",
+        b"127.0.0.1:7000": b"127.0.0.1:7000"[::-1],
+        b"id=00": b"xx=00",
+        b"wool=0": b"wool=\xff",
+    }.items():
+        assert before in good
+        assert _text.decode(good.replace(before, after)) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"tags": {"x" * 251}}, "its tag 'x+'… has 251 bytes, and 250 is the most"),
+        ({"tags": {f"tag number {i:04}" for i in range(80)}}, "for its 80 tags, and 1200 is the"),
+        ({"tags": {"a\x1b[2Jb"}}, "its tag .* is not printable"),
+        ({"host": "\udcff"}, "the name of its host .* is not printable"),
+        ({"serializers": ("ö" * 126,)}, "its serializer 'ö+'… has 252 bytes, and 250 is"),
+    ],
+)
+async def test_too_much_to_tell(
+    ours: ZeroconfDiscovery, change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"127.0.0.1:7000 cannot be announced: .*{reason}"):
+        async with ours.announce(replace(WORKER, **change)):
+            pass
+
+
+async def test_the_records_of_a_worker_fit_into_a_packet(options: Options) -> None:
+    worker = replace(WORKER, address=f"grpc://[{'fd00:' + ':'.join(['ffff'] * 7)}]:65535", id="Ä")
+    count = 0
+    while True:
+        more = replace(worker, tags=worker.tags | {f"tag number {count}"})
+        try:
+            _text.encode(Description(worker=more, namespace="n", revision=1 << 50))
+        except ConfigurationError:
+            break
+        worker, count = more, count + 1
+    records = _service.describe(Description(worker=worker, namespace="n", revision=1 << 50))
+    library = AsyncZeroconf(interfaces=["127.0.0.1"])
+    packets = library.zeroconf.generate_service_broadcast(records, None).packets()
+    await library.async_close()
+    assert count >= 50
+    assert len(packets) == 1
+    assert len(packets[0]) <= 1452  # of Ethernet's 1500, less the headers of IPv6 and UDP
+
+
+@pytest.mark.parametrize(
+    ("address", "server", "numbers", "port"),
+    [
+        ("grpc://10.0.0.1:7000", "wool-00c0ffee00c0ffee.local.", ["10.0.0.1"], 7000),
+        ("ws://[fd00::1]:80/p", "wool-00c0ffee00c0ffee.local.", ["fd00::1"], 80),
+        ("ws://worker.example:80/p", "worker.example.", [], 80),
+        ("unix:///a", "wool-00c0ffee00c0ffee.local.", [], 0),
+    ],
+)
+def test_records_agree_with_the_address(
+    address: str, server: str, numbers: list[str], port: int
+) -> None:
+    worker = replace(WORKER, address=address)
+    records = _service.describe(Description(worker=worker, namespace="n", revision=1))
+    assert records.name == "00c0ffee00c0ffee._wool._tcp.local."
+    assert (records.server, records.parsed_addresses(), records.port) == (server, numbers, port)
+
+
+def test_names_do_not_collide() -> None:
+    idents = ["a", "A", "a.b", "a\\b", "ä", "Ä", "x" * 50, "x" * 51, "x" * 52, "\udcff"]
+    names = {_service.instance(ident).lower() for ident in idents}
+    assert len(names) == len(idents)
+    assert all(len(name) <= 80 for name in names)
+
+
+# Announcing and watching -----------------------------------------------------------------------
+
+
+async def test_a_worker_comes_changes_and_goes(
+    ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery
+) -> None:
+    busy = replace(WORKER, load=5)
+    moved = replace(WORKER, address="ws://[fd00::1]:80/p", tags=frozenset())
+    async with theirs.watch() as events:
+        assert await upcoming(events) == Snapshot([])
+        async with ours.announce(busy) as announcement:
+            assert await upcoming(events) == Joined(WORKER)
+            await announcement.update(moved)
+            assert await upcoming(events) == Changed(moved)
+        assert await upcoming(events) == Left(moved)
+
+
+async def test_those_who_are_there_are_in_the_snapshot(
+    ours: ZeroconfDiscovery, options: Options
+) -> None:
+    """Also for one who asks right after another, when nobody would answer to everybody again."""
+    async with ours.announce(WORKER):
+        for _ in range(3):
+            async with ZeroconfDiscovery(options).watch() as events:
+                assert await upcoming(events) == Snapshot([WORKER])
+
+
+async def test_the_goodbye_of_one_who_was_not_heard_by_all(
+    ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery, options: Options
+) -> None:
+    async with AsyncExitStack() as stack:
+        async with theirs.announce(WORKER):
+            first = await stack.enter_async_context(ZeroconfDiscovery(options).watch())
+            assert await upcoming(first) == Snapshot([WORKER])
+            events = await stack.enter_async_context(ours.watch())
+            assert await upcoming(events) == Snapshot([WORKER])
+        assert await upcoming(events) == Left(WORKER)
+
+
+async def test_a_process_sees_its_own_workers(ours: ZeroconfDiscovery) -> None:
+    async with ours.announce(WORKER), ours.watch() as events:
+        assert await upcoming(events) == Snapshot([WORKER])
+
+
+async def test_watches_of_a_process_share_what_is_known(
+    ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery
+) -> None:
+    async with ours.watch() as first:
+        assert await upcoming(first) == Snapshot([])
+        sockets = open_sockets()
+        async with theirs.announce(WORKER):
+            assert await upcoming(first) == Joined(WORKER)
+            async with ours.watch() as second:
+                assert await upcoming(second) == Snapshot([WORKER])
+            assert open_sockets() == 2 * sockets
+        assert await upcoming(first) == Left(WORKER)
+
+
+async def test_a_watch_after_the_last(ours: ZeroconfDiscovery) -> None:
+    async with ours.announce(WORKER):
+        for _ in range(2):
+            async with ours.watch() as events:
+                assert await upcoming(events) == Snapshot([WORKER])
+
+
+async def test_namespaces_do_not_see_each_other(ours: ZeroconfDiscovery, options: Options) -> None:
+    foreign = ZeroconfDiscovery(replace(options, namespace=f"{options.namespace}2"))
+    late = replace(WORKER, id="late")
+    async with ours.watch() as events, foreign.announce(WORKER) as announcement:
+        assert await upcoming(events) == Snapshot([])
+        await announcement.update(replace(WORKER, pid=1))
+        async with ours.announce(late), foreign.watch() as others:
+            await nothing_but(events, late)
+            assert await upcoming(others) == Snapshot([replace(WORKER, pid=1)])
+
+
+async def test_an_update_that_changes_nothing(ours: ZeroconfDiscovery) -> None:
+    name, late = _service.instance(WORKER.id), replace(WORKER, id="late")
+    async with Wire() as wire, ours.watch() as events, ours.announce(WORKER) as announcement:
+        assert await upcoming(events) == Snapshot([WORKER])
+        await announcement.update(replace(WORKER, load=9))
+        async with ours.announce(late):
+            await nothing_but(events, late)
+            await wire.until(lambda record: record.key == _service.instance("late"))
+        texts = {record.text for record in wire.heard if record.type == _library.TXT}
+        assert len(texts) == 2, name
+
+
+async def test_updates_that_are_refused(ours: ZeroconfDiscovery) -> None:
+    async with ours.watch() as events:
+        assert await upcoming(events) == Snapshot([])
+        async with ours.announce(WORKER) as announcement:
+            assert await upcoming(events) == Joined(WORKER)
+            with pytest.raises(ValueError, match="'00c0ffee00c0ffee' was announced, not 'x'"):
+                await announcement.update(replace(WORKER, id="x"))
+            with pytest.raises(ConfigurationError, match="250 is the most"):
+                await announcement.update(replace(WORKER, tags=frozenset({"x" * 300})))
+            await announcement.update(replace(WORKER, pid=7))
+            assert await upcoming(events) == Changed(replace(WORKER, pid=7))
+        with pytest.raises(RuntimeError, match="no more"):
+            await announcement.update(WORKER)
+
+
+async def test_the_same_worker_twice(ours: ZeroconfDiscovery) -> None:
+    async with ours.watch() as events, ours.announce(WORKER):
+        assert await upcoming(events) == Snapshot([WORKER])
+        with pytest.raises(ConfigurationError, match="announced already"):
+            async with ours.announce(WORKER):
+                pass
+        late = replace(WORKER, id="late")
+        async with ours.announce(late):
+            await nothing_but(events, late)
+
+
+async def test_the_same_worker_again(ours: ZeroconfDiscovery) -> None:
+    async with ours.watch() as events:
+        assert await upcoming(events) == Snapshot([])
+        for _ in range(2):
+            async with ours.announce(WORKER):
+                assert await upcoming(events) == Joined(WORKER)
+            assert await upcoming(events) == Left(WORKER)
+
+
+async def test_a_reader_who_is_late_is_told_what_is_true(ours: ZeroconfDiscovery) -> None:
+    gone, stays = replace(WORKER, id="gone"), replace(WORKER, id="stays")
+    last = replace(WORKER, id="last")
+    async with ours.watch() as slow, ours.watch() as quick, AsyncExitStack() as stack:
+        assert await upcoming(slow) == await upcoming(quick) == Snapshot([])
+        async with ours.announce(gone):
+            assert await upcoming(quick) == Joined(gone)
+        announcement = await stack.enter_async_context(ours.announce(stays))
+        await announcement.update(replace(stays, pid=1))
+        await stack.enter_async_context(ours.announce(last))
+        while await upcoming(quick) != Joined(last):
+            pass
+        assert await upcoming(slow) == Joined(replace(stays, pid=1))
+        assert await upcoming(slow) == Joined(last)
+
+
+async def test_a_crowd(ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery) -> None:
+    """More than the sockets hold at once."""
+    crowd = {f"{number:04x}" for number in range(1000)}
+    leave = asyncio.Event()
+
+    async def stay(ident: str) -> None:
+        async with ours.announce(replace(WORKER, id=ident)):
+            await leave.wait()
+
+    async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+        for ident in crowd:
+            group.create_task(stay(ident))
+        async with theirs.watch() as events:
+            event = await anext(events)
+            seen = {worker.id for worker in event.workers}
+            while seen != crowd:
+                event = await anext(events)
+                assert isinstance(event, Joined)
+                seen.add(event.worker.id)
+        leave.set()
+
+
+# Strangers -------------------------------------------------------------------------------------
+
+
+class Wire(RecordUpdateListener):
+    """What a program without Wool hears, and can say."""
+
+    def __init__(self) -> None:
+        self.library = AsyncZeroconf(interfaces=["127.0.0.1"])
+        self.heard: list[Any] = []
+        self.news = asyncio.Event()
+
+    async def __aenter__(self) -> Wire:
+        await self.library.zeroconf.async_wait_for_start()
+        self.library.zeroconf.async_add_listener(self, None)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.library.async_close()
+
+    def async_update_records(self, zc: Any, now: float, records: list[Any]) -> None:
+        self.heard += [record.new for record in records]
+        self.news.set()
+
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(5):
+            while not any(map(condition, self.heard)):
+                self.news.clear()
+                await self.news.wait()
+
+    async def register(self, name: str, text: bytes) -> None:
+        """Tells of a service; in vain if it is garbage."""
+        info = AsyncServiceInfo(
+            _library.TYPE,
+            f"{name}.{_library.TYPE}",
+            port=1,
+            properties=text,
+            server=f"{name}.local.",
+            parsed_addresses=["127.0.0.1"],
+        )
+        await (await self.library.async_register_service(info, cooperating_responders=True))
+
+
+def say(packet: bytes) -> None:
+    """Sends a packet to all programs on this machine that use multicast DNS."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        sock.sendto(packet, ("224.0.0.251", 5353))
+
+
+async def test_what_strangers_say_is_ignored(ours: ZeroconfDiscovery, options: Options) -> None:
+    good = _text.encode(Description(worker=WORKER, namespace=options.namespace, revision=1))
+    generator = random.Random(4)
+    texts = {
+        "empty": b"",
+        "zero": b"\0",
+        "cut": good[:-1],
+        "other": b"\x09txtvers=1\x04ns=x",
+        "newer": good.replace(b"txtvers=1", b"txtvers=2"),
+        "impostor": good.replace(b"c0ffee", b"c0ff33"),  # named unlike its id
+        "Ünï cödé": generator.randbytes(200),
+    }
+    async with Wire() as wire, ours.watch() as events:
+        assert await upcoming(events) == Snapshot([])
+        await asyncio.gather(*(wire.register(name, text) for name, text in texts.items()))
+        for size in (0, 1, 11, 12, 13, 100, 1000, 9000):
+            say(generator.randbytes(size))
+            say(b"\0\0\x84\0\0\0\0\x05\0\0\0\0" + generator.randbytes(size))  # five answers
+        async with ours.announce(WORKER):
+            await nothing_but(events, WORKER)
+
+
+async def test_answers_that_come_after_the_goodbye(
+    ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery
+) -> None:
+    """An answer that was put off because of another is sent later, whatever has happened."""
+    name, late = _service.instance(WORKER.id), replace(WORKER, id="late")
+
+    def comes(record: Any) -> bool:
+        return record.key == name and record.type == _library.TXT and record.ttl > 0
+
+    async with Wire() as wire, theirs.watch() as events, ours.announce(late):
+        assert await upcoming(events) == Snapshot([late])
+        async with ours.announce(WORKER):
+            assert await upcoming(events) == Joined(WORKER)
+            await wire.until(comes)
+            _library.ask_each(wire.library.zeroconf, [name])
+            await asyncio.sleep(0.02)  # the question is on its way
+        assert await upcoming(events) == Left(WORKER)
+        wire.heard.clear()
+        await wire.until(comes)  # the ghost
+        async with ours.announce(replace(WORKER, id="last")):
+            await nothing_but(events, replace(WORKER, id="last"))
+
+
+async def test_any_browser_can_see_the_workers(ours: ZeroconfDiscovery) -> None:
+    async with ours.announce(WORKER), Wire() as wire:
+        name = _service.instance(WORKER.id)
+        info = AsyncServiceInfo(_library.TYPE, name)
+        assert await info.async_request(wire.library.zeroconf, 3000)
+        assert (info.parsed_addresses(), info.port) == (["127.0.0.1"], 7000)
+        assert info.decoded_properties["address"] == WORKER.address
+
+
+async def test_a_loop_that_was_blocked_reads_what_has_come_before_it_judges(
+    options: Options, nothing_left: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(options, interval=1.0)
+    ask_each, ask_others = _library.ask_each, _library.ask_others
+    blocked, done, leave = False, asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask_and_block(*args: Any) -> None:
+        nonlocal blocked
+        blocked = True
+        for number in range(9):
+            say(b"something else %d" % number)
+        ask_each(*args)
+        loop.call_soon(time.sleep, 1.5)  # the answer comes meanwhile, after all the rest
+        loop.call_later(0.1, loop.call_soon, loop.call_soon, time.sleep, 0.5)
+
+    def ask_again(*args: Any) -> None:
+        ask_others(*args)
+        if blocked:
+            done.set()
+
+    async def elsewhere() -> None:
+        async with ZeroconfDiscovery(options).announce(WORKER):
+            await asyncio.to_thread(leave.wait)
+
+    monkeypatch.setattr(_browser, "PATIENCE", 0.4)
+    monkeypatch.setattr(_browser, "QUESTIONS", 1)
+    monkeypatch.setattr(_library, "ask_each", ask_and_block)
+    monkeypatch.setattr(_library, "ask_others", ask_again)
+    async with ZeroconfDiscovery(options).watch() as events, asyncio.timeout(15):
+        assert await upcoming(events) == Snapshot([])
+        thread = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
+        assert await upcoming(events) == Joined(WORKER)
+        reading = asyncio.ensure_future(anext(events))
+        await done.wait()
+        assert not reading.done()
+        leave.set()
+        assert await reading == Left(WORKER)
+        await thread
+
+
+# Ends ------------------------------------------------------------------------------------------
+
+
+async def test_a_cancelled_reader_misses_nothing(ours: ZeroconfDiscovery) -> None:
+    async with ours.watch() as events:
+        reading = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert await upcoming(events) == Snapshot([])
+        reading = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        async with ours.announce(WORKER):
+            reading.cancel()
+            await asyncio.wait([reading])
+            assert await upcoming(events) == Joined(WORKER)
+
+
+async def test_a_watch_that_was_left_is_at_its_end(ours: ZeroconfDiscovery) -> None:
+    async with ours.watch() as events:
+        reading = asyncio.ensure_future(anext(events, None))
+        await asyncio.sleep(0)
+    assert await reading is None
+    assert [event async for event in events] == []
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_cancelling_anywhere_leaves_nothing(ours: ZeroconfDiscovery, steps: int) -> None:
+    before = asyncio.all_tasks()
+
+    async def use() -> None:
+        async with ours.announce(WORKER), ours.watch():
+            pass
+
+    task = asyncio.ensure_future(use())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+    assert ours._stations == {}
+
+
+async def test_one_who_is_cancelled_while_leaving_has_said_goodbye(
+    ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery
+) -> None:
+    leave = asyncio.Event()
+    before = asyncio.all_tasks()
+
+    async def use() -> None:
+        async with ours.announce(WORKER):
+            await leave.wait()
+
+    async with theirs.watch() as events:
+        assert await upcoming(events) == Snapshot([])
+        task = asyncio.ensure_future(use())
+        assert await upcoming(events) == Joined(WORKER)
+        leave.set()
+        await asyncio.sleep(0)
+        task.cancel()
+        assert await upcoming(events) == Left(WORKER)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_no_task_is_left(ours: ZeroconfDiscovery) -> None:
+    before = asyncio.all_tasks()
+    async with ours.announce(WORKER) as announcement, ours.watch() as events:
+        await upcoming(events)
+        await announcement.update(replace(WORKER, pid=1))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_browser_that_fails_says_so(
+    ours: ZeroconfDiscovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(_library, "ask_others", fail)
+    monkeypatch.setattr(_browser, "SECOND", 0.0)
+    async with ours.watch() as events:
+        assert await upcoming(events) == Snapshot([])
+        with pytest.raises(ZeroDivisionError):
+            await upcoming(events)
+        monkeypatch.undo()
+        async with ours.watch() as others:
+            assert await upcoming(others) == Snapshot([])
+
+
+# Loops -----------------------------------------------------------------------------------------
+
+
+async def test_a_discovery_serves_several_loops(ours: ZeroconfDiscovery) -> None:
+    here, there = replace(WORKER, id="here"), replace(WORKER, id="there")
+    ready, done = threading.Event(), threading.Event()
+
+    async def elsewhere() -> Any:
+        async with ours.announce(there), ours.watch() as events:
+            snapshot = await upcoming(events)
+            ready.set()
+            await asyncio.to_thread(done.wait)
+            return snapshot
+
+    async with ours.announce(here), ours.watch() as events:
+        assert await upcoming(events) == Snapshot([here])
+        thread = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
+        assert await upcoming(events) == Joined(there)
+        await asyncio.to_thread(ready.wait)
+        done.set()
+        assert await upcoming(events) == Left(there)
+        snapshot = await thread
+    assert {worker.id for worker in snapshot.workers} == {"here", "there"}
+
+
+async def test_uvloop(ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery) -> None:
+    async def use() -> None:
+        async with theirs.watch() as events:
+            assert await upcoming(events) == Snapshot([])
+            async with ours.announce(WORKER) as announcement:
+                assert await upcoming(events) == Joined(WORKER)
+                await announcement.update(replace(WORKER, pid=1))
+                assert await upcoming(events) == Changed(replace(WORKER, pid=1))
+            assert await upcoming(events) == Left(replace(WORKER, pid=1))
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(use())
+
+    await asyncio.to_thread(run)
+
+
+# The library's own words -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "then"),
+    [
+        (logging.WARNING, _library.QUIET),
+        (logging.INFO, logging.INFO),
+        (logging.ERROR, logging.ERROR),
+    ],
+)
+def test_the_library_is_silent_unless_asked(level: int, then: int) -> None:
+    logger = logging.getLogger("zeroconf")
+    before = logger.level
+    try:
+        logger.setLevel(level)
+        _library.hush()
+        assert logger.level == then
+    finally:
+        logger.setLevel(before)
