@@ -664,11 +664,13 @@ async def test_a_loop_that_was_blocked_reads_what_has_come_before_it_judges(
     async with ZeroconfDiscovery(options).watch() as events, asyncio.timeout(15):
         assert await upcoming(events) == Snapshot([])
         thread = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
-        assert await upcoming(events) == Joined(WORKER)
-        reading = asyncio.ensure_future(anext(events))
-        await done.wait()
-        assert not reading.done()
-        leave.set()
+        try:
+            assert await upcoming(events) == Joined(WORKER)
+            reading = asyncio.ensure_future(anext(events))
+            await done.wait()
+            assert not reading.done()
+        finally:
+            leave.set()
         assert await reading == Left(WORKER)
         await thread
 

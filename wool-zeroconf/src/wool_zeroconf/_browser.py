@@ -33,6 +33,9 @@ QUESTIONS = 3
 BATCH = 100
 """Workers that are asked at once; were all of them, their answers would overrun the receivers."""
 
+BACKLOG = 10_000
+"""Packets that are read before somebody is taken for gone; so many do not fit into a socket."""
+
 SKIPS = 4
 """Turns in a row in which nothing may be asked, because all that are known were heard anyway."""
 
@@ -244,11 +247,15 @@ class Browser(RecordUpdateListener):
         return since
 
     async def _wait(self) -> None:
-        """Waits for answers."""
+        """Waits for answers, and lets those be read that have arrived.
+
+        A loop that was blocked has them still before it when the time is up, and reads one packet
+        in each of its turns.
+        """
         await asyncio.sleep(PATIENCE)
-        # A loop that was blocked reads one packet in each of its turns; nobody is to be judged
-        # before his own was read.
-        for _ in range(0):
+        for _ in range(BACKLOG):
+            if not _library.unread(self._library):
+                break
             await asyncio.sleep(0)
 
     def _silent(self, since: float) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import selectors
 from collections.abc import Iterable
 from typing import Any
 
@@ -69,3 +70,12 @@ def scopes(zeroconf: Zeroconf, server: str) -> list[int]:
     """Returns the indexes of the interfaces through which a host told its link-local addresses."""
     records: list[Any] = zeroconf.cache.get_all_by_details(server, AAAA, IN)
     return [record.scope_id for record in records if record.scope_id]
+
+
+def unread(zeroconf: Zeroconf) -> bool:
+    """Whether packets have arrived that are still to be read."""
+    with selectors.DefaultSelector() as selector:
+        for reader in zeroconf.engine.readers:
+            if not reader.transport.is_closing():
+                selector.register(reader.fileno, selectors.EVENT_READ)
+        return bool(selector.select(0))
