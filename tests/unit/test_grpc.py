@@ -321,6 +321,12 @@ def test_a_machine_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _addresses.advertised("0.0.0.0", 5) == f"grpc://{socket.gethostname()}:5"
 
 
+def test_a_wildcard_stands_for_an_address_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", lambda *args: None)  # then it has no number yet
+    assert _addresses.advertised("0.0.0.0", 5) == "grpc://0.0.0.0:5"
+    assert _addresses.advertised("::", 5) == "grpc://[::]:5"
+
+
 async def test_a_port_that_is_taken() -> None:
     """By anybody, also by one who would share it."""
     with socket.socket() as sock:

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 from dataclasses import fields, replace
 from typing import Any
 
+import ifaddr
 import pytest
 import uvloop
 from hypothesis import given
@@ -229,6 +230,42 @@ def test_an_interface_that_does_not_exist() -> None:
 def test_an_interface_that_cannot_do_it() -> None:
     with pytest.raises(ConfigurationError, match="ip_version='v6'"):
         _interfaces.choose(Options(interfaces=("lo",), ip_version="v6"))
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "version", "host"),
+    [
+        ((), "both", "0.0.0.0"),
+        ((), "v6", "::"),
+        (("lan",), "both", "10.0.0.1"),
+        (("lan",), "v6", "fd00::1"),
+        (("fd00::1",), "both", "fd00::1"),
+        (("lo",), "both", "127.0.0.1"),
+        (("lo", "lan"), "both", "0.0.0.0"),
+        (("lo", "six"), "both", "::"),
+        (("six",), "both", "fd00::2"),
+        (("bare",), "both", "0.0.0.0"),
+    ],
+)
+def test_where_workers_listen(
+    interfaces: tuple[str, ...], version: Any, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapters = [
+        adapter("lo", "127.0.0.1", "::1"),
+        adapter("lan", "fe80::1", "fd00::1", "10.0.0.1"),
+        adapter("six", "fe80::2", "fd00::2"),
+        adapter("bare", "fe80::3"),
+    ]
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: adapters)
+    discovery = ZeroconfDiscovery(Options(interfaces=interfaces, ip_version=version))
+    assert discovery.host == host
+    with pytest.raises(ConfigurationError, match="'eth99'"):
+        ZeroconfDiscovery(Options(interfaces=("eth99",)))
+
+
+def adapter(name: str, *numbers: str) -> ifaddr.Adapter:
+    ips = [ifaddr.IP((n, 0, 1) if ":" in n else n, 64, name) for n in numbers]
+    return ifaddr.Adapter(name, name, ips, 1)
 
 
 # What a worker tells ---------------------------------------------------------------------------

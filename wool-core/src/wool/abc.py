@@ -268,6 +268,10 @@ class Left:
 class Discovery(ABC):
     """Says which workers exist. It is only a hint: Wool authenticates whoever it dials."""
 
+    host: str = "0.0.0.0"  # noqa: S104
+    """Where workers of a network transport listen that are announced here, unless they are told an
+    address: the number of an interface, or a wildcard."""
+
     @abstractmethod
     def announce(self, worker: WorkerInfo) -> AbstractAsyncContextManager[Announcement]:
         """Makes `worker` known while the context is open; leaving it withdraws the worker."""

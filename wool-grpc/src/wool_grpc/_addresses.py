@@ -108,15 +108,16 @@ async def resolve(address: Address) -> list[Address]:
 def advertised(host: str, port: int) -> str:
     """Returns the address at which others reach what listens at `host`."""
     if is_number(host) and ipaddress.ip_address(host).is_unspecified:
-        host = _routable()
+        host = _routable(ipaddress.ip_address(host).version)
     return f"grpc://{Address('', host=host, port=port).endpoint}"
 
 
-def _routable() -> str:
-    """Returns the address that this machine has towards others."""
+def _routable(version: int) -> str:
+    """Returns the address that this machine has towards others, of this version of IP if it can."""
     # Nothing is sent: a datagram socket that is connected knows the way. The addresses are those
     # reserved for documentation, which take the default route.
-    for family, probe in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+    ways = [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
+    for family, probe in ways if version == 4 else reversed(ways):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as sock:
                 sock.connect((probe, 9))

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from wool import abc
-from wool_zeroconf import Options
+from wool_zeroconf import Options, _interfaces
 from wool_zeroconf._announcement import ZeroconfAnnouncement
 from wool_zeroconf._station import Station
 from wool_zeroconf._watch import Watch
@@ -18,9 +18,13 @@ class ZeroconfDiscovery(abc.Discovery):
 
     All that is announced and watched on one loop shares its sockets, which are open no longer than
     something is.
+
+    Raises:
+        ConfigurationError: this machine has no such interfaces.
     """
 
     def __init__(self, options: Options) -> None:
+        self.host = _interfaces.host(options)
         self._options = options
         self._stations: dict[asyncio.AbstractEventLoop, Station] = {}
 

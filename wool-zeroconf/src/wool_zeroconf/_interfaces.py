@@ -42,6 +42,30 @@ def choose(options: Options) -> list[Choice]:
     return chosen
 
 
+def host(options: Options) -> str:
+    """Returns where workers are to listen so that all who hear of them reach them.
+
+    That is the address of the interface, if `options` names a single one, and else a wildcard.
+
+    Raises:
+        ConfigurationError: as `choose`.
+    """
+    choose(options)
+    numbers = [
+        number
+        for wanted in options.interfaces or [""]
+        for adapter in ifaddr.get_adapters()
+        if _fits(adapter, wanted)
+        for number in _usable(adapter, wanted, options.ip_version)
+        if not _is_link_local(number)
+    ]
+    if len(options.interfaces) == 1 and numbers:
+        return min(numbers, key=lambda number: ":" in number)
+    outward = [number for number in numbers if not ipaddress.ip_address(number).is_loopback]
+    only_six = options.ip_version == "v6" or (outward and all(":" in one for one in outward))
+    return "::" if only_six else "0.0.0.0"  # noqa: S104
+
+
 def only_loopback(choices: Iterable[Choice]) -> bool:
     """Whether none of the interfaces reaches another machine."""
     return all(isinstance(one, str) and ipaddress.ip_address(one).is_loopback for one in choices)
@@ -55,18 +79,29 @@ def _pick(
     adapter: ifaddr.Adapter, wanted: str, version: str, taken: list[Choice]
 ) -> Iterator[Choice]:
     """Yields what stands for one interface: an IPv4 address, and one of IPv6 or the index."""
+    numbers = _usable(adapter, wanted, version)
+    four = [number for number in numbers if "." in number]
+    six = [number for number in numbers if ":" in number]
+    if four:
+        yield four[0]
+    if six:
+        # Packets from a link-local address tell their receivers which interface they came by.
+        best = (list(filter(_is_link_local, six)) or six)[0]
+        yield adapter.index if best in taken and adapter.index is not None else best
+
+
+def _usable(adapter: ifaddr.Adapter, wanted: str, version: str) -> list[str]:
+    """Returns the addresses of an interface, or the one that is wanted, of this version of IP."""
     numbers = _numbers(adapter)
     if _plain(wanted) in numbers:
         numbers = [_plain(wanted)]
-    four = [number for number in numbers if "." in number]
-    six = [number for number in numbers if ":" in number and number != "::1"]
-    if four and version != "v6":
-        yield four[0]
-    if six and version != "v4":
-        # Packets from a link-local address tell their receivers which interface they came by.
-        link = [number for number in six if ipaddress.ip_address(number).is_link_local]
-        best = (link or six)[0]
-        yield adapter.index if best in taken and adapter.index is not None else best
+    if version != "both":
+        numbers = [number for number in numbers if (":" in number) == (version == "v6")]
+    return [number for number in numbers if number != "::1"]
+
+
+def _is_link_local(number: str) -> bool:
+    return ":" in number and ipaddress.ip_address(number).is_link_local
 
 
 def _numbers(adapter: ifaddr.Adapter) -> list[str]:

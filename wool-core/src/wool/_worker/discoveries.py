@@ -36,8 +36,10 @@ class Chosen:
 
     def place(self, transport: str) -> str | None:
         """Returns where a worker listens with a network transport to be found; None: loopback."""
-        local = self.plugin is not None and "local" in self.plugin.capabilities
-        return None if local else f"{transport}://0.0.0.0:0"
+        if self.plugin is not None and "local" in self.plugin.capabilities:
+            return None
+        host = self.discovery.host
+        return f"{transport}://[{host}]:0" if ":" in host else f"{transport}://{host}:0"
 
     def __str__(self) -> str:
         name = repr(self.plugin.name) if self.plugin else type(self.discovery).__name__

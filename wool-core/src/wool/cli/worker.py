@@ -13,6 +13,7 @@ import time
 import click
 
 import wool
+from wool._worker.discoveries import choose_discovery
 from wool._worker.main import new_loop
 from wool.cli.active import read_settings
 
@@ -22,6 +23,14 @@ from wool.cli.active import read_settings
 @click.option("--advertise", metavar="ADDRESS", help="What others are told to dial instead.")
 @click.option("--transport", metavar="NAME", help="Transport, if there is no address.")
 @click.option("--discovery", metavar="NAME", help="Where to announce the worker.")
+@click.option("--namespace", metavar="NAME", help="Of the discovery: only those in it meet.")
+@click.option(
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="NAME",
+    help="Of the discovery: network interface, or its address; repeatable. By default all.",
+)
 @click.option("--serializer", metavar="NAME", help="Serializer of arguments and results.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A label it offers; repeatable.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls it runs at once.")
@@ -32,6 +41,8 @@ def command(
     advertise: str | None,
     transport: str | None,
     discovery: str | None,
+    namespace: str | None,
+    interfaces: tuple[str, ...],
     serializer: str | None,
     tags: tuple[str, ...],
     concurrency: int | None,
@@ -47,18 +58,23 @@ def command(
     one cancels them.
     """
     sys.path.insert(0, os.getcwd())
+    settings = read_settings()
+    options = {"namespace": namespace, "interfaces": interfaces or None}
+    chosen = choose_discovery(settings, discovery or settings.get("discovery").value, options)
+    if chosen is None and any(options.values()):
+        raise click.UsageError("--namespace and --interface are for a --discovery; name one")
     worker = wool.Worker(
         address=address,
         advertise=advertise,
         transport=transport,
-        discovery=discovery,
+        discovery=chosen,
         serializer=serializer,
         tags=tags,
         concurrency=concurrency,
         drain_timeout=drain,
         insecure=insecure,
     )
-    kind = read_settings().get("loop").value
+    kind = settings.get("loop").value
     with asyncio.Runner(loop_factory=lambda: new_loop(kind)) as runner:
         runner.run(_serve(worker))
 
