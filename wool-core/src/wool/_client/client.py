@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
 from wool._client.few import choose_few
 from wool._client.link import Link
+from wool._client.loans import Loans
 from wool._protocol import frames as f
 from wool._session import background
 from wool._session.session import Session
@@ -62,6 +63,8 @@ class Client:
     def open(self, request: Request) -> Exchange:
         """Begins a call."""
         exchange = Exchange(self, request)
+        if request.calls:
+            exchange.loans = Loans(request.calls)
         self.submit(exchange)
         return exchange
 
@@ -163,6 +166,7 @@ class Client:
 
     def given_back(self, exchange: Exchange) -> None:
         """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
+        exchange.number = 0
         if exchange.cancelled:
             exchange.end(NotStarted())
         else:

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from wool._client.loans import Loans
 from wool._protocol import frames as f
+from wool._serialization.calls import Call
 from wool._serialization.code import CodeUnit
 from wool.abc import Buffer
 from wool.exceptions import WoolError
@@ -38,6 +40,7 @@ class Request:
         name: for messages.
         units: the code that target and arguments need.
         segments: the arguments.
+        calls: unstarted calls among the arguments.
     """
 
     target: str
@@ -47,6 +50,7 @@ class Request:
     parent: str
     units: Sequence[CodeUnit]
     segments: Sequence[Buffer]
+    calls: Sequence[Call] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,8 @@ class Exchange:
 
     Attributes:
         link: the worker it was given to; None while it waits for one.
-        number: its id on that link.
+        number: its id on that link; 0 while it provably has not begun.
+        loans: unstarted calls among its arguments, until it is known whether it began.
         begun: whether it is known to have begun there.
         sent: when it was sent there, in the loop's time.
         abandoned: whether its caller has stopped waiting for it.
@@ -116,6 +121,7 @@ class Exchange:
         "cancelled",
         "failed",
         "link",
+        "loans",
         "losing",
         "number",
         "request",
@@ -137,6 +143,7 @@ class Exchange:
         self.abandoned: bool = False
         self.losing: bool = False
         self.failed: Failed | None = None
+        self.loans: Loans | None = None
         self._client = client
         self._outcome: Outcome | None = None
         self._end: asyncio.Future[None] = client.loop.create_future()
@@ -145,6 +152,9 @@ class Exchange:
         """Ends the step; called by the link."""
         if self.suspended and isinstance(outcome, Failed):
             self.failed = outcome
+        if self.loans is not None:
+            self.loans.settle(taken=self.number != 0 and not isinstance(outcome, NotStarted))
+            self.loans = None
         if self._outcome is None:
             self._outcome = outcome
             self._wake()

@@ -126,20 +126,21 @@ class Link:
 
     def resume(
         self, exchange: Exchange, operation: int, units: Sequence[CodeUnit], args: Sequence[Buffer]
-    ) -> None:
-        """Asks for the next step of a stream."""
+    ) -> bool:
+        """Asks for the next step of a stream; False if the worker is gone."""
         session = self.session
         if exchange.losing:
-            return  # the step ends when it is known why the worker was lost
+            return False  # the step ends when it is known why the worker was lost
         if session is None or self.calls.get(exchange.number) is not exchange:
             exchange.end(Failed(WorkerStopped("the stream's worker is gone")))
-            return
+            return False
         codes, data = self._codes(session, units)
         segments = [*data, *args]
         sizes = [len(s) for s in segments]
         frame = f.Resume(exchange.number, exchange.step, operation, sizes, codes)
         if not (len(self.calls) == 1 and session.send_now(frame, segments)):
             session.send(frame, segments)
+        return True
 
     def close_stream(self, exchange: Exchange) -> None:
         """Closes a suspended stream, without anybody waiting for it."""
@@ -313,6 +314,7 @@ class Link:
         elif isinstance(frame, f.Reject):
             exchange = self._forget(frame.call)
             if exchange is not None:
+                exchange.number = 0
                 exchange.end(Failed(Rejected(f"{self.info.address} refused: {frame.message}")))
         elif isinstance(frame, f.Idle):
             self._others = max(0, frame.load - len(self.calls))

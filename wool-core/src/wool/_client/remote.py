@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from wool._client.current import RUNNING, RunningCall
 from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, Request
-from wool._client.routine import Routine
+from wool._client.loans import Loans
+from wool._client.routine import Routine, without_defaults
 from wool._protocol import frames as f
 from wool._serialization.classes import MissingCode
 from wool._serialization.code import CodeUnit
@@ -170,9 +171,11 @@ class RemoteStream:
             operation = f.SEND
             encoded = _encode_sent(pool, self._open[0], value)
         if encoded is not None:
-            units = pool.codec.units(encoded.classes)
+            units = pool.codec.units(encoded.code)
         exchange.next_step()
-        link.resume(exchange, operation, units, encoded.segments if encoded else ())
+        sent = link.resume(exchange, operation, units, encoded.segments if encoded else ())
+        if encoded is not None and encoded.calls and sent:
+            Loans(encoded.calls).settle(taken=True)
 
 
 def _request(
@@ -188,9 +191,9 @@ def _request(
         SerializationError: an argument or the routine's own code cannot be sent.
     """
     codec = pool.codec
-    args, kwargs = _without_defaults(routine.function, args, kwargs)
+    args, kwargs = without_defaults(routine.function, args, kwargs)
     encoded = codec.encode_arguments(routine.function, args, kwargs)
-    units = codec.units(encoded.classes) if encoded.classes else []
+    units = codec.units(encoded.code) if encoded.code else []
     target = routine.target
     if target is None:
         target = _importable_target(routine)
@@ -208,28 +211,8 @@ def _request(
         "" if running is None else running.info.id,
         units,
         encoded.segments,
+        encoded.calls,
     )
-
-
-def _without_defaults(
-    function: FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Leaves out arguments that are the parameter's own default: the worker has that as well.
-
-    So a sentinel is still the sentinel there, and a default need not be sent.
-    """
-    defaults = function.__defaults__
-    if defaults and len(args) <= function.__code__.co_argcount:
-        last = len(args)
-        for default in reversed(defaults):
-            if args[last - 1] is not default:
-                break
-            last -= 1
-        args = args[:last]
-    keywords = function.__kwdefaults__
-    if keywords:
-        kwargs = {n: v for n, v in kwargs.items() if n not in keywords or v is not keywords[n]}
-    return args, kwargs
 
 
 def _importable_target(routine: Routine) -> str | None:

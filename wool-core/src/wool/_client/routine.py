@@ -11,8 +11,8 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
-from types import FunctionType
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from types import FrameType, FunctionType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from wool._client.current import choose_pool
@@ -82,6 +82,17 @@ class Routine:
         self.wrapper: FunctionType = function
         self.target: str | None = None
         """Where a worker finds it, once known; see `_serialization.target`."""
+        self.lent: set[FrameType] = set()
+        """The frames of calls that are travelling; see `loans`."""
+
+    def arguments(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Returns the arguments of a call whose parameters have these values."""
+        positional, rest, keyword, others = parameters(self.function)
+        args = (*(values[name] for name in positional), *(values[rest] if rest else ()))
+        kwargs: dict[str, Any] = {name: values[name] for name in keyword}
+        if others:
+            kwargs.update(values[others])
+        return without_defaults(self.function, args, kwargs)
 
     def reduce(self) -> tuple[Any, ...]:
         """Reduces the wrapper for pickling by value: it is generated anew."""
@@ -177,7 +188,7 @@ def _wrap(function: FunctionType, tags: frozenset[str], prefetch: int) -> Functi
         "__function__": function,
         "__routine__": routine,
         "__settle__": settle_context,
-        "__stream__": _stream,
+        "__stream__": open_stream,
     }
     exec(code, scope)
     wrapper: Any = scope.pop(function.__name__)
@@ -189,7 +200,8 @@ def _wrap(function: FunctionType, tags: frozenset[str], prefetch: int) -> Functi
     return wrapper
 
 
-def _stream(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def open_stream(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Prepares the steps of a stream, here or on a worker."""
     pool = choose_pool()
     if pool is None:
         from wool._client.stream import LocalStream
@@ -215,29 +227,56 @@ def _compile(function: FunctionType, template: str) -> Any:
     return compile(tree, function.__code__.co_filename, "exec")
 
 
-def _signature(function: FunctionType) -> tuple[str, str, str]:
-    """Returns source text: parameters, a tuple of the positional and a dict of the others."""
+def parameters(function: FunctionType) -> tuple[list[str], str | None, list[str], str | None]:
+    """Returns the names of the positional parameters, `*rest`, the others and `**others`."""
     code = function.__code__
     names = iter(code.co_varnames)
     positional = [next(names) for _ in range(code.co_argcount)]
     keyword = [next(names) for _ in range(code.co_kwonlyargcount)]
     rest = next(names) if code.co_flags & inspect.CO_VARARGS else None
     others = next(names) if code.co_flags & inspect.CO_VARKEYWORDS else None
+    return positional, rest, keyword, others
 
+
+def without_defaults(
+    function: FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Leaves out arguments that are the parameter's own default: the worker has that as well.
+
+    So a sentinel is still the sentinel there, and a default need not be sent.
+    """
+    defaults = function.__defaults__
+    if defaults and len(args) <= function.__code__.co_argcount:
+        last = len(args)
+        for default in reversed(defaults):
+            if args[last - 1] is not default:
+                break
+            last -= 1
+        args = args[:last]
+    keywords = function.__kwdefaults__
+    if keywords:
+        kwargs = {n: v for n, v in kwargs.items() if n not in keywords or v is not keywords[n]}
+    return args, kwargs
+
+
+def _signature(function: FunctionType) -> tuple[str, str, str]:
+    """Returns source text: parameters, a tuple of the positional and a dict of the others."""
+    code = function.__code__
+    positional, rest, keyword, others = parameters(function)
     required = len(positional) - len(function.__defaults__ or ())
-    parameters = [n if i < required else f"{n}=None" for i, n in enumerate(positional)]
+    listed = [n if i < required else f"{n}=None" for i, n in enumerate(positional)]
     if code.co_posonlyargcount:
-        parameters.insert(code.co_posonlyargcount, "/")
+        listed.insert(code.co_posonlyargcount, "/")
     if rest or keyword:
-        parameters.append(f"*{rest or ''}")
+        listed.append(f"*{rest or ''}")
     defaults = function.__kwdefaults__ or {}
-    parameters += [f"{n}=None" if n in defaults else n for n in keyword]
+    listed += [f"{n}=None" if n in defaults else n for n in keyword]
     if others:
-        parameters.append(f"**{others}")
+        listed.append(f"**{others}")
 
     tuple_items = [f"{n}," for n in positional] + ([f"*{rest},"] if rest else [])
     dict_items = [f"{n!r}: {n}" for n in keyword] + ([f"**{others}"] if others else [])
-    return ", ".join(parameters), f"({' '.join(tuple_items)})", f"{{{', '.join(dict_items)}}}"
+    return ", ".join(listed), f"({' '.join(tuple_items)})", f"{{{', '.join(dict_items)}}}"
 
 
 def settle_context(error: BaseException, context: BaseException | None) -> None:

@@ -137,6 +137,15 @@ def find_namespace(owner: bytes, module: str, base: dict[str, Any]) -> dict[str,
     return _loading.get()[0].namespace(owner, module, base)
 
 
+def find_code(key: bytes) -> Any:
+    """Returns the function or class with this key, for a payload that is being rebuilt.
+
+    Raises:
+        MissingCode: it is not here.
+    """
+    return _loading.get()[0].load(key)
+
+
 def find_class(key: bytes) -> type:
     """Pickles name this function to refer to a class by its key."""
     cls = CLASSES.find(key)

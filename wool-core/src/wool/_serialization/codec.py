@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import CodeType, FunctionType
-from typing import Any
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType
+from typing import Any, cast
 
+from wool._serialization.calls import Call, future_stays, reduce_call, used_call
 from wool._serialization.classes import CLASSES, MissingCode, find_class, find_thrown, loading
 from wool._serialization.code import CodeBook, CodeStore, CodeUnit
 from wool._serialization.codeobjects import reduce_code
@@ -24,19 +25,27 @@ from wool.exceptions import SerializationError
 
 @dataclass(slots=True)
 class Encoded:
-    """A value as segments, and the classes it mentions that travel by value."""
+    """A value as segments, and what it mentions.
+
+    Attributes:
+        code: the classes and routines that travel by value, by their keys.
+        calls: the unstarted calls that it describes.
+    """
 
     segments: list[Buffer]
-    classes: dict[bytes, type]
+    code: dict[bytes, type | FunctionType]
+    calls: Sequence[Call] = ()
 
 
 class _Reducer:
     """Takes part in the pickling of one value."""
 
-    __slots__ = ("classes", "label", "thrown")
+    __slots__ = ("book", "calls", "code", "label", "thrown")
 
-    def __init__(self, label: str | None, thrown: BaseException | None) -> None:
-        self.classes: dict[bytes, type] = {}
+    def __init__(self, book: CodeBook, label: str | None, thrown: BaseException | None) -> None:
+        self.book = book
+        self.code: dict[bytes, type | FunctionType] = {}
+        self.calls: list[Call] = []
         self.label = label
         self.thrown = thrown
 
@@ -45,7 +54,7 @@ class _Reducer:
             if obj.__module__ == "builtins" or importable(obj):
                 return NotImplemented
             key = CLASSES.key(obj)
-            self.classes[key] = obj
+            self.code[key] = obj
             return find_class, (key,)
         if isinstance(obj, FunctionType):
             return reduce_routine(obj)
@@ -55,7 +64,22 @@ class _Reducer:
             return reduce_exception(obj, self.label)
         if isinstance(obj, CodeType):
             return reduce_code(obj)
+        if isinstance(obj, (CoroutineType, AsyncGeneratorType)):
+            return self._reduce_call(cast("Call", obj))
+        if hasattr(cast("object", obj), "_asyncio_future_blocking"):
+            raise SerializationError(future_stays(obj))
         return NotImplemented
+
+    def _reduce_call(self, call: Call) -> Any:
+        reduced = reduce_call(call, self._key)
+        if reduced is not NotImplemented and reduced[0] is not used_call:
+            self.calls.append(call)
+        return reduced
+
+    def _key(self, function: FunctionType) -> bytes:
+        key = self.book.function(function).key
+        self.code[key] = function
+        return key
 
 
 class Codec:
@@ -85,14 +109,14 @@ class Codec:
         Raises:
             Exception: whatever the serializer raises.
         """
-        reducer = _Reducer(label, thrown)
+        reducer = _Reducer(self.book, label, thrown)
         payload = self._dumps(value, reducer)
-        return Encoded([payload.head, *payload.buffers], reducer.classes)
+        return Encoded([payload.head, *payload.buffers], reducer.code, reducer.calls)
 
     def encode_closed(self, value: Any) -> Encoded:
         """Encodes a value, and makes sure that the classes it mentions can be sent as well."""
         encoded = self.encode(value)
-        self.units(encoded.classes)
+        self.units(encoded.code)
         return encoded
 
     def encode_arguments(
@@ -125,19 +149,21 @@ class Codec:
         except BaseException as error:
             raise interrupted(error) from error
 
-    def units(self, classes: dict[bytes, type]) -> list[CodeUnit]:
-        """Returns the units that define classes.
+    def units(self, code: dict[bytes, type | FunctionType]) -> list[CodeUnit]:
+        """Returns the units that define classes and routines.
 
         Raises:
-            SerializationError: a class cannot be pickled.
+            SerializationError: one of them cannot be pickled.
         """
         units: list[CodeUnit] = []
-        for cls in classes.values():
+        for item in code.values():
             try:
-                units.append(self.book.cls(cls))
+                unit = self.book.cls(item) if isinstance(item, type) else self.book.function(item)
+                units.append(unit)
             except Exception as error:
+                kind = "class" if isinstance(item, type) else "routine"
                 raise SerializationError(
-                    f"the class {cls.__qualname__!r} cannot be sent: {_reason(error)}. Move it "
+                    f"the {kind} {item.__qualname__!r} cannot be sent: {_reason(error)}. Move it "
                     "to a module that the worker can import"
                 ) from error
         return units
@@ -158,9 +184,10 @@ class Codec:
                 break
         else:
             what = "the arguments"
+        remedy = "Pass something that can be pickled, such as the data to make it from"
         return SerializationError(
-            f"{what} of {function.__qualname__}() cannot be sent to a worker: {_reason(error)}. "
-            "Pass something that can be pickled, such as the data to make it from"
+            f"{what} of {function.__qualname__}() cannot be sent to a worker: "
+            + _remedied(error, remedy)
         )
 
 
@@ -188,7 +215,7 @@ def result_error(function: str, value: Any, error: BaseException) -> Serializati
     """Returns the error for a result that cannot be encoded."""
     return SerializationError(
         f"the result of {function}() ({type(value).__qualname__}) cannot be sent back: "
-        f"{_reason(error)}. Return something that can be pickled"
+        + _remedied(error, "Return something that can be pickled")
     )
 
 
@@ -198,6 +225,11 @@ def rebuild_error(what: str, error: BaseException, where: str) -> SerializationE
         f"{what} cannot be rebuilt on {where}: {_reason(error)}. Check that the module is "
         "installed there in the same version and that the value survives pickling"
     )
+
+
+def _remedied(error: BaseException, remedy: str) -> str:
+    """Says what is wrong and what to do; our own errors say both."""
+    return str(error) if isinstance(error, SerializationError) else f"{_reason(error)}. {remedy}"
 
 
 def _reason(error: BaseException) -> str:

@@ -7,8 +7,22 @@ from __future__ import annotations
 
 import sys
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+
+def find_name(target: str) -> Any:
+    """Imports what `module:qualified.name` names.
+
+    Raises:
+        Exception: whatever importing the module raises.
+    """
+    module, _, name = target.partition(":")
+    found: Any = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def importable(obj: Any) -> bool:

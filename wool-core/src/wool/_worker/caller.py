@@ -11,10 +11,11 @@ import concurrent.futures
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from wool._client.loans import Loans
+from wool._client.packing import Packed, pack
 from wool._client.pool import PeerPool
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._serialization.classes import PROCESS_BYTES
 from wool._serialization.code import CodeUnit
 from wool._serialization.exceptions import dump_exception, here
 from wool._session.session import Session
@@ -209,6 +210,12 @@ class Caller:
 
     # On the executor's thread -------------------------------------------------------------------
 
+    def answer(self, frame: Frame, packed: Packed) -> None:
+        """Sends an answer; unstarted calls in it are the caller's from now on."""
+        if packed.calls:
+            Loans(packed.calls).settle(taken=True)
+        self.post(frame, packed.segments)
+
     def post(self, frame: Frame, segments: Sequence[Buffer]) -> None:
         """Has an answer sent by the I/O thread."""
         self._server.post((self, frame, segments))
@@ -231,35 +238,24 @@ class Caller:
 
     def encode(
         self, value: Any, label: str | None = None, thrown: BaseException | None = None
-    ) -> tuple[list[f.Code], list[Buffer]]:
-        """Encodes a value for this caller: the code it lacks, then the payload.
+    ) -> Packed:
+        """Encodes a value for this caller: the code it lacks, then the value.
 
         Raises:
             BaseException: whatever pickling raises: it runs the user's code.
         """
-        encoded = self.pool.codec.encode(value, label, thrown)
-        if not encoded.classes:
-            return [], encoded.segments
-        known, origin = self.session.known, self.session.peer.process
-        classes = {
-            key: cls
-            for key, cls in encoded.classes.items()
-            if key not in known and key[:PROCESS_BYTES] != origin
-        }
-        units = self.pool.codec.units(classes)
-        codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
-        return codes, [*(unit.data for unit in units), *encoded.segments]
+        codec = self.pool.codec
+        return pack(codec, self.session, codec.encode(value, label, thrown))
 
     def encode_exception(
         self, error: BaseException, thrown: BaseException | None
-    ) -> tuple[list[str], list[f.Code], list[Buffer]]:
+    ) -> tuple[list[str], Packed]:
         """Encodes an exception, or as much of it as can be; `thrown` came from the caller."""
         label = here()
-        summary, encoded = dump_exception(
+        summary, packed = dump_exception(
             error, lambda value: self.encode(value, label, thrown), label
         )
-        codes, segments = encoded if encoded is not None else ([], [])
-        return [summary.type_name, summary.message, summary.traceback], codes, segments
+        return [summary.type_name, summary.message, summary.traceback], packed or Packed()
 
     def _supply(self, frame: f.Need) -> None:
         """Answers a need of the caller for classes defined here."""

@@ -7,18 +7,19 @@ steps of a stream in the same one.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import pickle
 from collections.abc import AsyncGenerator, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from wool._client.current import RUNNING, CallInfo
+from wool._client.packing import Packed
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import MissingCode
 from wool._serialization.codec import interrupted, rebuild_error, result_error
 from wool._serialization.exceptions import Summary, load_exception
+from wool._serialization.modules import find_name
 from wool.exceptions import SerializationError
 
 if TYPE_CHECKING:
@@ -338,11 +339,10 @@ class Execution:
         if self._orphaned:
             self._end()
             return
-        codes: list[f.Code] = []
-        segments: list[Buffer] = []
+        packed = Packed()
         if not self._open.stream:
             try:
-                codes, segments = self.caller.encode(value)
+                packed = self.caller.encode(value)
             except BaseException as error:
                 failure = result_error(self._name, value, error)
                 failure.__cause__ = error
@@ -356,10 +356,10 @@ class Execution:
             uncancelled,
             load,
             hungry,
-            [len(s) for s in segments],
-            codes,
+            packed.sizes,
+            packed.codes,
         )
-        self.caller.post(frame, segments)
+        self.caller.answer(frame, packed)
 
     def _finish_raise(self, error: BaseException, *, decoding: bool = False) -> None:
         if self._ended:
@@ -373,10 +373,9 @@ class Execution:
             return
         echo = error is self._thrown
         summary: list[str] = []
-        codes: list[f.Code] = []
-        segments: list[Buffer] = []
+        packed = Packed()
         if not echo:
-            summary, codes, segments = self.caller.encode_exception(error, self._thrown)
+            summary, packed = self.caller.encode_exception(error, self._thrown)
         load, hungry = self._end()
         uncancelled = self._uncancelled()
         frame = f.Raise(
@@ -387,17 +386,17 @@ class Execution:
             hungry,
             echo,
             summary,
-            [len(s) for s in segments],
-            codes,
+            packed.sizes,
+            packed.codes,
         )
-        self.caller.post(frame, segments)
+        self.caller.answer(frame, packed)
 
     def _post_value(self, value: Any) -> bool:
         """Reports a value; False if it cannot be sent, which ends the stream."""
         if self._orphaned:
             return True
         try:
-            codes, segments = self.caller.encode(value)
+            packed = self.caller.encode(value)
         except BaseException as error:
             failure = result_error(self._name, value, error)
             failure.__cause__ = error
@@ -411,10 +410,10 @@ class Execution:
             self._uncancelled(),
             executor.load,
             self._hungry(),
-            [len(s) for s in segments],
-            codes,
+            packed.sizes,
+            packed.codes,
         )
-        self.caller.post(frame, segments)
+        self.caller.answer(frame, packed)
         return True
 
     def _uncancelled(self) -> int:
@@ -446,10 +445,7 @@ def import_target(target: str) -> FunctionType:
     Raises:
         Exception: whatever importing the module raises.
     """
-    module, _, name = target.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
+    found = find_name(target)
     found = getattr(found, "__func__", found)
     routine = getattr(found, "__wool__", None)
     return found if routine is None else routine.function

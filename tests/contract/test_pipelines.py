@@ -1,0 +1,465 @@
+"""Calls that have not begun, as arguments, results, and values of streams."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+import wool
+from contract.pipelines import (
+    Shop,
+    add_up,
+    drain,
+    failing_source,
+    first,
+    ignore,
+    make_numbers,
+    make_streams,
+    merging,
+    numbers,
+    once,
+    parameters,
+    pass_on,
+    resolve,
+    resolve_all,
+    squares,
+    staged,
+    stalling_source,
+)
+from contract.support import Journal, Place, caught, ended
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_forgotten() -> Iterator[None]:
+    """No call is reported as never awaited; here that would come from a finalizer."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        yield
+        gc.collect()
+    assert not [str(w.message) for w in seen if "never awaited" in str(w.message)]
+
+
+# Streams
+
+
+async def test_a_stream_as_an_argument() -> None:
+    assert await add_up(numbers(10)) == 45
+
+
+async def test_stages() -> None:
+    source = numbers(5)
+    for _ in range(3):
+        source = squares(source)
+    assert await drain(source) == [i**8 for i in range(5)]
+
+
+async def test_stages_of_a_stream_that_is_iterated_here() -> None:
+    assert [value async for value in squares(squares(numbers(4)))] == [0, 1, 16, 81]
+
+
+async def test_by_name_and_with_defaults() -> None:
+    assert await add_up(source=numbers(n=3, start=5)) == 18
+
+
+async def test_methods() -> None:
+    shop = Shop(4)
+    assert await drain(shop.items(3)) == [0, 3, 6, 9]
+    assert await resolve(Shop.name("a")) == "shop-a"
+    assert await resolve(shop.price(7)) == 70
+
+
+async def test_closures() -> None:
+    factor = 3
+
+    @wool.routine
+    async def scaled(source: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for value in source:
+            yield value * factor
+
+    @wool.routine
+    async def threes() -> AsyncIterator[int]:
+        for i in range(3):
+            yield i * factor
+
+    for _ in range(2):
+        assert await add_up(scaled(threes())) == 27
+        assert await drain(scaled(numbers(3))) == [0, 3, 6]
+
+
+async def test_tags_and_signature_stay() -> None:
+    @wool.routine(tags=["nowhere"])
+    async def elsewhere(a: int) -> int:
+        return a
+
+    call = await pass_on(elsewhere(1))
+    assert inspect.iscoroutine(call)
+    assert call.__qualname__.endswith("elsewhere")
+    call.close()
+
+
+async def test_a_stream_that_fails() -> None:
+    with pytest.raises(LookupError, match="no more"):
+        await add_up(squares(failing_source()))
+
+
+async def test_first_only() -> None:
+    assert await first(numbers(10)) == 0
+
+
+# Coroutines
+
+
+async def test_a_coroutine_as_an_argument(journal: Journal) -> None:
+    assert await resolve(once(journal, 7)) == 7
+    assert journal.lines() == ["once"]
+
+
+async def test_nested_in_containers(journal: Journal) -> None:
+    values = {"a": [once(journal, 1), once(journal, 2)], "b": [once(journal, 3)], "c": []}
+    assert await resolve_all(values) == {"a": [1, 2], "b": [3], "c": []}
+    assert journal.count("once") == 3
+
+
+async def test_calls_of_calls(journal: Journal) -> None:
+    assert await resolve(resolve(resolve(once(journal, "deep")))) == "deep"
+    assert journal.count("once") == 1
+
+
+async def test_every_kind_of_parameter() -> None:
+    assert await resolve(parameters(1, d=4)) == (1, 2, (), 3, 4, {})
+    assert await resolve(parameters(1, 5, 6, 7, c=8, d=9, e=10)) == (1, 5, (6, 7), 8, 9, {"e": 10})
+
+
+async def test_the_same_call_twice_in_one_argument(journal: Journal) -> None:
+    @wool.routine
+    async def both(pair: Any) -> Any:
+        assert pair[0] is pair[1]
+        return await pair[0]
+
+    call = once(journal)
+    assert await both((call, call)) == 1
+    assert journal.count("once") == 1
+
+
+async def test_an_exception_of_a_coroutine() -> None:
+    @wool.routine
+    async def fail() -> None:
+        raise LookupError("here")
+
+    with pytest.raises(LookupError, match="here"):
+        await resolve(fail())
+
+
+# As results and values of streams
+
+
+async def test_a_result(journal: Journal) -> None:
+    stream = await make_numbers(4)
+    assert inspect.isasyncgen(stream)
+    assert [value async for value in stream] == [0, 1, 2, 3]
+    call = await pass_on(once(journal, 5))
+    assert journal.lines() == []
+    assert await call == 5
+
+
+async def test_values_of_a_stream() -> None:
+    found = [await drain(stream) async for stream in make_streams(4)]
+    assert found == [[], [0], [0, 1], [0, 1, 2]]
+
+
+async def test_sent_in(journal: Journal) -> None:
+    async with aclosing(merging()) as merge:
+        assert await anext(merge) == 0
+        assert await merge.asend(numbers(4)) == 6
+        sent = numbers(3)
+        assert await merge.asend(sent) == 9
+        assert [value async for value in sent] == []
+
+
+async def test_thrown_in(journal: Journal) -> None:
+    @wool.routine
+    async def catching() -> Any:
+        try:
+            yield 1
+        except LookupError as error:
+            yield await error.args[0]
+
+    async with aclosing(catching()) as stream:
+        assert await anext(stream) == 1
+        call = once(journal, "thrown")
+        assert await stream.athrow(LookupError(call)) == "thrown"
+        with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+            await call
+
+
+async def test_passed_on_several_times(journal: Journal) -> None:
+    call = once(journal, 9)
+    for _ in range(4):
+        call = await pass_on(call)
+    assert journal.lines() == []
+    assert await resolve(call) == 9
+    assert journal.count("once") == 1
+
+
+# At most once
+
+
+async def test_a_second_await(journal: Journal) -> None:
+    call = once(journal)
+    assert await resolve(call) == 1
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        await call
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        await resolve(call)
+    assert journal.count("once") == 1
+
+
+async def test_a_second_iteration(journal: Journal) -> None:
+    stream = numbers(3, journal=journal)
+    assert await add_up(stream) == 3
+    assert [value async for value in stream] == []
+    assert await add_up(stream) == 0
+    await stream.aclose()
+    assert journal.count("numbers begins") == 1
+
+
+async def test_closed_calls(journal: Journal) -> None:
+    call, stream = once(journal), numbers(3)
+    call.close()
+    await stream.aclose()
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        await resolve(call)
+    assert await drain(stream) == []
+    assert journal.lines() == []
+
+
+async def test_awaited_while_it_is_elsewhere(place: Place, journal: Journal) -> None:
+    @wool.routine
+    async def hold(journal: Journal, call: Any) -> Any:
+        if isinstance(call, AsyncIterator):
+            await anext(call)
+        journal.write("held")
+        await journal.wait("go on")
+        return 1
+
+    stream = numbers(3, journal=journal)
+    task = asyncio.create_task(hold(journal, stream))
+    await journal.wait("held")
+    rest = [value async for value in stream]
+    assert rest == ([] if place.remote else [1, 2])  # the original is used up: it is there
+    journal.write("go on")
+    assert await task == 1
+    assert journal.count("numbers begins") == 1
+
+
+async def test_a_coroutine_awaited_while_it_is_elsewhere(place: Place, journal: Journal) -> None:
+    @wool.routine
+    async def patient(journal: Journal) -> None:
+        journal.write("patient")
+        await journal.wait("go on")
+
+    call = patient(journal)
+    task = asyncio.create_task(resolve(call))
+    await journal.wait("patient")
+    error = await caught(call)
+    assert type(error) is RuntimeError
+    assert str(error) == (
+        "cannot reuse already awaited coroutine"
+        if place.remote
+        else "coroutine is being awaited already"
+    )
+    journal.write("go on")
+    await task
+    assert journal.count("patient") == 1
+
+
+async def test_passed_twice_at_a_time(place: Place, journal: Journal) -> None:
+    if not place.remote:
+        pytest.skip("nothing is passed")
+
+    @wool.routine
+    async def hold(journal: Journal, call: Any) -> None:
+        journal.write("held")
+        await journal.wait("go on")
+        await call
+
+    call = once(journal)
+    task = asyncio.create_task(hold(journal, call))
+    await journal.wait("held")
+    with pytest.raises(wool.SerializationError, match="make one call for each use"):
+        await resolve(call)
+    journal.write("go on")
+    await task
+
+
+# What does not travel leaves the original as it was
+
+
+async def test_an_argument_beside_it_that_cannot_be_pickled(place: Place, journal: Journal) -> None:
+    if not place.remote:
+        pytest.skip("nothing is pickled")
+    import threading
+
+    call, stream = once(journal), numbers(3)
+    with pytest.raises(wool.SerializationError, match="lock"):
+        await ignore(call, stream, threading.Lock())
+    assert await resolve(call) == 1
+    assert await add_up(stream) == 3
+
+
+async def test_no_worker_for_it(place: Place, journal: Journal) -> None:
+    if not place.remote:
+        pytest.skip("it would run here")
+
+    @wool.routine(tags=["nowhere"])
+    async def nowhere(call: Any, stream: Any) -> None: ...
+
+    call, stream = once(journal), numbers(3)
+    task = asyncio.create_task(nowhere(call, stream))
+    await asyncio.sleep(0)
+    task.cancel()
+    await ended(task)
+    assert await resolve(call) == 1
+    assert await add_up(stream) == 3
+
+
+async def test_what_belongs_here(place: Place, journal: Journal) -> None:
+    if not place.remote:
+        pytest.skip("nothing is pickled")
+
+    async def plain() -> int:
+        return 1
+
+    coroutine = plain()
+    with pytest.raises(
+        wool.SerializationError, match=r"'value' .*plain\(\) runs only here: await it first"
+    ):
+        await resolve(coroutine)
+    assert await coroutine == 1
+    task = asyncio.create_task(plain())
+    with pytest.raises(wool.SerializationError, match="a Task belongs to the event loop"):
+        await resolve([task])
+    assert await task == 1
+    with pytest.raises(wool.SerializationError, match="a Future belongs to the event loop"):
+        await resolve(asyncio.get_running_loop().create_future())
+
+
+async def test_a_call_that_has_begun(place: Place, journal: Journal) -> None:
+    if not place.remote:
+        pytest.skip("nothing is pickled")
+
+    @wool.routine
+    async def patient(journal: Journal) -> int:
+        journal.write("patient")
+        await journal.wait("go on")
+        return 3
+
+    call = patient(journal)
+    task = asyncio.create_task(call)
+    await journal.wait("patient")
+    with pytest.raises(wool.SerializationError, match="has begun"):
+        await ignore(call)
+    journal.write("go on")
+    assert await task == 3
+
+
+async def test_a_result_that_belongs_there(place: Place) -> None:
+    if not place.remote:
+        pytest.skip("nothing is pickled")
+
+    @wool.routine
+    async def task_of_mine() -> Any:
+        return asyncio.create_task(asyncio.sleep(0))
+
+    with pytest.raises(wool.SerializationError, match=r"result of .*a Task belongs to"):
+        await task_of_mine()
+
+
+# Cancelling and closing, from either end
+
+
+def stages(source: Any, journal: Journal) -> Any:
+    for name in ("a", "b", "c"):
+        source = staged(name, source, journal)
+    return source
+
+
+async def test_the_consumer_is_cancelled(journal: Journal) -> None:
+    task = asyncio.create_task(drain(stages(stalling_source(journal), journal)))
+    await journal.wait("stalled")
+    task.cancel("enough")
+    error = await caught(task)
+    assert type(error) is asyncio.CancelledError
+    assert sorted(journal.lines()[-4:]) == ["a ends", "b ends", "c ends", "source ends"]
+
+
+async def test_the_consumer_is_closed(journal: Journal) -> None:
+    stream = stages(numbers(5, journal=journal), journal)
+    assert await anext(stream) == 0
+    await stream.aclose()
+    ends = ["numbers ends", "a ends", "b ends", "c ends"]
+    assert journal.lines()[-4:] == ends  # each stage closes its source first
+
+
+async def test_the_consumer_gives_up(journal: Journal) -> None:
+    @wool.routine
+    async def choosy(source: Any) -> int:
+        async for value in source:
+            if value == 2:
+                raise LookupError("had enough")
+        return 0
+
+    with pytest.raises(LookupError, match="had enough"):
+        await choosy(stages(numbers(5, journal=journal), journal))
+    gc.collect()
+    for name in ("numbers", "a", "b", "c"):
+        await journal.wait(f"{name} ends")
+
+
+async def test_the_source_is_cancelled(journal: Journal) -> None:
+    @wool.routine
+    async def suicidal() -> AsyncIterator[int]:
+        yield 1
+        task = asyncio.current_task()
+        assert task is not None
+        raise asyncio.CancelledError("from the source")
+
+    error = await caught(drain(stages(suicidal(), journal)))
+    assert type(error) is asyncio.CancelledError
+    assert sorted(journal.lines()[-3:]) == ["a ends", "b ends", "c ends"]
+
+
+async def test_the_source_fails(journal: Journal) -> None:
+    with pytest.raises(LookupError, match="no more"):
+        await drain(stages(failing_source(), journal))
+    assert sorted(journal.lines()[-3:]) == ["a ends", "b ends", "c ends"]
+
+
+async def test_a_timeout_inside_a_stage(journal: Journal) -> None:
+    @wool.routine
+    async def impatient(source: Any) -> Any:
+        values: list[Any] = []
+        try:
+            async with asyncio.timeout(0.2), aclosing(source):
+                async for value in source:
+                    values.append(value)
+        except TimeoutError:
+            values.append("late")
+        return values
+
+    assert await impatient(stages(stalling_source(journal), journal)) == [1, "late"]
+    assert sorted(journal.lines()[-4:]) == ["a ends", "b ends", "c ends", "source ends"]
+
+
+async def test_many_pipelines_at_once() -> None:
+    sums = await asyncio.gather(*(add_up(squares(numbers(5))) for _ in range(50)))
+    assert sums == [30] * 50
