@@ -20,6 +20,7 @@ from wool._security.listening import network_credentials
 from wool._session.routes import is_socket
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
+from wool._worker.announcing import Announcing
 from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
 from wool._worker.executor import Executor
 from wool._worker.main import close_loop, new_loop
@@ -101,7 +102,7 @@ class Worker:
             self._address = self._discovery.place(plugin.name)
         self._check_reach(plugin)
         self._keyring = self._make_keyring(plugin, credentials, insecure)
-        self._announcement = contextlib.AsyncExitStack()
+        self._announcing: Announcing | None = None
         self._info: WorkerInfo | None = None
         self._io: _IoThread | None = None
 
@@ -182,9 +183,11 @@ class Worker:
             info = await self._io.run(self._service.open())
             info = self._info = replace(info, address=self._advertise or info.address)
             if self._discovery is not None:
-                announcing = self._discovery.discovery.announce(info)
-                await self._announcement.enter_async_context(announcing)
+                announcing = Announcing(self._discovery.discovery, info)
+                await self._io.run(announcing.open())
+                self._announcing = announcing
         except BaseException:
+            self._info = None
             await self._end()
             raise
         return self
@@ -196,17 +199,20 @@ class Worker:
         traceback: TracebackType | None,
     ) -> None:
         drain = self._core.drain_timeout if kind is None else None
+        io, announcing, self._announcing = self._io, self._announcing, None
+        assert io is not None
         try:
-            assert self._io is not None
-            await self._announcement.aclose()
-            await self._io.run(self._service.aclose(drain=drain, grace=CANCEL_GRACE))
+            if announcing is not None:
+                await io.run(announcing.aclose())
         finally:
-            self._info = None
-            await self._end()
+            try:
+                await io.run(self._service.aclose(drain=drain, grace=CANCEL_GRACE))
+            finally:
+                self._info = None
+                await self._end()
 
     async def _end(self) -> None:
         io, self._io = self._io, None
-        await self._announcement.aclose()
         if io is not None:
             await io.aclose()
 
@@ -227,9 +233,14 @@ class Worker:
         blocks the loop.
         """
         if self._io is not None:
-            self._io.call(self._service.drain)
+            self._io.call(self._leave)
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_settle, self._drained)
+
+    def _leave(self) -> None:
+        if self._announcing is not None:
+            self._announcing.withdraw()
+        self._service.drain()
 
 
 def _settle(future: asyncio.Future[None]) -> None:
