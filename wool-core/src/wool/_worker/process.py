@@ -24,7 +24,7 @@ from typing import Any, cast
 _BOOT = (
     "import sys, marshal; stream = open(int(sys.argv.pop()), 'rb', closefd=False); "
     "sys.path[:] = marshal.load(stream); "
-    "from wool._worker.boot import main; main(stream)"
+    "from wool._worker.main import main; main(stream)"
 )
 STOP = b"."
 """Sent before the lifeline is closed on purpose."""
