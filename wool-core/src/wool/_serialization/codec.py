@@ -6,6 +6,7 @@ their identity, routines, and errors that say which argument it was.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class _Reducer:
             return reduce_code(obj)
         if isinstance(obj, (CoroutineType, AsyncGeneratorType)):
             return self._reduce_call(cast("Call", obj))
-        if hasattr(cast("object", obj), "_asyncio_future_blocking"):
+        if isinstance(obj, asyncio.Future):
             raise SerializationError(future_stays(obj))
         return NotImplemented
 
