@@ -13,7 +13,9 @@ if FOLDER not in sys.path:
 
 from faultfixtures import folder, no_child_left  # noqa: E402
 
-__all__ = ["folder", "no_child_left"]
+from integration.discoverykit import serving, token  # noqa: E402
+
+__all__ = ["folder", "no_child_left", "serving", "token"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
-from wool._client.few import choose_few
+from wool._client.few import Few
 from wool._client.link import Link
 from wool._client.loans import Loans
 from wool._protocol import frames as f
@@ -52,7 +52,7 @@ class Client:
         self.pool = pool
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.closed: bool = False
-        self.ident: bytes = secrets.token_bytes(8)
+        self._few = Few(secrets.token_bytes(8))
         self.links: dict[str, Link] = {}
         self._waiting: dict[Exchange, asyncio.TimerHandle] = {}
         self._retired: set[Link] = set()
@@ -75,8 +75,11 @@ class Client:
         if self.closed:
             exchange.end(Failed(self.pool.closed_error()))
             return
+        tags = exchange.request.tags
+        if tags and self._few.ask(tags):
+            self._take_members()
         try:
-            link = self._choose(exchange.request.tags)
+            link = self._choose(tags)
         except Exception as error:
             failure = WoolError(f"the pool's balancer failed to choose a worker: {error!r}")
             failure.__cause__ = error
@@ -85,10 +88,13 @@ class Client:
         if link is not None:
             link.open(exchange)
             return
-        failure = self.pool.failure or self._refusal(exchange.request.tags)
+        failure = self.pool.failure or self._refusal(tags)
         if failure is not None:
             exchange.end(Failed(failure))
             return
+        for link in self.links.values():
+            if not link.info.id:
+                link.connect()  # to know whether it offers the tags
         exchange.link = None
         timer = self.loop.call_later(self.pool.quorum_timeout, self._give_up, exchange)
         self._waiting[exchange] = timer
@@ -102,7 +108,8 @@ class Client:
             chosen = balancer(tags, [link.info for link in links])
             return next(link for link in links if link.info == chosen)
         if len(links) > FEW:
-            links = random.sample(links, 2)
+            ready = [link for link in links if link.hungry and link.session is not None]
+            links = random.sample(ready if len(ready) > 1 else links, 2)
         return min(links, key=_burden)
 
     def _fitting(self, tags: frozenset[str]) -> list[Link]:
@@ -120,13 +127,11 @@ class Client:
         if self._waiting.pop(exchange, None) is not None:
             tags, name = exchange.request.tags, exchange.request.name
             wanted = f" with the tags {sorted(tags)}" if tags else ""
-            known = {str(link.failure) for link in self._fitting(tags) if link.failure}
-            reasons = f": {'; '.join(sorted(known)[:3])}" if known else ""
             exchange.end(
                 Failed(
                     NoWorkersAvailable(
                         f"no worker{wanted} could be reached within {self.pool.quorum_timeout:g} s "
-                        f"for {name}(){reasons}"
+                        f"for {name}(){self.pool.unready(tags)}"
                     )
                 )
             )
@@ -228,7 +233,15 @@ class Client:
 
     def update(self) -> None:
         """Takes note of the pool's workers."""
-        members = choose_few(self.pool.members, self.ident, self.pool.own)
+        self._take_members()
+        self.flush()
+        self.reach()
+        self.rebalance()
+
+    def _take_members(self) -> None:
+        """Makes the links those to the few workers that are chosen."""
+        failing = sum(link.failure is not None for link in self.links.values())
+        members = self._few.choose(self.pool.members, self.pool.own, failing)
         for ident in [k for k in self.links if k not in members]:
             link = self.links.pop(ident)
             link.usable = False
@@ -236,13 +249,29 @@ class Client:
             self._spawn(self._close_when_done(link))
         for ident, info in members.items():
             if ident not in self.links:
-                self.links[ident] = link = Link(self, info, own=ident in self.pool.own)
-                if not link.own:
-                    link.connect()  # a call should not be the one to find out that it is not there
+                self.links[ident] = Link(self, info, own=ident in self.pool.own)
             else:
                 self.links[ident].learn(info)
-        self.flush()
-        self.rebalance()
+
+    def reach(self) -> None:
+        """Dials as many workers as somebody waits for; calls have others dialled."""
+        missing = self.pool.awaited - self.pool.ready
+        if missing > 0 and not self.closed:
+            missing -= sum(link.dialling for link in self.links.values())
+            idle = [link for link in self.links.values() if link.untried]
+            for link in random.sample(idle, max(0, min(missing, len(idle)))):
+                link.connect()
+
+    def failed(self, link: Link) -> None:
+        """A worker cannot be reached, or does not answer soon: others may have to stand in."""
+        if len(self.links) < len(self.pool.members):
+            self._take_members()
+        self.reach()
+
+    def twin(self, link: Link, ident: str) -> Link | None:
+        """Returns the link that has another address of the same worker, and is connected to it."""
+        others = (k for k in self.links.values() if k is not link and k.session is not None)
+        return next((k for k in others if k.info.id == ident), None)
 
     def _close_idle(self) -> None:
         """Closes connections that have not been used for long; the next call opens them again."""
@@ -254,6 +283,8 @@ class Client:
                 self.links[key] = Link(self, link.info, own=link.own, met=True)
                 self._retired.add(link)
                 self._spawn(self._close_when_done(link))
+        for link in [link for link in self._retired if not link.exchanges]:
+            self._spawn(self._close_when_done(link))
         self._sweep = self.loop.call_later(idle / 2, self._close_idle)
 
     def died(self, ident: str) -> None:
@@ -263,7 +294,7 @@ class Client:
                 self._spawn(link.died())
 
     async def _close_when_done(self, link: Link) -> None:
-        """Closes the link to a worker that has left; it ends by itself while calls are out."""
+        """Closes the link to a worker that has left, unless calls are out; then a sweep does."""
         if not link.exchanges:
             await link.aclose()
             self._retired.discard(link)
@@ -298,8 +329,8 @@ class Client:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _burden(link: Link) -> tuple[bool, bool, int]:
-    return not link.own and link.session is None, not link.hungry, link.load
+def _burden(link: Link) -> tuple[bool, int, bool]:
+    return not link.hungry, link.load, link.session is None
 
 
 def _loss(exchange: Exchange, info: WorkerInfo, lost: WorkerLost, *, stopped: bool) -> WoolError:

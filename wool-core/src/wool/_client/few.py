@@ -1,4 +1,4 @@
-"""Which of many workers a client keeps connections to.
+"""Which of many workers a client keeps links to.
 
 Rendezvous hashing (Thaler and Ravishankar, 1998): each client ranks all workers by a hash of its
 own name and theirs, and takes the first few. Clients rank differently, so the load spreads; a
@@ -9,32 +9,87 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
+
+from wool._workerinfo import WorkerInfo
 
 V = TypeVar("V")
 
 MANY = 32
-"""Connections one client keeps to workers that it shares with others."""
+"""Links one client keeps to workers it shares with others, and again for each set of tags."""
+
+MOST_SPARE = 96
+"""Links it keeps in addition, at most, in place of those to workers that cannot be reached."""
+
+
+class Ranks(dict[str, bytes]):
+    """The rank of each worker, by its key, for one client."""
+
+    def __init__(self, client: bytes) -> None:
+        self._client = client
+
+    def __missing__(self, key: str) -> bytes:
+        rank = hashlib.blake2b(key.encode(), key=self._client, digest_size=8).digest()
+        self[key] = rank
+        return rank
 
 
 def choose_few(
-    members: Mapping[str, V], client: bytes, own: Collection[str], limit: int = MANY
+    members: Mapping[str, V], ranks: Ranks, own: Collection[str], limit: int = MANY
 ) -> dict[str, V]:
-    """Returns the members that a client keeps connections to.
+    """Returns the members that a client keeps links to, those that it prefers first.
 
     Args:
         members: all there are, by their keys.
-        client: names the client.
+        ranks: of the client.
         own: keys of those that work for this client's pool alone; all of them are chosen.
         limit: how many of the others to choose.
     """
-    if len(members) <= limit + len(own):
-        return dict(members)
     others = (key for key in members if key not in own)
-    first = heapq.nsmallest(limit, others, key=lambda key: _rank(client, key))
+    first = heapq.nsmallest(limit, others, key=ranks.__getitem__)
     return {key: members[key] for key in (*own, *first) if key in members}
 
 
-def _rank(client: bytes, key: str) -> bytes:
-    return hashlib.blake2b(key.encode(), key=client, digest_size=8).digest()
+class Few:
+    """The choice of one client.
+
+    Args:
+        client: names the client.
+    """
+
+    def __init__(self, client: bytes) -> None:
+        self._ranks = Ranks(client)
+        self._asked: set[frozenset[str]] = set()
+
+    def ask(self, tags: frozenset[str]) -> bool:
+        """Takes note that calls ask for tags; returns whether that is new."""
+        new = tags not in self._asked
+        self._asked.add(tags)
+        return new
+
+    def choose(
+        self, members: Mapping[str, WorkerInfo], own: Collection[str], failing: int = 0
+    ) -> dict[str, WorkerInfo]:
+        """Returns some members, and for each set of tags asked for, some of those that offer them.
+
+        Args:
+            members: all there are, by their keys.
+            own: keys of those that work for this client's pool alone.
+            failing: how many of those chosen before cannot be reached; others stand in for them.
+        """
+        if len(self._ranks) > 2 * len(members) + MANY:
+            self._ranks.clear()
+        limit = MANY + min(failing, MOST_SPARE)
+        chosen = choose_few(members, self._ranks, own, limit)
+        if len(chosen) < len(members):
+            for tags in self._asked:
+                chosen |= choose_few(dict(_offering(members, tags)), self._ranks, (), limit)
+        return chosen
+
+
+def _offering(
+    members: Mapping[str, WorkerInfo], tags: frozenset[str]
+) -> Iterable[tuple[str, WorkerInfo]]:
+    """Yields members that offer tags, and those of which it is not known what they offer."""
+    return ((key, info) for key, info in members.items() if not info.id or tags <= info.tags)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Sequence
-from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply
+from wool._client.probing import met
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.code import CodeUnit
@@ -20,13 +20,25 @@ from wool._session import background
 from wool._session.handshaking import dial
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import Rejected, SerializationError, TransportError, WoolError, WorkerStopped
+from wool.exceptions import (
+    NoWorkersAvailable,
+    Rejected,
+    SerializationError,
+    TransportError,
+    WoolError,
+    WorkerStopped,
+)
 
 if TYPE_CHECKING:
     from wool._client.client import Client
 
 _RETRY_FIRST = 0.05
 _RETRY_MOST = 5.0
+_RETRY_REFUSED = 30.0
+"""Seconds until a worker is dialled again that could be reached, but not be used."""
+
+_PATIENCE = 0.5
+"""Seconds a call waits for a connection before it is given to another worker."""
 
 
 class Link:
@@ -65,6 +77,7 @@ class Link:
         self._recalled = 0  # the last call there was when calls were recalled
         self._retry = _RETRY_FIRST
         self._task: asyncio.Task[None] | None = None
+        self._slow = False  # whether it takes long to connect
         self._fetches: dict[int, asyncio.Future[None]] = {}
 
     # What the balancer looks at -------------------------------------------------------------
@@ -84,6 +97,16 @@ class Link:
         """When the first of the calls that may not have begun was sent, in the loop's time."""
         sent = (exchange.sent for exchange in self.calls.values() if not exchange.begun)
         return next(sent, float("inf"))
+
+    @property
+    def untried(self) -> bool:
+        """Whether nobody has tried to connect."""
+        return self._task is None and not self.met and self.failure is None
+
+    @property
+    def dialling(self) -> bool:
+        """Whether there may be a connection in a moment."""
+        return self._task is not None and self.session is None and not self._slow
 
     def learn(self, info: WorkerInfo) -> None:
         """Takes note of what discovery says of the worker now."""
@@ -206,6 +229,17 @@ class Link:
         """Dials, unless that is done or under way."""
         if self._task is None:
             self._task = background.start(self._client.loop, self._run())
+            self._client.loop.call_later(_PATIENCE, self._look_elsewhere)
+
+    def _look_elsewhere(self) -> None:
+        """Does not keep calls waiting for a worker that takes long to answer."""
+        if self.dialling and not self._closing:
+            self._slow = True
+            self.usable = self.hungry = False
+            queue, self._queue = self._queue, []
+            for exchange in queue:
+                self._client.submit(exchange)
+            self._client.failed(self)
 
     async def _run(self) -> None:
         client = self._client
@@ -217,12 +251,19 @@ class Link:
         except Exception as error:
             self._unreachable(WoolError(f"{self.info.address} cannot be dialled: {error!r}"))
             return
+        reason = self._unusable(welcome)
+        if reason is not None:
+            await session.connection.aclose()
+            self._unreachable(reason)
+            return
         self._retry = _RETRY_FIRST
         self.failure = None
         self.usable = True
         self.met = True
+        self.hungry = self.hungry or self._slow
+        self._slow = False
         if self.info.id != welcome.id:
-            self.info = _met(self.info, welcome)
+            self.info = met(self.info, welcome, session.peer)
         self.session = session
         client.connected(self, session)
         queue, self._queue = self._queue, []
@@ -230,18 +271,33 @@ class Link:
             self._send_open(session, exchange)
         await session.run(self._on_frame, self._on_lost, self._linger)
 
+    def _unusable(self, welcome: f.Welcome) -> WoolError | None:
+        """Returns why a worker is not used although it could be reached."""
+        twin = self._client.twin(self, welcome.id)
+        if twin is not None:
+            return WoolError(f"{self.info.address} is the worker at {twin.info.address} again")
+        lacking = self._client.pool.required.difference(welcome.tags)
+        if lacking:
+            return NoWorkersAvailable(
+                f"worker {self.info.address} does not offer the tags of the pool: "
+                f"{', '.join(sorted(lacking))} missing"
+            )
+        return None
+
     def _unreachable(self, error: WoolError) -> None:
         self._task = None
+        self._slow = False
         self.failure = error
         queue, self._queue = self._queue, []
-        self._pause()
+        self._pause(None if isinstance(error, TransportError) else _RETRY_REFUSED)
         for exchange in queue:
             self._client.submit(exchange)  # to another one, if there is any
+        self._client.failed(self)
 
-    def _pause(self) -> None:
-        """Stops using the worker for a while that grows with every failure."""
+    def _pause(self, seconds: float | None = None) -> None:
+        """Stops using the worker for a while, by default one that grows with every failure."""
         self.usable = self.hungry = False
-        self._client.loop.call_later(self._retry, self._resume_use)
+        self._client.loop.call_later(seconds or self._retry, self._resume_use)
         self._retry = min(self._retry * 2, _RETRY_MOST)
 
     def _resume_use(self) -> None:
@@ -408,14 +464,3 @@ class Link:
         self._begun = 0
         for exchange in [*calls.values(), *queue]:
             exchange.end(outcome)
-
-
-def _met(info: WorkerInfo, welcome: f.Welcome) -> WorkerInfo:
-    """Returns what is known of a worker once it has introduced itself."""
-    return replace(
-        info,
-        id=welcome.id,
-        host=welcome.host,
-        pid=welcome.pid,
-        tags=frozenset(welcome.tags),
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import re
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ from wool.exceptions import NoWorkersAvailable, WoolError, WorkerLost, WorkerSto
 VERSION = "0.1.0"
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 
+FEW_NAMED = 3
+"""Of workers with one trouble, so many are named."""
+
 
 class Pool:
     """Workers, and the means to call them from any loop of any thread.
@@ -47,6 +51,7 @@ class Pool:
         members: the workers, by id or, where that is not known, by address. Replaced as a whole,
             never changed.
         own: keys of those members that no other pool uses.
+        required: tags that every worker has to offer.
         failure: why there will be no workers, once that is known.
         quorum_timeout: seconds a call waits for a worker.
         cancel_grace: seconds a call that was cancelled waits for its remote clean-up.
@@ -69,6 +74,7 @@ class Pool:
         self.id = ident
         self.members: dict[str, WorkerInfo] = {}
         self.own: frozenset[str] = frozenset()
+        self.required: frozenset[str] = frozenset()
         self.failure: WoolError | None = None
         self.quorum_timeout = quorum_timeout
         self.balancer = balancer
@@ -79,21 +85,26 @@ class Pool:
         self._process = 0
         self._clients: dict[asyncio.AbstractEventLoop, Client] = {}
         self._watchers: set[Callable[[], None]] = set()
+        self._awaiting: dict[Callable[[], None], int] = {}
         self._lock = threading.Lock()
 
     # Public -----------------------------------------------------------------------------------
 
     @property
     def workers(self) -> list[WorkerInfo]:
-        """The workers of the pool as they are known now, each with its load as far as known."""
+        """The workers of the pool as they are known now, each with its load as far as known.
+
+        Of one that was found by its address only, nothing else is known until it is connected.
+        """
         known = dict(self.members)
         loads: dict[str, int] = {}
         for client in list(self._clients.values()):
             for key, link in list(client.links.items()):
                 loads[key] = max(link.load, loads.get(key, 0))
-                if key in known and not known[key].id:
+                if key in known and link.met:
                     known[key] = link.info
-        return [replace(info, load=loads.get(key, 0)) for key, info in known.items()]
+        once = {info.id or key: (key, info) for key, info in reversed(known.items())}
+        return [replace(info, load=loads.get(key, 0)) for key, info in reversed(once.values())]
 
     @contextmanager
     def use(self) -> Generator[None]:
@@ -126,20 +137,23 @@ class Pool:
             loop.call_soon_threadsafe(changed.set)
 
         self._watchers.add(notify)
+        self._awaiting[notify] = n
         try:
             async with asyncio.timeout(timeout):
                 while self.ready < n:
                     self.check_open()
                     if self.failure is not None:
                         raise self.failure
+                    self.client().reach()
                     await changed.wait()
                     changed.clear()
         except TimeoutError:
             raise NoWorkersAvailable(
-                f"{self.ready} of {n} workers were ready after {timeout:g} s{self._unready()}"
+                f"{self.ready} of {n} workers were ready after {timeout:g} s{self.unready()}"
             ) from None
         finally:
             self._watchers.discard(notify)
+            del self._awaiting[notify]
 
     @property
     def ready(self) -> int:
@@ -153,15 +167,30 @@ class Pool:
         }
         return own + len(met)
 
-    def _unready(self) -> str:
-        """Says of workers that are known why they cannot be called."""
-        reasons = {
-            f"{link.info.address}: {link.failure or 'no connection yet'}"
-            for client in list(self._clients.values())
-            for link in list(client.links.values())
-            if not link.met or link.failure is not None
-        }
-        return f"; found were {'; '.join(sorted(reasons)[:5])}" if reasons else ""
+    @property
+    def awaited(self) -> int:
+        """How many workers somebody waits for."""
+        return max(self._awaiting.values(), default=0)
+
+    def unready(self, tags: frozenset[str] = frozenset()) -> str:
+        """Says of workers why they cannot be called: of all there are, for a call with `tags`.
+
+        Returns:
+            What can follow a sentence; nothing if there is nothing to say.
+        """
+        reasons = self.reasons(tags)
+        words = [f"{_some(places)}: {reason}" for reason, places in sorted(reasons.items())]
+        return f"; {'; '.join(words)}" if words else ""
+
+    def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:
+        """Returns the addresses of the workers that cannot be called, by the reasons for it."""
+        reasons: dict[str, list[str]] = {}
+        for client in list(self._clients.values()):
+            for link in list(client.links.values()):
+                reason = _reason(link, tags)
+                if reason is not None and link.info.address not in reasons.get(reason, ()):
+                    reasons.setdefault(reason, []).append(link.info.address)
+        return reasons
 
     # For the wrappers of routines ---------------------------------------------------------------
 
@@ -307,6 +336,23 @@ class PeerPool(Pool):
 
     idle_timeout = 60.0
     keeps = False
+
+
+def _reason(link: Link, tags: frozenset[str]) -> str | None:
+    if link.failure is not None:  # it may begin with the address, which is said anyway
+        address = re.escape(link.info.address)
+        return re.sub(rf"^(worker )?{address}:? ", "", str(link.failure))
+    if not link.met:
+        return "there is no connection yet"
+    lacking = tags - link.info.tags
+    return f"does not offer the tags {', '.join(sorted(lacking))}" if lacking else None
+
+
+def _some(places: list[str]) -> str:
+    """Names a few of many."""
+    if len(places) <= FEW_NAMED:
+        return ", ".join(places)
+    return f"{', '.join(places[:FEW_NAMED])} and {len(places) - FEW_NAMED} more"
 
 
 def _start_closing(loop: asyncio.AbstractEventLoop, client: Client, error: WoolError) -> None:

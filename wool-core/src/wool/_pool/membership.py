@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 
 from wool import abc
+from wool._client.pool import PYTHON
 from wool._session.routes import is_socket
+from wool._worker.discoveries import Chosen
 from wool._workerinfo import WorkerInfo
+from wool.exceptions import WoolError
+
+_log = logging.getLogger("wool.discovery")
 
 RETRY_FIRST, RETRY_MOST = 0.5, 30.0
 """Seconds after which a discovery that has failed is asked again."""
@@ -20,20 +26,21 @@ class Membership:
     """Watches a discovery, and calls back with all workers that fit whenever there is news.
 
     Args:
-        discovery: says who exists.
+        chosen: says who exists.
         tags: labels a worker must offer, as far as it is known what it offers.
+        serializer: name of the one it must have, as far as it is known which it has.
         changed: called with the workers, by id or else by address.
-
-    Attributes:
-        failure: what the discovery failed with when it was last asked; None if it works.
     """
 
-    def __init__(self, discovery: abc.Discovery, tags: frozenset[str], changed: Changed) -> None:
-        self.failure: Exception | None = None
-        self._discovery = discovery
+    def __init__(
+        self, chosen: Chosen, tags: frozenset[str], serializer: str, changed: Changed
+    ) -> None:
+        self._chosen = chosen
         self._tags = tags
+        self._serializer = serializer
         self._changed = changed
-        self._found: dict[str, WorkerInfo] = {}
+        self._failure: Exception | None = None
+        self._found: dict[str, WorkerInfo] | None = None
         self._telling = False
         self._host = socket.gethostname()
 
@@ -42,18 +49,22 @@ class Membership:
         delay = RETRY_FIRST
         while True:
             try:
-                async with self._discovery.watch() as events:
+                async with self._chosen.discovery.watch() as events:
                     async for event in events:
                         self._note(event)
-                        self.failure, delay = None, RETRY_FIRST
+                        self._failure, delay = None, RETRY_FIRST
             except Exception as error:
-                self.failure = error
+                if repr(error) != repr(self._failure):
+                    _log.warning("%s fails, and is asked again: %s", self._chosen, _words(error))
+                self._failure = error
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MOST)
 
     def _note(self, event: abc.Snapshot | abc.Joined | abc.Changed | abc.Left) -> None:
+        if isinstance(event, abc.Snapshot) or self._found is None:
+            self._found = {}
         if isinstance(event, abc.Snapshot):
-            self._found = {key_of(info): info for info in event.workers}
+            self._found.update((key_of(info), info) for info in event.workers)
         elif isinstance(event, abc.Left):
             self._found.pop(key_of(event.worker), None)
         else:
@@ -64,12 +75,41 @@ class Membership:
 
     def _tell(self) -> None:
         self._telling = False
-        self._changed({key: info for key, info in self._found.items() if self._fits(info)})
+        found = self._found or {}
+        self._changed({key: info for key, info in found.items() if self._unfit(info) is None})
 
-    def _fits(self, info: WorkerInfo) -> bool:
+    def _unfit(self, info: WorkerInfo) -> str | None:
+        """Returns why a worker cannot be used, as far as that shows without dialling it."""
         if is_socket(info.address) and info.host not in ("", self._host):
-            return False  # on another machine, where its path means nothing
-        return not info.id or self._tags <= info.tags
+            return f"listens on a Unix socket of another machine ({info.host})"
+        if info.python not in ("", PYTHON):
+            return f"runs Python {info.python}, this side {PYTHON}"
+        if info.serializers and self._serializer not in info.serializers:
+            return f"has no serializer {self._serializer!r}, only {', '.join(info.serializers)}"
+        if info.id and not self._tags <= info.tags:
+            return f"does not offer the tags {', '.join(sorted(self._tags - info.tags))}"
+        return None
+
+    def reasons(self) -> dict[str, list[str]]:
+        """Returns the addresses of workers that do not fit, by the reasons for it."""
+        reasons: dict[str, list[str]] = {}
+        for info in (self._found or {}).values():
+            reason = self._unfit(info)
+            if reason is not None:
+                reasons.setdefault(reason, []).append(info.address)
+        return reasons
+
+    def summary(self) -> str:
+        """Says what the discovery has found, or that it has failed."""
+        if self._failure is not None:
+            return f"{self._chosen} fails: {_words(self._failure)}"
+        if self._found is None:
+            return f"{self._chosen} has said nothing"
+        return f"{self._chosen} has found {len(self._found) or 'none'}"
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, WoolError) else f"{type(error).__name__}: {error}"
 
 
 def key_of(info: WorkerInfo) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -19,13 +18,13 @@ from wool._client.link import Link
 from wool._client.pool import PYTHON, VERSION, Pool
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
+from wool._pool.arguments import checked_credentials, checked_size, positive
 from wool._pool.membership import Membership
 from wool._pool.placement import Placement, place_alone, place_among_others
 from wool._protocol import frames as f
 from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
 from wool._session.session import Session
-from wool._settings.model import Core
 from wool._settings.resolving import dump
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
@@ -113,7 +112,7 @@ class WorkerPool(Pool):
             discovery=discovery if isinstance(discovery, str) else None,
             transport=transport,
             serializer=serializer,
-            concurrency=_positive("concurrency", concurrency),
+            concurrency=positive("concurrency", concurrency),
             quorum_timeout=quorum_timeout,
             shutdown_timeout=shutdown_timeout,
         )
@@ -125,12 +124,13 @@ class WorkerPool(Pool):
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
         self._discovery = self._find_discovery(discovery)
-        self._credentials = _checked_credentials(credentials)
+        self._credentials = checked_credentials(credentials)
         if credentials is None and self._discovery is not None:
             self._credentials = credentials_of(self._settings)
-        self._size = _checked_size(core, self._discovery is not None)
+        self._size = checked_size(core, self._discovery is not None)
         self._tags = frozenset(tags)
-        self._quorum = _positive("quorum", quorum) or 1
+        self.required: frozenset[str] = self._tags
+        self._quorum = positive("quorum", quorum) or 1
         if self._discovery is None:
             self._quorum = min(self._quorum, self._size)
         self._transport_name = self._choose_transport()
@@ -145,6 +145,7 @@ class WorkerPool(Pool):
         self._placement: Placement | None = None
         self._told: f.Peers | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._membership: Membership | None = None
         self._found: dict[str, WorkerInfo] = {}
 
     def _find_discovery(self, given: Any) -> Chosen | None:
@@ -176,8 +177,10 @@ class WorkerPool(Pool):
                 loop.create_task(self._keep(early[i] if early else None)) for i in range(self._size)
             ]
             if self._discovery is not None:
-                membership = Membership(self._discovery.discovery, self._tags, self._on_found)
-                self._watching = loop.create_task(membership.run())
+                self._membership = Membership(
+                    self._discovery, self._tags, self.serializer_name, self._on_found
+                )
+                self._watching = loop.create_task(self._membership.run())
             await self.wait(self._quorum, timeout=self.quorum_timeout)
         except BaseException:
             for process in early:
@@ -369,6 +372,16 @@ class WorkerPool(Pool):
         self.own: frozenset[str] = frozenset(self._own)
         self.set_members({**found, **self._own})
 
+    def unready(self, tags: frozenset[str] = frozenset()) -> str:
+        """Says, besides, what the discovery has found."""
+        said = super().unready(tags)
+        return said if self._membership is None else f"; {self._membership.summary()}{said}"
+
+    def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:
+        """Returns the addresses of the workers that cannot be called, by the reasons for it."""
+        unfit = {} if self._membership is None else self._membership.reasons()
+        return {**super().reasons(tags), **unfit}
+
     def _note_failure(self, reason: str) -> None:
         """A worker could not be started; after some in a row, calls need not wait for another."""
         self._failures += 1
@@ -415,7 +428,8 @@ class WorkerPool(Pool):
             return
         self.client().update()
         for link in self.client().links.values():
-            link.connect()
+            if link.own:
+                link.connect()  # so that it learns of the others; a call dials them if need be
         self._tell_peers()
 
     def _tell_peers(self) -> None:
@@ -433,7 +447,7 @@ class WorkerPool(Pool):
         """Returns the workers that this pool is connected to, or may be at any time."""
         client = self._clients.get(self._loop)
         links = list(client.links.values()) if client is not None else []
-        infos = [link.info for link in links if link.info.id]
+        infos = [link.info for link in links]
         return f.Peers([f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags)) for w in infos])
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
@@ -458,36 +472,3 @@ class WorkerPool(Pool):
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _checked_size(core: Core, discovering: bool) -> int:
-    if core.size is None:
-        return 0 if discovering else _cpus()
-    if core.size == 0 and not discovering:
-        raise ConfigurationError(
-            "size=0 leaves the pool without workers: give it a size, or a discovery that finds "
-            "workers elsewhere"
-        )
-    return core.size
-
-
-def _cpus() -> int:
-    """Returns how many CPUs this process may use, where the system tells that."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _checked_credentials(credentials: Any) -> Credentials | None:
-    if credentials is not None and not isinstance(credentials, Credentials):
-        raise ConfigurationError(
-            "credentials must be made with wool.Credentials.token(…) or wool.Credentials.tls(…), "
-            f"not {type(credentials).__name__}"
-        )
-    return credentials
-
-
-def _positive(name: str, value: Any) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
-    return value

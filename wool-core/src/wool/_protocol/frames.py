@@ -75,6 +75,8 @@ class Welcome(Frame, tag=3, kw_only=True, frozen=True):
     pid: int
     tags: list[str] = []
     load: Count = 0
+    age: Count = 0
+    """Seconds since it began to serve."""
 
 
 class Refuse(Frame, tag=4, frozen=True):

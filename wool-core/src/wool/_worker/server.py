@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -72,6 +73,7 @@ class Server:
         self._serializer = serializer
         self._observers = observers
         self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         self._callers: set[Caller] = set()
         self._strangers: deque[abc.Connection] = deque()
         self._numbers = count(1)
@@ -120,6 +122,7 @@ class Server:
             pid=info.pid,
             tags=sorted(info.tags),
             load=self.executor.load,
+            age=int(self._loop.time() - self._began),
         )
 
     # Pools --------------------------------------------------------------------------------------
@@ -130,7 +133,8 @@ class Server:
             pool = self._pools[peer.pool] = PeerPool(peer.pool, quorum_timeout=QUORUM_TIMEOUT)
             pool.observers = self._observers
             pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
-            pool.set_members({self.info.id: self.info})
+            pool.own = frozenset([self.info.address])
+            pool.set_members({self.info.address: self.info})
         return pool
 
     def _retire(self, pool: PeerPool) -> None:
@@ -145,14 +149,19 @@ class Server:
             task.add_done_callback(self._tasks.discard)
 
     def set_peers(self, pool: PeerPool, peers: Sequence[f.Peer]) -> None:
-        """Takes note of the workers of a pool."""
+        """Takes note of the workers of a pool, this one among them.
+
+        They are known by their addresses: of some, that is all that is known at first. Their order
+        is random, lest all workers prefer the same one.
+        """
         infos = [
-            WorkerInfo(id=p.id, address=p.address, host=p.host, pid=p.pid, tags=frozenset(p.tags))
+            self.info if p.id == self.info.id else _peer(p)
             for p in peers
-            if p.host == self.info.host or not is_socket(p.address)
+            if p.host in ("", self.info.host) or not is_socket(p.address)
         ]
-        pool.own = frozenset(info.id for info in infos)
-        pool.set_members({info.id: info for info in infos})
+        random.shuffle(infos)
+        pool.own = frozenset(info.address for info in infos)
+        pool.set_members({info.address: info for info in infos})
 
     # Answers ------------------------------------------------------------------------------------
 
@@ -250,3 +259,13 @@ class Server:
                 while self._has_calls():
                     self._quiet.clear()
                     await self._quiet.wait()
+
+
+def _peer(peer: f.Peer) -> WorkerInfo:
+    return WorkerInfo(
+        id=peer.id,
+        address=peer.address,
+        host=peer.host,
+        pid=peer.pid,
+        tags=frozenset(peer.tags),
+    )

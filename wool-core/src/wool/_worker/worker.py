@@ -139,10 +139,10 @@ class Worker:
         self, plugin: TransportPlugin, credentials: Credentials | None, insecure: bool
     ) -> Keyring:
         address = self._address
-        if "network" not in plugin.capabilities or (address is not None and is_socket(address)):
-            return Keyring(SameUser(), credentials)
         if credentials is None and not insecure:
             credentials = credentials_of(self._settings)
+        if "network" not in plugin.capabilities or (address is not None and is_socket(address)):
+            return Keyring(SameUser(), credentials)  # its routines may call workers elsewhere
         return Keyring(SameUser(), network_credentials(address, credentials, insecure=insecure))
 
     @property

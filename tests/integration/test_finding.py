@@ -1,0 +1,297 @@
+"""What a pool makes of the workers it finds: whom it connects to, when, and whom it cannot use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultkit import eventually
+
+import wool
+from integration.discoverykit import Told, at
+from wool import abc
+from wool._client.few import MANY
+from wool._client.pool import PYTHON
+from wool.exceptions import NoWorkersAvailable
+
+pytestmark = pytest.mark.usefixtures("token")
+
+
+@pytest.fixture
+async def workers(folder: Path) -> AsyncIterator[Any]:
+    """Starts workers within this process; gives what is known of each."""
+    async with AsyncExitStack() as stack:
+
+        async def start(count: int, *tags: str, **options: Any) -> list[wool.WorkerInfo]:
+            started = []
+            for _ in range(count):
+                place = folder / os.urandom(4).hex()
+                place.mkdir(0o700)
+                given = {"address": f"unix://{place}/w", **options}
+                worker = await stack.enter_async_context(wool.Worker(tags=tags, **given))
+                started.append(worker.info)
+            return started
+
+        yield start
+
+
+@wool.routine
+async def here() -> str:
+    call = wool.current_call()
+    assert call is not None
+    return call.worker.id
+
+
+@wool.routine(tags=["gpu"])
+async def on_gpu() -> str:
+    call = wool.current_call()
+    assert call is not None
+    return call.worker.id
+
+
+@wool.routine
+async def wait_here(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    call = wool.current_call()
+    assert call is not None
+    return call.worker.id
+
+
+def found(*infos: wool.WorkerInfo) -> Told:
+    told = Told()
+    told.events.put_nowait(abc.Snapshot(infos))
+    return told
+
+
+def connected(pool: wool.WorkerPool) -> int:
+    return sum(link.session is not None for link in pool.client().links.values())
+
+
+# Lazily
+
+
+async def test_connections_are_opened_when_calls_need_them(workers: Any) -> None:
+    infos = await workers(6)
+    async with wool.WorkerPool(discovery=found(*infos)) as pool:
+        assert len(pool.workers) == 6
+        assert connected(pool) == 1
+        assert len({await here() for _ in range(20)}) == 1
+        assert connected(pool) == 1
+        ran = await asyncio.gather(*(wait_here(0.2) for _ in range(3)))
+        assert len(set(ran)) == connected(pool) == 3
+        await asyncio.gather(*(wait_here(0.2) for _ in range(12)))
+        assert connected(pool) == 6
+
+
+async def test_as_many_are_connected_as_are_waited_for(workers: Any) -> None:
+    infos = await workers(5)
+    async with wool.WorkerPool(discovery=[info.address for info in infos], quorum=2) as pool:
+        assert connected(pool) == 2
+        await pool.wait(4, timeout=10)
+        assert connected(pool) == 4
+
+
+async def test_callers_do_not_all_prefer_the_same_worker(workers: Any) -> None:
+    infos = await workers(4)
+    preferred = set()
+    for _ in range(12):
+        async with wool.WorkerPool(discovery=found(*infos)):
+            preferred.add(await here())
+    assert len(preferred) > 1
+
+
+async def test_a_call_does_not_wait_for_a_worker_that_does_not_answer(workers: Any) -> None:
+    """Nobody accepts at that address, so it would take ten seconds to know."""
+    (info,) = await workers(1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent_one = f"ws://127.0.0.1:{silent.getsockname()[1]}"
+        async with wool.WorkerPool(discovery=found(info, at(silent_one))) as pool:
+            async with asyncio.timeout(5):
+                ran = await asyncio.gather(*(wait_here(0.1) for _ in range(4)))
+            assert set(ran) == {info.id}
+            assert pool.client().links[silent_one].session is None
+
+
+async def test_what_is_known_of_a_worker_that_was_met(workers: Any) -> None:
+    (info,) = await workers(1, "gpu", "big")
+    async with wool.WorkerPool(discovery=[info.address]) as pool:
+        (met,) = pool.workers
+        assert met == info
+        assert met.python == PYTHON
+        assert met.version and met.serializers and met.pid == os.getpid() and met.host
+
+
+async def test_two_addresses_of_one_worker(workers: Any, folder: Path) -> None:
+    info, other = await workers(2)
+    again = folder / "again"
+    again.mkdir(0o700)
+    (again / "w").symlink_to(info.address.removeprefix("unix://"))
+    twin = f"unix://{again}/w"
+    async with wool.WorkerPool(discovery=[info.address, twin, other.address], quorum=2) as pool:
+        await asyncio.gather(*(wait_here(0.1) for _ in range(6)))
+        await eventually(
+            lambda: any(
+                link.failure is not None and "again" in str(link.failure)
+                for link in pool.client().links.values()
+            )
+        )
+        assert pool.ready == 2
+        assert await asyncio.gather(*(here() for _ in range(20)))
+
+
+# Leaving
+
+
+async def test_a_worker_that_leaves_finishes_what_it_has(
+    workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And then its connection is closed, though nobody said that it is gone."""
+    monkeypatch.setattr(wool.WorkerPool, "idle_timeout", 0.2)
+    (info,) = await workers(1)
+    told = found(info)
+    async with wool.WorkerPool(discovery=told) as pool:
+        running = asyncio.create_task(wait_here(0.5))
+        await eventually(lambda: pool.workers[0].load == 1)
+        told.events.put_nowait(abc.Left(info))
+        await eventually(lambda: not pool.workers)
+        client = pool.client()
+        assert len(client._retired) == 1
+        assert await running == info.id
+        await eventually(lambda: not client._retired)
+
+
+async def test_a_worker_changes_its_tags(workers: Any) -> None:
+    info, other = await workers(2, "gpu")
+    told = found(replace(info, tags=frozenset()), other)
+    async with wool.WorkerPool(discovery=told, quorum=2) as pool:
+        assert {await on_gpu() for _ in range(5)} == {other.id}
+        told.events.put_nowait(abc.Changed(info))
+        told.events.put_nowait(abc.Changed(replace(other, tags=frozenset({"cpu"}))))
+        await eventually(lambda: {w.id for w in pool.workers if "gpu" in w.tags} == {info.id})
+        assert {await on_gpu() for _ in range(5)} == {info.id}
+
+
+# Few of many
+
+
+def fakes(count: int, *tags: str) -> list[wool.WorkerInfo]:
+    """Workers that are announced, and not there."""
+    return [
+        wool.WorkerInfo(
+            id=os.urandom(8).hex(),
+            address=f"unix:///nowhere/{os.urandom(4).hex()}",
+            tags=frozenset(tags),
+        )
+        for _ in range(count)
+    ]
+
+
+async def test_workers_with_rare_tags_are_found_among_many(workers: Any) -> None:
+    (info,) = await workers(1, "gpu")
+    told = found(info, *fakes(2000))
+    async with wool.WorkerPool(size=1, discovery=told, quorum_timeout=20) as pool:
+        assert await on_gpu() == info.id
+        await eventually(lambda: len(pool.workers) == 2002)  # its own one, too
+
+
+async def test_links_are_few(workers: Any) -> None:
+    infos = await workers(MANY + 8)
+    async with wool.WorkerPool(discovery=found(*infos), quorum=2) as pool:
+        ran = await asyncio.gather(*(wait_here(0.3) for _ in range(200)))
+        assert len(pool.client().links) == len(set(ran)) == connected(pool) == MANY
+
+
+async def test_others_stand_in_for_those_that_cannot_be_reached(workers: Any) -> None:
+    """Of one in two nobody answers; as many can be used as if all did."""
+    infos = await workers(MANY)
+    many = [*infos, *fakes(MANY)]
+    async with wool.WorkerPool(discovery=found(*many), quorum=MANY, quorum_timeout=30) as pool:
+        assert pool.ready == MANY
+
+
+# Not usable
+
+
+async def refused(discovery: Any, **options: Any) -> str:
+    with pytest.raises(NoWorkersAvailable) as caught:
+        async with wool.WorkerPool(
+            discovery=discovery, **{"quorum": 1, "quorum_timeout": 0.5, **options}
+        ):
+            pass
+    return str(caught.value)
+
+
+async def test_nothing_is_found() -> None:
+    assert await refused(found()) == (
+        "0 of 1 workers were ready after 0.5 s; the discovery Told has found none"
+    )
+    assert "the discovery Told has said nothing" in await refused(Told())
+
+
+async def test_the_discovery_fails(caplog: pytest.LogCaptureFixture) -> None:
+    told = Told()
+    for _ in range(10):
+        told.events.put_nowait(OSError("no network"))
+    assert "the discovery Told fails: OSError: no network" in await refused(told)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the discovery Told fails, and is asked again: OSError: no network"
+    ]
+
+
+async def test_why_those_that_were_found_are_of_no_use(workers: Any) -> None:
+    (info,) = await workers(1)
+    message = await refused(
+        found(
+            *fakes(2),
+            replace(info, id="other", python="3.8"),
+            replace(info, id="far", host="elsewhere"),
+            replace(info, id="dill", serializers=("dill",)),
+        )
+    )
+    assert "the discovery Told has found 5" in message
+    assert message.count("No such file or directory") == 1, "two have the same trouble"
+    assert f"runs Python 3.8, this side {PYTHON}" in message
+    assert "listens on a Unix socket of another machine (elsewhere)" in message
+    assert "has no serializer 'cloudpickle', only dill" in message
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["announced", "by address"])
+async def test_workers_without_the_tags_of_the_pool(known: bool, workers: Any) -> None:
+    plain, tagged = *(await workers(1, "cpu")), *(await workers(1, "cpu", "gpu"))
+    infos = [plain, tagged] if known else [at(plain.address), at(tagged.address)]
+    message = await refused(found(*infos), tags=["gpu"], quorum=2)
+    assert message.startswith("1 of 2 workers")
+    assert plain.address in message and "the tags" in message and "gpu" in message
+    assert tagged.address not in message
+    async with wool.WorkerPool(discovery=found(*infos), tags=["gpu"]):
+        ran = await asyncio.gather(*(wait_here(0.05) for _ in range(8)))
+        assert set(ran) == {tagged.id}
+
+
+async def test_a_call_for_tags_that_nobody_offers(workers: Any) -> None:
+    (info,) = await workers(1, "cpu")
+    async with wool.WorkerPool(discovery=found(info), quorum_timeout=0.5):
+        with pytest.raises(NoWorkersAvailable) as caught:
+            await on_gpu()
+    assert "with the tags ['gpu']" in str(caught.value)
+    assert f"{info.address}: does not offer the tags gpu" in str(caught.value)
+
+
+async def test_other_credentials(workers: Any) -> None:
+    token = wool.Credentials.token("1234567890abcdef" * 4)
+    (info,) = await workers(1, address="ws://127.0.0.1:0", credentials=token)
+    message = await refused(found(info))
+    assert info.address in message and "secret" in message
+
+
+async def test_addresses_of_no_use() -> None:
+    message = await refused(["pigeon://x", "ws://127.0.0.1:1", "unix:///nowhere/x"])
+    assert "There is no transport 'pigeon'" in message
+    assert "ws://127.0.0.1:1" in message and "unix:///nowhere/x" in message

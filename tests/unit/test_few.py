@@ -1,0 +1,85 @@
+"""Which of many workers a client keeps links to."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wool._client.few import MANY, MOST_SPARE, Few, Ranks, choose_few
+from wool._workerinfo import WorkerInfo
+
+
+def workers(count: int, *tags: str, start: int = 0) -> dict[str, WorkerInfo]:
+    return {
+        f"w{n}": WorkerInfo(id=f"w{n}", address=f"x://{n}", tags=frozenset(tags))
+        for n in range(start, start + count)
+    }
+
+
+keys = st.sets(st.text(max_size=4), max_size=60)
+
+
+@given(members=keys, own=keys, limit=st.integers(0, 40), client=st.binary(max_size=8))
+def test_own_ones_and_as_many_others(
+    members: set[str], own: set[str], limit: int, client: bytes
+) -> None:
+    chosen = choose_few(dict.fromkeys(members), Ranks(client), own, limit)
+    assert own & members <= set(chosen) <= members
+    assert len(set(chosen) - own) == min(limit, len(members - own))
+
+
+@given(members=keys, gone=keys, limit=st.integers(1, 20))
+def test_only_those_who_preferred_a_worker_mind_that_it_goes(
+    members: set[str], gone: set[str], limit: int
+) -> None:
+    ranks = Ranks(b"me")
+    before = set(choose_few(dict.fromkeys(members), ranks, (), limit))
+    after = set(choose_few(dict.fromkeys(members - gone), ranks, (), limit))
+    assert before - gone <= after
+    assert len(after - before) <= len(before & gone)
+
+
+def test_clients_choose_differently_and_evenly() -> None:
+    members = workers(200)
+    chosen: Counter[str] = Counter()
+    for client in range(400):
+        chosen.update(list(choose_few(members, Ranks(client.to_bytes(8, "big")), (), 20)))
+    assert len(chosen) == 200
+    assert sum(chosen.values()) == 400 * 20
+    assert 15 < min(chosen.values()) and max(chosen.values()) < 70, "40 each, on average"
+
+
+def test_a_client_prefers_differently_even_among_few() -> None:
+    first = {next(iter(choose_few(workers(4), Ranks(bytes([n])), ()))) for n in range(20)}
+    assert len(first) > 1
+
+
+def test_those_with_rare_tags() -> None:
+    few = Few(b"me")
+    members = workers(1000) | workers(3, "gpu", start=1000)
+    assert few.ask(frozenset({"gpu"}))
+    assert not few.ask(frozenset({"gpu"}))
+    chosen = few.choose(members, ())
+    assert {"w1000", "w1001", "w1002"} <= set(chosen)
+    assert MANY <= len(chosen) <= MANY + 3
+    unknown = {f"x://{n}": WorkerInfo(address=f"x://{n}") for n in range(1000)}
+    assert MANY <= len(few.choose(unknown, ())) <= 2 * MANY, "any of them may offer the tags"
+
+
+@pytest.mark.parametrize("failing", [0, 5, 1000])
+def test_others_stand_in(failing: int) -> None:
+    few = Few(b"me")
+    members = workers(1000)
+    chosen = set(few.choose(members, (), failing))
+    assert len(chosen) == MANY + min(failing, MOST_SPARE)
+    assert set(few.choose(members, ())) <= chosen
+
+
+def test_ranks_of_those_that_are_gone_are_forgotten() -> None:
+    few = Few(b"me")
+    for start in range(0, 100_000, 10_000):
+        few.choose(workers(100, start=start), ())
+    assert len(few._ranks) <= 2 * 100 + MANY + 100

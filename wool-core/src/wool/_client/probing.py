@@ -1,0 +1,77 @@
+"""A look at a worker: whether it can be used, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from wool._protocol import frames as f
+from wool._security.keyring import Keyring
+from wool._session.handshaking import DEADLINE, dial
+from wool._session.routes import Routes
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import WoolError
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look has shown.
+
+    Attributes:
+        info: what is known of the worker now.
+        age: seconds since it began to serve; None: it has not said.
+        problem: why it cannot be used; None if it can.
+    """
+
+    info: WorkerInfo
+    age: int | None = None
+    problem: str | None = None
+
+
+class Probe:
+    """Looks at workers, as a caller who makes no calls.
+
+    Args:
+        routes, keyring: how they are reached, and what is shown to them.
+        hello: makes what the caller says of itself, given the words for its credentials.
+        timeout: seconds for each of them.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        keyring: Keyring,
+        hello: Callable[[str], f.Hello],
+        timeout: float = DEADLINE,
+    ) -> None:
+        self._routes = routes
+        self._keyring = keyring
+        self._hello = hello
+        self._timeout = timeout
+
+    async def look(self, info: WorkerInfo) -> Seen:
+        """Connects to a worker, and lets it go. Does not raise for what is wrong with it."""
+        try:
+            route = self._routes.to(info.address)
+            credentials = self._keyring.pick(info.address, local=route.local)
+            hello = self._hello(credentials.kind)
+            session, welcome = await dial(route, info.address, hello, credentials, self._timeout)
+        except WoolError as error:
+            return Seen(info, problem=str(error))
+        await session.connection.aclose()
+        return Seen(met(info, welcome, session.peer), welcome.age)
+
+
+def met(info: WorkerInfo, welcome: f.Welcome, peer: f.Hello) -> WorkerInfo:
+    """Returns what is known of a worker once it has introduced itself."""
+    return replace(
+        info,
+        id=welcome.id,
+        host=welcome.host,
+        pid=welcome.pid,
+        tags=frozenset(welcome.tags),
+        python=peer.python,
+        version=peer.wool,
+        serializers=tuple(peer.serializers),
+        load=welcome.load,
+    )
