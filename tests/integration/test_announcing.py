@@ -25,8 +25,9 @@ class Noting(abc.Discovery):
         self.places: set[tuple[str, Any]] = set()
         self._entering = entering
         self._leaving = leaving
-        self.may_enter = threading.Event()
+        self.may_enter, self.may_leave = threading.Event(), threading.Event()
         self.may_enter.set()
+        self.may_leave.set()
 
     def _note(self, word: str) -> None:
         self.noted.append(word)
@@ -43,6 +44,8 @@ class Noting(abc.Discovery):
             yield Any  # type: ignore[misc]
         finally:
             self._note("left")
+            while not self.may_leave.is_set():
+                await asyncio.sleep(0.01)
         if self._leaving:
             raise self._leaving
 
@@ -114,3 +117,26 @@ async def test_cancelled_while_it_is_announced(address: str) -> None:
     await asyncio.wait([entering])
     assert entering.cancelled()
     assert discovery.noted == ["entered", "left"]
+
+
+@wool.routine
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_cancelled_while_it_is_withdrawn(address: str) -> None:
+    """Then nobody is in the mood to wait for calls."""
+    discovery = Noting()
+    discovery.may_leave.clear()
+    worker = wool.Worker(address=address, discovery=discovery)
+    await worker.__aenter__()
+    async with wool.WorkerPool(discovery=[address]) as pool:
+        call = asyncio.ensure_future(forever())
+        await eventually(lambda: [worker.load for worker in pool.workers] == [1])
+        leaving = asyncio.ensure_future(worker.__aexit__(None, None, None))
+        await eventually(lambda: "left" in discovery.noted)
+        leaving.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([leaving, call])
+        assert leaving.cancelled()
+        assert isinstance(call.exception(), wool.WorkerStopped)

@@ -204,6 +204,9 @@ class Worker:
         try:
             if announcing is not None:
                 await io.run(announcing.aclose())
+        except asyncio.CancelledError:
+            drain = None
+            raise
         finally:
             try:
                 await io.run(self._service.aclose(drain=drain, grace=CANCEL_GRACE))
