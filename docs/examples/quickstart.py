@@ -34,7 +34,7 @@ async def search(letters: str) -> AsyncGenerator[str, str | None]:
 
 async def main() -> None:
     transport = sys.argv[1] if len(sys.argv) > 1 else None
-    async with wool.WorkerPool(size=2, transport=transport):
+    async with wool.WorkerPool(transport=transport):  # or the workers that WOOL_DISCOVERY finds
         print("1 + 2 =", await add(1, 2))
 
         secret = "q"

@@ -14,8 +14,9 @@ if FOLDER not in sys.path:
 from faultfixtures import folder, no_child_left  # noqa: E402
 
 from integration.discoverykit import serving, token  # noqa: E402
+from integration.servedkit import start  # noqa: E402
 
-__all__ = ["folder", "no_child_left", "serving", "token"]
+__all__ = ["folder", "no_child_left", "serving", "start", "token"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,82 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
+import ssl
+import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from faultjobs import add, hold
-from faultkit import eventually, pid_in
+from faultjobs import add, block, hold
+from faultkit import pid_in
 
 import wool
-
-TOKEN = secrets.token_urlsafe(32)
-
-
-class Served:
-    """`wool worker` in a process of its own."""
-
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        path = os.pathsep.join(filter(None, sys.path))  # so that it can import the tests
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "wool.cli", "worker", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": path, "WOOL_TOKEN": TOKEN, **environment},
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip())
-
-    async def says(self, text: str) -> str:
-        def found() -> str | None:
-            return next((line for line in self.lines if text in line), None)
-
-        return await eventually(found, within=20, what=f"{text!r} in {self.lines}")
-
-    async def address(self) -> str:
-        line = await self.says("serves at")
-        return line.partition("serves at ")[2].partition(",")[0]
-
-    async def exit(self) -> int:
-        code = await asyncio.to_thread(self.process.wait, 30)
-        self._reader.join(5)
-        return code
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._reader.join(5)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-
-
-@pytest.fixture
-def start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("WOOL_TOKEN", TOKEN)
-    started: list[Served] = []
-
-    def start(*arguments: str, **environment: str) -> Served:
-        started.append(Served(folder, *arguments, **environment))
-        return started[-1]
-
-    yield start
-    for served in started:
-        served.close()
+from integration.servedkit import TOKEN
+from wool._security import certificates
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "ws"])
@@ -93,7 +32,7 @@ async def test_it_serves_and_drains(scheme: str, start: Any, folder: Path) -> No
         held = asyncio.create_task(hold(folder / "pid", folder / "go"))
         await pid_in(folder / "pid")
         served.process.send_signal(signal.SIGTERM)
-        await served.says("SIGTERM: takes no more calls")
+        assert (await served.says("SIGTERM: takes no more calls")).endswith("1 call")
         assert not held.done()
         (folder / "go").touch()
         assert await held == served.process.pid
@@ -113,6 +52,84 @@ async def test_asked_twice_it_cancels(start: Any, folder: Path) -> None:
             await held
     assert await served.exit() == 0
     assert served.lines[-1].endswith("left in a hurry")
+
+
+async def test_a_terminal_that_is_closed(start: Any, folder: Path) -> None:
+    """It leaves as if it was told to, unless `nohup` says that it is to stay."""
+    served = start("--address", f"unix://{folder}/a/w")
+    await served.address()
+    served.process.send_signal(signal.SIGHUP)
+    await served.says("SIGHUP: takes no more calls")
+    assert await served.exit() == 0
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stays = start("--address", f"unix://{folder}/b/w")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    await stays.address()
+    stays.process.send_signal(signal.SIGHUP)
+    async with wool.WorkerPool(discovery=[await stays.address()]):
+        assert await add(1, 2) == 3
+    stays.process.send_signal(signal.SIGINT)
+    assert await stays.exit() == 0
+    assert "SIGHUP" not in "".join(stays.lines)
+
+
+async def test_asked_three_times_it_ends_at_once(start: Any, folder: Path) -> None:
+    served = start("--address", f"unix://{folder}/s/w")
+    async with wool.WorkerPool(discovery=[await served.address()]):
+        stuck = asyncio.create_task(block(600, folder / "pid"))
+        await pid_in(folder / "pid")
+        for said in ("no more calls", "again: cancels", None):
+            served.process.send_signal(signal.SIGTERM)
+            if said is not None:
+                await served.says(said)
+        assert await served.exit() == 128 + signal.SIGTERM
+        with pytest.raises((wool.WorkerLost, wool.WorkerStopped)):
+            await stuck
+
+
+async def test_probes_over_http(start: Any) -> None:
+    """Of the kind that Kubernetes makes: it does not verify the certificate."""
+    served = start("--address", "ws://127.0.0.1:0")
+    place = urlsplit(await served.address()).netloc
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+
+    def probe() -> int:
+        with urllib.request.urlopen(f"https://{place}/health", context=anybody, timeout=20) as got:
+            return got.status
+
+    assert await asyncio.to_thread(probe) == 200
+
+
+async def test_credentials_from_files(start: Any, folder: Path) -> None:
+    (folder / "token").write_text(TOKEN + "\n")
+    served = start(
+        *("--address", "ws://127.0.0.1:0", "--token-file", str(folder / "token")), WOOL_TOKEN=""
+    )
+    async with wool.WorkerPool(discovery=[await served.address()]):
+        assert await add(1, 2) == 3
+    assert TOKEN not in Path(f"/proc/{served.process.pid}/cmdline").read_text()
+
+
+async def test_certificates_from_files(start: Any, folder: Path) -> None:
+    certificates.make_authority(folder, 1)
+    certificates.make_certificate(folder, "own", ["127.0.0.1"], 1)
+    files = {"ca": "ca.pem", "cert": "own.pem", "key": "own-key.pem"}
+    options = [word for name, file in files.items() for word in (f"--{name}", str(folder / file))]
+    served = start("--address", "grpc://127.0.0.1:0", *options, WOOL_TOKEN="")
+    tls = wool.Credentials.tls(**{name: str(folder / file) for name, file in files.items()})
+    async with wool.WorkerPool(discovery=[await served.address()], credentials=tls):
+        assert await add(1, 2) == 3
+
+
+async def test_what_is_wrong_with_a_discovery_is_a_line(start: Any, folder: Path) -> None:
+    (folder / "dev").mkdir(mode=0o755)
+    (folder / "dev" / f"wool-shm-1-{os.geteuid()}").mkdir(mode=0o755)
+    served = start("--discovery", "shm", WOOL_SHM__DIRECTORY=str(folder / "dev"))
+    assert await served.exit() == 1
+    assert len(served.lines) == 1 and "is open to other users" in served.lines[0]
 
 
 async def test_systemd_is_told(start: Any, folder: Path) -> None:

@@ -155,6 +155,31 @@ def test_completion(words: str, expected: str) -> None:
     assert subprocess.check_output(command, env=environment, text=True).split() == [expected]
 
 
+def test_completion_of_names() -> None:
+    environment = {**os.environ, "_WOOL_COMPLETE": "bash_complete"}
+    command = [sys.executable, "-m", "wool.cli"]
+    for words, expected in [
+        ("wool worker --transport m", "plain,memory"),
+        ("wool workers --discovery st", "plain,static"),
+        ("wool worker --serializer cl", "plain,cloudpickle"),
+    ]:
+        asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = subprocess.check_output(command, env={**environment, **asked}, text=True)
+        assert done.split() == [expected]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell: str) -> None:
+    assert f"_WOOL_COMPLETE={shell}_complete" in run("completion", shell).stdout
+    assert f"_WOOL_COMPLETE={shell}_complete" in run("completion", SHELL=f"/bin/{shell}").stdout
+
+
+def test_completion_of_an_unknown_shell() -> None:
+    result = run("completion", SHELL="/bin/dash")
+    assert result.exit_code == 2
+    assert "say which shell it is for: bash, zsh, fish" in result.stderr
+
+
 # wool config
 
 

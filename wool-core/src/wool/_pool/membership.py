@@ -76,9 +76,9 @@ class Membership:
     def _tell(self) -> None:
         self._telling = False
         found = self._found or {}
-        self._changed({key: info for key, info in found.items() if self._unfit(info) is None})
+        self._changed({key: info for key, info in found.items() if self.unfit(info) is None})
 
-    def _unfit(self, info: WorkerInfo) -> str | None:
+    def unfit(self, info: WorkerInfo) -> str | None:
         """Returns why a worker cannot be used, as far as that shows without dialling it."""
         if is_socket(info.address) and info.host not in ("", self._host):
             return f"listens on a Unix socket of another machine ({info.host})"
@@ -90,11 +90,16 @@ class Membership:
             return f"does not offer the tags {', '.join(sorted(self._tags - info.tags))}"
         return None
 
+    @property
+    def found(self) -> list[WorkerInfo]:
+        """All workers that the discovery knows of, whether they fit or not."""
+        return list((self._found or {}).values())
+
     def reasons(self) -> dict[str, list[str]]:
         """Returns the addresses of workers that do not fit, by the reasons for it."""
         reasons: dict[str, list[str]] = {}
         for info in (self._found or {}).values():
-            reason = self._unfit(info)
+            reason = self.unfit(info)
             if reason is not None:
                 reasons.setdefault(reason, []).append(info.address)
         return reasons

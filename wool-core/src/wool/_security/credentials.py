@@ -274,10 +274,4 @@ def environment_token() -> str | None:
         raise ConfigurationError("both WOOL_TOKEN and WOOL_TOKEN_FILE are set: unset one of them")
     if token:
         return tokens.check(token, "WOOL_TOKEN")
-    if not path:
-        return None
-    try:
-        with open(path, encoding="ascii") as file:
-            return tokens.check(file.read(), f"WOOL_TOKEN_FILE ({path})")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"WOOL_TOKEN_FILE: {path} cannot be read: {error}") from None
+    return tokens.read(Path(path), "WOOL_TOKEN_FILE") if path else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import string
+from pathlib import Path
 
 from wool.exceptions import ConfigurationError
 
@@ -37,6 +38,18 @@ def check(token: str, origin: str) -> str:
             "32 random hexadecimal digits. `wool token` prints a good one"
         )
     return token
+
+
+def read(path: Path, origin: str) -> str:
+    """Returns the token that a file holds.
+
+    Raises:
+        ConfigurationError: it cannot be read, or the token is weak.
+    """
+    try:
+        return check(path.read_text(encoding="ascii"), f"{origin} ({path})")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{origin}: {path} cannot be read: {error}") from None
 
 
 def strength(token: str) -> float:

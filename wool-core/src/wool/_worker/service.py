@@ -82,6 +82,11 @@ class Service:
         self._serving = asyncio.create_task(listener.serve(self._server.handle))
         return info
 
+    @property
+    def load(self) -> int:
+        """How many calls there are, begun or not."""
+        return self._executor.load
+
     def drain(self) -> None:
         """Takes no more calls."""
         self._server.start_drain()

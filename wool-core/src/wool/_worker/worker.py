@@ -14,6 +14,7 @@ from typing import Any, Self
 from wool import abc
 from wool._plugins import lookup
 from wool._plugins.schemes import scheme_transport
+from wool._security import sockets
 from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
 from wool._security.listening import network_credentials
@@ -147,14 +148,14 @@ class Worker:
 
     @property
     def info(self) -> WorkerInfo:
-        """What others need to know of this worker, its address above all.
+        """What others need to know of this worker, its address above all, and its load now.
 
         Raises:
             WoolError: it is not serving.
         """
         if self._info is None:
             raise self._not_serving()
-        return self._info
+        return replace(self._info, load=self._service.load)
 
     def _not_serving(self) -> WoolError:
         return WoolError("the worker is not serving: use it inside its `async with`")
@@ -172,7 +173,7 @@ class Worker:
             keyring=self._keyring,
             serializer=found.make(options),
             serializer_name=found.plugin.name,
-            listen=self._address,
+            listen=self._address or self._private_place(),
             observers=lookup.observers(),
         )
         self._loop = asyncio.get_running_loop()
@@ -191,6 +192,16 @@ class Worker:
             await self._end()
             raise
         return self
+
+    def _private_place(self) -> str | None:
+        """Returns a new place for a Unix socket, where that is how the transport listens.
+
+        Its directory is one that is removed by whoever listens next, should this process be killed.
+        """
+        plugin, _ = self._transports.get(self._transport)
+        if sockets.SUPPORTED and plugin.capabilities >= {"local", "unix"}:
+            return f"{plugin.name}://{sockets.socket_in(sockets.new_directory())}"
+        return None
 
     async def __aexit__(
         self,
@@ -218,6 +229,8 @@ class Worker:
         io, self._io = self._io, None
         if io is not None:
             await io.aclose()
+            if self._address is None:
+                self._service.discard()
 
     async def serve(self) -> None:
         """Serves until `drain` is called, or this is cancelled.

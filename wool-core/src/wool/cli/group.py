@@ -14,10 +14,12 @@ import click
 from wool.exceptions import WoolError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "completion": ("wool.cli.completion", "Have a shell complete commands and options."),
     "certs": ("wool.cli.certs", "Make certificates for mutual TLS."),
     "config": ("wool.cli.config", "Show every setting, and where its value comes from."),
     "plugins": ("wool.cli.plugins", "List the plug-ins that are installed."),
     "worker": ("wool.cli.worker", "Serve calls in this process."),
+    "workers": ("wool.cli.workers", "Show the workers there are, and why one is of no use."),
     "token": ("wool.cli.token", "Print a new token of 256 random bits."),
 }
 """Each sub-command: its module, in which it is called `command`, and the first line of its help."""

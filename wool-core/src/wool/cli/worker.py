@@ -8,33 +8,47 @@ import os
 import signal
 import socket
 import sys
-import time
+from pathlib import Path
 
 import click
 
 import wool
-from wool._worker.discoveries import choose_discovery
+from wool._worker.discoveries import Chosen
 from wool._worker.main import new_loop
 from wool.cli.active import read_settings
+from wool.cli.events import tell, tell_warnings
+from wool.cli.options import (
+    credential_options,
+    credentials_from,
+    discovery_of,
+    discovery_options,
+    names_of,
+)
+
+LEAVE = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals that have it leave, where the system has them."""
 
 
 @click.command()
 @click.option("--address", metavar="ADDRESS", help="Where to listen, such as grpc://0.0.0.0:7000.")
 @click.option("--advertise", metavar="ADDRESS", help="What others are told to dial instead.")
-@click.option("--transport", metavar="NAME", help="Transport, if there is no address.")
-@click.option("--discovery", metavar="NAME", help="Where to announce the worker.")
-@click.option("--namespace", metavar="NAME", help="Of the discovery: only those in it meet.")
 @click.option(
-    "--interface",
-    "interfaces",
-    multiple=True,
+    "--transport",
     metavar="NAME",
-    help="Of the discovery: network interface, or its address; repeatable. By default all.",
+    help="Transport, if there is no address.",
+    shell_complete=names_of("transport"),
 )
-@click.option("--serializer", metavar="NAME", help="Serializer of arguments and results.")
+@discovery_options("Where to announce the worker.")
+@click.option(
+    "--serializer",
+    metavar="NAME",
+    help="Serializer of arguments and results.",
+    shell_complete=names_of("serializer"),
+)
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A label it offers; repeatable.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls it runs at once.")
 @click.option("--drain", type=click.FloatRange(min=0), help="Seconds calls get to finish.")
+@credential_options
 @click.option("--insecure", is_flag=True, help="No authentication; loopback interface only.")
 def command(
     address: str | None,
@@ -47,22 +61,27 @@ def command(
     tags: tuple[str, ...],
     concurrency: int | None,
     drain: float | None,
+    token_file: Path | None,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
     insecure: bool,
 ) -> None:
     """Serve calls in this process.
 
     Routines are imported from the current folder or from what is installed. Credentials are those
-    of the settings: WOOL_TOKEN, WOOL_TOKEN_FILE or [tool.wool.tls]. A Unix socket needs none.
+    of the options or settings: WOOL_TOKEN, WOOL_TOKEN_FILE or [tool.wool.tls]. A Unix socket needs
+    none.
 
-    Ctrl-C or SIGTERM has it leave: it takes no more calls, and running ones get to finish. A second
-    one cancels them.
+    Ctrl-C, SIGTERM or SIGHUP has it leave: it takes no more calls, and running ones get to finish.
+    A second one cancels them, a third one ends the process at once.
+
+    Exit codes: 0 after it has left, 1 if it cannot serve, 2 for a wrong command line.
     """
     sys.path.insert(0, os.getcwd())
+    tell_warnings()
     settings = read_settings()
-    options = {"namespace": namespace, "interfaces": interfaces or None}
-    chosen = choose_discovery(settings, discovery or settings.get("discovery").value, options)
-    if chosen is None and any(options.values()):
-        raise click.UsageError("--namespace and --interface are for a --discovery; name one")
+    chosen = discovery_of(settings, discovery, namespace, interfaces)
     worker = wool.Worker(
         address=address,
         advertise=advertise,
@@ -71,26 +90,29 @@ def command(
         serializer=serializer,
         tags=tags,
         concurrency=concurrency,
+        credentials=credentials_from(token_file, ca, cert, key),
         drain_timeout=drain,
         insecure=insecure,
     )
     kind = settings.get("loop").value
     with asyncio.Runner(loop_factory=lambda: new_loop(kind)) as runner:
-        runner.run(_serve(worker))
+        runner.run(_serve(worker, chosen))
 
 
-async def _serve(worker: wool.Worker) -> None:
+async def _serve(worker: wool.Worker, chosen: Chosen | None) -> None:
     leaving = _Leaving(worker)
     with contextlib.suppress(asyncio.CancelledError):
         async with worker:
             leaving.listen()
             info = worker.info
             tags = f", tags {' '.join(sorted(info.tags))}" if info.tags else ""
-            _log(f"worker {info.id} serves at {info.address}, process {info.pid}{tags}")
+            tell(f"worker {info.id} serves at {info.address}, process {info.pid}{tags}")
+            if chosen is not None:
+                tell(f"announced by {chosen}")
             _notify("READY=1")
             await worker.serve()
             _notify("STOPPING=1")
-    _log("left" if not leaving.hurried else "left in a hurry")
+    tell("left" if not leaving.hurried else "left in a hurry")
 
 
 class _Leaving:
@@ -105,26 +127,26 @@ class _Leaving:
 
     def listen(self) -> None:
         # Python's own handlers: they also run while user code blocks the loop.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, frame: self._on_signal(number))
+        for name in LEAVE:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, lambda number, frame: self._on_signal(number))
 
     def _on_signal(self, number: int) -> None:
         name = signal.Signals(number).name
         if not self._asked:
             self._asked = True
-            _log(f"{name}: takes no more calls, waits for those that run")
+            load = self._worker.info.load
+            calls = f"{load} call{'s' * (load != 1)}" if load else "no call"
+            tell(f"{name}: takes no more calls, waits for those that run: {calls}")
             self._worker.drain()
         elif not self.hurried:
             self.hurried = True
-            _log(f"{name} again: cancels what runs")
+            tell(f"{name} again: cancels what runs")
             if self._task is not None:
                 self._loop.call_soon_threadsafe(self._task.cancel)
         else:
             os._exit(128 + number)
-
-
-def _log(event: str) -> None:
-    click.echo(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} wool: {event}", err=True)
 
 
 def _notify(state: str) -> None:

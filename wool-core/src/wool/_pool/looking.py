@@ -1,0 +1,108 @@
+"""A look at all workers that a discovery finds, without making a pool of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from wool._client.pool import PYTHON, VERSION
+from wool._client.probing import Probe, Seen
+from wool._pool.membership import Membership
+from wool._protocol import frames as f
+from wool._protocol.handshake import hello
+from wool._protocol.transfer import CHUNK, WINDOW
+from wool._security.credentials import Credentials, SameUser
+from wool._security.keyring import Keyring
+from wool._serialization.classes import CLASSES
+from wool._settings.settings import Settings
+from wool._worker.access import credentials_of
+from wool._worker.discoveries import Chosen
+from wool._worker.transports import Transports
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import NoWorkersAvailable
+
+AT_ONCE = 64
+"""So many workers are looked at at the same time."""
+
+FIRST = 10.0
+"""Seconds within which a discovery has to say something."""
+
+
+class Look:
+    """Looks at workers again and again.
+
+    Args:
+        chosen: finds them.
+        credentials: what is shown to them; None: those of the settings.
+        timeout: seconds for each of them to answer.
+
+    Raises:
+        ConfigurationError: the credentials of the settings are of no use.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        chosen: Chosen,
+        credentials: Credentials | None,
+        timeout: float,
+    ) -> None:
+        core, _ = settings.core()
+        self._serializer = core.serializer
+        keyring = Keyring(SameUser(), credentials or credentials_of(settings))
+        routes = Transports({}, settings).routes
+        self._probe = Probe(routes, keyring, self._hello, timeout)
+        self._membership = Membership(chosen, frozenset(), core.serializer, self._on_found)
+        self._heard = asyncio.Event()
+
+    def _hello(self, security: str) -> f.Hello:
+        return hello(
+            wool=VERSION,
+            python=PYTHON,
+            serializers=[self._serializer],
+            serializer=self._serializer,
+            process=CLASSES.process,
+            window=WINDOW,
+            chunk=CHUNK,
+            security=security,
+        )
+
+    def _on_found(self, found: dict[str, WorkerInfo]) -> None:
+        self._heard.set()
+
+    @asynccontextmanager
+    async def watching(self, wait: float) -> AsyncGenerator[None]:
+        """Watches the discovery, from its first word and `wait` seconds more.
+
+        Raises:
+            NoWorkersAvailable: it says nothing, or fails.
+        """
+        watching = asyncio.create_task(self._membership.run())
+        try:
+            try:
+                async with asyncio.timeout(FIRST):
+                    await self._heard.wait()
+            except TimeoutError:
+                raise NoWorkersAvailable(self._membership.summary()) from None
+            await asyncio.sleep(wait)
+            yield
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    async def at_all(self) -> list[Seen]:
+        """Looks at all workers known now; returns them ordered by address."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(info: WorkerInfo) -> Seen:
+            reason = self._membership.unfit(info)
+            if reason is not None:
+                return Seen(info, problem=f"it {reason}")
+            async with gate:
+                return await self._probe.look(info)
+
+        seen = await asyncio.gather(*(one(info) for info in self._membership.found))
+        return sorted(seen, key=lambda one: one.info.address)
