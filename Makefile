@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .NOTPARALLEL:
-.PHONY: demo test lint check docs format clean
+.PHONY: demo test lint check compat docs format clean
 
 demo: $(VENV)/.demo  ## run the examples
 	@$(BIN)/python docs/examples/quickstart.py
@@ -30,6 +30,9 @@ lint: $(VENV)/.dev  ## style, types, direction of imports
 
 check: $(VENV)/.dev  ## the tests; make check ARGS="-k name" for some of them
 	$(BIN)/python -m pytest $(ARGS)
+
+compat: $(VENV)/.dev  ## tests against the built packages: each Python, oldest and newest dependencies
+	$(BIN)/python tests/publishing/compat.py $(ARGS)
 
 docs: $(VENV)/.dev  ## the pages as a site, in build/site
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/site
