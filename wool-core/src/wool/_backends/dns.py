@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from wool import abc
 from wool._backends.static import Silent
 from wool.plugins import API, DiscoveryPlugin, hookimpl
 
+Family = Literal["any", "ipv4", "ipv6"]
 
-@dataclass(frozen=True, slots=True)
+_FAMILIES: dict[Family, int] = {
+    "any": socket.AF_UNSPEC,
+    "ipv4": socket.AF_INET,
+    "ipv6": socket.AF_INET6,
+}
+
+_NONE = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+"""What the resolver says of a name that does not exist, or has no addresses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Settings of the discovery.
+    """Settings of the discovery."""
 
-    Attributes:
-        name: the name that resolves to the addresses of the workers.
-        port: where all of them listen.
-        scheme: the transport they listen with.
-        interval: seconds after which the name is resolved again.
-    """
-
-    name: str = ""
-    port: int = 7000
-    scheme: str = "grpc"
-    interval: float = 5.0
+    name: Annotated[str, "Name that resolves to the addresses of the workers."] = ""
+    port: Annotated[int, "Where all of them listen."] = 7000
+    scheme: Annotated[str, "Transport they listen with."] = "grpc"
+    family: Annotated[Family, "Kinds of addresses to use."] = "any"
+    interval: Annotated[float, "Seconds after which the name is resolved again."] = 5.0
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
             raise ValueError(f"port must be from 1 to 65535, not {self.port}")
-        if self.interval <= 0:
+        if not 0 < self.interval < math.inf:
             raise ValueError(f"interval must be more than 0 seconds, not {self.interval:g}")
 
 
@@ -70,8 +77,12 @@ class DnsDiscovery(abc.Discovery):
     ) -> AsyncGenerator[AsyncIterator[abc.Snapshot | abc.Joined | abc.Changed | abc.Left]]:
         """Yields all workers whenever they are others than before.
 
-        A name that cannot be resolved at the moment changes nothing; at the very first time it
-        means that there are none.
+        A name that does not exist has no workers. If no server answers, nothing changes; at the
+        very first time, that is an error.
+
+        Raises:
+            ConfigurationError: the name cannot be one.
+            OSError: no server has answered yet.
         """
         events = self._events()
         try:
@@ -80,26 +91,43 @@ class DnsDiscovery(abc.Discovery):
             await events.aclose()
 
     async def _events(self) -> AsyncGenerator[abc.Snapshot]:
-        known: frozenset[str] | None = None
+        known = await self._resolve()
+        yield _snapshot(known)
         while True:
-            found = await self._resolve()
-            if known is None or (found is not None and found != known):
-                known = found or frozenset()
-                workers = [abc.WorkerInfo(address=address) for address in sorted(known)]
-                yield abc.Snapshot(workers)
             await asyncio.sleep(self._options.interval)
+            try:
+                found = await self._resolve()
+            except OSError:
+                continue  # those who are there can still be called
+            if found != known:
+                known = found
+                yield _snapshot(known)
 
-    async def _resolve(self) -> frozenset[str] | None:
-        """Returns the addresses of workers; None if that cannot be told now."""
+    async def _resolve(self) -> frozenset[str]:
+        """Returns the addresses of workers; OSError says that nobody knows."""
         options = self._options
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(
-                options.name, options.port, type=socket.SOCK_STREAM
+                options.name,
+                options.port,
+                family=_FAMILIES[options.family],
+                type=socket.SOCK_STREAM,
             )
-        except OSError:
-            return None
+        except socket.gaierror as error:
+            if error.errno in _NONE:
+                return frozenset()
+            raise OSError(f"{options.name!r} cannot be resolved: {error.strerror}") from error
+        except UnicodeError:
+            raise abc.ConfigurationError(
+                f"{options.name!r} cannot be a name: mend WOOL_DNS__NAME, or name in "
+                "[tool.wool.dns]"
+            ) from None
         hosts = {str(info[4][0]) for info in infos}
         return frozenset(
             f"{options.scheme}://{f'[{host}]' if ':' in host else host}:{options.port}"
             for host in hosts
         )
+
+
+def _snapshot(addresses: frozenset[str]) -> abc.Snapshot:
+    return abc.Snapshot([abc.WorkerInfo(address=address) for address in sorted(addresses)])

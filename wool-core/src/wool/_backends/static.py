@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 from wool import abc
 from wool.plugins import API, DiscoveryPlugin, hookimpl
@@ -13,13 +14,9 @@ from wool.plugins import API, DiscoveryPlugin, hookimpl
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Settings of the discovery.
+    """Settings of the discovery."""
 
-    Attributes:
-        addresses: of the workers, such as `grpc://host:7000`.
-    """
-
-    addresses: tuple[str, ...] = ()
+    addresses: Annotated[tuple[str, ...], "Of the workers, such as grpc://host:7000."] = ()
 
     def __post_init__(self) -> None:
         for address in self.addresses:
@@ -55,7 +52,16 @@ class StaticDiscovery(abc.Discovery):
     async def watch(
         self,
     ) -> AsyncGenerator[AsyncIterator[abc.Snapshot | abc.Joined | abc.Changed | abc.Left]]:
-        """Yields the list, and never anything else."""
+        """Yields the list, and never anything else.
+
+        Raises:
+            ConfigurationError: it is empty.
+        """
+        if not self._workers:
+            raise abc.ConfigurationError(
+                "the discovery 'static' needs addresses of workers: give them as an argument, set "
+                "WOOL_STATIC__ADDRESSES, or addresses in [tool.wool.static]"
+            )
         events = self._events()
         try:
             yield events

@@ -54,8 +54,11 @@ class Look:
         keyring = Keyring(SameUser(), credentials or credentials_of(settings))
         routes = Transports({}, settings).routes
         self._probe = Probe(routes, keyring, self._hello, timeout)
-        self._membership = Membership(chosen, frozenset(), core.serializer, self._on_found)
+        self._membership = Membership(
+            chosen, frozenset(), core.serializer, self._on_found, self._on_no_discovery
+        )
         self._heard = asyncio.Event()
+        self._failed = False
 
     def _hello(self, security: str) -> f.Hello:
         return hello(
@@ -72,12 +75,16 @@ class Look:
     def _on_found(self, found: dict[str, WorkerInfo]) -> None:
         self._heard.set()
 
+    def _on_no_discovery(self, error: Exception) -> None:
+        self._failed = True
+        self._heard.set()
+
     @asynccontextmanager
     async def watching(self, wait: float) -> AsyncGenerator[None]:
         """Watches the discovery, from its first word and `wait` seconds more.
 
         Raises:
-            NoWorkersAvailable: it says nothing, or fails.
+            NoWorkersAvailable: it fails, or says nothing.
         """
         watching = asyncio.create_task(self._membership.run())
         try:
@@ -86,6 +93,8 @@ class Look:
                     await self._heard.wait()
             except TimeoutError:
                 raise NoWorkersAvailable(self._membership.summary()) from None
+            if self._failed:
+                raise NoWorkersAvailable(self._membership.summary())
             await asyncio.sleep(wait)
             yield
         finally:

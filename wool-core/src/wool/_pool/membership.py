@@ -12,7 +12,7 @@ from wool._client.pool import PYTHON
 from wool._session.routes import is_socket
 from wool._worker.discoveries import Chosen
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import WoolError
+from wool.exceptions import ConfigurationError, WoolError
 
 _log = logging.getLogger("wool.discovery")
 
@@ -30,15 +30,22 @@ class Membership:
         tags: labels a worker must offer, as far as it is known what it offers.
         serializer: name of the one it must have, as far as it is known which it has.
         changed: called with the workers, by id or else by address.
+        failed: called with what the discovery raises.
     """
 
     def __init__(
-        self, chosen: Chosen, tags: frozenset[str], serializer: str, changed: Changed
+        self,
+        chosen: Chosen,
+        tags: frozenset[str],
+        serializer: str,
+        changed: Changed,
+        failed: Callable[[Exception], None],
     ) -> None:
         self._chosen = chosen
         self._tags = tags
         self._serializer = serializer
         self._changed = changed
+        self._failed = failed
         self._failure: Exception | None = None
         self._found: dict[str, WorkerInfo] | None = None
         self._telling = False
@@ -54,9 +61,10 @@ class Membership:
                         self._note(event)
                         self._failure, delay = None, RETRY_FIRST
             except Exception as error:
-                if repr(error) != repr(self._failure):
+                if not isinstance(error, ConfigurationError) and repr(error) != repr(self._failure):
                     _log.warning("%s fails, and is asked again: %s", self._chosen, _words(error))
                 self._failure = error
+                self._failed(error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MOST)
 

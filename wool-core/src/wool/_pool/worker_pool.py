@@ -178,7 +178,11 @@ class WorkerPool(Pool):
             ]
             if self._discovery is not None:
                 self._membership = Membership(
-                    self._discovery, self._tags, self.serializer_name, self._on_found
+                    self._discovery,
+                    self._tags,
+                    self.serializer_name,
+                    self._on_found,
+                    self._on_no_discovery,
                 )
                 self._watching = loop.create_task(self._membership.run())
             await self.wait(self._quorum, timeout=self.quorum_timeout)
@@ -364,6 +368,12 @@ class WorkerPool(Pool):
         if not self.closed:
             self._found = found
             self._merge()
+
+    def _on_no_discovery(self, error: Exception) -> None:
+        """The discovery fails; if that is how it is configured, nobody need wait for it."""
+        mistaken = isinstance(error, ConfigurationError)
+        if mistaken and not self.members and not self._size and not self.closed:
+            self.fail(error)
 
     def _merge(self) -> None:
         """Makes the own workers and those that were found the members."""
