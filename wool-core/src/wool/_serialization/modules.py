@@ -48,6 +48,9 @@ def findable(name: str) -> bool:
     module = sys.modules.get(name)
     if name in ("__main__", "__mp_main__") or module is None:
         return False
+    known_as = getattr(getattr(module, "__spec__", None), "name", name)
+    if known_as != name and sys.modules.get(known_as) is module:
+        return findable(known_as)  # as `collections.abc` is another name of `_collections_abc`
     parent, _, _ = name.rpartition(".")
     if parent and not findable(parent):
         found = False
