@@ -34,6 +34,7 @@ from serve import set_credit
 import wool
 from wool._backends.cloudpickle import Options, make
 from wool._client.pool import PeerPool
+from wool._protocol.frames import CallOptions
 from wool._protocol.transfer import WINDOW
 from wool._security.credentials import SameUser, Token
 from wool._security.keyring import Keyring
@@ -92,7 +93,7 @@ class Caller:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PeerPool]:
         """Has what is called within use a connection of its own, made by the first call."""
-        pool = PeerPool(secrets.token_hex(4), quorum_timeout=30.0)
+        pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=30.0))
         pool.opened(self._routes, self._keyring, "cloudpickle", self._serializer)
         pool.set_members(self._member)
         try:

@@ -19,6 +19,7 @@ from integration.discoverykit import Told, at
 from wool import abc
 from wool._client.few import MANY
 from wool._client.pool import PYTHON
+from wool._protocol.frames import CallOptions
 from wool.exceptions import NoWorkersAvailable
 
 pytestmark = pytest.mark.usefixtures("token")
@@ -62,6 +63,23 @@ async def wait_here(seconds: float) -> str:
     call = wool.current_call()
     assert call is not None
     return call.worker.id
+
+
+@wool.routine(tags=["b"])
+async def at_b() -> tuple[str, CallOptions]:
+    pool = wool.current_pool()
+    assert pool is not None
+    return await at_c(), pool.options
+
+
+@wool.routine(tags=["c"])
+async def at_c() -> str:
+    return await here()
+
+
+@wool.routine(tags=["a"])
+async def at_a() -> tuple[str, CallOptions]:
+    return await at_b()
 
 
 def found(*infos: wool.WorkerInfo) -> Told:
@@ -117,6 +135,19 @@ async def test_a_call_does_not_wait_for_a_worker_that_does_not_answer(workers: A
                 ran = await asyncio.gather(*(wait_here(0.1) for _ in range(4)))
             assert set(ran) == {info.id}
             assert pool.client().links[silent_one].session is None
+
+
+async def test_nested_calls_far_from_the_caller(
+    workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller is connected to the first worker only, and what it told goes further than that."""
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "0.25")
+    infos = [info for tag in "abc" for info in await workers(1, tag)]
+    async with wool.WorkerPool(discovery=found(*infos), quorum_timeout=20) as pool:
+        await pool.wait(1)
+        where, options = await at_a()
+        assert where in {info.id for info in infos}
+        assert options == CallOptions(quorum_timeout=20, cancel_grace=0.25)
 
 
 async def test_what_is_known_of_a_worker_that_was_met(workers: Any) -> None:

@@ -19,6 +19,7 @@ from faultkit import eventually
 import wool
 from wool._backends.cloudpickle import Options, make
 from wool._client.pool import PeerPool
+from wool._protocol.frames import CallOptions
 from wool._security.credentials import Credentials, Insecure, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
 from wool._worker.transports import Transports
@@ -46,7 +47,7 @@ async def calling(
     *addresses: str, credentials: Credentials | None = None, local: Credentials | None = None
 ) -> AsyncIterator[PeerPool]:
     """What a pool that has found workers at these addresses does."""
-    pool = PeerPool(secrets.token_hex(4), quorum_timeout=1.0)
+    pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=1.0))
     keyring = Keyring(local or SameUser(), credentials)
     pool.opened(Transports({}).routes, keyring, "cloudpickle", make(Options()))
     pool.set_members({a: wool.WorkerInfo(id=a, address=a) for a in addresses})

@@ -20,6 +20,7 @@ from faultkit import CARRIERS, alive
 import wool
 from wool._backends.cloudpickle import Options, make
 from wool._client.pool import PeerPool
+from wool._protocol.frames import CallOptions
 from wool._security.credentials import Credentials, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
 from wool._session.routes import Routes, is_socket
@@ -112,7 +113,7 @@ async def calling(
     Args:
         credentials: for it, whether it is on a network or at a Unix socket.
     """
-    pool = PeerPool(secrets.token_hex(4), quorum_timeout=10.0)
+    pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=10.0))
     local = credentials if credentials is not None and is_socket(address) else SameUser()
     keyring = Keyring(local, credentials)
     pool.opened(routes or Transports({}).routes, keyring, "cloudpickle", make(Options()))

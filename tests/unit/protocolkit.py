@@ -24,6 +24,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     match kind:
         case msgspec.inspect.IntType():
             return st.integers(kind.ge or 0, kind.le or 2**62)
+        case msgspec.inspect.FloatType():
+            return st.floats(kind.ge, allow_nan=False)
         case msgspec.inspect.StrType():
             return st.text(max_size=20)
         case msgspec.inspect.BytesType():

@@ -87,6 +87,8 @@ def field(described: Any) -> str:
 
 def written(default: Any) -> str:
     """Returns a default as the documentation writes it."""
+    if isinstance(default, msgspec.Struct):
+        return "its defaults"
     return "nil" if default is None else msgspec.json.encode(default).decode()
 
 

@@ -96,7 +96,7 @@ class Client:
             if not link.info.id:
                 link.connect()  # to know whether it offers the tags
         exchange.link = None
-        timer = self.loop.call_later(self.pool.quorum_timeout, self._give_up, exchange)
+        timer = self.loop.call_later(self.pool.options.quorum_timeout, self._give_up, exchange)
         self._waiting[exchange] = timer
 
     def _choose(self, tags: frozenset[str]) -> Link | None:
@@ -127,11 +127,12 @@ class Client:
         if self._waiting.pop(exchange, None) is not None:
             tags, name = exchange.request.tags, exchange.request.name
             wanted = f" with the tags {sorted(tags)}" if tags else ""
+            waited = f"{self.pool.options.quorum_timeout:g} s"
             exchange.end(
                 Failed(
                     NoWorkersAvailable(
-                        f"no worker{wanted} could be reached within {self.pool.quorum_timeout:g} s "
-                        f"for {name}(){self.pool.unready(tags)}"
+                        f"no worker{wanted} could be reached within {waited} for {name}()"
+                        f"{self.pool.unready(tags)}"
                     )
                 )
             )

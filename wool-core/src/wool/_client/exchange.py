@@ -194,7 +194,7 @@ class Exchange:
         is in `_outcome` all the same.
         """
         sent = 1
-        expiry = self._client.loop.call_later(self._client.pool.cancel_grace, self._wake)
+        expiry = self._client.loop.call_later(self._client.pool.options.cancel_grace, self._wake)
         try:
             while self._outcome is None:
                 self._end = self._client.loop.create_future()

@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -53,8 +53,7 @@ class Pool:
         own: keys of those members that no other pool uses.
         required: tags that every worker has to offer.
         failure: why there will be no workers, once that is known.
-        quorum_timeout: seconds a call waits for a worker.
-        cancel_grace: seconds a call that was cancelled waits for its remote clean-up.
+        options: what holds for all its calls.
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
         observers: who is told of calls.
@@ -62,7 +61,6 @@ class Pool:
 
     observers: tuple[Observer, ...] = ()
 
-    cancel_grace: float = 10.0
     idle_timeout: float = 300.0
     keeps = True
 
@@ -70,13 +68,15 @@ class Pool:
     keyring: Keyring
     codec: Codec
 
-    def __init__(self, ident: str, *, quorum_timeout: float, balancer: Balancer | None = None):
+    def __init__(
+        self, ident: str, options: f.CallOptions, *, balancer: Balancer | None = None
+    ) -> None:
         self.id = ident
         self.members: dict[str, WorkerInfo] = {}
         self.own: frozenset[str] = frozenset()
         self.required: frozenset[str] = frozenset()
         self.failure: WoolError | None = None
-        self.quorum_timeout = quorum_timeout
+        self.options = options
         self.balancer = balancer
         self.book: CodeBook = CodeBook()
         self.store: CodeStore = CodeStore(self.book)
@@ -260,6 +260,11 @@ class Pool:
         for notify in list(self._watchers):
             notify()
 
+    def peers(self, infos: Iterable[WorkerInfo], *, relayed: bool = False) -> f.Peers:
+        """Returns what a worker is told of others, and of what holds for calls."""
+        workers = [f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags)) for w in infos]
+        return f.Peers(workers, self.options, relayed)
+
     def on_drain(self, worker: WorkerInfo) -> None:
         """A worker has said that it takes no more calls."""
 
@@ -332,10 +337,30 @@ class PeerPool(Pool):
 
     Idle connections are closed soon: workers that only keep one another connected to a pool that is
     gone would never notice.
+
+    Attributes:
+        told: whether the pool itself has said who its workers are.
     """
 
     idle_timeout = 60.0
     keeps = False
+    told = False
+
+    def on_connected(self, link: Link, session: Session) -> None:
+        """Passes on what the pool has told: it may not be connected to that worker itself."""
+        super().on_connected(link, session)
+        session.send(self.peers(self.members.values(), relayed=True))
+
+    def learn(self, peers: f.Peers) -> bool:
+        """Takes the options of the pool; returns whether the peers told are news.
+
+        Workers only pass on what they were told. What the pool says itself counts more.
+        """
+        if peers.relayed and self.told:
+            return False
+        self.told = not peers.relayed
+        self.options = peers.options
+        return True
 
 
 def _reason(link: Link, tags: frozenset[str]) -> str | None:

@@ -117,10 +117,8 @@ class WorkerPool(Pool):
             shutdown_timeout=shutdown_timeout,
         )
         self._core = core
-        super().__init__(
-            secrets.token_hex(8), quorum_timeout=core.quorum_timeout, balancer=balancer
-        )
-        self.cancel_grace: float = core.cancel_grace
+        options = f.CallOptions(quorum_timeout=core.quorum_timeout, cancel_grace=core.cancel_grace)
+        super().__init__(secrets.token_hex(8), options, balancer=balancer)
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
         self._discovery = self._find_discovery(discovery)
@@ -185,7 +183,7 @@ class WorkerPool(Pool):
                     self._on_no_discovery,
                 )
                 self._watching = loop.create_task(self._membership.run())
-            await self.wait(self._quorum, timeout=self.quorum_timeout)
+            await self.wait(self._quorum, timeout=self.options.quorum_timeout)
         except BaseException:
             for process in early:
                 process.kill()
@@ -458,7 +456,7 @@ class WorkerPool(Pool):
         client = self._clients.get(self._loop)
         links = list(client.links.values()) if client is not None else []
         infos = [link.info for link in links]
-        return f.Peers([f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags)) for w in infos])
+        return self.peers(infos)
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls at a worker whose connection ended, with its exit code."""

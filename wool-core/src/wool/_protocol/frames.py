@@ -255,10 +255,22 @@ class Peer(msgspec.Struct, array_like=True, frozen=True):
     tags: list[str] = []
 
 
+class CallOptions(msgspec.Struct, array_like=True, frozen=True):
+    """What holds for all calls of a pool, those that its routines make on workers among them."""
+
+    quorum_timeout: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """Seconds a call waits for a worker."""
+    cancel_grace: Annotated[float, msgspec.Meta(ge=0)] = 10.0
+    """Seconds a call that was cancelled waits for its remote clean-up."""
+
+
 class Peers(Frame, tag=35, frozen=True):
-    """All workers of the dialler's pool; replaces what was told before."""
+    """All workers of the dialler's pool, and its options; replaces what was told before."""
 
     workers: list[Peer]
+    options: CallOptions = CallOptions()
+    relayed: bool = False
+    """Whether the dialler is a worker of that pool itself: what the pool says counts more."""
 
 
 Handshaking = Hello | Proof | Welcome | Refuse

@@ -86,7 +86,7 @@ class Caller:
         elif isinstance(frame, f.Recall):
             self._recall(frame.count)
         elif isinstance(frame, f.Peers):
-            self._server.set_peers(self.pool, frame.workers)
+            self._server.set_peers(self.pool, frame)
         elif isinstance(frame, f.Drain):
             self.drained = True
             self._server.call_ended()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -32,8 +32,6 @@ from wool.exceptions import WoolError
 
 MAX_STRANGERS = 256
 """Connections that have not authenticated themselves; the oldest is dropped for one more."""
-
-QUORUM_TIMEOUT = 60.0
 
 RETIRE_AFTER = 1.0
 """Seconds after which it is looked again whether the calls of a pool that is gone have ended."""
@@ -130,7 +128,7 @@ class Server:
     def _pool(self, peer: f.Hello) -> PeerPool:
         pool = self._pools.get(peer.pool)
         if pool is None:
-            pool = self._pools[peer.pool] = PeerPool(peer.pool, quorum_timeout=QUORUM_TIMEOUT)
+            pool = self._pools[peer.pool] = PeerPool(peer.pool, f.CallOptions())
             pool.observers = self._observers
             pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
             pool.own = frozenset([self.info.address])
@@ -148,15 +146,17 @@ class Server:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def set_peers(self, pool: PeerPool, peers: Sequence[f.Peer]) -> None:
+    def set_peers(self, pool: PeerPool, peers: f.Peers) -> None:
         """Takes note of the workers of a pool, this one among them.
 
         They are known by their addresses: of some, that is all that is known at first. Their order
         is random, lest all workers prefer the same one.
         """
+        if not pool.learn(peers):
+            return
         infos = [
             self.info if p.id == self.info.id else _peer(p)
-            for p in peers
+            for p in peers.workers
             if p.host in ("", self.info.host) or not is_socket(p.address)
         ]
         random.shuffle(infos)
