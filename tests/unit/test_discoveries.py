@@ -156,3 +156,11 @@ def test_found_by_others_takes_credentials(discoveries: list[Any]) -> None:
 def test_dns_reaches_other_machines() -> None:
     assert "network" in lookup.discovery("dns").plugin.capabilities
     assert not lookup.discovery("static").plugin.capabilities
+
+
+def test_a_worker_for_dns_listens_where_callers_expect_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WOOL_TOKEN", secrets.token_urlsafe(32))
+    monkeypatch.setenv("WOOL_DNS__NAME", "workers.example")
+    monkeypatch.setenv("WOOL_DNS__PORT", "7123")
+    assert wool.Worker(discovery="dns")._address == "grpc://0.0.0.0:7123"
+    assert wool.Worker(discovery="dns", transport="ws")._address == "ws://0.0.0.0:7123"

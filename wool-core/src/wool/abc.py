@@ -272,6 +272,9 @@ class Discovery(ABC):
     """Where workers of a network transport listen that are announced here, unless they are told an
     address: the number of an interface, or a wildcard."""
 
+    port: int = 0
+    """The port of a single worker that is told no address; 0: any that is free."""
+
     @abstractmethod
     def announce(self, worker: WorkerInfo) -> AbstractAsyncContextManager[Announcement]:
         """Makes `worker` known while the context is open; leaving it withdraws the worker."""

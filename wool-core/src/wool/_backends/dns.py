@@ -65,6 +65,7 @@ class DnsDiscovery(abc.Discovery):
                 "[tool.wool.dns]"
             )
         self._options = options
+        self.port: int = options.port
 
     @asynccontextmanager
     async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:

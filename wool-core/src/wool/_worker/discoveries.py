@@ -34,12 +34,12 @@ class Chosen:
         """Whether it is certain that workers of other machines are found."""
         return self.plugin is not None and "network" in self.plugin.capabilities
 
-    def place(self, transport: str) -> str | None:
+    def place(self, transport: str, port: int = 0) -> str | None:
         """Returns where a worker listens with a network transport to be found; None: loopback."""
         if self.plugin is not None and "local" in self.plugin.capabilities:
             return None
         host = self.discovery.host
-        return f"{transport}://[{host}]:0" if ":" in host else f"{transport}://{host}:0"
+        return f"{transport}://[{host}]:{port}" if ":" in host else f"{transport}://{host}:{port}"
 
     def __str__(self) -> str:
         name = repr(self.plugin.name) if self.plugin else type(self.discovery).__name__

@@ -43,8 +43,9 @@ class Worker:
 
     Args:
         address: where to listen, `scheme://host:port` or `scheme+unix:///path`. By default on all
-            interfaces, at any free port, if the discovery reaches other machines; else at a place
-            of the transport's choice, on this machine alone.
+            interfaces, at any free port or, for the discovery `dns`, at the port that it names, if
+            the discovery reaches other machines; else at a place of the transport's choice, on this
+            machine alone.
         advertise: the address that others are told to dial, where that is another one, as behind a
             proxy or a port that is forwarded.
         discovery: where to announce it: the name of a discovery back-end, or an instance of
@@ -100,7 +101,7 @@ class Worker:
         self._transport = self._choose_transport(transport)
         plugin, _ = self._transports.get(self._transport)
         if address is None and "network" in plugin.capabilities and self._discovery is not None:
-            self._address = self._discovery.place(plugin.name)
+            self._address = self._discovery.place(plugin.name, self._discovery.discovery.port)
         self._check_reach(plugin)
         self._keyring = self._make_keyring(plugin, credentials, insecure)
         self._announcing: Announcing | None = None

@@ -1,0 +1,240 @@
+"""Whether workers of this machine can be started, reached and found: by trying all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import wool
+from wool import abc
+from wool._client.probing import Seen
+from wool._pool.looking import Look
+from wool._security import sockets
+from wool._security.credentials import Credentials
+from wool._settings.model import settings_of
+from wool._settings.settings import Settings
+from wool._worker.discoveries import Chosen, choose_discovery
+from wool.cli.checks.finding import Finding, advice, ok, problem
+from wool.cli.checks.machine import WHO
+from wool.exceptions import WoolError
+
+PATIENCE = 5.0
+"""Seconds for anything to answer here."""
+
+LISTENING = 1.0
+"""Seconds in which workers of others are looked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is to be tried: what a worker would be told.
+
+    Attributes:
+        discovery: its name; None: there is none.
+        options: of the discovery, that precede those of the settings.
+    """
+
+    settings: Settings
+    address: str | None
+    advertise: str | None
+    transport: str | None
+    discovery: str | None
+    options: Mapping[str, Any]
+    credentials: Credentials | None
+
+
+async def check_serving(trial: Trial) -> AsyncIterator[Finding]:
+    """Starts what would be started, talks to it, and ends it."""
+    if sockets.SUPPORTED:
+        yield await _check_pool()
+    chosen = choose_discovery(trial.settings, trial.discovery, trial.options)
+    async for finding in _check_worker(trial, chosen):
+        yield finding
+    if chosen is not None:
+        yield await _check_announcing(trial, chosen)
+        yield await _check_others(trial, chosen)
+
+
+# A pool ---------------------------------------------------------------------------------------
+
+
+class Quiet(abc.Discovery):
+    """Finds nobody and tells nobody.
+
+    Args:
+        like: another one; workers listen where they would for that one.
+    """
+
+    def __init__(self, like: abc.Discovery | None = None) -> None:
+        if like is not None:
+            self.host: str = like.host
+            self.port: int = like.port
+
+    @asynccontextmanager
+    async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
+        """Does nothing."""
+        yield Silent()
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
+        """Says that there is nobody."""
+
+        async def events() -> AsyncGenerator[Any]:
+            yield abc.Snapshot(())
+            await asyncio.Event().wait()
+
+        stream = events()
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
+
+
+class Silent(abc.Announcement):
+    """Announces nothing."""
+
+    async def update(self, worker: abc.WorkerInfo) -> None:
+        """Does nothing."""
+
+
+@wool.routine
+async def process() -> int:
+    """Returns in which process it runs."""
+    return os.getpid()
+
+
+async def _check_pool() -> Finding:
+    began = time.perf_counter()
+    try:
+        pool = wool.WorkerPool(1, discovery=Quiet(), transport="unix", quorum_timeout=20.0)
+        async with pool:
+            ran = await process()
+    except WoolError as error:
+        return problem("pool", f"one of a single worker process cannot be used: {error}")
+    if ran == os.getpid():
+        return problem("pool", "calls run in the calling process")
+    return ok("pool", f"starts a process, calls it and ends it: {_since(began)}")
+
+
+# A worker -------------------------------------------------------------------------------------
+
+
+async def _check_worker(trial: Trial, chosen: Chosen | None) -> AsyncIterator[Finding]:
+    """Has a worker listen, and dials the address that others would be told."""
+    try:
+        quiet = None if chosen is None else Chosen(Quiet(chosen.discovery), chosen.plugin)
+        worker = wool.Worker(
+            address=trial.address,
+            advertise=trial.advertise,
+            transport=trial.transport,
+            discovery=quiet,
+            credentials=trial.credentials,
+        )
+        async with worker:
+            worker.drain()  # it is no worker for anybody's calls
+            info = worker.info
+            began = time.perf_counter()
+            (seen,) = await _look(trial, info.address)
+    except WoolError as error:
+        yield problem("worker", f"one cannot listen: {error}", _port_remedy(error))
+        return
+    if seen.problem is not None:
+        yield problem("worker", f"at {info.address}, it cannot be called: {seen.problem}")
+    elif seen.info.id != info.id:
+        yield problem(
+            "worker",
+            f"at {info.address}, another one answers: process {seen.info.pid} on {seen.info.host}",
+            "give an --advertise by which others reach this one",
+        )
+    else:
+        yield ok("worker", f"listens, and can be called at {info.address}: {_since(began)}")
+
+
+def _port_remedy(error: WoolError) -> str:
+    if "in use" not in str(error):
+        return ""
+    return f"choose another port, or end the program that has it: {WHO}"
+
+
+async def _look(trial: Trial, *addresses: str) -> list[Seen]:
+    static = choose_discovery(trial.settings, "static", {"addresses": addresses})
+    assert static is not None
+    look = Look(trial.settings, static, trial.credentials, PATIENCE)
+    async with look.watching(0):
+        return await look.at_all()
+
+
+# A discovery ----------------------------------------------------------------------------------
+
+
+async def _check_announcing(trial: Trial, chosen: Chosen) -> Finding:
+    """Announces a worker that does not exist where nobody else looks, and looks there."""
+    plugin = chosen.plugin
+    assert plugin is not None
+    check = f"discovery {plugin.name}"
+    if "namespace" not in settings_of(plugin.options):
+        return ok(check, "is configured; it knows workers without being told")
+    namespace = f"wool-doctor-{secrets.token_hex(8)}"
+    private = {**trial.options, "namespace": namespace}
+    info = abc.WorkerInfo(id=secrets.token_hex(8), address=f"grpc://{socket.gethostname()}:9")
+    began = time.perf_counter()
+    try:
+        one, other = (choose_discovery(trial.settings, plugin.name, private) for _ in range(2))
+        assert one is not None
+        assert other is not None
+        async with (
+            asyncio.timeout(PATIENCE),
+            other.discovery.watch() as events,
+            one.discovery.announce(info),
+        ):
+            while not _tells(await anext(events), info):
+                pass
+    except TimeoutError:
+        return problem(
+            check,
+            f"what is announced is not heard within {PATIENCE:g} s, even on this machine",
+            "see what is said above of its network or memory",
+        )
+    except Exception as error:  # a discovery may raise anything
+        words = str(error) if isinstance(error, WoolError) else f"{type(error).__name__}: {error}"
+        return problem(check, words)
+    return ok(check, f"what is announced is heard on this machine: {_since(began)}")
+
+
+def _tells(event: Any, info: abc.WorkerInfo) -> bool:
+    workers = event.workers if isinstance(event, abc.Snapshot) else [event.worker]
+    return any(worker.id == info.id for worker in workers)
+
+
+async def _check_others(trial: Trial, chosen: Chosen) -> Finding:
+    """Looks at the workers there are."""
+    try:
+        look = Look(trial.settings, chosen, trial.credentials, PATIENCE)
+        async with look.watching(LISTENING):
+            seen = await look.at_all()
+    except WoolError as error:
+        return problem("workers", str(error))
+    if not seen:
+        return advice(
+            "workers",
+            f"{chosen} has found none",
+            "start one with `wool worker`, with the same discovery, namespace and token",
+        )
+    lost = [one for one in seen if one.problem is not None]
+    told = f"{chosen} has found {len(seen)}, of which {len(seen) - len(lost)} can be used"
+    if not lost:
+        return ok("workers", told)
+    first = f"{lost[0].info.address}: {lost[0].problem}"
+    verdict = advice if len(lost) < len(seen) else problem
+    return verdict("workers", f"{told}; {first}", "`wool workers` says more of each")
+
+
+def _since(began: float) -> str:
+    return f"{(time.perf_counter() - began) * 1000:.0f} ms"
