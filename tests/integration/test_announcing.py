@@ -108,6 +108,22 @@ async def test_a_discovery_that_fails_while_it_withdraws(address: str) -> None:
         pass
 
 
+async def test_errors_of_the_library_that_a_discovery_uses(address: str) -> None:
+    """Are told in a sentence, with the error as its cause."""
+    error = RuntimeError("no server")
+    with pytest.raises(
+        wool.WoolError, match="cannot be announced, as the discovery Noting"
+    ) as raised:
+        async with wool.Worker(address=address, discovery=Noting(entering=error)):
+            pass
+    assert str(raised.value).endswith("fails: RuntimeError: no server")
+    assert raised.value.__cause__ is error
+    with pytest.raises(wool.WoolError, match="cannot be withdrawn") as raised:
+        async with wool.Worker(address=address, discovery=Noting(leaving=error)):
+            pass
+    assert raised.value.__cause__ is error
+
+
 async def test_cancelled_while_it_is_announced(address: str) -> None:
     discovery = Noting()
     discovery.may_enter.clear()

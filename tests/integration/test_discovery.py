@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,40 @@ async def test_own_workers_are_announced_and_used_by_others() -> None:
         with hybrid.use():
             assert await far(3) == {worker.pid for worker in hybrid.workers}
     assert not told.announced
+
+
+class Shy(Told):
+    """A discovery that fails to announce at first, and to withdraw at last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts = 0
+
+    @asynccontextmanager
+    async def announce(self, worker: wool.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
+        self.attempts += 1
+        if self.attempts < 3:
+            raise OSError("no server")
+        try:
+            async with super().announce(worker) as announcement:
+                yield announcement
+        finally:
+            raise OSError("no good-bye")
+
+
+async def test_a_discovery_that_fails_to_announce(caplog: pytest.LogCaptureFixture) -> None:
+    """The pool can use its workers, and others will be told of them."""
+    shy = Shy()
+    async with wool.WorkerPool(size=1, discovery=shy) as pool:
+        assert {await where() for _ in range(5)} == {pool.workers[0].pid}
+        await eventually(lambda: len(shy.announced) == 1)
+    assert not shy.announced
+    told = [record.getMessage() for record in caplog.records if record.name == "wool.discovery"]
+    assert [text.split(" the worker at ")[0] for text in told] == [
+        "the discovery Shy cannot announce",
+        "the discovery Shy cannot withdraw",
+    ]
+    assert [text.rpartition(": ")[2] for text in told] == ["no server", "no good-bye"]
 
 
 async def test_idle_connections_are_closed_and_opened_again(

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from wool import abc
 from wool._client.pool import PYTHON
 from wool._session.routes import is_socket
-from wool._worker.discoveries import Chosen
+from wool._worker.discoveries import Chosen, words
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import ConfigurationError, WoolError
+from wool.exceptions import ConfigurationError
 
 _log = logging.getLogger("wool.discovery")
 
@@ -62,7 +62,7 @@ class Membership:
                         self._failure, delay = None, RETRY_FIRST
             except Exception as error:
                 if not isinstance(error, ConfigurationError) and repr(error) != repr(self._failure):
-                    _log.warning("%s fails, and is asked again: %s", self._chosen, _words(error))
+                    _log.warning("%s fails, and is asked again: %s", self._chosen, words(error))
                 self._failure = error
                 self._failed(error)
             await asyncio.sleep(delay)
@@ -115,14 +115,10 @@ class Membership:
     def summary(self) -> str:
         """Says what the discovery has found, or that it has failed."""
         if self._failure is not None:
-            return f"{self._chosen} fails: {_words(self._failure)}"
+            return f"{self._chosen} fails: {words(self._failure)}"
         if self._found is None:
             return f"{self._chosen} has said nothing"
         return f"{self._chosen} has found {len(self._found) or 'none'}"
-
-
-def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, WoolError) else f"{type(error).__name__}: {error}"
 
 
 def key_of(info: WorkerInfo) -> str:

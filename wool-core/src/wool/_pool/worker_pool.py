@@ -18,6 +18,7 @@ from wool._client.link import Link
 from wool._client.pool import PYTHON, VERSION, Pool
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
+from wool._pool.announcing import announce
 from wool._pool.arguments import checked_credentials, checked_size, positive
 from wool._pool.membership import Membership
 from wool._pool.placement import Placement, place_alone, place_among_others
@@ -358,8 +359,12 @@ class WorkerPool(Pool):
         if self._discovery is None:
             yield
             return
-        async with self._discovery.discovery.announce(info):
+        announcing = asyncio.create_task(announce(self._discovery, info))
+        try:
             yield
+        finally:
+            announcing.cancel()
+            await asyncio.wait([announcing])
 
     def _on_found(self, found: dict[str, WorkerInfo]) -> None:
         """The discovery knows of other workers than before."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from wool import abc
+from wool._worker.discoveries import Chosen, words
 from wool._workerinfo import WorkerInfo
+from wool.exceptions import WoolError
 
 
 class Announcing:
@@ -15,8 +16,8 @@ class Announcing:
     user code that blocks its own loop must not keep it from.
     """
 
-    def __init__(self, discovery: abc.Discovery, worker: WorkerInfo) -> None:
-        self._discovery = discovery
+    def __init__(self, chosen: Chosen, worker: WorkerInfo) -> None:
+        self._chosen = chosen
         self._worker = worker
         self._withdrawn = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -25,7 +26,7 @@ class Announcing:
         """Returns once the worker is announced. Cancelling it withdraws the worker.
 
         Raises:
-            Exception: whatever the discovery raises.
+            WoolError: the discovery fails; says why.
         """
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
@@ -37,10 +38,12 @@ class Announcing:
             await asyncio.wait([task])
             raise
         if task.done():
-            await task  # raises what went wrong
+            await self._ended(task, "announced")
 
     async def _announce(self, opened: asyncio.Future[None]) -> None:
-        async with self._discovery.announce(self._worker):  # entered and left by the same task
+        async with self._chosen.discovery.announce(
+            self._worker
+        ):  # entered and left by the same task
             opened.set_result(None)
             await self._withdrawn.wait()
 
@@ -52,9 +55,20 @@ class Announcing:
         """Withdraws the worker, unless that is done.
 
         Raises:
-            Exception: whatever the discovery raises.
+            WoolError: the discovery fails; says why.
         """
         self.withdraw()
         task, self._task = self._task, None
         if task is not None:
+            await self._ended(task, "withdrawn")
+
+    async def _ended(self, task: asyncio.Task[None], verb: str) -> None:
+        try:
             await task
+        except WoolError:
+            raise
+        except Exception as error:
+            raise WoolError(
+                f"the worker at {self._worker.address} cannot be {verb}, as {self._chosen} fails: "
+                f"{words(error)}"
+            ) from error

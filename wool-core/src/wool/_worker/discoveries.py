@@ -10,7 +10,7 @@ from wool import abc
 from wool._plugins import lookup
 from wool._plugins.lookup import TRANSPORT
 from wool._settings.settings import Settings
-from wool.exceptions import ConfigurationError
+from wool.exceptions import ConfigurationError, WoolError
 from wool.plugins import DiscoveryPlugin
 
 NETWORK = ("grpc", "ws")
@@ -86,3 +86,8 @@ def choose_transport(chosen: str | None, reaches_out: bool) -> str:
         "the discovery reaches other machines, which takes a transport that does: "
         'pip install "wool-core[grpc]" or "wool-core[ws]"'
     )
+
+
+def words(error: Exception) -> str:
+    """Says what a discovery has raised."""
+    return str(error) if isinstance(error, WoolError) else f"{type(error).__name__}: {error}"

@@ -185,7 +185,7 @@ class Worker:
             info = await self._io.run(self._service.open())
             info = self._info = replace(info, address=self._advertise or info.address)
             if self._discovery is not None:
-                announcing = Announcing(self._discovery.discovery, info)
+                announcing = Announcing(self._discovery, info)
                 await self._io.run(announcing.open())
                 self._announcing = announcing
         except BaseException:
