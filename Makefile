@@ -4,6 +4,8 @@ ARGS ?=
 
 PACKAGES := wool-core wool-grpc wool-shm wool-ws wool-zeroconf
 MODULES := wool $(subst -,_,$(filter-out wool-core,$(PACKAGES)))
+# Distributions of third parties, as tests have them.
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard tests/plugins/*/pyproject.toml))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
@@ -56,7 +58,7 @@ $(VENV)/.demo: $(BIN)/uv pyproject.toml wool-core/pyproject.toml
 	@$(INSTALL) --editable wool-core --group demo
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/uv pyproject.toml $(PACKAGES:=/pyproject.toml)
+$(VENV)/.dev: $(BIN)/uv pyproject.toml $(PACKAGES:=/pyproject.toml) $(PLUGINS:=/pyproject.toml)
 	@echo "Installing tools and test dependencies ..."
-	@$(INSTALL) --editable 'wool-core[all]' $(addprefix --editable ./,$(PACKAGES)) --group dev
+	@$(INSTALL) --editable 'wool-core[all]' $(addprefix --editable ./,$(PACKAGES) $(PLUGINS)) --group dev
 	@touch $@
