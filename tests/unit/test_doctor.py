@@ -64,7 +64,8 @@ def test_all_is_well() -> None:
     lines = result.stdout.splitlines()
     for check in ("python", "packages", "settings", "credentials", "clock", "pool", "worker"):
         assert any(line.startswith(f"ok       {check}: ") for line in lines), check
-    assert "wool-core 0.1.0, wool-grpc 0.1.0, wool-shm 0.1.0" in result.stdout
+    for package in ("wool-core 0.1.0, ", "wool-grpc 0.1.0, ", "wool-redis 0.3.0, "):
+        assert package in result.stdout
     assert "problem" not in result.stdout
 
 
