@@ -10,6 +10,7 @@ import pytest
 
 from wool._client.exchange import Cancelled, Exchange, Failed, NotStarted, Reply
 from wool._protocol import frames as f
+from wool._protocol.frames import CallOptions
 from wool.exceptions import WorkerLost
 
 
@@ -18,7 +19,7 @@ class Worker:
 
     def __init__(self, answer: Any) -> None:
         self.loop = asyncio.get_running_loop()
-        self.pool = SimpleNamespace(cancel_grace=10.0)
+        self.pool = SimpleNamespace(options=CallOptions())
         self.answer = answer
         self.cancels: list[bytes | None] = []
 

@@ -40,6 +40,9 @@ _RETRY_REFUSED = 30.0
 _PATIENCE = 0.5
 """Seconds a call waits for a connection before it is given to another worker."""
 
+_LOOKS = 10
+"""Times it is looked whether there is one: a loop that is blocked meanwhile may need them all."""
+
 
 class Link:
     """Carries calls from one loop to one worker.
@@ -77,6 +80,7 @@ class Link:
         self._recalled = 0  # the last call there was when calls were recalled
         self._retry = _RETRY_FIRST
         self._task: asyncio.Task[None] | None = None
+        self._held = False  # whether other calls are kept from beginning meanwhile
         self._slow = False  # whether it takes long to connect
         self._fetches: dict[int, asyncio.Future[None]] = {}
 
@@ -122,6 +126,7 @@ class Link:
         self.hungry = False
         if self.session is None:
             self._queue.append(exchange)
+            self._held = self._held or self._client.pool.hold()
             self.connect()
             return
         self._send_open(self.session, exchange)
@@ -229,12 +234,17 @@ class Link:
         """Dials, unless that is done or under way."""
         if self._task is None:
             self._task = background.start(self._client.loop, self._run())
-            self._client.loop.call_later(_PATIENCE, self._look_elsewhere)
+            self._look(_LOOKS)
 
-    def _look_elsewhere(self) -> None:
+    def _look(self, times: int) -> None:
         """Does not keep calls waiting for a worker that takes long to answer."""
-        if self.dialling and not self._closing:
+        if not self.dialling or self._closing:
+            return
+        if times:
+            self._client.loop.call_later(_PATIENCE / _LOOKS, self._look, times - 1)
+        else:
             self._slow = True
+            self._release()
             self.usable = self.hungry = False
             queue, self._queue = self._queue, []
             for exchange in queue:
@@ -269,6 +279,8 @@ class Link:
         queue, self._queue = self._queue, []
         for exchange in queue:
             self._send_open(session, exchange)
+        self._release()
+        client.rebalance()
         await session.run(self._on_frame, self._on_lost, self._linger)
 
     def _unusable(self, welcome: f.Welcome) -> WoolError | None:
@@ -284,7 +296,13 @@ class Link:
             )
         return None
 
+    def _release(self) -> None:
+        if self._held:
+            self._held = False
+            self._client.pool.release()
+
     def _unreachable(self, error: WoolError) -> None:
+        self._release()
         self._task = None
         self._slow = False
         self.failure = error
@@ -355,6 +373,7 @@ class Link:
     async def aclose(self) -> None:
         """Closes the session. Calls that are out are the client's to end."""
         self._closing = True
+        self._release()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from wool._client import remote
 from wool._client.client import Balancer, Client
@@ -265,6 +265,13 @@ class Pool:
         workers = [f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags)) for w in infos]
         return f.Peers(workers, self.options, relayed)
 
+    def hold(self) -> bool:
+        """Calls wait for a connection; returns whether `release` is to be called after that."""
+        return False
+
+    def release(self) -> None:
+        """The connection has been made, or is taking too long."""
+
     def on_drain(self, worker: WorkerInfo) -> None:
         """A worker has said that it takes no more calls."""
 
@@ -332,11 +339,21 @@ class Pool:
         self.members = {}
 
 
+class Gate(Protocol):
+    """Keeps calls from beginning on the loop of a worker; see `Executor`."""
+
+    def hold(self) -> bool: ...
+    def release(self) -> None: ...
+
+
 class PeerPool(Pool):
     """The pool of a worker, as the calls that its routines make see it.
 
     Idle connections are closed soon: workers that only keep one another connected to a pool that is
     gone would never notice.
+
+    Args:
+        gate: of the worker.
 
     Attributes:
         told: whether the pool itself has said who its workers are.
@@ -345,6 +362,19 @@ class PeerPool(Pool):
     idle_timeout = 60.0
     keeps = False
     told = False
+
+    def __init__(self, ident: str, options: f.CallOptions, gate: Gate | None = None) -> None:
+        super().__init__(ident, options)
+        self._gate = gate
+
+    def hold(self) -> bool:
+        """Keeps the worker from beginning calls, which could block the loop that connects."""
+        return self._gate is not None and self._gate.hold()
+
+    def release(self) -> None:
+        """Ends one `hold`."""
+        assert self._gate is not None
+        self._gate.release()
 
     def on_connected(self, link: Link, session: Session) -> None:
         """Passes on what the pool has told: it may not be connected to that worker itself."""

@@ -41,6 +41,7 @@ class Executor:
         self._order: deque[int] = deque()
         self._limit = concurrency
         self._active = 0
+        self._held = 0
         self._pulling = False
         self._thread = 0
         self._context = contextvars.Context()
@@ -104,7 +105,25 @@ class Executor:
 
     @property
     def _has_slot(self) -> bool:
-        return self._limit is None or self._active < self._limit
+        return (self._limit is None or self._active < self._limit) and not self._held
+
+    def hold(self) -> bool:
+        """Begins no calls until `release`, if this is the executor's thread; says whether it is.
+
+        A routine has made calls, and connections to other workers are being made for them on this
+        loop. Calls that block it would hold that up, and the others would have nothing to do.
+        """
+        if not self.is_here:
+            return False
+        self._held += 1
+        return True
+
+    def release(self) -> None:
+        """Ends one `hold`."""
+        self._held -= 1
+        if not self._held and not self._pulling:
+            self._pulling = True
+            self.loop.call_soon(self._pull)
 
     def _begin(self, execution: Execution) -> None:
         self._thread = threading.get_ident()

@@ -128,7 +128,7 @@ class Server:
     def _pool(self, peer: f.Hello) -> PeerPool:
         pool = self._pools.get(peer.pool)
         if pool is None:
-            pool = self._pools[peer.pool] = PeerPool(peer.pool, f.CallOptions())
+            pool = self._pools[peer.pool] = PeerPool(peer.pool, f.CallOptions(), self.executor)
             pool.observers = self._observers
             pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
             pool.own = frozenset([self.info.address])
