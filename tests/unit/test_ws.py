@@ -69,7 +69,7 @@ def test_the_plugin() -> None:
     assert point.load() is wool_ws
     (plugin,) = wool_ws.wool_transports()
     assert (plugin.name, plugin.api, plugin.options) == ("ws", API, Options)
-    assert plugin.capabilities == {"network", "unix"}
+    assert plugin.capabilities == {"network", "uid", "unix"}
     assert isinstance(plugin.factory(Options()), WebSocketTransport)
 
 

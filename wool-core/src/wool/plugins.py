@@ -58,7 +58,8 @@ class TransportPlugin:
         capabilities: words that Wool understands: `"network"` (reaches other machines, secured by
             TLS as `wool.abc.Tls` says), `"local"` (this machine only), `"in-process"` (this
             process only), `"unix"` (takes addresses of Unix sockets, `name+unix:///path`; Wool
-            sees to it that only its user gets at them).
+            sees to it that only its user gets at them), `"uid"` (its connections over Unix sockets
+            know the user at the other end; without it only pools have workers there, by a secret).
     """
 
     name: str

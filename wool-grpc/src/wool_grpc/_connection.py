@@ -104,6 +104,8 @@ class GrpcConnection(abc.Connection):
         if error is not None:
             # Whoever receives learns why, and first gets what has already arrived.
             self._break(broken(error))
+            if self._closing:
+                self._abort()
         elif self._outgoing:
             self._write()
         elif self._closing:

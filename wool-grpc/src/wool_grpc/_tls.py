@@ -27,12 +27,16 @@ class ServerCertificates:
         )
 
     def _changed(self) -> Any:
-        """Returns a new configuration or None; called for each connection, in threads of gRPC."""
+        """Returns a new configuration or None; called for each connection, in threads of gRPC.
+
+        Where certificates are demanded it is always a new one: sessions can be resumed with the
+        same one only, and whoever resumes one shows no certificate that may have expired.
+        """
         try:
             pem = self._tls.server_pem()
         except Exception:  # the files are being replaced: what was good so far stays
-            return None
-        if pem == self._pem:
+            pem = self._pem
+        if pem == self._pem and not self._tls.asks_client:
             return None
         self._pem = pem
         return _configuration(pem)

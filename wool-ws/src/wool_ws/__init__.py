@@ -62,7 +62,7 @@ def wool_transports() -> Iterable[TransportPlugin]:
         api=API,
         options=Options,
         factory=_make,
-        capabilities=frozenset({"network", "unix"}),
+        capabilities=frozenset({"network", "uid", "unix"}),
     )
 
 

@@ -41,11 +41,12 @@ def no_tls(address: Address, error: Exception) -> ConnectFailed:
         text = _alert(error)
     elif isinstance(error, ssl.SSLError):
         text = f"it does not speak TLS, or not such as we do ({error.reason or error})"
-    else:
+    else:  # a worker with too many strangers does so as well, so more attempts may help
         text = (
             "it hung up during the TLS handshake: "
-            "it does not speak TLS, does not accept our certificate, or was just ending"
+            "it does not speak TLS, has too many connections, or was just ending"
         )
+        return ConnectFailed(f"{address}: {text}", reason="refused")
     return ConnectFailed(f"{address}: {text}", reason="tls")
 
 

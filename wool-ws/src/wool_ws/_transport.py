@@ -39,6 +39,12 @@ class WebSocketTransport(abc.Transport):
             raise abc.ConnectFailed(f"{place}: {_errors.NEEDS_CREDENTIALS}", reason="tls")
         try:
             async with asyncio.timeout(timeout):
+                try:
+                    return await self._dial(place, credentials, timeout)
+                except abc.ConnectFailed as error:
+                    if not isinstance(error.__cause__, HungUp):
+                        raise
+                # A worker with too many strangers hangs up too, not only one that wants none of us.
                 return await self._dial(place, credentials, timeout)
         except TimeoutError:
             raise _errors.timed_out(place, timeout) from None

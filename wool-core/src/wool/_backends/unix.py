@@ -42,7 +42,7 @@ def wool_transports() -> Iterable[TransportPlugin]:
         api=API,
         options=Options,
         factory=UnixTransport,
-        capabilities=frozenset({"local", "unix"}),
+        capabilities=frozenset({"local", "uid", "unix"}),
     )
 
 

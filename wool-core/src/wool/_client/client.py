@@ -25,7 +25,6 @@ from wool.exceptions import (
     AuthenticationError,
     NoWorkersAvailable,
     ProtocolError,
-    TransportError,
     VersionMismatch,
     WoolError,
     WorkerLost,
@@ -93,7 +92,7 @@ class Client:
             exchange.end(Failed(failure))
             return
         for link in self.links.values():
-            if not link.info.id:
+            if not link.info.id and not link.refused:
                 link.connect()  # to know whether it offers the tags
         exchange.link = None
         timer = self.loop.call_later(self.pool.options.quorum_timeout, self._give_up, exchange)
@@ -118,10 +117,8 @@ class Client:
 
     def _refusal(self, tags: frozenset[str]) -> WoolError | None:
         """Returns why no worker that fits can be used, if waiting would not change it."""
-        failures = [link.failure for link in self._fitting(tags)]
-        if any(f is None or isinstance(f, TransportError) for f in failures):
-            return None
-        return failures[0] if failures else None
+        fitting = self._fitting(tags)
+        return fitting[0].failure if fitting and all(link.refused for link in fitting) else None
 
     def _give_up(self, exchange: Exchange) -> None:
         if self._waiting.pop(exchange, None) is not None:

@@ -108,6 +108,11 @@ class Link:
         return self._task is None and not self.met and self.failure is None
 
     @property
+    def refused(self) -> bool:
+        """Whether the worker can be reached but not be used, which more attempts do not change."""
+        return self.failure is not None and not isinstance(self.failure, TransportError)
+
+    @property
     def dialling(self) -> bool:
         """Whether there may be a connection in a moment."""
         return self._task is not None and self.session is None and not self._slow
@@ -307,10 +312,12 @@ class Link:
         self._slow = False
         self.failure = error
         queue, self._queue = self._queue, []
-        self._pause(None if isinstance(error, TransportError) else _RETRY_REFUSED)
+        self._pause(_RETRY_REFUSED if self.refused else None)
         for exchange in queue:
             self._client.submit(exchange)  # to another one, if there is any
         self._client.failed(self)
+        if self.refused:
+            self._client.flush()  # those who wait for a worker may do so in vain
 
     def _pause(self, seconds: float | None = None) -> None:
         """Stops using the worker for a while, by default one that grows with every failure."""

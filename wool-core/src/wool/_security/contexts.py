@@ -18,6 +18,8 @@ def server_context(pem: Pem) -> ssl.SSLContext:
     _load(context, pem)
     if pem.authorities is not None:
         context.verify_mode = ssl.CERT_REQUIRED
+        # Who resumes a session shows no certificate, so nobody would see that it has expired.
+        context.num_tickets = 0
     return context
 
 

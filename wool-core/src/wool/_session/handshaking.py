@@ -112,6 +112,7 @@ async def _exchange(connection: abc.Connection, handshake: Handshake) -> list[by
             if handshake.complete:  # and the peer may send large messages once it knows
                 connection.receive_limit = RECEIVE_LIMIT
             if answer:
-                await connection.send([[m] for m in answer])
+                with contextlib.suppress(ConnectionLost):  # as above
+                    await connection.send([[m] for m in answer])
             if handshake.complete:
                 return messages

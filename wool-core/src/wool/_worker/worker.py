@@ -143,7 +143,14 @@ class Worker:
         address = self._address
         if credentials is None and not insecure:
             credentials = credentials_of(self._settings)
-        if "network" not in plugin.capabilities or (address is not None and is_socket(address)):
+        at_socket = address is not None and is_socket(address)
+        if at_socket and "uid" not in plugin.capabilities:
+            raise ConfigurationError(
+                f"the transport {plugin.name!r} does not tell who is at the other end of a Unix "
+                f"socket, so no worker can be at {address}: use the transport 'unix', or a network "
+                "address with credentials"
+            )
+        if at_socket or "network" not in plugin.capabilities:
             return Keyring(SameUser(), credentials)  # its routines may call workers elsewhere
         return Keyring(SameUser(), network_credentials(address, credentials, insecure=insecure))
 
