@@ -41,13 +41,20 @@ def no_tls(address: Address, error: Exception) -> ConnectFailed:
         text = _alert(error)
     elif isinstance(error, ssl.SSLError):
         text = f"it does not speak TLS, or not such as we do ({error.reason or error})"
-    else:  # a worker with too many strangers does so as well, so more attempts may help
+    else:
         text = (
             "it hung up during the TLS handshake: "
-            "it does not speak TLS, has too many connections, or was just ending"
+            "it does not speak TLS, does not accept our certificate, or was just ending"
         )
-        return ConnectFailed(f"{address}: {text}", reason="refused")
     return ConnectFailed(f"{address}: {text}", reason="tls")
+
+
+def is_silent(error: ConnectFailed) -> bool:
+    """Whether the other side has hung up and not said why."""
+    cause = error.__cause__
+    if isinstance(cause, HungUp):
+        return cause.silent
+    return error.reason == "tls" and isinstance(cause, ConnectionError)
 
 
 def _alert(error: ssl.SSLError) -> str:

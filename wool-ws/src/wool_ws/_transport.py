@@ -42,7 +42,7 @@ class WebSocketTransport(abc.Transport):
                 try:
                     return await self._dial(place, credentials, timeout)
                 except abc.ConnectFailed as error:
-                    if not isinstance(error.__cause__, HungUp):
+                    if credentials is None or not _errors.is_silent(error):
                         raise
                 # A worker with too many strangers hangs up too, not only one that wants none of us.
                 return await self._dial(place, credentials, timeout)
