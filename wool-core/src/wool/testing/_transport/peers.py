@@ -204,9 +204,10 @@ class Peers(Base):
         loop = asyncio.get_running_loop()
 
         async def greet() -> None:
-            peer, _ = await loop.sock_accept(sock)
-            with peer, contextlib.suppress(OSError):
-                await loop.sock_sendall(peer, says)
+            while True:  # transports may try more than once
+                peer, _ = await loop.sock_accept(sock)
+                with peer, contextlib.suppress(OSError):
+                    await loop.sock_sendall(peer, says)
 
         greeting = asyncio.ensure_future(greet())
         try:
