@@ -232,11 +232,21 @@ async def test_workers_with_rare_tags_are_found_among_many(workers: Any) -> None
         await eventually(lambda: len(pool.workers) == 2002)  # its own one, too
 
 
-async def test_links_are_few(workers: Any) -> None:
+async def test_links_are_few_unless_there_is_much_to_do(
+    workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wool.WorkerPool, "idle_timeout", 0.4)
     infos = await workers(MANY + 8)
     async with wool.WorkerPool(discovery=found(*infos), quorum=2) as pool:
+        links = pool.client().links
+        assert len(links) == MANY
+        await asyncio.gather(*(wait_here(0.05) for _ in range(MANY // 2)))
+        assert len(links) == MANY
         ran = await asyncio.gather(*(wait_here(0.3) for _ in range(200)))
-        assert len(pool.client().links) == len(set(ran)) == connected(pool) == MANY
+        assert len(links) == len(set(ran)) == connected(pool) == MANY + 8
+        await eventually(lambda: len(links) == MANY, what="links to be few again")
+        await eventually(lambda: connected(pool) == 0, what="them to be closed")
+        assert await here() in {info.id for info in infos}
 
 
 async def test_others_stand_in_for_those_that_cannot_be_reached(workers: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wool._client.few import MANY, MOST_SPARE, Few, Ranks, choose_few
+from wool._client.few import MANY, MOST, MOST_SPARE, Few, Ranks, choose_few
 from wool._workerinfo import WorkerInfo
 
 
@@ -83,3 +83,19 @@ def test_ranks_of_those_that_are_gone_are_forgotten() -> None:
     for start in range(0, 100_000, 10_000):
         few.choose(workers(100, start=start), ())
     assert len(few._ranks) <= 2 * 100 + MANY + 100
+
+
+def test_more_while_there_is_much_to_do() -> None:
+    few = Few(b"me")
+    members = workers(1000)
+    before = set(few.choose(members, ()))
+    while few.can_widen:
+        few.widen()
+        after = set(few.choose(members, ()))
+        assert before < after
+        before = after
+    assert len(before) == MOST
+    assert not few.narrow(calls=MOST), "there still is"
+    while few.narrow(calls=3):
+        assert set(few.choose(members, ())) < before
+    assert len(few.choose(members, ())) == MANY

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from wool._client.choosing import least_loaded
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
 from wool._client.few import Few
 from wool._client.link import Link
@@ -39,9 +40,6 @@ Balancer = Callable[[Any, Sequence[Any]], Any]
 
 PATIENCE = 0.001
 """Seconds a call may be out before it is taken back for a worker that is idle."""
-
-FEW = 8
-"""Up to so many workers the least loaded of all is chosen; beyond, of two random ones."""
 
 
 class Client:
@@ -79,6 +77,8 @@ class Client:
             self._take_members()
         try:
             link = self._choose(tags)
+            if link is not None and not link.hungry and self._widen(tags):
+                link = self._choose(tags)
         except Exception as error:
             failure = WoolError(f"the pool's balancer failed to choose a worker: {error!r}")
             failure.__cause__ = error
@@ -106,10 +106,17 @@ class Client:
         if balancer is not None:
             chosen = balancer(tags, [link.info for link in links])
             return next(link for link in links if link.info == chosen)
-        if len(links) > FEW:
-            ready = [link for link in links if link.hungry and link.session is not None]
-            links = random.sample(ready if len(ready) > 1 else links, 2)
-        return min(links, key=_burden)
+        return least_loaded(links)
+
+    def _widen(self, tags: frozenset[str]) -> bool:
+        """Looks for more workers if all of those that are linked have enough to do."""
+        if len(self.links) >= len(self.pool.members) or not self._few.can_widen:
+            return False
+        if any(k.hungry and k.usable and tags <= k.info.tags for k in self.links.values()):
+            return False
+        self._few.widen()
+        self._take_members()
+        return True
 
     def _fitting(self, tags: frozenset[str]) -> list[Link]:
         """Returns the links to workers that fit, or may: of some only an address is known."""
@@ -283,6 +290,8 @@ class Client:
                 self._spawn(self._close_when_done(link))
         for link in [link for link in self._retired if not link.exchanges]:
             self._spawn(self._close_when_done(link))
+        if self._few.narrow(sum(len(link.exchanges) for link in self.links.values())):
+            self._take_members()
         self._sweep = self.loop.call_later(idle / 2, self._close_idle)
 
     def died(self, ident: str) -> None:
@@ -325,10 +334,6 @@ class Client:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _burden(link: Link) -> tuple[bool, int, bool]:
-    return not link.hungry, link.load, link.session is None
 
 
 def _loss(exchange: Exchange, info: WorkerInfo, lost: WorkerLost, *, stopped: bool) -> WoolError:

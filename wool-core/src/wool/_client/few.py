@@ -2,7 +2,8 @@
 
 Rendezvous hashing (Thaler and Ravishankar, 1998): each client ranks all workers by a hash of its
 own name and theirs, and takes the first few. Clients rank differently, so the load spreads; a
-worker that comes or goes changes only the choice of those who rank it among their first.
+worker that comes or goes changes only the choice of those who rank it among their first. A client
+that has more to do than those few can begin takes more, in the same order.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ V = TypeVar("V")
 
 MANY = 32
 """Links one client keeps to workers it shares with others, and again for each set of tags."""
+
+MOST = 256
+"""As many it keeps while its calls are more than those workers can begin."""
 
 MOST_SPARE = 96
 """Links it keeps in addition, at most, in place of those to workers that cannot be reached."""
@@ -56,11 +60,31 @@ class Few:
 
     Args:
         client: names the client.
+
+    Attributes:
+        width: how many links it keeps now.
     """
 
     def __init__(self, client: bytes) -> None:
+        self.width = MANY
         self._ranks = Ranks(client)
         self._asked: set[frozenset[str]] = set()
+
+    @property
+    def can_widen(self) -> bool:
+        """Whether there may be more."""
+        return self.width < MOST
+
+    def widen(self) -> None:
+        """Keeps more links from the next choice on: there is too much to do for those there are."""
+        self.width = min(2 * self.width, MOST)
+
+    def narrow(self, calls: int) -> bool:
+        """Keeps fewer links again if there are few calls; returns whether that is so."""
+        if self.width == MANY or calls > self.width // 4:
+            return False
+        self.width = max(self.width // 2, MANY)
+        return True
 
     def ask(self, tags: frozenset[str]) -> bool:
         """Takes note that calls ask for tags; returns whether that is new."""
@@ -80,7 +104,7 @@ class Few:
         """
         if len(self._ranks) > 2 * len(members) + MANY:
             self._ranks.clear()
-        limit = MANY + min(failing, MOST_SPARE)
+        limit = self.width + min(failing, MOST_SPARE)
         chosen = choose_few(members, self._ranks, own, limit)
         if len(chosen) < len(members):
             for tags in self._asked:

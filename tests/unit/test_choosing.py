@@ -1,0 +1,57 @@
+"""Which of the workers that could get a call gets it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+
+from wool._client.choosing import FEW, least_loaded
+
+
+@dataclass
+class One:
+    load: int = 0
+    hungry: bool = True
+    session: object | None = "a connection"
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (One(5), One(0, hungry=False)),
+        (One(1), One(2)),
+        (One(), One(session=None)),
+        (One(1, session=None), One(2)),
+    ],
+    ids=["hungry", "load", "connected", "a new connection to one with less to do"],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two(better: One, worse: One, turned: bool) -> None:
+    assert least_loaded([worse, better] if turned else [better, worse]) is better
+
+
+def test_of_a_few_it_is_the_best() -> None:
+    best = One(1)
+    assert least_loaded([*(One(2) for _ in range(FEW - 1)), best]) is best
+
+
+def test_of_many_it_is_the_better_one_of_two() -> None:
+    many = [One(load) for load in range(50)]
+    chosen = Counter(least_loaded(many).load for _ in range(2000))
+    assert len(chosen) > 30, "not always the same"
+    assert sum(load * times for load, times in chosen.items()) / 2000 < 20, "a third, not a half"
+
+
+def test_of_many_those_that_are_connected_and_idle_come_first() -> None:
+    ready = [One(), One()]
+    others = [*(One(session=None) for _ in range(50)), *(One(3, hungry=False) for _ in range(50))]
+    assert {id(least_loaded([*others, *ready])) for _ in range(200)} == {*map(id, ready)}
+
+
+def test_if_all_are_busy_a_connection_is_opened() -> None:
+    busy = [One(1, hungry=False) for _ in range(20)]
+    fresh = [One(session=None) for _ in range(20)]
+    chosen = [least_loaded([*busy, *fresh]) for _ in range(200)]
+    assert sum(one.session is None for one in chosen) > 100
