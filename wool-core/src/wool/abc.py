@@ -266,7 +266,11 @@ class Left:
 
 
 class Discovery(ABC):
-    """Says which workers exist. It is only a hint: Wool authenticates whoever it dials."""
+    """Says which workers exist. It is only a hint: Wool authenticates whoever it dials.
+
+    One discovery may be used on several event loops at once. Each context is entered and left by
+    the same task.
+    """
 
     host: str = "0.0.0.0"  # noqa: S104
     """Where workers of a network transport listen that are announced here, unless they are told an
@@ -277,13 +281,25 @@ class Discovery(ABC):
 
     @abstractmethod
     def announce(self, worker: WorkerInfo) -> AbstractAsyncContextManager[Announcement]:
-        """Makes `worker` known while the context is open; leaving it withdraws the worker."""
+        """Makes `worker` known while the context is open; leaving it withdraws the worker.
+
+        All that is known of it is carried; only `load` need not be. Workers of a process that is
+        killed disappear within a time that the discovery declares.
+
+        Raises:
+            ConfigurationError: it cannot be announced, on entering; says why.
+        """
 
     @abstractmethod
     def watch(
         self,
     ) -> AbstractAsyncContextManager[AsyncIterator[Snapshot | Joined | Changed | Left]]:
-        """Watches workers come and go. The first event is a `Snapshot`."""
+        """Watches workers come and go. The first event is a `Snapshot`.
+
+        Each watch has its own events. Between two snapshots a worker joins, may change, and leaves
+        once. Who does not take events in time may get a `Snapshot` in their place. Cancelling
+        `anext` loses nothing; leaving the context ends the iteration, also for who is waiting.
+        """
 
 
 Reduce = Callable[[Any], Any]

@@ -8,13 +8,14 @@ from __future__ import annotations
 try:
     import pytest
 
-    pytest.register_assert_rewrite("wool.testing._transport")
+    pytest.register_assert_rewrite("wool.testing._transport", "wool.testing._discovery")
 
     from wool.testing._transport.security import throwaway_tls
+    from wool.testing.discovery import DiscoverySuite
     from wool.testing.transport import TransportSuite
 except ModuleNotFoundError as _error:
     raise ImportError(
         f'wool.testing needs {_error.name}: pip install "wool-core[testing]"', name=_error.name
     ) from None
 
-__all__ = ["TransportSuite", "throwaway_tls"]
+__all__ = ["DiscoverySuite", "TransportSuite", "throwaway_tls"]

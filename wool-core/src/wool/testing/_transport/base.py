@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -23,39 +22,13 @@ from wool.abc import (
     Tls,
     Transport,
 )
-
-T = TypeVar("T")
-
-
-async def soon(awaitable: Awaitable[T], what: str, seconds: float) -> T:
-    """Awaits, but fails the test if it takes too long, even if cancelling has no effect."""
-    task = asyncio.ensure_future(awaitable)
-    try:
-        await asyncio.wait([task], timeout=seconds)
-    finally:
-        if not task.done():
-            task.cancel()
-    if not task.done():
-        pytest.fail(f"{what} did not end within {seconds:g} s")
-    if task.cancelled():
-        pytest.fail(f"{what} raised CancelledError, though nobody had cancelled it")
-    return task.result()
-
-
-async def turns(count: int) -> None:
-    """Lets the loop turn."""
-    for _ in range(count):
-        await asyncio.sleep(0)
+from wool.testing import _kit
+from wool.testing._kit import soon
 
 
 def chance(seed: int) -> random.Random:
     """Numbers that look random but are the same each time."""
     return random.Random(seed)  # noqa: S311
-
-
-def descriptors() -> int:
-    """How many files and sockets are open in this process; 0 where that is not known."""
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
 class End:
@@ -215,12 +188,7 @@ class Site:
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
         """Waits for a condition that nothing announces."""
-
-        async def wait() -> None:
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-
-        await soon(wait(), what, self.patience)
+        await _kit.until(condition, what, self.patience)
 
     async def aclose(self) -> None:
         for end in self._ends:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from wool.abc import Connection, ConnectionLost
-from wool.testing._transport.base import Base, End, Site, soon, turns
+from wool.testing._kit import soon, turns
+from wool.testing._transport.base import Base, End, Site
 from wool.testing._transport.flow import Flood, numbered
 
 

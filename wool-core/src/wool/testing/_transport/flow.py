@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from wool.abc import ConnectionLost
-from wool.testing._transport.base import Base, End, Site, chance, soon, turns
+from wool.testing._kit import soon, turns
+from wool.testing._transport.base import Base, End, Site, chance
 
 MESSAGE = 256 << 10
 BOUND = 64 << 20

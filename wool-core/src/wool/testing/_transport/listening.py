@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from wool.abc import ConnectFailed, Connection, ConnectionLost
-from wool.testing._transport.base import Base, End, Place, Site, chance, descriptors, soon, turns
+from wool.testing._kit import descriptors, soon, turns
+from wool.testing._transport.base import Base, End, Place, Site, chance
 
 CROWD = 200
 

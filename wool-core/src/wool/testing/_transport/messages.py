@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from wool.abc import Buffer, Connection, MessageTooLarge
-from wool.testing._transport.base import Base, End, Site, chance, soon
+from wool.testing._kit import soon
+from wool.testing._transport.base import Base, End, Site, chance
 
 KIB = 1 << 10
 MIB = 1 << 20

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncGenerator
-from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from wool.testing._transport.base import Base, End, Site, soon
+from wool.testing._kit import soon
+from wool.testing._process import Process
+from wool.testing._transport.base import Base, End, Site
 from wool.testing._transport.ends import lost
 from wool.testing._transport.flow import Flood, numbered
 from wool.testing._transport.listening import answered, echo, outcome
@@ -33,51 +29,6 @@ WORDS = {
     "all bytes": bytes(range(256)) * 300,
 }
 """What strangers say."""
-
-
-class Process:
-    """Another process that runs `peer`: it echoes on the connection it dials or accepts.
-
-    Args:
-        suite: it has the same one.
-        role: `"dials"` or `"listens"`.
-        address: where.
-    """
-
-    def __init__(self, suite: Base, role: str, address: str | None) -> None:
-        kind = type(suite)
-        assert "<locals>" not in kind.__qualname__, "a suite must be a class of a module"
-        order = {
-            "path": sys.path,
-            "module": kind.__module__,
-            "file": os.path.abspath(inspect.getfile(kind)),
-            "suite": kind.__qualname__,
-            "role": role,
-            "address": address,
-        }
-        program = "from wool.testing._transport.peer import main; main()"
-        self._patience = suite.patience
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", program, json.dumps(order)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self.kill, self.signal = self._process.kill, self._process.send_signal
-
-    async def line(self) -> str:
-        """What it says next."""
-        assert self._process.stdout is not None
-        reading = asyncio.to_thread(self._process.stdout.readline)
-        said = (await soon(reading, "starting a process", 30 + self._patience)).decode().strip()
-        assert said, "the other process has failed; its stderr says why"
-        return said
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.kill()
-        await asyncio.to_thread(self._process.communicate)
 
 
 def place_of(address: str) -> tuple[str, int] | str:
@@ -162,15 +113,20 @@ class Peers(Base):
         """A process that has dialled us, or that we have dialled; it echoes."""
         if role == "dials":
             place = await site.listen()
-            async with Process(self, role, place.address) as peer:
+            async with self._process(role, place.address) as peer:
                 end = await place.next()
                 end.connection.receive_limit = end.connection.max_message_size
                 yield peer, end
         else:
-            async with Process(self, role, site.address()) as peer:
+            async with self._process(role, site.address()) as peer:
                 end = await site.dial(await peer.line())
                 end.connection.receive_limit = end.connection.max_message_size
                 yield peer, end
+
+    def _process(self, role: str, address: str | None) -> Process:
+        return Process(
+            self, "wool.testing._transport.peer", self.patience, role=role, address=address
+        )
 
     @pytest.mark.parametrize("says", WORDS.values(), ids=WORDS)
     @pytest.mark.usefixtures("elsewhere")

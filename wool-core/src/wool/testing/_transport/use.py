@@ -17,7 +17,8 @@ from hypothesis.stateful import (
 )
 
 from wool.abc import ConnectionLost, MessageTooLarge
-from wool.testing._transport.base import Base, End, Site, turns
+from wool.testing._kit import turns
+from wool.testing._transport.base import Base, End, Site
 
 T = TypeVar("T")
 ENDS = st.sampled_from((0, 1))

@@ -1,0 +1,87 @@
+"""The conformance kit of discoveries: ours pass it, broken ones do not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from unit.brokenkit import Run
+from unit.discoveries.broken import Broken
+from wool.abc import Discovery
+from wool.testing import DiscoverySuite
+from wool_shm import Options as ShmOptions
+from wool_shm import _place, _process
+from wool_shm._discovery import ShmDiscovery
+from wool_zeroconf import Options as ZeroconfOptions
+from wool_zeroconf import _browser
+from wool_zeroconf._discovery import ZeroconfDiscovery
+
+
+class TestShm(DiscoverySuite):
+    gone_within = 2.0
+
+    def discovery(self, namespace: str) -> Discovery:
+        return ShmDiscovery(ShmOptions(namespace=namespace, directory=self._base))
+
+    async def disturb(self) -> None:
+        """More happens in the folder than the kernel keeps for its reader."""
+        process, folder = _process.this(), Path(_place.directory(self._base))
+        most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+        if most > 100_000:
+            pytest.skip("the kernel keeps very many")
+        with process.lock:  # its reader has to wait
+            for number in range(most + 100):
+                os.close(os.open(folder / "xy"[number % 2], os.O_WRONLY | os.O_CREAT))
+
+    @property
+    def _base(self) -> Path:
+        return Path(_place.directory(None)).parent / "wool-test-kit"
+
+    @pytest.fixture(autouse=True)
+    def _folder(self) -> Iterator[None]:
+        self._base.mkdir(exist_ok=True)
+        yield
+        shutil.rmtree(self._base, ignore_errors=True)
+
+
+class TestZeroconf(DiscoverySuite):
+    runs = 3
+
+    def discovery(self, namespace: str) -> Discovery:
+        options = ZeroconfOptions(namespace=namespace, interfaces=("127.0.0.1",), interval=1.0)
+        return ZeroconfDiscovery(options)
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_browser, "PATIENCE", 0.5)
+
+
+class TestFolder(Broken):
+    """What the broken ones are made of is sound."""
+
+    patience = 10.0
+
+
+KINDS = ("watching", "announcing")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    """All at once: they wait most of the time."""
+    folder = tmp_path_factory.mktemp("broken")
+    runs = {kind: Run(f"unit.discoveries.broken_{kind}", folder) for kind in KINDS}
+    yield runs
+    for run in runs.values():
+        run.stop()
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("name", KINDS)
+def test_broken_discoveries_fail(name: str, runs: dict[str, Run]) -> None:
+    """Each at least in those tests that are about its defect."""
+    assert len(runs[name].suites) > 10
+    assert runs[name].missed() == []
