@@ -215,16 +215,15 @@ async def refused(target: Target, *messages: bytes) -> str:
 
 
 async def recorded(target: Target) -> list[bytes]:
-    """Returns what a legitimate caller sends: its Hello, its Proof, and an Open of `add(1, 2)`."""
+    """Returns what a legitimate caller sends: Hello, Proof, an Open of `add(1, 2)`, and Peers."""
     sent: list[bytes] = []
     route = Transports({}).routes.to(target.address)
     recording = Recording(route.transport, sent)
     routes = Routes(lambda address: Route(recording, route.local))
     async with calling(target.address, target.credentials, routes):
         assert await add(1, 2) == 3
-    kinds = [type(read(message)) for message in sent]
-    assert kinds[:3] == [f.Hello, f.Proof, f.Open]
-    return sent[:3]
+    by_kind = {type(read(message)): message for message in reversed(sent)}
+    return [by_kind[kind] for kind in (f.Hello, f.Proof, f.Open, f.Peers)]
 
 
 class Recording(abc.Transport):

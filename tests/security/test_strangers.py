@@ -160,12 +160,15 @@ async def test_a_pickle_from_a_false_worker(target: Target, table: Table, folder
 # Pieces
 
 
+KINDS = ["Hello", "Proof", "Open", "Peers"]
+
+
 @every_channel
-@pytest.mark.parametrize("number", [0, 1, 2], ids=["Hello", "Proof", "Open"])
+@pytest.mark.parametrize("number", range(4), ids=KINDS)
 async def test_messages_cut_at_every_byte(target: Target, table: Table, number: int) -> None:
     """Each message of a legitimate caller up to its first call, cut to each length."""
-    length, example = len((await recorded(target))[number]), (await recorded(target))[2]
-    header = 4 + int.from_bytes(example[:4], "little")
+    example = (await recorded(target))[number]
+    length, header = len(example), 4 + int.from_bytes(example[:4], "little")
     routes = Transports({}).routes
     ends: dict[str, int] = {}
 
@@ -193,7 +196,7 @@ async def test_messages_cut_at_every_byte(target: Target, table: Table, number: 
         count = await side_by_side([cut_to(size) for size in range(length)])
     assert count == length
     assert not [end for end in ends if RAW.search(end) or "Return" in end]
-    kind = ("Hello", "Proof", "Open")[number]
+    kind = KINDS[number]
     most = max(ends, key=lambda end: ends[end])
     table.add(f"{kind} cut at every byte", target, most, await served(target))
 

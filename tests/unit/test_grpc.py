@@ -34,7 +34,7 @@ from wool.abc import (
     Transport,
 )
 from wool.testing import TransportSuite, throwaway_tls
-from wool_grpc import Options, _addresses, _arguments, _probe, wool_transports
+from wool_grpc import Options, _addresses, _arguments, _door, _probe, wool_transports
 from wool_grpc._addresses import parse
 from wool_grpc._calls import METHOD
 from wool_grpc._framing import MAX_MESSAGE, WRITE, Assembler, cut
@@ -812,12 +812,13 @@ async def test_thousands_of_connections() -> None:
 
 
 async def test_more_than_a_thousand_at_once() -> None:
-    """gRPC would cancel some by itself."""
+    """gRPC would cancel some by itself. They come in groups, as few strangers may wait."""
     transport = GrpcTransport(Options())
     async with serving(transport) as served:
-        connections = await asyncio.gather(
-            *(dial(transport, served.address, timeout=30) for _ in range(1100))
-        )
+        connections: list[Connection] = []
+        for _ in range(11):
+            dialling = (dial(transport, served.address, timeout=30) for _ in range(100))
+            connections += await asyncio.gather(*dialling)
         await asyncio.gather(*(connection.send([[b"x"]]) for connection in connections))
         await asyncio.gather(*(connection.receive() for connection in connections))
         await asyncio.gather(*(connection.aclose() for connection in connections))
@@ -1158,9 +1159,10 @@ def test_how_many_connections_there_may_be() -> None:
     import resource
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    given = dict(_arguments.server_arguments(Options()))
+    here = parse("grpc://127.0.0.1:0")
+    given = dict(_arguments.server_arguments(Options(), here))
     assert given["grpc.max_allowed_incoming_connections"] == min(files * 3 // 4, 65536)
-    given = dict(_arguments.server_arguments(Options(max_connections=7)))
+    given = dict(_arguments.server_arguments(Options(max_connections=7), here))
     assert given["grpc.max_allowed_incoming_connections"] == 7
 
 
@@ -1199,3 +1201,34 @@ async def test_what_a_stranger_can_make_us_hold() -> None:
         assert accepted._incoming.waiting <= 200_000
         assert written <= 2 * Options().window
         stream.cancel()
+
+
+# Strangers ---------------------------------------------------------------------------------------
+
+
+async def test_strangers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest goes for one more; whoever has a stream stays."""
+    monkeypatch.setattr(_door, "STRANGERS", 3)
+    monkeypatch.setattr(_door, "CALM", 0.01)
+    transport = GrpcTransport(Options())
+    async with serving(transport) as served:
+        place = ("127.0.0.1", parse(served.address).port)
+        known = await dial(transport, served.address)
+        strangers = []
+        for _ in range(6):
+            reader, writer = await asyncio.open_connection(*place)
+            assert await reader.readexactly(9)  # gRPC begins to speak as soon as it has accepted
+            strangers.append((reader, writer))
+        for reader, _ in strangers[:3]:
+            async with asyncio.timeout(5):
+                await reader.read()
+        for reader, writer in strangers[3:]:
+            assert not reader.at_eof()
+            writer.close()
+        await answered(known)
+        another = await dial(transport, served.address)
+        await answered(another)
+        await known.aclose()
+        await another.aclose()
+        for _, writer in strangers[:3]:
+            writer.close()

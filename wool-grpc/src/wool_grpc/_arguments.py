@@ -15,8 +15,10 @@ from wool_grpc._framing import WRITE
 
 Arguments = list[tuple[str, int | str]]
 
-HANDSHAKE = 10_000
-"""Milliseconds that TLS and the first frames of HTTP/2 may take."""
+HANDSHAKE, HANDSHAKE_HERE = 10_000, 2_000
+"""Milliseconds that TLS and the first frames of HTTP/2 may take, and the latter at a Unix socket.
+
+There it is the same user who comes, and nobody drops the oldest as a `Door` does."""
 
 IDLE = 10_000
 """Milliseconds a connection may be without a stream."""
@@ -80,23 +82,25 @@ def channel_arguments(options: Options, name: str | None = None) -> Arguments:
     return arguments
 
 
-def server_arguments(options: Options) -> Arguments:
-    """Returns the arguments of a server."""
+def server_arguments(options: Options, place: Address) -> Arguments:
+    """Returns the arguments of a server at `place`."""
     return [
         *_common(options, options.window),
         ("grpc.so_reuseport", 0),
         ("grpc.http2.max_ping_strikes", 0),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_HERE if place.path else HANDSHAKE),
         ("grpc.max_connection_idle_ms", IDLE),
         ("grpc.max_concurrent_streams", STREAMS),
-        ("grpc.max_allowed_incoming_connections", options.max_connections or _connections()),
+        ("grpc.max_allowed_incoming_connections", connections(options)),
         ("grpc.server.max_pending_requests", PENDING),
         ("grpc.server.max_pending_requests_hard_limit", PENDING),
     ]
 
 
-def _connections() -> int:
-    """Returns how many connections leave enough open files for everything else."""
+def connections(options: Options) -> int:
+    """Returns how many connections a listener may have, which leaves files for all else."""
+    if options.max_connections:
+        return options.max_connections
     if sys.platform == "win32":
         return PENDING
     import resource

@@ -11,9 +11,10 @@ from typing import Any
 from wool import abc
 from wool_grpc import Options
 from wool_grpc._addresses import Address, advertised, known, peer_of
-from wool_grpc._arguments import server_arguments
+from wool_grpc._arguments import connections, server_arguments
 from wool_grpc._calls import METHOD, Accepted
 from wool_grpc._connection import GrpcConnection
+from wool_grpc._door import Door
 from wool_grpc._health import Health
 from wool_grpc._library import aio, grpc
 from wool_grpc._loops import LoopProxy
@@ -55,8 +56,9 @@ class GrpcListener(abc.Listener):
             what = os.strerror(error.errno) if error.errno else str(error)
             raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
         with proxy.posing():
-            self._server = aio.server(options=server_arguments(options))
+            self._server = aio.server(options=server_arguments(options, place))
         self._place = replace(place, port=self._bind(place, secure))
+        self._door = Door(self._place.port, connections(options))
         self.address = place.text if place.path else advertised(name, self._place.port)
         service, _, method = METHOD[1:].partition("/")
         stream = grpc.stream_stream_rpc_method_handler(self._accept)
@@ -92,12 +94,14 @@ class GrpcListener(abc.Listener):
             await context.send_initial_metadata(())
         except Exception:
             return  # whoever dialled has gone
-        connection = GrpcConnection(call, known(peer_of(context.peer())))
+        peer = peer_of(context.peer())
+        connection = GrpcConnection(call, known(peer))
         task = self._loop.create_task(self._handle(handler, connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         del connection, task
-        await call.hold()
+        with self._door.knowing(peer):
+            await call.hold()
 
     async def _handle(self, handler: abc.Handler, connection: GrpcConnection) -> None:
         try:
@@ -111,7 +115,7 @@ class GrpcListener(abc.Listener):
             return
         self._serving.set_result(handler)
         try:
-            await self._loop.create_future()
+            await self._door.watch()
         finally:
             self._stop_listening()
             for task in self._tasks:
