@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import ssl
+import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from faultjobs import add, block, hold
 from faultkit import pid_in
 
 import wool
-from integration.servedkit import TOKEN
+from integration.servedkit import CLI, TOKEN, environment
 from wool._security import certificates
 
 
@@ -87,6 +89,45 @@ async def test_asked_three_times_it_ends_at_once(start: Any, folder: Path) -> No
         assert await served.exit() == 128 + signal.SIGTERM
         with pytest.raises((wool.WorkerLost, wool.WorkerStopped)):
             await stuck
+
+
+async def test_asked_twice_it_stops_whatever_a_routine_does(start: Any, folder: Path) -> None:
+    served = start("--address", f"unix://{folder}/s/w", WOOL_CANCEL_GRACE="0.1")
+    async with wool.WorkerPool(discovery=[await served.address()]):
+        stuck = asyncio.create_task(block(600, folder / "pid"))
+        await pid_in(folder / "pid")
+        for said in ("no more calls", "again: cancels"):
+            served.process.send_signal(signal.SIGINT)
+            await served.says(said)
+        assert await served.exit() == 128 + signal.SIGINT
+        assert "did not end" in served.lines[-1]
+        with pytest.raises((wool.WorkerLost, wool.WorkerStopped)):
+            await stuck
+
+
+async def test_events_for_programs(folder: Path) -> None:
+    place = f"unix://{folder}/s/w"
+    process = subprocess.Popen(
+        [*CLI, "worker", "--address", place, "--tag", "gpu", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        assert process.stdout is not None
+        serving = json.loads(await asyncio.to_thread(process.stdout.readline))
+        assert (serving["event"], serving["address"]) == ("serving", place)
+        assert (serving["pid"], serving["tags"]) == (process.pid, ["gpu"])
+        process.send_signal(signal.SIGTERM)
+        out, err = await asyncio.to_thread(process.communicate, timeout=30)
+    finally:
+        process.kill()
+    draining, left = map(json.loads, out.splitlines())
+    assert (draining["event"], draining["signal"]) == ("draining", "SIGTERM")
+    assert draining["calls"] == 0
+    assert left["event"] == "left" and left["time"] >= serving["time"]
+    assert err == ""
 
 
 async def test_probes_over_http(start: Any) -> None:

@@ -1,23 +1,49 @@
-"""What a command that runs for long says on standard error: one line for each event."""
+"""What a command that runs for long says: one line for each event."""
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from typing import Any
 
 import click
 
 
-def tell(event: str) -> None:
-    """Says what has happened, and when."""
-    click.echo(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} wool: {event}", err=True)
+class Events:
+    """Tells of events: in words on standard error, or as JSON objects on standard output.
+
+    Args:
+        as_json: whether programs are to understand it.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def tell(self, event: str, text: str, **facts: Any) -> None:
+        """Says what has happened, and when.
+
+        Args:
+            event: a word for it.
+            text: the same for people.
+            facts: what programs may want to know of it.
+        """
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        if self._as_json:
+            click.echo(json.dumps({"time": when, "event": event, "message": text, **facts}))
+        else:
+            click.echo(f"{when} wool: {text}", err=True)
+
+    def tell_warnings(self) -> None:
+        """Says what Wool warns of in the same way."""
+        logging.getLogger("wool").addHandler(_Lines(self))
 
 
 class _Lines(logging.Handler):
+    def __init__(self, events: Events) -> None:
+        super().__init__(logging.WARNING)
+        self._events = events
+
     def emit(self, record: logging.LogRecord) -> None:
-        tell(f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}")
-
-
-def tell_warnings() -> None:
-    """Says what Wool warns of in the same way."""
-    logging.getLogger("wool").addHandler(_Lines(logging.WARNING))
+        level, words = record.levelname.lower(), " ".join(record.getMessage().split())
+        self._events.tell(level, f"{level}: {words}")

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ import wool
 from wool._worker.discoveries import Chosen
 from wool._worker.main import new_loop
 from wool.cli.active import read_settings
-from wool.cli.events import tell, tell_warnings
+from wool.cli.events import Events
 from wool.cli.options import (
     credential_options,
     credentials_from,
@@ -24,6 +25,9 @@ from wool.cli.options import (
     discovery_options,
     names_of,
 )
+
+SPARE = 1.0
+"""Seconds for the process to end by itself after its last call has, or was given up."""
 
 LEAVE = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that have it leave, where the system has them."""
@@ -50,6 +54,7 @@ LEAVE = ("SIGINT", "SIGTERM", "SIGHUP")
 @click.option("--drain", type=click.FloatRange(min=0), help="Seconds calls get to finish.")
 @credential_options
 @click.option("--insecure", is_flag=True, help="No authentication; loopback interface only.")
+@click.option("--json", "as_json", is_flag=True, help="Tell events as JSON on standard output.")
 def command(
     address: str | None,
     advertise: str | None,
@@ -66,6 +71,7 @@ def command(
     cert: Path | None,
     key: Path | None,
     insecure: bool,
+    as_json: bool,
 ) -> None:
     """Serve calls in this process.
 
@@ -74,12 +80,17 @@ def command(
     none.
 
     Ctrl-C, SIGTERM or SIGHUP has it leave: it takes no more calls, and running ones get to finish.
-    A second one cancels them, a third one ends the process at once.
+    A second one cancels them: they get to clean up (cancel_grace, 10 s), then the process ends. A
+    third one ends it at once.
 
-    Exit codes: 0 after it has left, 1 if it cannot serve, 2 for a wrong command line.
+    Each event is a line on standard error; with --json, an object on standard output.
+
+    Exit codes: 0 after it has left, 1 if it cannot serve, 2 for a wrong command line, 128 and the
+    number of the signal if routines did not end.
     """
     sys.path.insert(0, os.getcwd())
-    tell_warnings()
+    events = Events(as_json=as_json)
+    events.tell_warnings()
     settings = read_settings()
     chosen = discovery_of(settings, discovery, namespace, interfaces)
     worker = wool.Worker(
@@ -94,33 +105,42 @@ def command(
         drain_timeout=drain,
         insecure=insecure,
     )
-    kind = settings.get("loop").value
+    kind, grace = settings.get("loop").value, settings.get("cancel_grace").value
     with asyncio.Runner(loop_factory=lambda: new_loop(kind)) as runner:
-        runner.run(_serve(worker, chosen))
+        runner.run(_serve(worker, chosen, events, grace))
 
 
-async def _serve(worker: wool.Worker, chosen: Chosen | None) -> None:
-    leaving = _Leaving(worker)
+async def _serve(worker: wool.Worker, chosen: Chosen | None, events: Events, grace: float) -> None:
+    leaving = _Leaving(worker, events, grace)
     with contextlib.suppress(asyncio.CancelledError):
         async with worker:
             leaving.listen()
             info = worker.info
             tags = f", tags {' '.join(sorted(info.tags))}" if info.tags else ""
-            tell(f"worker {info.id} serves at {info.address}, process {info.pid}{tags}")
+            events.tell(
+                "serving",
+                f"worker {info.id} serves at {info.address}, process {info.pid}{tags}",
+                id=info.id,
+                address=info.address,
+                pid=info.pid,
+                tags=sorted(info.tags),
+            )
             if chosen is not None:
-                tell(f"announced by {chosen}")
+                events.tell("announced", f"announced by {chosen}")
             _notify("READY=1")
             await worker.serve()
             _notify("STOPPING=1")
-    tell("left" if not leaving.hurried else "left in a hurry")
+    events.tell("left", "left" if not leaving.hurried else "left in a hurry")
 
 
 class _Leaving:
     """What signals do: the first one drains, the second one cancels."""
 
-    def __init__(self, worker: wool.Worker) -> None:
+    def __init__(self, worker: wool.Worker, events: Events, grace: float) -> None:
         self.hurried = False
         self._worker = worker
+        self._events = events
+        self._grace = grace
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._asked = False
@@ -138,15 +158,24 @@ class _Leaving:
             self._asked = True
             load = self._worker.info.load
             calls = f"{load} call{'s' * (load != 1)}" if load else "no call"
-            tell(f"{name}: takes no more calls, waits for those that run: {calls}")
+            text = f"{name}: takes no more calls, waits for those that run: {calls}"
+            self._events.tell("draining", text, signal=name, calls=load)
             self._worker.drain()
         elif not self.hurried:
             self.hurried = True
-            tell(f"{name} again: cancels what runs")
+            self._events.tell("cancelling", f"{name} again: cancels what runs", signal=name)
             if self._task is not None:
                 self._loop.call_soon_threadsafe(self._task.cancel)
+            late = threading.Timer(self._grace + SPARE, self._give_up, [number])
+            late.daemon = True
+            late.start()
         else:
             os._exit(128 + number)
+
+    def _give_up(self, number: int) -> None:
+        """Ends the process although a routine blocks its loop, or cannot be cancelled."""
+        self._events.tell("abandoned", "a routine did not end; the process does")
+        os._exit(128 + number)
 
 
 def _notify(state: str) -> None:
