@@ -28,7 +28,8 @@ from wool.exceptions import ProtocolError
 
 LARGE = [3 * WINDOW]
 ABOUT_CALLS = [kind for kind in CALLING if "call" in kind.__struct_fields__]
-NOTICES = (f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers)
+LET_GO = f.Release([f.Lent(b"key", 2)])
+NOTICES = (f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers, f.Release)
 
 
 def send(connection: Connection, frame: Any, payload: bytes = b"") -> list[Any]:
@@ -192,6 +193,7 @@ def test_frames_without_payload(kind: type[f.Frame]) -> None:
         f.Pong: f.Pong(0),
         f.Drain: f.Drain(),
         f.Peers: f.Peers([]),
+        f.Release: f.Release([]),
     }.get(kind) or frame(kind, ident)
     with pytest.raises(ProtocolError, match="payload"):
         send(connection, made, b"x")
@@ -199,7 +201,7 @@ def test_frames_without_payload(kind: type[f.Frame]) -> None:
 
 def test_notices_pass_as_they_are() -> None:
     pair = Pair()
-    said = [f.Recall(1), f.Idle(2, 0), f.Ping(3), f.Pong(4), f.Drain(), f.Peers([])]
+    said = [f.Recall(1), f.Idle(2, 0), f.Ping(3), f.Pong(4), f.Drain(), f.Peers([]), LET_GO]
     assert {type(each) for each in said} == set(NOTICES)
     for each in said:
         pair.dialler.send(each)

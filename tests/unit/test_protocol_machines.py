@@ -172,7 +172,7 @@ class TwoMachines(RuleBasedStateMachine):
     @rule(
         side=sides,
         frame=st.sampled_from(
-            [f.Ping(7), f.Pong(8), f.Idle(3, 0), f.Recall(2), f.Drain(), f.Peers([])]
+            [f.Ping(7), f.Pong(8), f.Idle(3, 0), f.Recall(2), f.Drain(), f.Peers([]), f.Release([])]
         ),
     )
     def notice(self, side: int, frame: Any) -> None:
@@ -232,7 +232,7 @@ class TwoMachines(RuleBasedStateMachine):
                 self.hear(1 - side, event, segments)
 
     def hear(self, side: int, frame: Any, segments: Any) -> None:
-        if isinstance(frame, (f.Ping, f.Pong, f.Idle, f.Recall, f.Drain, f.Peers)):
+        if isinstance(frame, (f.Ping, f.Pong, f.Idle, f.Recall, f.Drain, f.Peers, f.Release)):
             assert self.notices[1 - side].pop(0) == frame
             return
         if isinstance(frame, f.GiveBack):

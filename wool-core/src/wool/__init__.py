@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wool._client.routine import routine
     from wool._pool.worker_pool import WorkerPool
     from wool._security.credentials import Credentials
+    from wool._serialization.references import reference
     from wool._worker.worker import Worker
     from wool._workerinfo import WorkerInfo
     from wool.exceptions import (
@@ -63,6 +64,7 @@ __all__ = [
     "exceptions",
     "map",
     "plugins",
+    "reference",
     "routine",
 ]
 
@@ -74,6 +76,7 @@ _HOMES = {
     "current_call": "wool._client.current",
     "current_pool": "wool._client.current",
     "map": "wool._client.mapping",
+    "reference": "wool._serialization.references",
     "routine": "wool._client.routine",
 }
 

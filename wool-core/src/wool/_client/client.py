@@ -284,11 +284,11 @@ class Client:
         before = self.loop.time() - idle
         for key, link in list(self.links.items()):
             closes = not link.own or not self.pool.keeps
-            if closes and link.session is not None and not link.exchanges and link.used < before:
+            if closes and link.session is not None and not link.needed and link.used < before:
                 self.links[key] = Link(self, link.info, own=link.own, met=True)
                 self._retired.add(link)
                 self._spawn(self._close_when_done(link))
-        for link in [link for link in self._retired if not link.exchanges]:
+        for link in [link for link in self._retired if not link.needed]:
             self._spawn(self._close_when_done(link))
         if self._few.narrow(sum(len(link.exchanges) for link in self.links.values())):
             self._take_members()
@@ -301,8 +301,8 @@ class Client:
                 self._spawn(link.died())
 
     async def _close_when_done(self, link: Link) -> None:
-        """Closes the link to a worker that has left, unless calls are out; then a sweep does."""
-        if not link.exchanges:
+        """Closes the link to a worker that has left, unless it is needed; then a sweep does."""
+        if not link.needed:
             await link.aclose()
             self._retired.discard(link)
 

@@ -14,18 +14,20 @@ import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wool._client.loans import Loans
 from wool._protocol import frames as f
 from wool._serialization.calls import Call
+from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.code import CodeUnit
+from wool._serialization.references import Export
 from wool.abc import Buffer
-from wool.exceptions import WoolError
+from wool.exceptions import SerializationError, WoolError
 
 if TYPE_CHECKING:
-    from wool._client.client import Client
     from wool._client.link import Link
+    from wool._client.pool import Pool
 
 MAX_MESSAGE = 64 << 10
 """Largest argument of `task.cancel(…)` in bytes that travels as itself."""
@@ -41,6 +43,7 @@ class Request:
         units: the code that target and arguments need.
         segments: the arguments.
         calls: unstarted calls among the arguments.
+        exports: live objects among them.
     """
 
     target: str
@@ -51,14 +54,21 @@ class Request:
     units: Sequence[CodeUnit]
     segments: Sequence[Buffer]
     calls: Sequence[Call] = ()
+    exports: Sequence[Export] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a step ended: with a frame of the worker, whose payload is in `segments`."""
+    """How a step ended: with a frame of the worker.
+
+    Attributes:
+        segments: its payload.
+        referents: the live objects that came with it.
+    """
 
     frame: f.Value | f.Return | f.Raise
     segments: Sequence[Buffer]
+    referents: Referents = NO_REFERENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,19 @@ class Cancelled:
 
 
 Outcome = Reply | NotStarted | Failed
+
+
+class Carrier(Protocol):
+    """Where a call was given to, as its exchange sees it."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def pool(self) -> Pool: ...
+
+    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+        """Cancels a call wherever it is."""
 
 
 class Exchange:
@@ -130,7 +153,7 @@ class Exchange:
         "suspended",
     )
 
-    def __init__(self, client: Client, request: Request) -> None:
+    def __init__(self, client: Carrier, request: Request) -> None:
         self.request: Request = request
         self.link: Link | None = None
         self.number: int = 0
@@ -163,6 +186,16 @@ class Exchange:
     def ending(self) -> asyncio.Future[None]:
         """Done when the step has ended, or its caller has stopped waiting for it."""
         return self._end
+
+    async def fetch(self, keys: Sequence[bytes]) -> None:
+        """Asks the worker for code that its reply mentions.
+
+        Raises:
+            SerializationError: it has it no more, or is gone.
+        """
+        if self.link is None:
+            raise SerializationError("a reply mentions code that its worker did not send")
+        await self.link.fetch(keys)
 
     def next_step(self) -> None:
         """Prepares for the end of another step."""
@@ -241,6 +274,16 @@ def _message(error: asyncio.CancelledError) -> bytes | None:
     except Exception:
         message = b""
     return message if 0 < len(message) <= MAX_MESSAGE else pickle.dumps(repr(error.args[0])[:1000])
+
+
+def cancel_argument(message: bytes | None) -> tuple[Any, ...]:
+    """Returns the arguments for `task.cancel(…)` that a cancel came with."""
+    if message is None:
+        return ()
+    try:
+        return (pickle.loads(message),)
+    except Exception:
+        return ("cancelled by the caller",)
 
 
 def _shield() -> contextlib.AbstractContextManager[Any]:

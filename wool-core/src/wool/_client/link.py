@@ -6,16 +6,24 @@ It dials when it is first needed, keeps one session, and knows which calls are o
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply
+from wool._client.imports import Use
+from wool._client.loans import Loans
+from wool._client.packing import Packed
 from wool._client.probing import met
+from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
+from wool._serialization.classes import NO_REFERENTS
 from wool._serialization.code import CodeUnit
+from wool._serialization.exceptions import here
+from wool._serialization.references import Export
 from wool._session import background
 from wool._session.handshaking import dial
 from wool._session.session import Session
@@ -26,11 +34,13 @@ from wool.exceptions import (
     SerializationError,
     TransportError,
     WoolError,
+    WorkerLost,
     WorkerStopped,
 )
 
 if TYPE_CHECKING:
     from wool._client.client import Client
+    from wool._client.pool import Pool
 
 _RETRY_FIRST = 0.05
 _RETRY_MOST = 5.0
@@ -83,6 +93,7 @@ class Link:
         self._held = False  # whether other calls are kept from beginning meanwhile
         self._slow = False  # whether it takes long to connect
         self._fetches: dict[int, asyncio.Future[None]] = {}
+        self._references: References | None = None  # of the session
 
     # What the balancer looks at -------------------------------------------------------------
 
@@ -150,6 +161,8 @@ class Link:
             request.parent,
             [len(s) for s in segments],
             codes,
+            0,
+            self._lend(request.exports) if request.exports else [],
         )
         alone = not self.calls
         self.calls[number] = exchange
@@ -158,7 +171,12 @@ class Link:
             session.send(frame, segments)
 
     def resume(
-        self, exchange: Exchange, operation: int, units: Sequence[CodeUnit], args: Sequence[Buffer]
+        self,
+        exchange: Exchange,
+        operation: int,
+        units: Sequence[CodeUnit],
+        args: Sequence[Buffer],
+        exports: Sequence[Export] = (),
     ) -> bool:
         """Asks for the next step of a stream; False if the worker is gone."""
         session = self.session
@@ -170,7 +188,8 @@ class Link:
         codes, data = self._codes(session, units)
         segments = [*data, *args]
         sizes = [len(s) for s in segments]
-        frame = f.Resume(exchange.number, exchange.step, operation, sizes, codes)
+        names = self._lend(exports) if exports else []
+        frame = f.Resume(exchange.number, exchange.step, operation, sizes, codes, names)
         if not (len(self.calls) == 1 and session.send_now(frame, segments)):
             session.send(frame, segments)
         return True
@@ -197,8 +216,14 @@ class Link:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """The calls that are out or waiting for the session."""
-        return [*self.calls.values(), *self._queue]
+        """The calls, and uses of the worker's objects, that are out or wait for the session."""
+        return [*self.calls.values(), *self._queue, *self._uses]
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is something that would be lost with the session."""
+        references = self._references
+        return bool(self.exchanges) or (references is not None and references.any)
 
     @property
     def recalling(self) -> bool:
@@ -280,6 +305,7 @@ class Link:
         if self.info.id != welcome.id:
             self.info = met(self.info, welcome, session.peer)
         self.session = session
+        self._references = References(LinkEnd(client, self, session), session)
         client.connected(self, session)
         queue, self._queue = self._queue, []
         for exchange in queue:
@@ -345,9 +371,13 @@ class Link:
             if not future.done():
                 future.set_result(None)
         self._fetches.clear()
+        uses: list[Use] = []
+        if self._references is not None:
+            uses = self._references.lost(self._losing)
+            self._references = None
         if self._closing or self._client.closed or self._lingering:
             stopped = WorkerStopped("the event loop that made the call has ended")
-            for exchange in calls.values():
+            for exchange in [*calls.values(), *uses]:
                 exchange.end(Failed(stopped))
         else:
             if isinstance(error, TransportError):
@@ -355,7 +385,29 @@ class Link:
             self._pause()
             for exchange in calls.values():
                 exchange.losing = True
-            self._client.lost(self, list(calls.values()), error)
+            self._client.lost(self, [*calls.values(), *uses], error)
+
+    def _losing(self, name: str) -> WoolError:
+        """Returns the error for using an object that the worker had."""
+        worker = f"worker {self.info.pid} on {self.info.host}"
+        if self._client.pool.closed:
+            return self._client.pool.closed_error()
+        if self.draining or self._closing:
+            return WorkerStopped(f"{worker}, where {name} lived, was told to stop")
+        return WorkerLost(
+            f"{worker}, where {name} lived, is gone",
+            outcome="not started",
+            host=self.info.host,
+            pid=self.info.pid,
+        )
+
+    @property
+    def _uses(self) -> list[Use]:
+        return [] if self._references is None else self._references.imports.uses
+
+    def _lend(self, exports: Sequence[Export]) -> list[bytes]:
+        assert self._references is not None
+        return self._references.exports.lend(exports)
 
     def _linger(self) -> bool:
         """Whether the session is still needed although its task has been cancelled.
@@ -370,7 +422,7 @@ class Link:
         for exchange in list(self.calls.values()):
             if exchange.suspended:
                 self.close_stream(exchange)
-        return bool(self.calls)
+        return bool(self.calls or self._uses)
 
     async def died(self) -> None:
         """The worker's process is gone, even if something keeps its connections open."""
@@ -398,6 +450,10 @@ class Link:
             if exchange is not None:
                 exchange.number = 0
                 exchange.end(Failed(Rejected(f"{self.info.address} refused: {frame.message}")))
+            elif self._references is not None:
+                self._references.imports.on_reject(frame)
+        elif isinstance(frame, (f.Open, f.Cancel, f.Release)):
+            self._on_reference(frame, segments)
         elif isinstance(frame, f.Idle):
             self._others = max(0, frame.load - len(self.calls))
             self._note_hunger(frame.hungry)
@@ -415,9 +471,26 @@ class Link:
             if future is not None and not future.done():
                 future.set_result(None)
 
+    def _on_reference(
+        self, frame: f.Open | f.Cancel | f.Release, segments: Sequence[Buffer]
+    ) -> None:
+        """The worker uses an object of ours."""
+        references = self._references
+        if references is None:
+            return
+        if isinstance(frame, f.Open):
+            references.on_open(frame, self._learn(frame.codes, segments))
+        elif isinstance(frame, f.Cancel):
+            references.on_cancel(frame)
+        else:
+            references.on_release(frame)
+
     def _on_reply(self, frame: f.Return | f.Raise | f.Value, segments: Sequence[Buffer]) -> None:
+        referents = NO_REFERENTS
         if frame.codes:
             segments = self._learn(frame.codes, segments)
+        if frame.references and self._references is not None:
+            referents = self._references.arrive(frame)
         if type(frame) is f.Value:
             exchange = self.calls.get(frame.call)
             if exchange is not None:
@@ -430,12 +503,16 @@ class Link:
                     self._begun += 1
         else:
             exchange = self._forget(frame.call)
+            if exchange is None and self._references is not None:
+                assert not isinstance(frame, f.Value)
+                self._references.imports.on_reply(frame, segments, referents)
+                return
         others = frame.load - len(self.calls)
         self._others = max(0, others)
         if frame.hungry:
             self._note_hunger(frame.hungry)
         if exchange is not None:
-            exchange.end(Reply(frame, segments))
+            exchange.end(Reply(frame, segments, referents))
 
     def _note_hunger(self, seen: int) -> None:
         """The worker can begin a call at once, unless one is under way that it had not seen."""
@@ -444,6 +521,8 @@ class Link:
             self._client.rebalance()
 
     def _on_give_back(self, frame: f.GiveBack) -> None:
+        if self._references is not None:
+            self._references.imports.on_give_back(frame)
         returned = [e for number in frame.calls if (e := self._forget(number)) is not None]
         if frame.recalled:
             self._recalling = False
@@ -485,8 +564,54 @@ class Link:
 
     def fail_all(self, outcome: Outcome) -> None:
         """Ends every call that is out or waiting."""
+        uses = []
+        if self._references is not None:
+            uses = self._references.imports.lost(self._losing)
         calls, self.calls = self.calls, {}
         queue, self._queue = self._queue, []
         self._begun = 0
-        for exchange in [*calls.values(), *queue]:
+        for exchange in [*calls.values(), *queue, *uses]:
             exchange.end(outcome)
+
+
+class LinkEnd:
+    """The caller's end of a connection, for references; see `End`. One loop is all there is."""
+
+    def __init__(self, client: Client, link: Link, session: Session) -> None:
+        self._client = client
+        self._link = link
+        self._session = session
+        self.label: str = here("caller")
+        self.where: str = f"process {os.getpid()}"
+
+    @property
+    def pool(self) -> Pool:
+        """The pool that the worker is one of."""
+        return self._client.pool
+
+    @property
+    def user_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the client."""
+        return self._client.loop
+
+    def on_user(self, callback: Callable[..., object], *args: Any) -> None:
+        """Calls back at once."""
+        callback(*args)
+
+    def on_session(self, callback: Callable[..., object], *args: Any) -> None:
+        """Calls back at once."""
+        callback(*args)
+
+    def answer(self, frame: f.Frame, packed: Packed) -> None:
+        """Sends the end of a use."""
+        if packed.calls:
+            Loans(packed.calls).settle(taken=True)
+        for code in packed.codes:
+            self._session.known.add(code.key)
+            self._session.known.update(code.provides)
+        if not self._session.send_now(frame, packed.segments):
+            self._session.send(frame, packed.segments)
+
+    async def fetch(self, keys: Sequence[bytes]) -> None:
+        """Asks the worker for code."""
+        await self._link.fetch(keys)

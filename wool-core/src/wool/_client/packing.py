@@ -9,6 +9,7 @@ from wool._protocol import frames as f
 from wool._serialization.calls import Call
 from wool._serialization.classes import PROCESS_BYTES
 from wool._serialization.codec import Codec, Encoded
+from wool._serialization.references import Export
 from wool._session.session import Session
 from wool.abc import Buffer
 
@@ -20,11 +21,13 @@ class Packed:
     Attributes:
         codes: names the leading segments, which are code that the peer lacks.
         calls: unstarted calls that the value describes.
+        exports: live objects that it refers to.
     """
 
     codes: list[f.Code] = field(default_factory=list[f.Code])
     segments: list[Buffer] = field(default_factory=list[Buffer])
     calls: Sequence[Call] = ()
+    exports: Sequence[Export] = ()
 
     @property
     def sizes(self) -> list[int]:
@@ -39,7 +42,7 @@ def pack(codec: Codec, session: Session, encoded: Encoded) -> Packed:
         SerializationError: some of the code cannot be sent.
     """
     if not encoded.code:
-        return Packed([], encoded.segments, encoded.calls)
+        return Packed([], encoded.segments, encoded.calls, encoded.exports)
     known, origin = session.known, session.peer.process
     lacking = {
         key: item
@@ -48,4 +51,5 @@ def pack(codec: Codec, session: Session, encoded: Encoded) -> Packed:
     }
     units = codec.units(lacking)
     codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
-    return Packed(codes, [*(unit.data for unit in units), *encoded.segments], encoded.calls)
+    segments = [*(unit.data for unit in units), *encoded.segments]
+    return Packed(codes, segments, encoded.calls, encoded.exports)

@@ -55,8 +55,8 @@ async def call(
             trace.exchange = exchange
         outcome = await exchange.wait()
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
-            return await _decode(pool, exchange, outcome), None
-        return None, await _error(pool, exchange, outcome, None)
+            return await decode_reply(pool, exchange, outcome), None
+        return None, await reply_error(pool, exchange, outcome, None)
     except WoolError as error:
         return None, error.with_traceback(None)
     finally:
@@ -144,13 +144,13 @@ class RemoteStream:
             outcome = await exchange.wait()
         if isinstance(outcome, Reply):
             if type(outcome.frame) is f.Value:
-                self._value = await _decode(pool, exchange, outcome)
+                self._value = await decode_reply(pool, exchange, outcome)
                 return True
             if type(outcome.frame) is f.Return:
                 return False
         if isinstance(outcome, Failed):
             return self._fail(outcome, value)
-        self.error = await _error(pool, exchange, outcome, self._thrown)
+        self.error = await reply_error(pool, exchange, outcome, self._thrown)
         return False
 
     def _fail(self, outcome: Failed, value: Any) -> bool:
@@ -173,7 +173,9 @@ class RemoteStream:
         if encoded is not None:
             units = pool.codec.units(encoded.code)
         exchange.next_step()
-        sent = link.resume(exchange, operation, units, encoded.segments if encoded else ())
+        segments = encoded.segments if encoded else ()
+        exports = encoded.exports if encoded else ()
+        sent = link.resume(exchange, operation, units, segments, exports)
         if encoded is not None and encoded.calls and sent:
             Loans(encoded.calls).settle(taken=True)
 
@@ -212,6 +214,7 @@ def _request(
         units,
         encoded.segments,
         encoded.calls,
+        encoded.exports,
     )
 
 
@@ -243,7 +246,7 @@ def _encode_sent(pool: Pool, routine: Routine, value: Any) -> Encoded:
         ) from error
 
 
-async def _decode(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
+async def decode_reply(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
     """Rebuilds a result.
 
     Raises:
@@ -251,16 +254,16 @@ async def _decode(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
     """
     while True:
         try:
-            return pool.codec.decode(reply.segments)
+            return pool.codec.decode(reply.segments, None, reply.referents)
         except MissingCode as missing:
-            await _fetch(exchange, missing)
+            await exchange.fetch([missing.key])
         except Exception as error:
             raise rebuild_error(
                 f"a result of {exchange.request.name}()", error, "this side"
             ) from error
 
 
-async def _error(
+async def reply_error(
     pool: Pool, exchange: Exchange, outcome: Outcome | Cancelled, thrown: BaseException | None
 ) -> BaseException:
     """Returns the exception that an outcome amounts to."""
@@ -286,7 +289,7 @@ async def _load_exception(
     thrown: BaseException | None,
 ) -> BaseException:
     def loads(segments: Sequence[Buffer]) -> Any:
-        return pool.codec.decode(segments, thrown)
+        return pool.codec.decode(segments, thrown, reply.referents)
 
     summary = Summary(*frame.summary)
     payload = reply.segments or None
@@ -295,12 +298,6 @@ async def _load_exception(
             return load_exception(summary, payload, loads, passing=(MissingCode,))
         except MissingCode as missing:
             try:
-                await _fetch(exchange, missing)
+                await exchange.fetch([missing.key])
             except SerializationError:
                 return summary.error()
-
-
-async def _fetch(exchange: Exchange, missing: MissingCode) -> None:
-    if exchange.link is None:
-        raise SerializationError("a reply mentions code that its worker did not send")
-    await exchange.link.fetch([missing.key])

@@ -27,7 +27,7 @@ Message = list[Buffer]
 Payloaded = f.Open | f.Resume | f.Supply | f.Value | f.Return | f.Raise
 Opening = f.Open | f.Need
 _PAYLOADED = (f.Open, f.Resume, f.Supply, f.Value, f.Return, f.Raise)
-_NOTICES = (f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers)
+_NOTICES = (f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers, f.Release)
 _NOTHING: tuple[Buffer, ...] = ()
 
 
@@ -222,14 +222,21 @@ class Connection:
 
     def _cancel_incomplete(self, frame: f.Cancel, call: _Call) -> list[Event]:
         """Cancels a call whose payload has not arrived; nobody above has heard of it yet."""
+        assert call.inbound is not None
         if call.state is not State.RUNNING:
             # The argument of a stream's step is still coming: first the step, then its cancel.
-            assert call.inbound is not None
             call.inbound.after.append(frame)
             return []
+        self._release(call.inbound.frame)
         call.inbound = None
         self.send(f.GiveBack([frame.call], 0))
         return []
+
+    def _release(self, frame: Frame) -> None:
+        """Lets go of what a frame refers to that nobody above will hear of."""
+        keys: list[bytes] = getattr(frame, "references", [])
+        if keys:
+            self.send(f.Release([f.Lent(key, 1) for key in keys]))
 
     def _receive_give_back(self, frame: f.GiveBack) -> list[Event]:
         known: list[int] = []
@@ -258,6 +265,7 @@ class Connection:
         else:
             found = self._find(frame.call, type(frame))
             if found is None:
+                self._release(frame)
                 return []
             call = found
         size = sum(frame.sizes)
@@ -289,6 +297,7 @@ class Connection:
             # Nothing else may suffer from it.
             if isinstance(inbound.frame, f.Open):
                 call.inbound = None
+                self._release(inbound.frame)
                 self.send(f.Reject(frame.call, str(error) or "out of memory"))
                 return []
             inbound.forget(error)

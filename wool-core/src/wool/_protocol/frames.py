@@ -95,13 +95,16 @@ class Open(Frame, tag=10, frozen=True):
     call: CallId
     stream: bool
     routine: str
-    """`module:qualified.name`, or `#` and the key of its code in hexadecimal."""
+    """`module:qualified.name`; `#` and the key of its code in hexadecimal; or `@`, the key of a
+    live object in hexadecimal, a dot and what to do with it."""
     parent: str
     """Id of the call it was made from, or empty."""
     sizes: list[Count]
     codes: list[Code] = []
     ahead: Count = 0
     """How many values of a stream may be sent before they are asked for."""
+    references: list[bytes] = []
+    """Keys of the live objects that the payload refers to, as in other frames."""
 
 
 class Resume(Frame, tag=11, frozen=True):
@@ -112,6 +115,7 @@ class Resume(Frame, tag=11, frozen=True):
     operation: Annotated[int, msgspec.Meta(ge=0, le=3)]
     sizes: list[Count] = []
     codes: list[Code] = []
+    references: list[bytes] = []
 
 
 NEXT, SEND, THROW, CLOSE = range(4)
@@ -152,6 +156,7 @@ class Value(Frame, tag=20, frozen=True):
     hungry: Count
     sizes: list[Count]
     codes: list[Code] = []
+    references: list[bytes] = []
 
 
 class Return(Frame, tag=21, frozen=True):
@@ -164,6 +169,7 @@ class Return(Frame, tag=21, frozen=True):
     hungry: Count
     sizes: list[Count]
     codes: list[Code] = []
+    references: list[bytes] = []
 
 
 class Raise(Frame, tag=22, frozen=True):
@@ -181,6 +187,7 @@ class Raise(Frame, tag=22, frozen=True):
     summary: list[str]
     sizes: list[Count]
     codes: list[Code] = []
+    references: list[bytes] = []
 
 
 class GiveBack(Frame, tag=23, frozen=True):
@@ -273,6 +280,19 @@ class Peers(Frame, tag=35, frozen=True):
     """Whether the dialler is a worker of that pool itself: what the pool says counts more."""
 
 
+class Lent(msgspec.Struct, array_like=True, frozen=True):
+    """Says in how many of the frames received so far a live object was referred to."""
+
+    key: bytes
+    times: Count
+
+
+class Release(Frame, tag=36, frozen=True):
+    """The sender no longer uses these live objects of the receiver."""
+
+    references: list[Lent]
+
+
 Handshaking = Hello | Proof | Welcome | Refuse
 Calling = (
     Open
@@ -293,6 +313,7 @@ Calling = (
     | Pong
     | Drain
     | Peers
+    | Release
 )
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -108,18 +108,35 @@ class Source(Protocol):
         ...
 
 
-_loading: ContextVar[tuple[Source, BaseException | None]] = ContextVar("wool_loading")
+class Referents(Protocol):
+    """What the references in a payload refer to."""
+
+    def find(self, key: bytes, home: bytes, origin: bytes, portrayal: Any) -> Any:
+        """Returns the object with one of these keys if it lives here, else a proxy for it."""
+
+
+class _NoReferents:
+    def find(self, key: bytes, home: bytes, origin: bytes, portrayal: Any) -> Any:
+        raise LookupError("a payload refers to a live object that its frame does not name")
+
+
+NO_REFERENTS: Referents = _NoReferents()
+
+_loading: ContextVar[tuple[Source, BaseException | None, Referents]] = ContextVar("wool_loading")
 
 
 @contextmanager
-def loading(source: Source, thrown: BaseException | None = None) -> Generator[None]:
+def loading(
+    source: Source, thrown: BaseException | None = None, referents: Referents = NO_REFERENTS
+) -> Generator[None]:
     """Says, while a payload is being rebuilt, what its names refer to.
 
     Args:
         source: has the code.
         thrown: the exception that was thrown into the generator whose step the payload ends.
+        referents: the live objects that came with the payload.
     """
-    token = _loading.set((source, thrown))
+    token = _loading.set((source, thrown, referents))
     try:
         yield
     finally:
@@ -130,6 +147,11 @@ def find_thrown() -> BaseException:
     """Pickles name this function to refer to the exception that the receiver had thrown in."""
     thrown = _loading.get()[1]
     return RuntimeError("an exception thrown in earlier") if thrown is None else thrown
+
+
+def payload_references() -> Referents:
+    """Returns the live objects that came with the payload being rebuilt."""
+    return _loading.get()[2]
 
 
 def find_namespace(owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:

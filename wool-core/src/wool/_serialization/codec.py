@@ -14,12 +14,21 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType
 from typing import Any, cast
 
 from wool._serialization.calls import Call, future_stays, reduce_call, used_call
-from wool._serialization.classes import CLASSES, MissingCode, find_class, find_thrown, loading
+from wool._serialization.classes import (
+    CLASSES,
+    NO_REFERENTS,
+    MissingCode,
+    Referents,
+    find_class,
+    find_thrown,
+    loading,
+)
 from wool._serialization.code import CodeBook, CodeStore, CodeUnit
 from wool._serialization.codeobjects import reduce_code
 from wool._serialization.codepickler import reduce_routine
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.modules import importable
+from wool._serialization.references import Export, reduce_reference, travels
 from wool.abc import Buffer, Payload, Serializer
 from wool.exceptions import SerializationError
 
@@ -31,22 +40,25 @@ class Encoded:
     Attributes:
         code: the classes and routines that travel by value, by their keys.
         calls: the unstarted calls that it describes.
+        exports: the live objects that it refers to.
     """
 
     segments: list[Buffer]
     code: dict[bytes, type | FunctionType]
     calls: Sequence[Call] = ()
+    exports: Sequence[Export] = ()
 
 
 class _Reducer:
     """Takes part in the pickling of one value."""
 
-    __slots__ = ("book", "calls", "code", "label", "thrown")
+    __slots__ = ("book", "calls", "code", "exports", "label", "thrown")
 
     def __init__(self, book: CodeBook, label: str | None, thrown: BaseException | None) -> None:
         self.book = book
         self.code: dict[bytes, type | FunctionType] = {}
         self.calls: list[Call] = []
+        self.exports: list[Export] = []
         self.label = label
         self.thrown = thrown
 
@@ -58,7 +70,7 @@ class _Reducer:
             self.code[key] = obj
             return find_class, (key,)
         if isinstance(obj, FunctionType):
-            return reduce_routine(obj)
+            return self._reduce_reference(obj) if travels(obj) else reduce_routine(obj)
         if isinstance(obj, BaseException):
             if obj is self.thrown:
                 return find_thrown, ()
@@ -69,12 +81,19 @@ class _Reducer:
             return self._reduce_call(cast("Call", obj))
         if isinstance(obj, asyncio.Future):
             raise SerializationError(future_stays(obj))
-        return NotImplemented
+        return self._reduce_reference(obj) if travels(obj) else NotImplemented
 
     def _reduce_call(self, call: Call) -> Any:
         reduced = reduce_call(call, self._key)
-        if reduced is not NotImplemented and reduced[0] is not used_call:
+        if reduced is NotImplemented:
+            return self._reduce_reference(call)
+        if reduced[0] is not used_call:
             self.calls.append(call)
+        return reduced
+
+    def _reduce_reference(self, obj: Any) -> Any:
+        export, reduced = reduce_reference(obj)
+        self.exports.append(export)
         return reduced
 
     def _key(self, function: FunctionType) -> bytes:
@@ -112,7 +131,8 @@ class Codec:
         """
         reducer = _Reducer(self.book, label, thrown)
         payload = self._dumps(value, reducer)
-        return Encoded([payload.head, *payload.buffers], reducer.code, reducer.calls)
+        segments = [payload.head, *payload.buffers]
+        return Encoded(segments, reducer.code, reducer.calls, reducer.exports)
 
     def encode_closed(self, value: Any) -> Encoded:
         """Encodes a value, and makes sure that the classes it mentions can be sent as well."""
@@ -133,8 +153,17 @@ class Codec:
         except Exception as error:
             raise self._argument_error(function, args, kwargs, error) from error
 
-    def decode(self, segments: Sequence[Buffer], thrown: BaseException | None = None) -> Any:
-        """Rebuilds a value; `thrown` is the exception that its maker had from here.
+    def decode(
+        self,
+        segments: Sequence[Buffer],
+        thrown: BaseException | None = None,
+        referents: Referents = NO_REFERENTS,
+    ) -> Any:
+        """Rebuilds a value.
+
+        Args:
+            thrown: the exception that its maker had from here.
+            referents: the live objects that came with it.
 
         Raises:
             MissingCode: code that the value mentions is not here.
@@ -143,7 +172,7 @@ class Codec:
         """
         buffers = [_writable(buffer) for buffer in segments[1:]]
         try:
-            with loading(self.store, thrown):
+            with loading(self.store, thrown, referents):
                 return self._loads(Payload(segments[0], buffers))
         except (Exception, KeyboardInterrupt):
             raise

@@ -31,9 +31,9 @@ MAX_LINE = 500
 MAX_LINENO = 200_000
 
 
-def here() -> str:
+def here(role: str = "worker") -> str:
     """Labels this process, for `capture`."""
-    return f"<worker pid {os.getpid()} on {socket.gethostname()}>"
+    return f"<{role} pid {os.getpid()} on {socket.gethostname()}>"
 
 
 def capture(tb: TracebackType | None, label: str | None = None) -> Frames | None:

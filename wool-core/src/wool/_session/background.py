@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any
 
 
-def start(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+def start(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], context: Context | None = None
+) -> asyncio.Task[None]:
     """Starts a task that may vanish together with its loop."""
-    task = loop.create_task(work)
+    task = loop.create_task(work, context=context)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     return task

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from wool._client.exchange import Failed
 from wool._client.loans import Loans
 from wool._client.packing import Packed, pack
 from wool._client.pool import PeerPool
+from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.code import CodeUnit
@@ -21,7 +23,7 @@ from wool._serialization.exceptions import dump_exception, here
 from wool._session.session import Session
 from wool._worker.execution import Execution
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import SerializationError
+from wool.exceptions import SerializationError, WoolError, WorkerLost
 
 if TYPE_CHECKING:
     from wool._worker.server import Server
@@ -49,6 +51,8 @@ class Caller:
         self._executor = server.executor
         self._calls: dict[int, Execution] = {}
         self._fetches: dict[int, concurrent.futures.Future[None]] = {}
+        self._references = References(self, session)
+        self.label: str = here()
 
     @property
     def worker(self) -> WorkerInfo:
@@ -80,9 +84,13 @@ class Caller:
             if isinstance(frame, f.Open):
                 self._open(frame, segments)
             elif (execution := self._calls.get(frame.call)) is not None:
-                self._executor.call(execution.resume, frame, segments)
+                referents = self._references.arrive(frame)
+                self._executor.call(execution.resume, frame, segments, referents)
         elif isinstance(frame, f.Cancel):
             self._cancel(frame)
+        elif isinstance(frame, (f.Return, f.Raise)):
+            segments = self._learn(frame.codes, segments)
+            self._references.imports.on_reply(frame, segments, self._references.arrive(frame))
         elif isinstance(frame, f.Recall):
             self._recall(frame.count)
         elif isinstance(frame, f.Peers):
@@ -95,6 +103,13 @@ class Caller:
         elif isinstance(frame, f.Supply):
             self._learn(frame.codes, segments)
             self._fetched(frame.call)
+        elif isinstance(frame, f.Release):
+            self._references.on_release(frame)
+            self._server.call_ended()
+        elif isinstance(frame, f.GiveBack):
+            self._references.imports.on_give_back(frame)
+        elif isinstance(frame, f.Reject):
+            self._references.imports.on_reject(frame)
 
     def on_lost(self, error: Exception) -> None:
         """The caller is gone: its calls are cancelled."""
@@ -104,7 +119,13 @@ class Caller:
                 self._executor.call(execution.abandon)
         for number in list(self._fetches):
             self._fetched(number)
+        for use in self._references.lost(self._losing):
+            self.on_user(use.end, Failed(self._losing(use.request.name)))
         self._server.forget(self)
+
+    def _losing(self, name: str) -> WoolError:
+        """Returns the error for using an object that the caller had."""
+        return WorkerLost(f"the process that had {name}, the caller {self.name}, is gone")
 
     def send(self, frame: Frame, segments: Sequence[Buffer]) -> None:
         """Sends an answer."""
@@ -162,7 +183,11 @@ class Caller:
             self._executor.call(execution.abandon)
 
     def _open(self, frame: f.Open, segments: Sequence[Buffer]) -> None:
-        execution = Execution(self._executor, self, frame, segments)
+        if frame.routine.startswith("@"):
+            self._references.on_open(frame, segments)
+            return
+        referents = self._references.arrive(frame)
+        execution = Execution(self._executor, self, frame, segments, referents)
         self._calls[frame.call] = execution
         if self._server.draining:
             self.send(f.GiveBack([frame.call], 0), ())
@@ -173,6 +198,7 @@ class Caller:
     def _cancel(self, frame: f.Cancel) -> None:
         execution = self._calls.get(frame.call)
         if execution is None:
+            self._references.on_cancel(frame)
             return
         if self._executor.claim(execution):
             self.send(f.GiveBack([frame.call], len(self._executor.waiting(self))), ())
@@ -207,6 +233,30 @@ class Caller:
         self._fetches[number] = done
         if not self.session.send(f.Need(number, list(keys))):
             self._fetched(number)
+
+    # End: what references need to know ----------------------------------------------------------
+
+    @property
+    def user_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of user code."""
+        return self._executor.loop
+
+    @property
+    def lends(self) -> bool:
+        """Whether it uses an object that lives here."""
+        return self._references.exports.any
+
+    def on_user(self, callback: Callable[..., object], *args: Any) -> None:
+        """Calls back on the executor's thread."""
+        self._executor.call(callback, *args)
+
+    def on_session(self, callback: Callable[..., object], *args: Any) -> None:
+        """Calls back on the I/O thread."""
+        self._server.call(callback, *args)
+
+    def lend(self, packed: Packed) -> list[bytes]:
+        """Notes that the next frame mentions objects; returns their keys, for the frame."""
+        return self._references.exports.lend(packed.exports) if packed.exports else []
 
     # On the executor's thread -------------------------------------------------------------------
 

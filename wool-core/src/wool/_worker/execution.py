@@ -7,16 +7,16 @@ steps of a stream in the same one.
 from __future__ import annotations
 
 import asyncio
-import pickle
 from collections.abc import AsyncGenerator, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from wool._client.current import RUNNING, CallInfo
+from wool._client.exchange import cancel_argument
 from wool._client.packing import Packed
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
-from wool._serialization.classes import MissingCode
+from wool._serialization.classes import NO_REFERENTS, MissingCode, Referents
 from wool._serialization.codec import interrupted, rebuild_error, result_error
 from wool._serialization.exceptions import Summary, load_exception
 from wool._serialization.modules import find_name
@@ -50,6 +50,7 @@ class Execution:
         "_open",
         "_orphaned",
         "_outstanding",
+        "_referents",
         "_request",
         "_requested",
         "_segments",
@@ -62,13 +63,19 @@ class Execution:
     )
 
     def __init__(
-        self, executor: Executor, caller: Caller, frame: f.Open, segments: Sequence[Buffer]
+        self,
+        executor: Executor,
+        caller: Caller,
+        frame: f.Open,
+        segments: Sequence[Buffer],
+        referents: Referents = NO_REFERENTS,
     ) -> None:
         self.caller = caller
         self.task: asyncio.Task[None] | None = None
         self._executor = executor
         self._open = frame
         self._segments: Sequence[Buffer] = segments
+        self._referents = referents
         self._info: CallInfo | None = None
         self._name = ""  # of the routine, once it has been found
         self._orphaned = False  # nobody is to be answered any more
@@ -83,7 +90,7 @@ class Execution:
         self._base = 0
         self._outstanding = 0
         self._kept: asyncio.CancelledError | None = None
-        self._request: tuple[f.Resume, Sequence[Buffer]] | None = None
+        self._request: tuple[f.Resume, Sequence[Buffer], Referents] | None = None
         self._requested: asyncio.Future[None] | None = None
         self._thrown: BaseException | None = None
 
@@ -135,15 +142,17 @@ class Execution:
             if self._request is None:
                 return  # the step it was meant for has ended
             # The step has been asked for and is about to begin: it begins with the cancel.
-            self._kept = asyncio.CancelledError(*_cancel_argument(message))
+            self._kept = asyncio.CancelledError(*cancel_argument(message))
             self._struck = True
             return
         self._delivered += 1
-        self.task.cancel(*_cancel_argument(message))
+        self.task.cancel(*cancel_argument(message))
 
-    def resume(self, frame: f.Resume, segments: Sequence[Buffer]) -> None:
+    def resume(
+        self, frame: f.Resume, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS
+    ) -> None:
         """Asks for the next step."""
-        self._request = frame, segments
+        self._request = frame, segments, referents
         self._step = frame.step
         if self._requested is not None and not self._requested.done():
             self._requested.set_result(None)
@@ -251,15 +260,15 @@ class Execution:
         if self._stopped or request is None:
             self._abandoned = True
             return f.THROW, GeneratorExit()
-        frame, segments = request
+        frame, segments, referents = request
         if frame.operation == f.NEXT:
             return f.NEXT, None
         if frame.operation == f.SEND:
             try:
-                return f.SEND, await self._load(segments)
+                return f.SEND, await self._load(segments, referents)
             except Exception as error:
                 return f.THROW, rebuild_error("the value sent", error, self.caller.where)
-        self._thrown = await self._retry(lambda: self._load_thrown(segments))
+        self._thrown = await self._retry(lambda: self._load_thrown(segments, referents))
         return f.THROW, self._thrown
 
     def _enter_step(self) -> None:
@@ -284,12 +293,13 @@ class Execution:
     async def _decode(self) -> tuple[FunctionType, tuple[Any, ...], dict[str, Any]]:
         """Finds the routine and rebuilds its arguments."""
         segments, self._segments = self._segments, ()
+        referents, self._referents = self._referents, NO_REFERENTS
         function = self._executor.targets.get(self._open.routine)
         if function is None:
             function = await self._find(self._open.routine)
         self._name = function.__qualname__
         try:
-            args, kwargs = await self._load(segments)
+            args, kwargs = await self._load(segments, referents)
         except Exception as error:
             what = f"an argument of {self._name}()"
             raise rebuild_error(what, error, self.caller.where) from error
@@ -313,12 +323,17 @@ class Execution:
         self._executor.targets[target] = function
         return function
 
-    async def _load(self, segments: Sequence[Buffer]) -> Any:
-        return await self._retry(lambda: self.caller.pool.codec.decode(segments))
+    async def _load(self, segments: Sequence[Buffer], referents: Referents) -> Any:
+        codec = self.caller.pool.codec
+        return await self._retry(lambda: codec.decode(segments, None, referents))
 
-    def _load_thrown(self, segments: Sequence[Buffer]) -> BaseException:
+    def _load_thrown(self, segments: Sequence[Buffer], referents: Referents) -> BaseException:
         summary = Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
-        decode = self.caller.pool.codec.decode
+        codec = self.caller.pool.codec
+
+        def decode(segments: Sequence[Buffer]) -> Any:
+            return codec.decode(segments, None, referents)
+
         return load_exception(summary, segments or None, decode, passing=(MissingCode,))
 
     async def _retry(self, load: Any) -> Any:
@@ -358,6 +373,7 @@ class Execution:
             hungry,
             packed.sizes,
             packed.codes,
+            self.caller.lend(packed),
         )
         self.caller.answer(frame, packed)
 
@@ -388,6 +404,7 @@ class Execution:
             summary,
             packed.sizes,
             packed.codes,
+            self.caller.lend(packed),
         )
         self.caller.answer(frame, packed)
 
@@ -412,6 +429,7 @@ class Execution:
             self._hungry(),
             packed.sizes,
             packed.codes,
+            self.caller.lend(packed),
         )
         self.caller.answer(frame, packed)
         return True
@@ -449,12 +467,3 @@ def import_target(target: str) -> FunctionType:
     found = getattr(found, "__func__", found)
     routine = getattr(found, "__wool__", None)
     return found if routine is None else routine.function
-
-
-def _cancel_argument(message: bytes | None) -> tuple[Any, ...]:
-    if message is None:
-        return ()
-    try:
-        return (pickle.loads(message),)
-    except Exception:
-        return ("cancelled by the caller",)

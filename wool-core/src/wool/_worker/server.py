@@ -230,7 +230,8 @@ class Server:
             self._quiet.set()
 
     def _has_calls(self) -> bool:
-        return bool(self.executor.running) or any(c.calls for c in self._callers)
+        callers = list(self._callers)
+        return bool(self.executor.running) or any(c.calls or c.lends for c in callers)
 
     def start_drain(self) -> None:
         """Takes no more calls, and says so to all callers, once."""

@@ -1,0 +1,323 @@
+"""Objects of this process that a peer uses: keeping them, and doing with them what it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+from collections.abc import Iterable, Sequence
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from wool._client.exchange import cancel_argument
+from wool._client.packing import Packed, pack
+from wool._protocol import frames as f
+from wool._serialization.classes import NO_REFERENTS, MissingCode, Referents
+from wool._serialization.codec import rebuild_error, result_error
+from wool._serialization.exceptions import Summary, dump_exception, load_exception
+from wool._serialization.references import STEPS, Export
+from wool._session import background
+from wool.abc import Buffer
+from wool.exceptions import WoolError
+
+if TYPE_CHECKING:
+    from wool._client.references import End
+    from wool._session.session import Session
+
+
+class ExportTable:
+    """What is lent to one peer, and how often that has been mentioned to it."""
+
+    def __init__(self, end: End, session: Session) -> None:
+        self.end = end
+        self.session = session
+        self.gone = False
+        self._lent: dict[bytes, tuple[Export, int]] = {}
+        self._servings: dict[int, Serving] = {}
+        self._lock = threading.Lock()
+
+    # On any thread ------------------------------------------------------------------------------
+
+    @property
+    def any(self) -> bool:
+        """Whether something is lent."""
+        return bool(self._lent)
+
+    def lend(self, exports: Sequence[Export]) -> list[bytes]:
+        """Notes that the next frame mentions objects; returns their keys, for the frame."""
+        with self._lock:
+            for export in () if self.gone else exports:
+                _, mentions = self._lent.get(export.key, (export, 0))
+                self._lent[export.key] = export, mentions + 1
+        return [export.key for export in exports]
+
+    def find(self, key: bytes) -> Export | None:
+        """Returns what is lent under a key."""
+        found = self._lent.get(key)
+        return None if found is None else found[0]
+
+    def release(self, references: Iterable[f.Lent]) -> list[Export]:
+        """The peer gives up mentions; returns what is lent no more, for the user's loop to drop."""
+        released: list[Export] = []
+        with self._lock:
+            for lent in references:
+                export, mentions = self._lent.get(lent.key, (None, 0))
+                if export is None:
+                    continue
+                if mentions > lent.times:
+                    self._lent[lent.key] = export, mentions - lent.times
+                else:
+                    del self._lent[lent.key]
+                    released.append(export)
+        return released
+
+    # On the loop of the user --------------------------------------------------------------------
+
+    def serve(self, frame: f.Open, segments: Sequence[Buffer], referents: Referents) -> None:
+        """Does with an object what the peer asks for."""
+        key, _, operation = frame.routine[1:].partition(".")
+        export = self.find(_key(key))
+        serving = Serving(self, frame.call, export, operation, segments, referents)
+        self._servings[frame.call] = serving
+        if export is not None and operation in STEPS:
+            if export.driver is None or export.driver.ended:
+                export.driver = Driver(export.loop, export.context)
+            if export.driver.take(serving):
+                return
+        serving.start()
+
+    def cancel(self, number: int, message: bytes | None) -> None:
+        """Cancels a use; its end says what came of it."""
+        serving = self._servings.get(number)
+        if serving is not None:
+            serving.cancel(*cancel_argument(message))
+
+    def answer(self, serving: Serving, frame: f.Return | f.Raise, packed: Packed) -> None:
+        """A use has ended."""
+        self._servings.pop(serving.number, None)
+        if not self.gone:
+            self.end.answer(frame, packed)
+
+    def lost(self) -> None:
+        """The peer is gone: what it was using is cancelled, and nothing is lent any more."""
+        with self._lock:
+            self.gone = True
+            lent, self._lent = self._lent, {}
+        for serving in list(self._servings.values()):
+            serving.cancel("the user of the object is gone")
+        lent.clear()
+
+
+class Serving:
+    """One use of an object, as its owner executes it."""
+
+    def __init__(
+        self,
+        table: ExportTable,
+        number: int,
+        export: Export | None,
+        operation: str,
+        segments: Sequence[Buffer],
+        referents: Referents,
+    ) -> None:
+        self.number = number
+        self._table = table
+        self._export = export
+        self._operation = operation
+        self._segments = segments
+        self._referents = referents
+        self._task: asyncio.Task[Any] | None = None
+        self._stopped = False  # cancelled before it began
+        self._delivered = 0
+        self._base = 0
+        self._thrown: BaseException | None = None
+
+    def start(self) -> None:
+        """Begins in a task of its own."""
+        export = self._export
+        context = None if export is None else export.context.copy()
+        background.start(self._table.end.user_loop, self._run_alone(), context)
+
+    def cancel(self, *argument: Any) -> None:
+        """Cancels it."""
+        if self._task is None:
+            self._stopped = True
+        else:
+            self._delivered += 1
+            self._task.cancel(*argument)
+
+    async def _run_alone(self) -> None:
+        await self.run()
+
+    async def run(self) -> bool:
+        """Does it, and answers. Returns False if the task was cancelled by somebody else."""
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        self._base = task.cancelling()
+        foreign = False
+        try:
+            if self._stopped:
+                raise asyncio.CancelledError
+            value = await self._perform()
+        except BaseException as error:
+            foreign = task.cancelling() > self._base + self._delivered
+            self._raise(error)
+        else:
+            self._return(value)
+        while not foreign and task.cancelling() > self._base:
+            task.uncancel()
+        return not foreign
+
+    async def _perform(self) -> Any:
+        export, operation = self._export, self._operation
+        if export is None:
+            raise WoolError("the object is not lent to the process that uses it")
+        methods = export.portrayal.methods
+        if operation not in methods and f"*{operation}" not in methods:
+            raise WoolError(f"{operation} of {export.portrayal.name} cannot be used from elsewhere")
+        args, kwargs = await self._arguments()
+        value = export.value
+        method = value if operation == "__call__" else getattr(value, operation)
+        made = method(*args, **kwargs)
+        return await made if inspect.isawaitable(made) else made
+
+    async def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        segments, self._segments = self._segments, ()
+        referents, self._referents = self._referents, NO_REFERENTS
+        codec = self._table.end.pool.codec
+
+        def decode(segments: Sequence[Buffer]) -> Any:
+            return codec.decode(segments, None, referents)
+
+        while True:
+            try:
+                if self._operation == "athrow":
+                    summary = Summary("wool.RemoteError", "an exception that was thrown in", "")
+                    self._thrown = load_exception(
+                        summary, segments or None, decode, passing=(MissingCode,)
+                    )
+                    return (self._thrown,), {}
+                return decode(segments) if segments else ((), {})
+            except MissingCode as missing:
+                await self._table.end.fetch([missing.key])
+            except Exception as error:
+                what = f"what was passed to {self._name}"
+                raise rebuild_error(what, error, self._table.end.where) from error
+
+    @property
+    def _name(self) -> str:
+        return "the object" if self._export is None else self._export.portrayal.name
+
+    # Answers ------------------------------------------------------------------------------------
+
+    def _encode(self, value: Any, label: str | None = None) -> Packed:
+        table = self._table
+        codec = table.end.pool.codec
+        return pack(codec, table.session, codec.encode(value, label, self._thrown))
+
+    def _return(self, value: Any) -> None:
+        try:
+            packed = self._encode(value)
+        except BaseException as error:
+            failure = result_error(self._name.removesuffix("()"), value, error)
+            failure.__cause__ = error
+            self._raise(failure)
+            return
+        table = self._table
+        names = table.lend(packed.exports) if packed.exports else []
+        frame = f.Return(
+            self.number,
+            self._delivered,
+            self._uncancelled(),
+            0,
+            0,
+            packed.sizes,
+            packed.codes,
+            names,
+        )
+        table.answer(self, frame, packed)
+
+    def _raise(self, error: BaseException) -> None:
+        table = self._table
+        echo = error is self._thrown
+        said: list[str] = []
+        packed = Packed()
+        if not echo:
+            label = table.end.label
+            summary, found = dump_exception(error, lambda v: self._encode(v, label), label)
+            said = [summary.type_name, summary.message, summary.traceback]
+            packed = found or packed
+        names = table.lend(packed.exports) if packed.exports else []
+        frame = f.Raise(
+            self.number,
+            self._delivered,
+            self._uncancelled(),
+            0,
+            0,
+            echo,
+            said,
+            packed.sizes,
+            packed.codes,
+            names,
+        )
+        table.answer(self, frame, packed)
+
+    def _uncancelled(self) -> int:
+        if not self._delivered or self._task is None:
+            return 0
+        return max(0, self._delivered - (self._task.cancelling() - self._base))
+
+
+class Driver:
+    """Makes the steps of an iterator in one task and one context, as a consumer here would.
+
+    Attributes:
+        ended: whether it takes no more steps.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        self.ended = False
+        self._loop = loop
+        self._serving: Serving | None = None
+        self._wanted: asyncio.Future[None] | None = None
+        background.start(loop, self._run(), context)
+
+    def take(self, serving: Serving) -> bool:
+        """Takes a step; False if one is being made."""
+        if self._serving is not None:
+            return False
+        self._serving = serving
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+        return True
+
+    def end(self) -> None:
+        """The iterator is needed no more; on any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and all is over
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+    async def _run(self) -> None:
+        try:
+            while not self.ended:
+                if self._serving is None:
+                    self._wanted = self._loop.create_future()
+                    await self._wanted
+                elif await self._serving.run():
+                    self._serving = None
+                else:
+                    return
+        finally:
+            self.ended = True
+
+
+def _key(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""

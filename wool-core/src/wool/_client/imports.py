@@ -1,0 +1,280 @@
+"""Objects of a peer that are in use here: asking their owner, and saying when they are not needed.
+
+The peer keeps an object for as many mentions of it as have arrived here. Proxies hold an `Import`;
+when nothing does, the mentions that it stands for are given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wool._client.current import RUNNING
+from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply, Request
+from wool._client.loans import Loans
+from wool._client.packing import Packed, pack
+from wool._client.proxies import make_proxy
+from wool._client.remote import decode_reply, reply_error
+from wool._protocol import frames as f
+from wool._serialization.classes import Referents
+from wool._serialization.exceptions import dump_exception
+from wool._serialization.references import Export, Portrayal
+from wool.abc import Buffer
+from wool.exceptions import Rejected, SerializationError, WoolError
+
+if TYPE_CHECKING:
+    from wool._client.pool import Pool
+    from wool._client.references import End
+    from wool._session.session import Session
+
+Reference = Callable[[f.Return | f.Raise], Referents]
+
+
+class Import:
+    """An object of the peer's, as long as it is needed here.
+
+    Attributes:
+        key: its key at the peer.
+        origin: its key where it lives.
+        portrayal: how it looks.
+        mentions: how many frames have mentioned it.
+        table: of the connection it came by.
+    """
+
+    __slots__ = ("__weakref__", "_proxy", "key", "mentions", "origin", "portrayal", "table")
+
+    def __init__(self, table: ImportTable, key: bytes) -> None:
+        self.table = table
+        self.key = key
+        self.mentions = 0
+        self.origin = b""
+        self.portrayal = Portrayal(0, "", ())
+        self._proxy: weakref.ref[Any] | None = None
+
+    def proxy(self, origin: bytes, portrayal: Portrayal) -> Any:
+        """Returns what user code gets for it, the same as long as that is in use."""
+        proxy = None if self._proxy is None else self._proxy()
+        if proxy is None:
+            self.origin, self.portrayal = origin, portrayal
+            proxy = make_proxy(self)
+            self._proxy = weakref.ref(proxy)
+        return proxy
+
+    async def use(
+        self, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> tuple[Any, BaseException | None]:
+        """Has the owner do something; returns the result and None, or None and an exception."""
+        return await self.table.use(self, operation, args, kwargs or {})
+
+    def __del__(self) -> None:
+        self.table.drop(self.key, self.mentions)
+
+
+class Use(Exchange):
+    """One use of an object of the peer's, as its user sees it."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self, table: ImportTable, request: Request) -> None:
+        super().__init__(table, request)
+        self._table = table
+
+    async def fetch(self, keys: Sequence[bytes]) -> None:
+        """Asks the owner for code that its answer mentions."""
+        await self._table.end_point.fetch(keys)
+
+
+class ImportTable:
+    """The objects of one peer that are in use here."""
+
+    def __init__(
+        self, end: End, session: Session, lend: Callable[[Sequence[Export]], list[bytes]]
+    ) -> None:
+        self.end_point = end
+        self._session = session
+        self._session_loop = asyncio.get_running_loop()
+        self._lend = lend
+        self._imports: weakref.WeakValueDictionary[bytes, Import] = weakref.WeakValueDictionary()
+        self._uses: dict[int, Use] = {}
+        self._failing: Callable[[str], WoolError] | None = None
+        self._lock = threading.Lock()  # of failing and uses that are about to be sent
+        self._dropped: deque[tuple[bytes, int]] = deque()
+        self._flushing = False
+
+    # Carrier: what an exchange needs ------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where uses are waited for."""
+        return self.end_point.user_loop
+
+    @property
+    def pool(self) -> Pool:
+        """Whose settings apply."""
+        return self.end_point.pool
+
+    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+        """Cancels a use; the owner's answer ends it."""
+        exchange.cancelled = True
+        self.end_point.on_session(self._send_cancel, exchange, message)
+
+    # On the loop of the session -----------------------------------------------------------------
+
+    @property
+    def any(self) -> bool:
+        """Whether something of the peer's is in use."""
+        return bool(self._imports)
+
+    @property
+    def uses(self) -> list[Use]:
+        """The uses that are out."""
+        return list(self._uses.values())
+
+    def arrive(self, key: bytes) -> Import:
+        """Counts a mention of an object."""
+        item = self._imports.get(key)
+        if item is None:
+            item = self._imports[key] = Import(self, key)
+        item.mentions += 1
+        return item
+
+    def on_reply(
+        self, frame: f.Return | f.Raise, segments: Sequence[Buffer], referents: Referents
+    ) -> None:
+        """The owner has answered."""
+        self._end(frame.call, Reply(frame, segments, referents))
+
+    def on_give_back(self, frame: f.GiveBack) -> None:
+        """Uses were cancelled before they had arrived."""
+        for number in frame.calls:
+            self._end(number, NotStarted())
+
+    def on_reject(self, frame: f.Reject) -> None:
+        """The owner has no memory for what was passed."""
+        self._end(frame.call, Failed(Rejected(f"the owner of the object refused: {frame.message}")))
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        use = self._uses.pop(number, None)
+        if use is not None:
+            self.end_point.on_user(use.end, outcome)
+
+    def lost(self, failing: Callable[[str], WoolError]) -> list[Use]:
+        """Nothing can be used any more; returns the uses that are out."""
+        if self._failing is None:
+            self._failing = failing
+        uses, self._uses = self._uses, {}
+        return list(uses.values())
+
+    def _open(self, use: Use, packed: Packed) -> None:
+        session = self._session
+        number = session.machine.next_id()
+        names = self._lend(packed.exports) if packed.exports else []
+        request = use.request
+        frame = f.Open(
+            number, False, request.target, request.parent, packed.sizes, packed.codes, 0, names
+        )
+        alone = not self._uses
+        self._uses[number] = use
+        use.number = number
+        if (alone and session.send_now(frame, packed.segments)) or session.send(
+            frame, packed.segments
+        ):
+            for code in packed.codes:
+                session.known.add(code.key)
+                session.known.update(code.provides)
+            return
+        use.number = 0
+        if self._uses.pop(number, None) is not None:
+            failing = self._failing or _vanished
+            self.end_point.on_user(use.end, Failed(failing(request.name)))
+
+    def _send_cancel(self, use: Use, message: bytes | None) -> None:
+        if use.number in self._uses:
+            self._session.send(f.Cancel(use.number, 0, message))
+
+    def _flush(self) -> None:
+        """Says what is not needed any more."""
+        self._flushing = False
+        mentions: dict[bytes, int] = {}
+        while self._dropped:
+            key, count = self._dropped.popleft()
+            mentions[key] = mentions.get(key, 0) + count
+        if mentions:
+            self._session.send(f.Release([f.Lent(key, n) for key, n in mentions.items()]))
+
+    # On any thread, at any time -----------------------------------------------------------------
+
+    def drop(self, key: bytes, mentions: int) -> None:
+        """Gives up mentions of an object; called by finalizers."""
+        self._dropped.append((key, mentions))
+        if not self._flushing and self._failing is None:
+            self._flushing = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the session with it
+                self._session_loop.call_soon_threadsafe(self._flush)
+
+    # On the loop of the user --------------------------------------------------------------------
+
+    async def use(
+        self, item: Import, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, BaseException | None]:
+        """Has the owner use an object; returns the result and None, or None and an exception.
+
+        Raises:
+            RuntimeError: the object came to another event loop than the running one.
+        """
+        name = item.portrayal.name
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError(f"{name} is bound to a different event loop: use it where it came")
+        running = RUNNING.get()
+        if running is not None:
+            running.wait_begins()
+        thrown = args[0] if operation == "athrow" else None
+        try:
+            if self._failing is not None:
+                if operation == "aclose":
+                    return None, None  # closing is silent
+                return None, self._failing(name)
+            packed = self._pack(name, operation, args, kwargs)
+            target = f"@{item.key.hex()}.{operation}"
+            parent = "" if running is None else running.info.id
+            use = Use(self, Request(target, name, False, frozenset(), parent, (), ()))
+            if packed.calls:
+                use.loans = Loans(packed.calls)
+            self.end_point.on_session(self._open, use, packed)
+            outcome = await use.wait()
+            if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
+                return await decode_reply(self.pool, use, outcome), None
+            if isinstance(outcome, Failed) and operation == "aclose":
+                return None, None
+            return None, await reply_error(self.pool, use, outcome, thrown)
+        except WoolError as error:
+            return None, error.with_traceback(None)
+        finally:
+            if running is not None:
+                running.wait_ends()
+
+    def _pack(
+        self, name: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Packed:
+        codec = self.pool.codec
+        if operation == "athrow":
+            _, encoded = dump_exception(args[0], codec.encode_closed)
+            return Packed() if encoded is None else pack(codec, self._session, encoded)
+        if not args and not kwargs:
+            return Packed()
+        try:
+            return pack(codec, self._session, codec.encode((args, kwargs)))
+        except Exception as error:
+            raise SerializationError(
+                f"what is passed to {name} cannot be sent to its owner: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+def _vanished(name: str) -> WoolError:
+    return WoolError(f"the connection to the owner of {name} has ended")

@@ -1,0 +1,170 @@
+"""What user code gets for an object that lives elsewhere.
+
+A proxy has the async methods of the object, and nothing else of it. For a function it is a real
+function, so that `inspect` sees what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import lru_cache
+from typing import Any, Protocol
+
+from wool._client.routine import settle_context
+from wool._serialization.references import GENERATOR, ITERATOR, OBJECT, Held
+
+CLASSES_KEPT = 256
+"""So many classes of proxies are kept for objects of the user's classes."""
+
+
+class Usable(Held, Protocol):
+    """An object of a peer."""
+
+    async def use(
+        self, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> tuple[Any, BaseException | None]:
+        """Has the owner do something; returns the result and None, or None and an exception."""
+        ...
+
+
+async def _use(
+    held: Usable, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+) -> Any:
+    value, error = await held.use(operation, args, kwargs)
+    if error is None:
+        return value
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        settle_context(error, context)
+        del error, context
+
+
+class Proxy:
+    """Stands for an object that lives elsewhere."""
+
+    __slots__ = ("__weakref__", "_held")
+    __wool_proxy__: type[Proxy]
+
+    def __init__(self, held: Usable) -> None:
+        self._held = held
+
+    def __init_subclass__(cls) -> None:
+        cls.__wool_proxy__ = cls  # tells proxies from what users derive from them
+
+    def __repr__(self) -> str:
+        return f"<reference to {self._held.portrayal.name}>"
+
+
+class IteratorProxy(Proxy):
+    """Stands for an async iterator."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> Any:
+        return self
+
+    def __anext__(self) -> Coroutine[Any, Any, Any]:
+        return _use(self._held, "__anext__")
+
+
+class ClosableProxy(IteratorProxy):
+    """Stands for an async iterator that can be closed."""
+
+    __slots__ = ()
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        return _use(self._held, "aclose")
+
+
+class GeneratorProxy(ClosableProxy, AsyncGenerator[Any, Any]):
+    """Stands for an async generator."""
+
+    __slots__ = ()
+
+    def asend(self, value: Any) -> Coroutine[Any, Any, Any]:
+        return _use(self._held, "asend", (value,))
+
+    def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> Coroutine[Any, Any, Any]:
+        error = typ if val is None else val
+        if isinstance(error, type) and issubclass(error, BaseException):
+            error = error()
+        elif not isinstance(error, BaseException):
+            error = typ() if error is None else typ(error)
+        return _use(self._held, "athrow", (error if tb is None else error.with_traceback(tb),))
+
+
+def make_proxy(held: Usable) -> Any:
+    """Makes what stands for an object."""
+    look = held.portrayal
+    if look.kind == GENERATOR:
+        return GeneratorProxy(held)
+    if look.kind == ITERATOR:
+        return (ClosableProxy if "aclose" in look.methods else IteratorProxy)(held)
+    if look.kind == OBJECT:
+        return _proxy_class(look.name, look.methods)(held)
+    made = _make_call if look.methods == ("__call__",) else _make_stream
+    function: Any = made("__call__", lambda args: (held, args))
+    function.__qualname__ = look.name.removesuffix("()")
+    function.__name__ = function.__qualname__.rpartition(".")[2]
+    function.__wool_held__ = held
+    return function
+
+
+@lru_cache(CLASSES_KEPT)
+def _proxy_class(name: str, methods: tuple[str, ...]) -> Any:
+    """Makes the class of proxies for objects with these methods."""
+    scope: dict[str, Any] = {"__slots__": ()}
+    for method in methods:
+        operation = method.lstrip("*")
+        if operation == "__aiter__" and "__anext__" in methods:
+            scope[operation] = IteratorProxy.__aiter__
+        elif operation == "__aiter__" or method != operation:
+            scope[operation] = _make_stream(operation, _split)
+        else:
+            scope[operation] = _make_call(operation, _split)
+        scope[operation].__name__ = operation
+    return type(f"{name.removeprefix('the ')}Proxy", (Proxy,), scope)
+
+
+Split = Callable[[tuple[Any, ...]], "tuple[Usable, tuple[Any, ...]]"]
+"""Tells the object from what is passed to it."""
+
+
+def _split(args: tuple[Any, ...]) -> tuple[Usable, tuple[Any, ...]]:
+    return args[0]._held, args[1:]
+
+
+def _make_call(operation: str, split: Split) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        held, rest = split(args)
+        return await _use(held, operation, rest, kwargs)
+
+    return call
+
+
+def _make_stream(operation: str, split: Split) -> Callable[..., Any]:
+    async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        held, rest = split(args)
+        generator = await _use(held, operation, rest, kwargs)
+        step = generator.__anext__()
+        while True:
+            try:
+                value = await step
+            except StopAsyncIteration:
+                return
+            try:
+                sent = yield value
+            except GeneratorExit:
+                if hasattr(generator, "aclose"):
+                    await generator.aclose()
+                raise
+            except BaseException as error:
+                if not hasattr(generator, "athrow"):
+                    raise
+                step = generator.athrow(error)
+            else:
+                step = generator.__anext__() if sent is None else generator.asend(sent)
+
+    return stream

@@ -1,0 +1,255 @@
+"""Live objects travel by reference: they stay with their owner, who is asked to use them.
+
+Whatever is a running iterator or generator travels so, and what `reference` has marked. A payload
+names such an object by a key. Its receiver makes a proxy of it, or, if the object is its own, takes
+the object itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import os
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from itertools import count
+from types import AsyncGeneratorType, FunctionType, MethodType
+from typing import Any, Protocol, TypeVar, cast
+
+from wool._serialization.classes import CLASSES, payload_references
+
+T = TypeVar("T")
+
+GENERATOR, ITERATOR, FUNCTION, OBJECT = range(4)
+"""Kinds of objects, as their users are to see them."""
+
+STEPS = frozenset({"__anext__", "asend", "athrow", "aclose"})
+"""What asks an iterator or a generator for something."""
+
+_GENERATOR = ("__anext__", "asend", "athrow", "aclose")
+_SPECIAL = ("__call__", "__aiter__", "__anext__", "__aenter__", "__aexit__")
+
+
+@dataclass(frozen=True, slots=True)
+class Portrayal:
+    """How an object looks from afar.
+
+    Attributes:
+        kind: `GENERATOR`, `ITERATOR`, `FUNCTION` or `OBJECT`.
+        name: for messages.
+        methods: what can be done with it, with a `*` before what makes an async generator.
+    """
+
+    kind: int
+    name: str
+    methods: tuple[str, ...]
+
+
+class Held(Protocol):
+    """What a proxy knows of the object it stands for."""
+
+    key: bytes
+    """Its key where the proxy has it from."""
+    origin: bytes
+    """Its key where it lives."""
+    portrayal: Portrayal
+
+
+class Export:
+    """An object of this process that others may use, or a proxy that is passed on.
+
+    It belongs to the event loop it was first sent from, and is used there, in the context of then.
+
+    Attributes:
+        key: names it.
+        held: what it stands for, if it is a proxy.
+        driver: makes its steps, if it is an iterator; for the user of this class.
+    """
+
+    __slots__ = ("__weakref__", "context", "driver", "held", "key", "loop", "portrayal", "value")
+
+    def __init__(self, key: bytes, value: Any, held: Held | None, portrayal: Portrayal) -> None:
+        self.key = key
+        self.value = value
+        self.held = held
+        self.portrayal = portrayal
+        self.loop = asyncio.get_running_loop()
+        self.context = contextvars.copy_context()
+        self.driver: Any = None
+
+    def __del__(self) -> None:
+        if self.driver is not None:
+            self.driver.end()
+
+
+class Exports:
+    """The objects of this process that travel, or are in use elsewhere."""
+
+    def __init__(self) -> None:
+        self._by_object: weakref.WeakValueDictionary[tuple[int, int], Export] = (
+            weakref.WeakValueDictionary()
+        )
+        self._by_key: weakref.WeakValueDictionary[bytes, Export] = weakref.WeakValueDictionary()
+        self._numbers = count(1)
+
+    def export(self, value: Any, held: Held | None) -> Export:
+        """Returns the export of an object, or of a proxy that holds `held`, on the running loop.
+
+        Raises:
+            RuntimeError: no loop is running.
+        """
+        ident = id(value), id(asyncio.get_running_loop())
+        export = self._by_object.get(ident)
+        if export is None:
+            key = CLASSES.process + next(self._numbers).to_bytes(8, "big")
+            look = portray(value) if held is None else held.portrayal
+            export = self._by_object[ident] = Export(key, value, held, look)
+            self._by_key[key] = export
+        return export
+
+    def own(self, key: bytes) -> Export | None:
+        """Returns what has this key and belongs to the running loop."""
+        export = self._by_key.get(key)
+        if export is None or export.loop is not asyncio.get_running_loop():
+            return None
+        return export
+
+    def forked(self) -> None:
+        """Forgets what the parent process exports."""
+        self._by_object.clear()
+        self._by_key.clear()
+
+
+class Marks:
+    """The objects that `reference` has marked, by their identity."""
+
+    def __init__(self) -> None:
+        self._marked: dict[int, weakref.ref[Any]] = {}
+
+    def add(self, value: Any) -> None:
+        """Marks an object for as long as it lives."""
+        ident = id(value)
+
+        def forget(gone: weakref.ref[Any]) -> None:
+            if self._marked.get(ident) is gone:
+                del self._marked[ident]
+
+        self._marked[ident] = weakref.ref(value, forget)
+
+    def __contains__(self, value: Any) -> bool:
+        return id(value) in self._marked
+
+
+# Which objects are in use elsewhere, and how they are to travel, are facts of the process.
+EXPORTS = Exports()
+MARKS = Marks()
+os.register_at_fork(after_in_child=EXPORTS.forked)
+
+
+def reference(value: T, /) -> T:
+    """Marks an object to travel by reference from now on, and returns it.
+
+    Passed to a routine, or returned or yielded by one, the object stays where it is. Others get
+    something that has its async methods: awaiting one runs it where the object is, on its event
+    loop. Sent back, it is the object itself. Async iterators and generators need no mark.
+
+    Args:
+        value: an async function, a bound method of that kind, or an object with such methods.
+
+    Raises:
+        TypeError: nothing of it is async, or it cannot be marked.
+    """
+    if held_by(value) is None and not portray(value).methods:
+        raise TypeError(
+            f"wool.reference() takes an async function or an object with async methods, and "
+            f"{value!r} has none: only what is awaited can be done elsewhere. Write `async def`"
+        )
+    try:
+        MARKS.add(value)
+    except TypeError:
+        raise TypeError(
+            f"{type(value).__qualname__} objects cannot be marked, for there are no weak "
+            "references to them: pass an async function or a bound method that uses the object"
+        ) from None
+    return value
+
+
+def held_by(value: Any) -> Held | None:
+    """Returns what a proxy stands for, None for anything else."""
+    if isinstance(value, FunctionType):
+        return value.__dict__.get("__wool_held__")
+    cls = cast("type[Any]", type(value))
+    return value._held if getattr(cls, "__wool_proxy__", None) is cls else None
+
+
+def travels(value: Any) -> bool:
+    """Whether an object travels by reference."""
+    return (
+        hasattr(cast("type[Any]", type(value)), "__anext__")
+        or value in MARKS
+        or held_by(value) is not None
+    )
+
+
+def portray(value: Any) -> Portrayal:
+    """Says how an object is to look from afar."""
+    cls = cast("type[Any]", type(value))
+    if isinstance(value, AsyncGeneratorType):
+        return Portrayal(GENERATOR, f"{value.__qualname__}()", _GENERATOR)
+    if isinstance(value, (FunctionType, MethodType)):
+        methods = _portray_methods(value, ["__call__"], lambda _: value)
+        return Portrayal(FUNCTION, f"{value.__qualname__}()", methods)
+    if isinstance(value, AsyncGenerator):
+        return Portrayal(GENERATOR, f"the {cls.__qualname__}", _GENERATOR)
+    if value not in MARKS and hasattr(cls, "__anext__"):
+        closing = ("aclose",) if inspect.iscoroutinefunction(getattr(cls, "aclose", None)) else ()
+        return Portrayal(ITERATOR, f"the {cls.__qualname__}", ("__anext__", *closing))
+    names = [*_SPECIAL, *(name for name in dir(cls) if not name.startswith("_"))]
+    methods = _portray_methods(value, names, lambda name: inspect.getattr_static(cls, name, None))
+    return Portrayal(OBJECT, f"the {cls.__qualname__}", methods)
+
+
+def _portray_methods(
+    value: Any, names: list[str], look_up: Callable[[str], Any]
+) -> tuple[str, ...]:
+    methods: list[str] = []
+    for name in names:
+        found = look_up(name)
+        function = getattr(found, "__func__", found)
+        if name in ("__aiter__", "__anext__"):
+            methods += [name] if function is not None else []
+        elif inspect.isasyncgenfunction(function):
+            methods.append(f"*{name}")
+        elif inspect.iscoroutinefunction(function) or (
+            name == "__call__" and inspect.iscoroutinefunction(value)  # as of a partial
+        ):
+            methods.append(name)
+    return tuple(methods)
+
+
+def reduce_reference(value: Any) -> tuple[Export, tuple[Any, ...]]:
+    """Returns the export of an object that travels by reference, and its reduction."""
+    held = held_by(value)
+    export = EXPORTS.export(value, held)
+    home, origin = (b"", export.key) if held is None else (held.key, held.origin)
+    look = export.portrayal
+    arguments = export.key, home, origin, look.kind, look.name, look.methods
+    return export, (find_reference, arguments)
+
+
+# What payloads name -----------------------------------------------------------------------------
+
+
+def find_reference(
+    key: bytes, home: bytes, origin: bytes, kind: int, name: str, methods: tuple[str, ...]
+) -> Any:
+    """Pickles name this function to refer to an object that lives elsewhere, or with the receiver.
+
+    Args:
+        key: of the object, or of the sender's proxy, at the sender.
+        home: of what the sender's proxy stands for, where the sender has it from.
+        origin: of the object where it lives.
+    """
+    return payload_references().find(key, home, origin, Portrayal(kind, name, methods))
