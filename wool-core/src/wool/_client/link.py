@@ -6,23 +6,20 @@ It dials when it is first needed, keeps one session, and knows which calls are o
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply
 from wool._client.imports import Use
-from wool._client.loans import Loans
-from wool._client.packing import Packed
+from wool._client.linkend import LinkEnd
 from wool._client.probing import met
 from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.classes import NO_REFERENTS
 from wool._serialization.code import CodeUnit
-from wool._serialization.exceptions import here
 from wool._serialization.references import Export
 from wool._session import background
 from wool._session.handshaking import dial
@@ -40,7 +37,6 @@ from wool.exceptions import (
 
 if TYPE_CHECKING:
     from wool._client.client import Client
-    from wool._client.pool import Pool
 
 _RETRY_FIRST = 0.05
 _RETRY_MOST = 5.0
@@ -305,7 +301,7 @@ class Link:
         if self.info.id != welcome.id:
             self.info = met(self.info, welcome, session.peer)
         self.session = session
-        self._references = References(LinkEnd(client, self, session), session)
+        self._references = References(LinkEnd(client, session, self.fetch), session)
         client.connected(self, session)
         queue, self._queue = self._queue, []
         for exchange in queue:
@@ -572,46 +568,3 @@ class Link:
         self._begun = 0
         for exchange in [*calls.values(), *queue, *uses]:
             exchange.end(outcome)
-
-
-class LinkEnd:
-    """The caller's end of a connection, for references; see `End`. One loop is all there is."""
-
-    def __init__(self, client: Client, link: Link, session: Session) -> None:
-        self._client = client
-        self._link = link
-        self._session = session
-        self.label: str = here("caller")
-        self.where: str = f"process {os.getpid()}"
-
-    @property
-    def pool(self) -> Pool:
-        """The pool that the worker is one of."""
-        return self._client.pool
-
-    @property
-    def user_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of the client."""
-        return self._client.loop
-
-    def on_user(self, callback: Callable[..., object], *args: Any) -> None:
-        """Calls back at once."""
-        callback(*args)
-
-    def on_session(self, callback: Callable[..., object], *args: Any) -> None:
-        """Calls back at once."""
-        callback(*args)
-
-    def answer(self, frame: f.Frame, packed: Packed) -> None:
-        """Sends the end of a use."""
-        if packed.calls:
-            Loans(packed.calls).settle(taken=True)
-        for code in packed.codes:
-            self._session.known.add(code.key)
-            self._session.known.update(code.provides)
-        if not self._session.send_now(frame, packed.segments):
-            self._session.send(frame, packed.segments)
-
-    async def fetch(self, keys: Sequence[bytes]) -> None:
-        """Asks the worker for code."""
-        await self._link.fetch(keys)

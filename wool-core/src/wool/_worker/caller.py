@@ -181,6 +181,7 @@ class Caller:
         """Cancels what still runs."""
         for execution in list(self._calls.values()):
             self._executor.call(execution.abandon)
+        self._executor.call(self._references.exports.lost)
 
     def _open(self, frame: f.Open, segments: Sequence[Buffer]) -> None:
         if frame.routine.startswith("@"):
