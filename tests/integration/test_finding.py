@@ -260,12 +260,15 @@ async def test_others_stand_in_for_those_that_cannot_be_reached(workers: Any) ->
 # Not usable
 
 
-async def refused(discovery: Any, **options: Any) -> str:
-    with pytest.raises(NoWorkersAvailable) as caught:
+async def refused(
+    discovery: Any, kind: type[wool.WoolError] = NoWorkersAvailable, **options: Any
+) -> str:
+    with pytest.raises(kind) as caught:
         async with wool.WorkerPool(
             discovery=discovery, **{"quorum": 1, "quorum_timeout": 0.5, **options}
         ):
             pass
+    assert type(caught.value) is kind
     return str(caught.value)
 
 
@@ -328,7 +331,15 @@ async def test_a_call_for_tags_that_nobody_offers(workers: Any) -> None:
 async def test_other_credentials(workers: Any) -> None:
     token = wool.Credentials.token("1234567890abcdef" * 4)
     (info,) = await workers(1, address="ws://127.0.0.1:0", credentials=token)
-    message = await refused(found(info))
+    message = await refused(found(info), wool.AuthenticationError)
+    assert info.address in message and "secret" in message
+
+
+async def test_other_credentials_at_all_addresses_there_are(workers: Any) -> None:
+    """Waiting for others would be in vain."""
+    token = wool.Credentials.token("1234567890abcdef" * 4)
+    (info,) = await workers(1, address="ws://127.0.0.1:0", credentials=token)
+    message = await refused([info.address], wool.AuthenticationError, quorum_timeout=3600)
     assert info.address in message and "secret" in message
 
 

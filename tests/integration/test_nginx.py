@@ -8,14 +8,17 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from faultjobs import add
 
+import wool
+from integration.servedkit import TOKEN
 from unit.wskit import MIB, GivenTls, answered, dial, echo, failing, lost, read, serving
 from wool_ws import Options
 
@@ -253,3 +256,64 @@ async def test_paths_that_lead_nowhere(nginx: Nginx, ca: trustme.CA, path: str, 
     async with serving(f"ws://127.0.0.1:{nginx.worker}/work1/"):
         error = await failing(f"wss://{nginx.address}{path}", GivenTls(trusts=ca))
         assert says in str(error)
+
+
+# Calls, with a token ------------------------------------------------------------------------------
+
+
+@wool.routine
+async def talk() -> AsyncGenerator[int, str]:
+    """A stream that needs the connection it began on."""
+    answer = 0
+    while (yield answer) != "enough":
+        answer += 1
+
+
+async def behind(nginx: Nginx, start: Any, **variables: str) -> str:
+    """Starts `wool worker` behind nginx; returns the address that it advertises."""
+    address = f"wss://{nginx.address}/work1/"
+    place = f"ws://127.0.0.1:{nginx.worker}/work1/"
+    served = start("--address", place, "--advertise", address, **variables)
+    assert await served.address() == address
+    return address
+
+
+@pytest.fixture
+def proxied(ca: trustme.CA, tmp_path: Path) -> wool.Credentials:
+    """What callers have who know of the proxy."""
+    ca.cert_pem.write_to_path(tmp_path / "proxy-ca.pem")
+    authority = str(tmp_path / "proxy-ca.pem")
+    return wool.Credentials.token(TOKEN, proxy="127.0.0.1", ca=authority)
+
+
+async def test_calls_with_a_token(nginx: Nginx, start: Any, proxied: wool.Credentials) -> None:
+    """Also after longer silence than nginx allows, on the connection that there was."""
+    beat = {"WOOL_WS__HEARTBEAT": "0.2"}
+    address = await behind(nginx, start, WOOL_TLS__PROXY="127.0.0.1", **beat)
+    async with wool.WorkerPool(discovery=[address], credentials=proxied) as pool:
+        assert await add(1, 2) == 3
+        assert [worker.address for worker in pool.workers] == [address]
+        async with aclosing(talk()) as stream:
+            assert await anext(stream) == 0
+            await asyncio.sleep(2.5 * READ_TIMEOUT)
+            assert await anext(stream) == 1
+        assert await add(3, 4) == 7
+
+
+@pytest.mark.parametrize("who", ["caller", "worker"])
+async def test_a_proxy_that_one_side_does_not_know_of(
+    nginx: Nginx, start: Any, proxied: wool.Credentials, who: str
+) -> None:
+    """Is explained to whoever calls, and nothing runs."""
+    name = "127.0.0.1" if who == "caller" else "other.example"
+    address = await behind(nginx, start, WOOL_TLS__PROXY=name)
+    credentials = wool.Credentials.token(TOKEN) if who == "caller" else proxied
+    pool = wool.WorkerPool(discovery=[address], credentials=credentials, quorum_timeout=10)
+
+    async def use() -> None:
+        async with pool:
+            await add(1, 2)
+
+    with pytest.raises(wool.AuthenticationError, match="through the proxy") as caught:
+        await use()
+    assert address in str(caught.value)

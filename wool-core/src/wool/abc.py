@@ -276,6 +276,9 @@ class Discovery(ABC):
     """Where workers of a network transport listen that are announced here, unless they are told an
     address: the number of an interface, or a wildcard."""
 
+    complete: bool = False
+    """Whether the first snapshot has all the workers that there will ever be."""
+
     port: int = 0
     """The port of a single worker that is told no address; 0: any that is free."""
 

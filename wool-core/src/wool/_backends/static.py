@@ -40,6 +40,8 @@ class Silent(abc.Announcement):
 class StaticDiscovery(abc.Discovery):
     """Finds workers at given addresses; nothing can be announced."""
 
+    complete = True
+
     def __init__(self, options: Options) -> None:
         self._workers = [abc.WorkerInfo(address=address) for address in options.addresses]
 

@@ -272,6 +272,7 @@ class Client:
         if len(self.links) < len(self.pool.members):
             self._take_members()
         self.reach()
+        self.pool.on_failed()
 
     def twin(self, link: Link, ident: str) -> Link | None:
         """Returns the link that has another address of the same worker, and is connected to it."""

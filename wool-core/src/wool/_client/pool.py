@@ -34,7 +34,14 @@ from wool._session.routes import Routes
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.abc import Serializer
-from wool.exceptions import NoWorkersAvailable, WoolError, WorkerLost, WorkerStopped
+from wool.exceptions import (
+    AuthenticationError,
+    NoWorkersAvailable,
+    VersionMismatch,
+    WoolError,
+    WorkerLost,
+    WorkerStopped,
+)
 
 VERSION = "0.1.0"
 PYTHON = ".".join(platform.python_version_tuple()[:2])
@@ -128,6 +135,7 @@ class Pool:
 
         Raises:
             NoWorkersAvailable: there were fewer after `timeout` seconds, or there will be none.
+            AuthenticationError, VersionMismatch: the same, and that is why.
             WorkerStopped: the pool has been closed.
         """
         loop = asyncio.get_running_loop()
@@ -145,15 +153,35 @@ class Pool:
                     if self.failure is not None:
                         raise self.failure
                     self.client().reach()
+                    self._check_hope(n)
                     await changed.wait()
                     changed.clear()
         except TimeoutError:
-            raise NoWorkersAvailable(
-                f"{self.ready} of {n} workers were ready after {timeout:g} s{self.unready()}"
-            ) from None
+            raise self._too_few(n, f" after {timeout:g} s") from None
         finally:
             self._watchers.discard(notify)
             del self._awaiting[notify]
+
+    def _check_hope(self, n: int) -> None:
+        """Raises an error if it is certain that there will never be `n` workers."""
+        links = self.client().links
+        refused = sum(link.refused for link in links.values())
+        all_known = self.complete and len(self.members) == len(links)
+        if refused and all_known and len(links) - refused < n:
+            raise self._too_few(n, "")
+
+    def _too_few(self, n: int, when: str) -> WoolError:
+        """Returns the error that says why there are less than `n` workers."""
+        kinds = {type(link.failure) for link in self.client().links.values()}
+        kind = kinds.pop() if len(kinds) == 1 else NoWorkersAvailable
+        if kind not in (AuthenticationError, VersionMismatch):
+            kind = NoWorkersAvailable
+        return kind(f"{self.ready} of {n} workers were ready{when}{self.unready()}")
+
+    @property
+    def complete(self) -> bool:
+        """Whether there will never be other workers than there are."""
+        return False
 
     @property
     def ready(self) -> int:
@@ -257,6 +285,13 @@ class Pool:
 
     def on_connected(self, link: Link, session: Session) -> None:
         """A client has opened a session to a worker."""
+        self._notify()
+
+    def on_failed(self) -> None:
+        """A client could not connect to a worker."""
+        self._notify()
+
+    def _notify(self) -> None:
         for notify in list(self._watchers):
             notify()
 
@@ -318,15 +353,13 @@ class Pool:
         self._changed()
 
     def _changed(self) -> None:
-        for notify in list(self._watchers):
-            notify()
+        self._notify()
         for loop, client in list(self._clients.items()):
             _call_in(loop, client.update)
 
     async def close_clients(self) -> None:
         """Ends all calls with `WorkerStopped` and closes all connections."""
-        for notify in list(self._watchers):
-            notify()
+        self._notify()
         with self._lock:
             self.closed = True
             clients, self._clients = self._clients, {}

@@ -90,6 +90,7 @@ class WorkerPool(Pool):
     Raises:
         ConfigurationError, PluginError: an argument has no usable value.
         NoWorkersAvailable: on entering, if the quorum is not reached.
+        AuthenticationError, VersionMismatch: the same, because workers were found, but refuse.
     """
 
     def __init__(
@@ -384,6 +385,12 @@ class WorkerPool(Pool):
         found = {key: info for key, info in self._found.items() if info.address not in places}
         self.own: frozenset[str] = frozenset(self._own)
         self.set_members({**found, **self._own})
+
+    @property
+    def complete(self) -> bool:
+        """Whether there will never be other workers than those that were found first."""
+        found = self._discovery
+        return found is not None and found.discovery.complete and not self._size
 
     def unready(self, tags: frozenset[str] = frozenset()) -> str:
         """Says, besides, what the discovery has found."""
