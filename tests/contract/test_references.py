@@ -620,8 +620,48 @@ async def test_a_queue_between_here_and_there() -> None:
             await queue.put(i)
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(produce(wool.reference(queue), 5))
+        group.create_task(produce(queue, 5))
         assert [await queue.get() for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
+class Channel:
+    """Travels by value; the queue in it does not."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[int | None] = asyncio.Queue(1)
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        while (item := await self.queue.get()) is not None:
+            yield item
+
+
+async def test_an_iterable_with_a_queue_in_it() -> None:
+    @wool.routine
+    async def total(channel: Channel) -> int:
+        return sum([item async for item in channel])
+
+    channel = Channel()
+    async with asyncio.TaskGroup() as group:
+        adding = group.create_task(total(channel))
+        for item in (1, 2, 3, None):
+            await channel.queue.put(item)
+    assert adding.result() == 6
+
+
+async def test_events_semaphores_and_conditions() -> None:
+    @wool.routine
+    async def wait(event: Any, semaphore: Any, condition: Any) -> str:
+        await event.wait()
+        async with semaphore, condition:
+            return "done"
+
+    event, semaphore, condition = asyncio.Event(), asyncio.Semaphore(1), asyncio.Condition()
+    async with asyncio.TaskGroup() as group, condition:
+        waiting = group.create_task(wait(event, semaphore, condition))
+        event.set()
+    assert waiting.result() == "done"
+    assert not semaphore.locked()
+    assert not condition.locked()
 
 
 async def test_a_lock_between_two_workers(journal: Journal) -> None:
@@ -634,7 +674,6 @@ async def test_a_lock_between_two_workers(journal: Journal) -> None:
             await asyncio.sleep(0.005)
             journal.write("out")
 
-    wool.reference(lock)
     await asyncio.gather(*(critical(lock, journal) for _ in range(6)))
     assert journal.lines() == ["in", "out"] * 6
 

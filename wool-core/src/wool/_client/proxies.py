@@ -53,6 +53,12 @@ class Proxy:
     def __init_subclass__(cls) -> None:
         cls.__wool_proxy__ = cls  # tells proxies from what users derive from them
 
+    def __getattr__(self, name: str) -> Any:
+        what = f"{type(self).__name__!r} object has no attribute {name!r}"
+        if not name.startswith("_"):
+            what += ": of what lives elsewhere, only what is awaited or iterated can be used"
+        raise AttributeError(what, name=name, obj=self)
+
     def __repr__(self) -> str:
         return f"<reference to {self._held.portrayal.name}>"
 

@@ -1,8 +1,8 @@
 """Live objects travel by reference: they stay with their owner, who is asked to use them.
 
-Whatever is a running iterator or generator travels so, and what `reference` has marked. A payload
-names such an object by a key. Its receiver makes a proxy of it, or, if the object is its own, takes
-the object itself.
+Whatever is a running iterator or generator travels so, what tasks of a loop wait for, such as a
+queue or a lock, and what `reference` has marked. A payload names such an object by a key. Its
+receiver makes a proxy of it, or, if the object is its own, takes the object itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from types import AsyncGeneratorType, FunctionType, MethodType
 from typing import Any, Protocol, TypeVar, cast
@@ -27,6 +28,19 @@ GENERATOR, ITERATOR, FUNCTION, OBJECT = range(4)
 
 STEPS = frozenset({"__anext__", "asend", "athrow", "aclose"})
 """What asks an iterator or a generator for something."""
+
+WAITED_FOR = (
+    asyncio.Queue,
+    asyncio.Lock,
+    asyncio.Event,
+    asyncio.Condition,
+    asyncio.Semaphore,
+    asyncio.Barrier,
+)
+"""Classes of what belongs to one event loop: a copy would be waited for in vain."""
+
+CLASSES_KNOWN = 1024
+"""Of so many classes it is remembered whether their objects travel by reference."""
 
 _GENERATOR = ("__anext__", "asend", "athrow", "aclose")
 _SPECIAL = ("__call__", "__aiter__", "__anext__", "__aenter__", "__aexit__")
@@ -186,11 +200,13 @@ def held_by(value: Any) -> Held | None:
 
 def travels(value: Any) -> bool:
     """Whether an object travels by reference."""
-    return (
-        hasattr(cast("type[Any]", type(value)), "__anext__")
-        or value in MARKS
-        or held_by(value) is not None
-    )
+    return _stays(cast("type[Any]", type(value))) or value in MARKS or held_by(value) is not None
+
+
+@lru_cache(CLASSES_KNOWN)
+def _stays(cls: type[Any]) -> bool:
+    """Whether all objects of a class travel by reference."""
+    return hasattr(cls, "__anext__") or issubclass(cls, WAITED_FOR)
 
 
 def portray(value: Any) -> Portrayal:
