@@ -5,6 +5,7 @@ proves the statement, and its runs elsewhere prove that Wool keeps the contract.
 
     pytest tests/contract                                   # everywhere
     CONTRACT_PLACES=local,unix+dill pytest tests/contract   # in these places
+    CONTRACT_PLACES=served-unix pytest tests/contract       # on workers that were there before
     CONTRACT_EXAMPLES=50 pytest tests/contract/test_generator_machine.py    # a soak
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+import contract.served
 import wool
 from contract.support import PLACES, Journal, Place
 
@@ -27,7 +29,14 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     if request.param == "local":
         yield Place("local")
         return
-    transport, _, serializer = request.param.partition("+")
+    how, _, transport = request.param.rpartition("-")
+    transport, _, serializer = transport.partition("+")
+    if how == "served":
+        async with contract.served.workers(transport) as addresses:
+            made = wool.WorkerPool(discovery=addresses, serializer=serializer or None)
+            async with made as pool:
+                yield Place(request.param, pool)
+        return
     with pytest.MonkeyPatch.context() as patch:
         # Nothing here should need the grace; what waits for it to run out ends by time-out instead.
         patch.setenv("WOOL_CANCEL_GRACE", "3600")

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Where every case runs. `local` is no pool at all; any other name is a transport, after which a
-#: serializer may follow: `unix+dill`. Add places here, or choose those of one run in the
-#: environment: `CONTRACT_PLACES=local,unix`.
+#: serializer may follow: `unix+dill`. With `served-` before it, the workers are not the pool's own
+#: and have none of the tests' modules: `served-grpc`. Add places here, or choose those of one run
+#: in the environment: `CONTRACT_PLACES=local,unix`.
 PLACES: list[str] = os.environ.get("CONTRACT_PLACES", "local,memory,unix,grpc,ws").split(",")
 
 #: How many times as many random examples to run: for a soak, `CONTRACT_EXAMPLES=50`.
@@ -35,7 +36,7 @@ class Place:
 
     @property
     def transport(self) -> str:
-        return self.name.partition("+")[0]
+        return self.name.partition("+")[0].removeprefix("served-")
 
     @property
     def remote(self) -> bool:

@@ -20,8 +20,8 @@ from wool._client.loans import Loans
 from wool._protocol import frames as f
 from wool._serialization.calls import Call
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.code import CodeUnit
 from wool._serialization.references import Export
+from wool._serialization.units import CodeUnit
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WoolError
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from wool._client.exchange import cancel_argument
 from wool._client.packing import Packed, pack
 from wool._protocol import frames as f
-from wool._serialization.classes import NO_REFERENTS, MissingCode, Referents
+from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import rebuild_error, result_error
 from wool._serialization.exceptions import Summary, dump_exception, load_exception
 from wool._serialization.references import STEPS, Export
+from wool._serialization.units import MissingCode
 from wool._session import background
 from wool.abc import Buffer
 from wool.exceptions import WoolError

@@ -18,9 +18,9 @@ from wool._client.probing import met
 from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._serialization.classes import NO_REFERENTS
-from wool._serialization.code import CodeUnit
+from wool._serialization.classes import CLASSES, NO_REFERENTS
 from wool._serialization.references import Export
+from wool._serialization.units import CodeUnit
 from wool._session import background
 from wool._session.handshaking import dial
 from wool._session.session import Session
@@ -88,6 +88,8 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._held = False  # whether other calls are kept from beginning meanwhile
         self._slow = False  # whether it takes long to connect
+        self._kin = False  # whether it imports what the pool does
+        self._version = 0  # of the modules it has been sent
         self._fetches: dict[int, asyncio.Future[None]] = {}
         self._references: References | None = None  # of the session
 
@@ -241,11 +243,18 @@ class Link:
         if self._client.pool.store.missing(keys):
             raise SerializationError("the worker no longer has the code that its reply mentions")
 
-    @staticmethod
-    def _codes(session: Session, units: Sequence[CodeUnit]) -> tuple[list[f.Code], list[Buffer]]:
+    def _codes(
+        self, session: Session, units: Sequence[CodeUnit]
+    ) -> tuple[list[f.Code], list[Buffer]]:
         """Returns those units that the worker does not have, and marks them as sent."""
         codes: list[f.Code] = []
         data: list[Buffer] = []
+        if not self._kin:
+            modules = self._client.pool.modules
+            version = modules.version()
+            if version != self._version:
+                self._version = version
+                units = [*modules.units(), *units]
         for unit in units:
             if unit.key not in session.known:
                 session.known.add(unit.key)
@@ -302,6 +311,8 @@ class Link:
             self.info = met(self.info, welcome, session.peer)
         self.session = session
         self._references = References(LinkEnd(client, session, self.fetch), session)
+        self._kin = welcome.pool == client.pool.id or session.peer.process == CLASSES.process
+        self._version = 0
         client.connected(self, session)
         queue, self._queue = self._queue, []
         for exchange in queue:

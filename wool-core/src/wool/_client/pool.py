@@ -30,6 +30,8 @@ from wool._security.keyring import Keyring
 from wool._serialization.classes import CLASSES
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codec import Codec
+from wool._serialization.rules import Rules
+from wool._serialization.travelling import Home, Modules
 from wool._session.routes import Routes
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
@@ -61,6 +63,7 @@ class Pool:
         required: tags that every worker has to offer.
         failure: why there will be no workers, once that is known.
         options: what holds for all its calls.
+        modules: those that travel with the calls.
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
         observers: who is told of calls.
@@ -76,7 +79,12 @@ class Pool:
     codec: Codec
 
     def __init__(
-        self, ident: str, options: f.CallOptions, *, balancer: Balancer | None = None
+        self,
+        ident: str,
+        options: f.CallOptions,
+        modules: Modules | None = None,
+        *,
+        balancer: Balancer | None = None,
     ) -> None:
         self.id = ident
         self.members: dict[str, WorkerInfo] = {}
@@ -85,7 +93,8 @@ class Pool:
         self.failure: WoolError | None = None
         self.options = options
         self.balancer = balancer
-        self.book: CodeBook = CodeBook()
+        self.modules: Modules = modules or Home()
+        self.book: CodeBook = CodeBook(self.modules)
         self.store: CodeStore = CodeStore(self.book)
         self.serializer_name: str = ""
         self.closed: bool = True
@@ -386,6 +395,7 @@ class PeerPool(Pool):
     gone would never notice.
 
     Args:
+        modules: those that its calls need.
         gate: of the worker.
 
     Attributes:
@@ -396,8 +406,14 @@ class PeerPool(Pool):
     keeps = False
     told = False
 
-    def __init__(self, ident: str, options: f.CallOptions, gate: Gate | None = None) -> None:
-        super().__init__(ident, options)
+    def __init__(
+        self,
+        ident: str,
+        options: f.CallOptions,
+        modules: Modules | None = None,
+        gate: Gate | None = None,
+    ) -> None:
+        super().__init__(ident, options, modules)
         self._gate = gate
 
     def hold(self) -> bool:
@@ -422,8 +438,16 @@ class PeerPool(Pool):
         if peers.relayed and self.told:
             return False
         self.told = not peers.relayed
-        self.options = peers.options
+        if peers.options != self.options:
+            self.options = peers.options
+            if isinstance(self.modules, Home):
+                self.modules.obey(rules_of(peers.options))
         return True
+
+
+def rules_of(options: f.CallOptions) -> Rules:
+    """Returns what a pool says about modules."""
+    return Rules(options.travels, tuple(options.ship), tuple(options.by_reference))
 
 
 def _reason(link: Link, tags: frozenset[str]) -> str | None:

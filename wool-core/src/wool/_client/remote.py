@@ -16,11 +16,10 @@ from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, R
 from wool._client.loans import Loans
 from wool._client.routine import Routine, without_defaults
 from wool._protocol import frames as f
-from wool._serialization.classes import MissingCode
-from wool._serialization.code import CodeUnit
 from wool._serialization.codec import Encoded, rebuild_error
 from wool._serialization.exceptions import Summary, dump_exception, load_exception
-from wool._serialization.modules import importable
+from wool._serialization.travelling import Modules
+from wool._serialization.units import CodeUnit, MissingCode
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WoolError
 
@@ -196,15 +195,11 @@ def _request(
     args, kwargs = without_defaults(routine.function, args, kwargs)
     encoded = codec.encode_arguments(routine.function, args, kwargs)
     units = codec.units(encoded.code) if encoded.code else []
-    target = routine.target
+    target = _target(pool.modules, routine)
     if target is None:
-        target = _importable_target(routine)
-        if target is None:
-            unit = _function_unit(pool, routine.function)
-            target = f"#{unit.key.hex()}"
-            units.insert(0, unit)
-        else:
-            routine.target = target
+        unit = _function_unit(pool, routine.function)
+        target = f"#{unit.key.hex()}"
+        units.insert(0, unit)
     return Request(
         target,
         routine.function.__qualname__,
@@ -218,11 +213,15 @@ def _request(
     )
 
 
-def _importable_target(routine: Routine) -> str | None:
-    function = routine.function
-    if importable(routine.wrapper) or importable(function):
-        return f"{function.__module__}:{function.__qualname__}"
-    return None
+def _target(modules: Modules, routine: Routine) -> str | None:
+    """Returns how a routine is named to workers, None if its function travels by value."""
+    wrapper, function = routine.wrapper, routine.function
+    reference = modules.reference(wrapper) or modules.reference(function)
+    if reference is not None:
+        return "=" + ":".join(reference)
+    if routine.target is None and (modules.importable(wrapper) or modules.importable(function)):
+        routine.target = f"{function.__module__}:{function.__qualname__}"
+    return routine.target
 
 
 def _function_unit(pool: Pool, function: FunctionType) -> CodeUnit:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
+from wool._protocol.frames import CallOptions
 from wool._security.credentials import Credentials
+from wool._serialization.rules import OUR_OWN, find_spec
+from wool._serialization.sources import read_text
 from wool._settings.model import Core
 from wool.exceptions import ConfigurationError
 
@@ -48,3 +54,58 @@ def positive(name: str, value: Any) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
     return value
+
+
+def module_names(argument: str, given: Iterable[str | ModuleType] | None) -> list[str] | None:
+    """Returns the names of modules that were given as such or by name.
+
+    Raises:
+        ConfigurationError: something else was given.
+    """
+    if given is None:
+        return None
+    if isinstance(given, (str, ModuleType)):
+        raise ConfigurationError(f"{argument} must be a list of modules, not {given!r} alone")
+    names: list[Any] = [getattr(item, "__name__", item) for item in given]
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"{argument} must name modules, not {name!r}")
+    return names
+
+
+def call_options(core: Core, *, travels: bool) -> CallOptions:
+    """Returns what holds for all calls of a pool.
+
+    Args:
+        travels: whether there may be workers that lack modules of the caller.
+
+    Raises:
+        ConfigurationError: modules are to be sent that cannot be, or are not to be too.
+    """
+    _check_modules(core)
+    return CallOptions(
+        quorum_timeout=core.quorum_timeout,
+        cancel_grace=core.cancel_grace,
+        travels=travels,
+        ship=list(core.ship),
+        by_reference=list(core.by_reference),
+    )
+
+
+def _check_modules(core: Core) -> None:
+    for name in core.ship:
+        if name in core.by_reference:
+            raise ConfigurationError(f"{name} is both in ship and in by_reference")
+        top = name.partition(".")[0]
+        if top in OUR_OWN or top in sys.stdlib_module_names:
+            raise ConfigurationError(f"{name} is in ship, but every worker has it")
+        if name == "__main__":
+            raise ConfigurationError("__main__ is in ship, but what it defines is sent anyway")
+        spec = find_spec(name)
+        if spec is None:
+            raise ConfigurationError(f"{name} is in ship, but there is no such module here")
+        if read_text(spec) is None:
+            raise ConfigurationError(
+                f"{name} is in ship, but is no Python source that could be sent: install it on "
+                "the workers"
+            )

@@ -8,23 +8,30 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from wool import abc
 from wool._client.client import Balancer
 from wool._client.current import ACTIVE, OPEN
 from wool._client.link import Link
-from wool._client.pool import PYTHON, VERSION, Pool
+from wool._client.pool import PYTHON, VERSION, Pool, rules_of
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
 from wool._pool.announcing import announce
-from wool._pool.arguments import checked_credentials, checked_size, positive
+from wool._pool.arguments import (
+    call_options,
+    checked_credentials,
+    checked_size,
+    module_names,
+    positive,
+)
 from wool._pool.membership import Membership
 from wool._pool.placement import Placement, place_alone, place_among_others
 from wool._protocol import frames as f
 from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
+from wool._serialization.travelling import Home
 from wool._session.session import Session
 from wool._settings.resolving import dump
 from wool._settings.settings import Settings
@@ -84,6 +91,10 @@ class WorkerPool(Pool):
         quorum_timeout: seconds to wait for them, and for a worker that fits a call; 60 by default.
         shutdown_timeout: seconds that running calls get to finish when the pool is left, 30 by
             default; they are cancelled at once if it is left with an exception.
+        ship: modules, or names of modules and packages, that are sent to workers which this pool
+            has not started, although they are installed here, or are found by names made at run
+            time. The modules of your own project are sent anyway.
+        by_reference: modules of your project that are not sent, because all workers have them.
 
     What is not given is taken from the environment and `pyproject.toml`, see `docs/settings.md`.
 
@@ -107,6 +118,8 @@ class WorkerPool(Pool):
         quorum: int = 1,
         quorum_timeout: float | None = None,
         shutdown_timeout: float | None = None,
+        ship: Iterable[str | ModuleType] | None = None,
+        by_reference: Iterable[str | ModuleType] | None = None,
     ) -> None:
         self._settings = Settings.read(lookup.names)
         core, _ = self._settings.core(
@@ -117,13 +130,15 @@ class WorkerPool(Pool):
             concurrency=positive("concurrency", concurrency),
             quorum_timeout=quorum_timeout,
             shutdown_timeout=shutdown_timeout,
+            ship=module_names("ship", ship),
+            by_reference=module_names("by_reference", by_reference),
         )
         self._core = core
-        options = f.CallOptions(quorum_timeout=core.quorum_timeout, cancel_grace=core.cancel_grace)
-        super().__init__(secrets.token_hex(8), options, balancer=balancer)
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
         self._discovery = self._find_discovery(discovery)
+        options = call_options(core, travels=self._discovery is not None)
+        super().__init__(secrets.token_hex(8), options, Home(rules_of(options)), balancer=balancer)
         self._credentials = checked_credentials(credentials)
         if credentials is None and self._discovery is not None:
             self._credentials = credentials_of(self._settings)
@@ -230,6 +245,7 @@ class WorkerPool(Pool):
             "concurrency": self._core.concurrency,
             "drain_timeout": self._core.drain_timeout,
             "loop": self._core.loop,
+            "pool": self.id,
             "observers": [o.module for o in self.observers if o.module is not None],
         }
         self.opened(transports.routes, keyring, serializer.plugin.name, self._serializer)
@@ -319,6 +335,7 @@ class WorkerPool(Pool):
                 serializer_name=self.serializer_name,
                 listen=None,
                 observers=self.observers,
+                parent=self.id,
             )
             return WorkerThread(setup, self._core.concurrency)
         process = early or WorkerProcess()

@@ -77,6 +77,8 @@ class Welcome(Frame, tag=3, kw_only=True, frozen=True):
     load: Count = 0
     age: Count = 0
     """Seconds since it began to serve."""
+    pool: str = ""
+    """The pool that has started it; it can import what that pool can."""
 
 
 class Refuse(Frame, tag=4, frozen=True):
@@ -95,8 +97,9 @@ class Open(Frame, tag=10, frozen=True):
     call: CallId
     stream: bool
     routine: str
-    """`module:qualified.name`; `#` and the key of its code in hexadecimal; or `@`, the key of a
-    live object in hexadecimal, a dot and what to do with it."""
+    """`module:qualified.name`, with `=` before it if the module travels; `#` and the key of its
+    code in hexadecimal; or `@`, the key of a live object in hexadecimal, a dot and what to do with
+    it."""
     parent: str
     """Id of the call it was made from, or empty."""
     sizes: list[Count]
@@ -269,6 +272,12 @@ class CallOptions(msgspec.Struct, array_like=True, frozen=True):
     """Seconds a call waits for a worker."""
     cancel_grace: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     """Seconds a call that was cancelled waits for its remote clean-up."""
+    travels: bool = False
+    """Whether the caller's own modules travel to workers that its pool has not started."""
+    ship: list[str] = []
+    """Modules that do in any case."""
+    by_reference: list[str] = []
+    """Modules that never do."""
 
 
 class Peers(Frame, tag=35, frozen=True):

@@ -13,8 +13,9 @@ from collections.abc import AsyncGenerator, Callable
 from types import AsyncGeneratorType, CoroutineType, FrameType, FunctionType
 from typing import Any, TypeAlias
 
-from wool._serialization.classes import find_code
-from wool._serialization.modules import find_name, importable
+from wool._serialization.classes import find_code, find_in_module
+from wool._serialization.modules import find_name
+from wool._serialization.travelling import Modules
 from wool.exceptions import SerializationError
 
 Call: TypeAlias = "CoroutineType[Any, Any, Any] | AsyncGeneratorType[Any, Any]"
@@ -22,10 +23,11 @@ Call: TypeAlias = "CoroutineType[Any, Any, Any] | AsyncGeneratorType[Any, Any]"
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]  # what a generator that has not begun stopped at
 
 
-def reduce_call(call: Call, key: Callable[[FunctionType], bytes]) -> Any:
+def reduce_call(call: Call, modules: Modules, key: Callable[[FunctionType], bytes]) -> Any:
     """Reduces a coroutine or an async generator; `NotImplemented` if it is no routine's call.
 
     Args:
+        modules: those that travel.
         key: returns the key of a function that travels by value.
 
     Raises:
@@ -46,7 +48,10 @@ def reduce_call(call: Call, key: Callable[[FunctionType], bytes]) -> Any:
         )
     wrapper = routine.wrapper
     args, kwargs = routine.arguments(frame.f_locals)
-    if importable(wrapper):
+    reference = modules.reference(wrapper)
+    if reference is not None:
+        return call_in_module, (*reference, args, kwargs)
+    if modules.importable(wrapper):
         return call_by_name, (f"{wrapper.__module__}:{wrapper.__qualname__}", args, kwargs)
     return call_by_key, (key(wrapper), args, kwargs)
 
@@ -110,6 +115,14 @@ def _stays(coroutine: CoroutineType[Any, Any, Any], *, begun: bool) -> str:
 def call_by_name(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Pickles name this function to describe a call of a routine that can be imported."""
     function = find_name(target)
+    return getattr(function, "__func__", function)(*args, **kwargs)
+
+
+def call_in_module(
+    module: str, qualname: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Pickles name this function to describe a call of a routine of a module that travels."""
+    function = find_in_module(module, qualname)
     return getattr(function, "__func__", function)(*args, **kwargs)
 
 

@@ -16,18 +16,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
-from types import MemberDescriptorType
+from types import MemberDescriptorType, ModuleType
 from typing import Any, Protocol
 
+from wool._serialization.units import MissingCode
+
 PROCESS_BYTES = 8
-
-
-class MissingCode(Exception):
-    """A payload names code that is not here; `key` says which."""
-
-    def __init__(self, key: bytes) -> None:
-        super().__init__(key)
-        self.key = key
 
 
 class ClassTable:
@@ -107,6 +101,10 @@ class Source(Protocol):
         """Returns the globals for functions of a module of another process."""
         ...
 
+    def module(self, name: str) -> ModuleType:
+        """Returns a module that travels."""
+        ...
+
 
 class Referents(Protocol):
     """What the references in a payload refer to."""
@@ -157,6 +155,24 @@ def payload_references() -> Referents:
 def find_namespace(owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:
     """Units name this function to refer to the globals that functions of a module share."""
     return _loading.get()[0].namespace(owner, module, base)
+
+
+def find_module(name: str) -> ModuleType:
+    """Payloads name this function to refer to a module that travels."""
+    return _loading.get()[0].module(name)
+
+
+def find_in_module(name: str, qualname: str) -> Any:
+    """Payloads name this function to refer to a function or class of a module that travels."""
+    found: Any = find_module(name)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def find_globals(name: str) -> dict[str, Any]:
+    """Units name this function to refer to the globals of a module that travels."""
+    return vars(find_module(name))
 
 
 def find_code(key: bytes) -> Any:

@@ -7,39 +7,27 @@ whatever the serializer of values is: it knows functions, classes, closures and 
 
 from __future__ import annotations
 
-import hashlib
+import io
 import pickle
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from wool._serialization.classes import CLASSES, MissingCode, loading
+from wool._serialization.classes import CLASSES, loading
 from wool._serialization.codepickler import write
 from wool._serialization.namespaces import Namespaces, Versions
+from wool._serialization.sources import MODULE
+from wool._serialization.travelling import Modules, find_object
+from wool._serialization.units import CodeUnit, MissingCode, digest
 
 LIMIT = 64 << 20
 """Bytes of units that a receiver keeps."""
 
 _MISSING = object()
-
-
-@dataclass(frozen=True, slots=True)
-class CodeUnit:
-    """A piece of code as it travels.
-
-    Attributes:
-        key: names it.
-        data: a pickle of the function or class.
-        provides: keys of the classes that loading it makes known.
-    """
-
-    key: bytes
-    data: bytes
-    provides: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +48,13 @@ class CodeBook:
     A cached unit of a function is valid while every global it reaches through functions that
     travel by value is bound to the same object, so redefining a helper takes effect at the next
     call. Changes inside a global object are not noticed.
+
+    Args:
+        modules: those that travel as a whole.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Modules) -> None:
+        self.modules = modules
         self._functions: weakref.WeakKeyDictionary[
             FunctionType, tuple[CodeUnit, tuple[Binding, ...]]
         ] = weakref.WeakKeyDictionary()
@@ -73,10 +65,11 @@ class CodeBook:
     def find(self, keys: Iterable[bytes]) -> list[CodeUnit]:
         """Returns those of the units with these keys that can still be had."""
         wanted = set(keys)
+        modules = self.modules.units() if any(key.startswith(MODULE) for key in wanted) else []
         classes = [cls for key in wanted if (cls := CLASSES.find(key)) is not None]
         with self._lock:
             units = [unit for unit, _ in self._functions.values() if unit.key in wanted]
-        return units + [self.cls(cls) for cls in classes]
+        return modules + units + [self.cls(cls) for cls in classes]
 
     def function(self, function: FunctionType) -> CodeUnit:
         """Returns the unit of a function.
@@ -87,9 +80,8 @@ class CodeBook:
         cached = self._functions.get(function)
         if cached is not None and all(binding.holds() for binding in cached[1]):
             return cached[0]
-        written = write(function, self._versions)
-        key = hashlib.blake2b(written.data, digest_size=16).digest()
-        unit = CodeUnit(key, written.data, written.provides)
+        written = write(function, self.modules, self._versions)
+        unit = CodeUnit(digest(written.data), written.data, written.provides)
         with self._lock:
             self._functions[function] = unit, tuple(_bindings(written.functions))
         return unit
@@ -98,7 +90,7 @@ class CodeBook:
         """Returns the unit of a class."""
         unit = self._classes.get(cls)
         if unit is None:
-            written = write(cls, self._versions)
+            written = write(cls, self.modules, self._versions)
             unit = CodeUnit(CLASSES.key(cls), written.data, written.provides)
             with self._lock:
                 self._classes[cls] = unit
@@ -119,14 +111,20 @@ class CodeStore:
 
     def __init__(self, book: CodeBook) -> None:
         self._book = book
+        self._modules = book.modules
         self._units: OrderedDict[bytes, CodeUnit] = OrderedDict()
         self._loaded: dict[bytes, Any] = {}
-        self._namespaces = Namespaces()
+        self._targets: dict[str, Any] = {}
+        self._namespaces = Namespaces(book.modules.builtins)
         self._size = 0
 
     def add(self, unit: CodeUnit) -> None:
         """Keeps a unit."""
         if unit.key in self._units:
+            return
+        if unit.provides and unit.provides[0].startswith(MODULE):
+            self._modules.add(unit)
+            self._targets = {}  # they may be of another version now
             return
         self._units[unit.key] = unit
         self._size += len(unit.data)
@@ -137,7 +135,29 @@ class CodeStore:
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
         """Returns those of the keys that are not here."""
-        return [key for key in keys if key not in self._units]
+        return [key for key in keys if key not in self._units and not self._modules.has(key)]
+
+    def module(self, name: str) -> ModuleType:
+        """Returns a module that travels.
+
+        Raises:
+            MissingCode: it is not here; ask for it.
+            Exception: whatever importing it raises.
+        """
+        return self._modules.find(name)
+
+    def target(self, name: str) -> Any:
+        """Returns what is called `module:qualified.name` in a module that travels.
+
+        Raises:
+            MissingCode: it is not here; ask for it.
+            Exception: whatever importing it raises.
+        """
+        found = self._targets.get(name)
+        if found is None:
+            module, _, qualname = name.partition(":")
+            found = self._targets[name] = find_object(self._modules.find(module), qualname)
+        return found
 
     def namespace(self, owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:
         """Returns the globals that functions of a module of another process share here."""
@@ -156,8 +176,10 @@ class CodeStore:
         unit = self._units.get(key)
         if unit is None:
             raise MissingCode(key)
+        file = io.BytesIO(unit.data)
+        self._modules.require(pickle.load(file))
         with CLASSES.lock, loading(self):
-            found = pickle.loads(unit.data)
+            found = pickle.load(file)
         if isinstance(found, FunctionType):
             self._book.loaded(found, unit)
         self._loaded[key] = found

@@ -10,25 +10,26 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, ModuleType
 from typing import Any, cast
 
 from wool._serialization.calls import Call, future_stays, reduce_call, used_call
 from wool._serialization.classes import (
     CLASSES,
     NO_REFERENTS,
-    MissingCode,
     Referents,
     find_class,
+    find_in_module,
+    find_module,
     find_thrown,
     loading,
 )
-from wool._serialization.code import CodeBook, CodeStore, CodeUnit
+from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codeobjects import reduce_code
-from wool._serialization.codepickler import reduce_routine
+from wool._serialization.codepickler import reduce_function
 from wool._serialization.exceptions import reduce_exception
-from wool._serialization.modules import importable
 from wool._serialization.references import Export, reduce_reference, travels
+from wool._serialization.units import CodeUnit, MissingCode
 from wool.abc import Buffer, Payload, Serializer
 from wool.exceptions import SerializationError
 
@@ -52,10 +53,11 @@ class Encoded:
 class _Reducer:
     """Takes part in the pickling of one value."""
 
-    __slots__ = ("book", "calls", "code", "exports", "label", "thrown")
+    __slots__ = ("book", "calls", "code", "exports", "label", "modules", "thrown")
 
     def __init__(self, book: CodeBook, label: str | None, thrown: BaseException | None) -> None:
         self.book = book
+        self.modules = book.modules
         self.code: dict[bytes, type | FunctionType] = {}
         self.calls: list[Call] = []
         self.exports: list[Export] = []
@@ -64,19 +66,29 @@ class _Reducer:
 
     def __call__(self, obj: Any) -> Any:
         if isinstance(obj, type):
-            if obj.__module__ == "builtins" or importable(obj):
+            if obj.__module__ == "builtins":
+                return NotImplemented
+            reference = self.modules.reference(obj)
+            if reference is not None:
+                return find_in_module, reference
+            if self.modules.importable(obj):
                 return NotImplemented
             key = CLASSES.key(obj)
             self.code[key] = obj
             return find_class, (key,)
         if isinstance(obj, FunctionType):
-            return self._reduce_reference(obj) if travels(obj) else reduce_routine(obj)
+            return (
+                self._reduce_reference(obj) if travels(obj) else reduce_function(obj, self.modules)
+            )
         if isinstance(obj, BaseException):
             if obj is self.thrown:
                 return find_thrown, ()
             return reduce_exception(obj, self.label)
         if isinstance(obj, CodeType):
             return reduce_code(obj)
+        if isinstance(obj, ModuleType):
+            name = self.modules.name(vars(obj))
+            return NotImplemented if name is None else (find_module, (name,))
         if isinstance(obj, (CoroutineType, AsyncGeneratorType)):
             return self._reduce_call(cast("Call", obj))
         if isinstance(obj, asyncio.Future):
@@ -84,7 +96,7 @@ class _Reducer:
         return self._reduce_reference(obj) if travels(obj) else NotImplemented
 
     def _reduce_call(self, call: Call) -> Any:
-        reduced = reduce_call(call, self._key)
+        reduced = reduce_call(call, self.modules, self._key)
         if reduced is NotImplemented:
             return self._reduce_reference(call)
         if reduced[0] is not used_call:

@@ -30,7 +30,12 @@ def importable(obj: Any) -> bool:
     module = getattr(obj, "__module__", None)
     if module is None or not findable(module):
         return False
-    found: Any = sys.modules.get(module)
+    return is_found(obj, sys.modules.get(module))
+
+
+def is_found(obj: Any, module: ModuleType | None) -> bool:
+    """Whether a function or class is what has its qualified name in a module."""
+    found: Any = module
     for name in obj.__qualname__.split("."):
         found = getattr(found, name, None)
     return found is obj or getattr(found, "__func__", None) is obj

@@ -11,10 +11,10 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
-from wool._serialization.classes import CLASSES, find_namespace
+from wool._serialization.classes import CLASSES, find_globals, find_namespace
 
 _MARK = "__wool_namespace__"
 
@@ -36,9 +36,14 @@ class Namespace:
 
 
 class Namespaces:
-    """The namespaces of one receiver."""
+    """The namespaces of one receiver.
 
-    def __init__(self) -> None:
+    Args:
+        builtins: what functions find under built-in names.
+    """
+
+    def __init__(self, builtins: Globals) -> None:
+        self._builtins = builtins
         self._globals: dict[tuple[bytes, str], Globals] = {}
 
     def find(self, owner: bytes, module: str, base: Globals) -> Globals:
@@ -48,6 +53,7 @@ class Namespaces:
         scope = self._globals.get((owner, module))
         if scope is None:
             scope = self._globals[owner, module] = dict(base)
+            scope["__builtins__"] = self._builtins
             scope[_MARK] = Namespace(owner, module)
         return scope
 
@@ -73,17 +79,35 @@ class Versions:
 
 
 class Scope:
-    """Stands for the globals of a function while it is pickled."""
+    """Stands for the globals of a function while it is pickled.
 
-    def __init__(self, function: FunctionType, base: Globals) -> None:
+    Args:
+        module: the module whose globals they are, if that travels as a whole.
+        defined: the names that a worker then has in them anyway.
+
+    Attributes:
+        defined: names of globals that need not be sent.
+    """
+
+    def __init__(
+        self,
+        function: FunctionType,
+        base: Globals,
+        module: str | None = None,
+        defined: frozenset[str] = frozenset(),
+    ) -> None:
+        self.defined = defined
+        self._whole = module
         scope = function.__globals__
         came = scope.get(_MARK)
         self._owner = came.owner if isinstance(came, Namespace) else CLASSES.process
-        self._module = came.module if isinstance(came, Namespace) else _name(scope)
+        self._name = came.module if isinstance(came, Namespace) else _name(scope)
         self._base = base
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return find_namespace, (self._owner, self._module, self._base)
+        if self._whole is not None:
+            return find_globals, (self._whole,)
+        return find_namespace, (self._owner, self._name, self._base)
 
 
 def _name(scope: Globals) -> str:
@@ -97,8 +121,9 @@ def share_globals(
     function: FunctionType, native: tuple[Any, ...], scope: Scope, versions: Versions
 ) -> tuple[Any, ...]:
     """Changes cloudpickle's reduction of a function so that its globals are shared."""
-    make, (code, _, *rest), (attributes, slots), _, _, set_state = native
-    names: Globals = slots.pop("__globals__")
+    _, (code, _, *rest), (attributes, slots), _, _, set_state = native
+    held: Globals = slots.pop("__globals__")
+    names = {name: value for name, value in held.items() if name not in scope.defined}
     numbered = {n: versions.of(function.__globals__, n, v) for n, v in names.items()}
     state: tuple[Any, ...] = (
         set_state,
@@ -106,7 +131,14 @@ def share_globals(
         names,
         numbered,
     )
-    return make, (code, scope, *rest), state, None, None, finish_function
+    return make_function, (code, scope, *rest), state, None, None, finish_function
+
+
+def make_function(
+    code: CodeType, scope: Globals, name: str, defaults: Any, closure: Any
+) -> FunctionType:
+    """Units name this function to make a function. It leaves the globals as they are."""
+    return FunctionType(code, scope, name, defaults, closure)
 
 
 def finish_function(
@@ -115,11 +147,16 @@ def finish_function(
 ) -> None:
     """Units name this function to complete a function."""
     set_state, body, names, numbered = state
-    set_state(function, body)
     scope = function.__globals__
+    named = scope["__builtins__"]
+    set_state(function, body)
+    scope["__builtins__"] = named  # it has put its own there
     came = scope.get(_MARK)
     if not isinstance(came, Namespace):
-        return  # at home: its globals are as they are
+        # It is at home, or where its module is: nothing there changes.
+        for name, value in names.items():
+            scope.setdefault(name, value)
+        return
     for name, value in names.items():
         if name not in scope or numbered[name] > came.versions.get(name, 0):
             scope[name] = value

@@ -38,6 +38,8 @@ class Core:
     shutdown_timeout: Annotated[Seconds, "Seconds calls get to end when a pool is left."] = 30.0
     cancel_grace: Annotated[Seconds, "Seconds a cancelled call gets to end."] = 10.0
     drain_timeout: Annotated[Seconds, "Seconds calls get to end on a worker told to leave."] = 30.0
+    ship: Annotated[tuple[str, ...], "Modules sent to workers that may lack them."] = ()
+    by_reference: Annotated[tuple[str, ...], "Modules of yours that all workers have."] = ()
     loop: Annotated[Loop, "Event loop of workers; auto: uvloop where it is installed."] = "auto"
 
 

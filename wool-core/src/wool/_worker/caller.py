@@ -18,8 +18,8 @@ from wool._client.pool import PeerPool
 from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._serialization.code import CodeUnit
 from wool._serialization.exceptions import dump_exception, here
+from wool._serialization.units import CodeUnit
 from wool._session.session import Session
 from wool._worker.execution import Execution
 from wool._workerinfo import WorkerInfo

@@ -16,10 +16,11 @@ from wool._client.exchange import cancel_argument
 from wool._client.packing import Packed
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
-from wool._serialization.classes import NO_REFERENTS, MissingCode, Referents
+from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import interrupted, rebuild_error, result_error
 from wool._serialization.exceptions import Summary, load_exception
 from wool._serialization.modules import find_name
+from wool._serialization.units import MissingCode
 from wool.exceptions import SerializationError
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ class Execution:
         """Executes the call; the body of its task."""
         RUNNING.set(self)
         self._begun = self._in_step = True
+        self.caller.pool.modules.enter()
         try:
             if self._stopped:
                 raise asyncio.CancelledError
@@ -312,6 +314,13 @@ class Execution:
                 return await self._retry(lambda: self.caller.pool.store.load(key))
             except Exception as error:
                 raise rebuild_error("the routine", error, self.caller.where) from error
+        if target.startswith("="):
+            try:
+                found = await self._retry(lambda: self.caller.pool.store.target(target[1:]))
+            except Exception as error:
+                what = f"the routine {target[1:]}"
+                raise rebuild_error(what, error, self.caller.where) from error
+            return beneath(found)
         try:
             function = import_target(target)
         except Exception as error:
@@ -463,7 +472,11 @@ def import_target(target: str) -> FunctionType:
     Raises:
         Exception: whatever importing the module raises.
     """
-    found = find_name(target)
+    return beneath(find_name(target))
+
+
+def beneath(found: Any) -> FunctionType:
+    """Returns the function that a name stands for, without decorators of ours."""
     found = getattr(found, "__func__", found)
     routine = getattr(found, "__wool__", None)
     return found if routine is None else routine.function

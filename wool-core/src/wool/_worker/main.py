@@ -198,4 +198,5 @@ def setup(config: dict[str, Any]) -> Setup:
         serializer_name=name,
         listen=config["listen"],
         observers=observers_from(config["observers"]),
+        parent=config["pool"],
     )

@@ -22,7 +22,9 @@ from wool._protocol.handshake import hello
 from wool._protocol.transfer import CHUNK, WINDOW
 from wool._security.credentials import Acceptor
 from wool._security.keyring import Keyring
+from wool._serialization.arrived import Away
 from wool._serialization.classes import CLASSES
+from wool._serialization.travelling import Home
 from wool._session.handshaking import accept
 from wool._session.routes import Routes, is_socket
 from wool._worker.caller import Answer, Caller
@@ -46,6 +48,7 @@ class Server:
         routes, keyring: how its routines reach other workers.
         serializer: of the pool it belongs to.
         observers: who is told of the calls that its routines make.
+        parent: id of the pool that has started it, if one has.
 
     Attributes:
         draining: whether it takes no more calls.
@@ -60,6 +63,7 @@ class Server:
         keyring: Keyring,
         serializer: abc.Serializer,
         observers: tuple[Observer, ...],
+        parent: str = "",
     ) -> None:
         self.info = info
         self.where = f"worker {info.pid} on {info.host}"
@@ -70,6 +74,7 @@ class Server:
         self._keyring = keyring
         self._serializer = serializer
         self._observers = observers
+        self._parent = parent
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._callers: set[Caller] = set()
@@ -121,6 +126,7 @@ class Server:
             tags=sorted(info.tags),
             load=self.executor.load,
             age=int(self._loop.time() - self._began),
+            pool=self._parent,
         )
 
     # Pools --------------------------------------------------------------------------------------
@@ -128,7 +134,11 @@ class Server:
     def _pool(self, peer: f.Hello) -> PeerPool:
         pool = self._pools.get(peer.pool)
         if pool is None:
-            pool = self._pools[peer.pool] = PeerPool(peer.pool, f.CallOptions(), self.executor)
+            kin = peer.pool == self._parent or peer.process == CLASSES.process
+            modules = Home() if kin else Away(self.where)
+            pool = self._pools[peer.pool] = PeerPool(
+                peer.pool, f.CallOptions(), modules, self.executor
+            )
             pool.observers = self._observers
             pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
             pool.own = frozenset([self.info.address])
@@ -142,6 +152,7 @@ class Server:
         if any(call.caller.pool is pool for call in list(self.executor.running)):
             self._loop.call_later(RETIRE_AFTER, self._retire, pool)
         elif self._pools.pop(pool.id, None) is not None:
+            self.executor.call(pool.modules.leave)
             task = self._loop.create_task(pool.close_clients())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

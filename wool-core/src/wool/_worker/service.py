@@ -38,6 +38,7 @@ class Setup:
         serializer, serializer_name: of all payloads.
         listen: address to listen at; None leaves it to the transport.
         observers: who is told of the calls that its routines make.
+        parent: id of the pool that starts it, if one does.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Setup:
     serializer_name: str
     listen: str | None
     observers: tuple[Observer, ...] = ()
+    parent: str = ""
 
 
 class Service:
@@ -77,7 +79,14 @@ class Service:
         info = worker_info(setup.id, listener.address, setup.tags, setup.serializer_name)
         routes, keyring = setup.transports.routes, setup.keyring
         self._server = Server(
-            info, self._executor, acceptor, routes, keyring, setup.serializer, setup.observers
+            info,
+            self._executor,
+            acceptor,
+            routes,
+            keyring,
+            setup.serializer,
+            setup.observers,
+            setup.parent,
         )
         self._serving = asyncio.create_task(listener.serve(self._server.handle))
         return info

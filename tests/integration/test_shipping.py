@@ -1,0 +1,417 @@
+"""Modules of the caller's project on workers that were there before and lack them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import pytest_asyncio
+
+import wool
+from contract.served import workers
+
+Project = Callable[..., None]
+
+MAIN = """
+import asyncio, pathlib, sys
+import wool
+from jobs import greet
+
+async def main():
+    async with wool.WorkerPool(discovery=sys.argv[1:2]):
+        print(await greet("you"), flush=True)
+        if len(sys.argv) > 2:
+            while not pathlib.Path(sys.argv[2]).exists():
+                await asyncio.sleep(0.01)
+            print(await greet("you"), flush=True)
+
+asyncio.run(main())
+"""
+
+JOBS = """
+import wool
+from words import greeting
+
+@wool.routine
+async def greet(name):
+    import punctuation
+    return greeting(name) + punctuation.mark
+"""
+
+
+@pytest_asyncio.fixture
+async def address() -> AsyncIterator[str]:
+    """Of one worker in an empty folder."""
+    async with workers("unix", 1) as addresses:
+        yield addresses[0]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Writes modules into a folder that is on the path of this process."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a quick edit would not be seen
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def write(folder: str = ".", **sources: str) -> None:
+        for name, source in sources.items():
+            path = tmp_path / folder / f"{name.replace('__', '/')}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(source), encoding="utf-8")
+        importlib.invalidate_caches()
+
+    yield write
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-B", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **variables},
+    )
+
+
+async def said(process: subprocess.Popen[str]) -> str:
+    out, err = await asyncio.to_thread(process.communicate, timeout=40)
+    assert (process.returncode, err) == (0, "")
+    return out.strip()
+
+
+def hello(word: str) -> str:
+    return f"def greeting(name): return f'{word} {{name}}'\n"
+
+
+async def test_edited_and_run_again(
+    tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a user would: a worker in one folder, a project in another, nothing configured."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    project("project", main=MAIN.replace("sys.argv[1:2]", '"shm"'), jobs=JOBS)
+    project("project", words=hello("hello"), punctuation="mark = '!'")
+    script = str(Path(sys.executable).with_name("wool"))
+    variables = {**os.environ, "WOOL_SHM__NAMESPACE": f"test-{os.getpid()}"}
+    variables.pop("PYTHONPATH", None)
+    worker = subprocess.Popen(
+        [script, "worker", "--discovery", "shm"],
+        cwd=elsewhere,
+        env=variables,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        main = tmp_path / "project"
+        namespace = variables["WOOL_SHM__NAMESPACE"]
+        assert await said(run(main, "main.py", WOOL_SHM__NAMESPACE=namespace)) == "hello you!"
+        project("project", words=hello("good day"), punctuation="mark = '.'")
+        assert await said(run(main, "main.py", WOOL_SHM__NAMESPACE=namespace)) == "good day you."
+        assert worker.poll() is None
+        assert list(elsewhere.iterdir()) == []
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+async def test_two_callers_with_two_versions(
+    address: str, tmp_path: Path, project: Project
+) -> None:
+    project("one", main=MAIN, jobs=JOBS, words=hello("one"), punctuation="mark = '1'")
+    project("two", main=MAIN, jobs=JOBS, words=hello("two"), punctuation="mark = '2'")
+    both = [run(tmp_path / name, "main.py", address, "../go") for name in ("one", "two")]
+    for process in both:
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.readline)
+    (tmp_path / "go").touch()
+    assert await asyncio.gather(*map(said, both)) == ["one you1", "two you2"]
+
+
+async def test_loaded_anew(address: str, project: Project) -> None:
+    project(jobs=JOBS, words=hello("hello"), punctuation="mark = '!'")
+    jobs = importlib.import_module("jobs")
+    async with wool.WorkerPool(discovery=[address]):
+        assert await jobs.greet("you") == "hello you!"
+        project(punctuation="mark = '???'")
+        assert await jobs.greet("you") == "hello you!"
+        importlib.reload(importlib.import_module("punctuation"))
+        assert await jobs.greet("you") == "hello you???"
+        project(words=hello("good day"))
+        importlib.reload(importlib.import_module("words"))
+        importlib.reload(jobs)
+        assert await jobs.greet("you") == "good day you???"
+
+
+async def test_sent_and_executed_once(address: str, project: Project, tmp_path: Path) -> None:
+    project(
+        counted=f"""
+        import wool
+        with open({str(tmp_path / "executed")!r}, "a") as file:
+            file.write("x")
+        SHELF = {{}}
+        count = 0
+
+        @wool.routine
+        async def put(name, value):
+            global count
+            SHELF[name] = value
+            count += 1
+
+        @wool.routine
+        async def get():
+            return SHELF, count
+        """
+    )
+    counted = importlib.import_module("counted")
+    async with wool.WorkerPool(discovery=[address]) as pool:
+        sent: list[int] = []
+        units = pool.modules.units
+        pool.modules.units = lambda: sent.append(1) or units()  # type: ignore[method-assign]
+        await counted.put("a", 1)
+        await counted.put("b", 2)
+        assert await counted.get() == ({"a": 1, "b": 2}, 2)
+        assert counted.SHELF == {} and counted.count == 0
+        assert len(sent) == 1
+    # Once here, once there; what comes to this process from there is its own module.
+    assert (tmp_path / "executed").read_text() == "xx"
+
+
+async def test_own_workers_beside_others(address: str, project: Project) -> None:
+    """Those of the pool import what this process does; it is sent to the others only."""
+    project(
+        visits="""
+        import os, sys
+        import wool
+        from visited import Place
+
+        @wool.routine
+        async def anywhere(depth, seen):
+            sent = type(sys.modules["visited"].__loader__).__module__.startswith("wool.")
+            place = Place(os.getpid(), sent)
+            seen = [*seen, place]
+            return seen if depth == 0 else await anywhere(depth - 1, seen)
+        """,
+        visited="""
+        from typing import NamedTuple
+        class Place(NamedTuple):
+            pid: int
+            sent: bool
+        """,
+    )
+    visits = importlib.import_module("visits")
+    visited = importlib.import_module("visited")
+    async with wool.WorkerPool(size=1, discovery=[address], transport="unix") as pool:
+        await pool.wait(2)
+        seen = {place for _ in range(10) for place in await visits.anywhere(6, [])}
+        assert {type(place) for place in seen} == {visited.Place}
+        pids = {worker.pid: worker.address == address for worker in pool.workers}
+        assert {place.pid: place.sent for place in seen} == pids
+
+
+async def test_modules_that_are_installed_here(address: str, project: Project) -> None:
+    project("site-packages", vendored="VALUE = 1\ndef value(): return VALUE\n")
+    sys.path.insert(1, str(Path(sys.path[0]) / "site-packages"))
+    project(
+        uses="""
+        import wool
+        import vendored
+
+        @wool.routine
+        async def value():
+            return vendored.value()
+        """
+    )
+    try:
+        uses = importlib.import_module("uses")
+        async with wool.WorkerPool(discovery=[address]):
+            with pytest.raises(wool.SerializationError) as raised:
+                await uses.value()
+        for words in ("uses:value", "No module named 'vendored'", "worker", "ship=['vendored']"):
+            assert words in str(raised.value)
+        for given in ("vendored", importlib.import_module("vendored")):
+            async with wool.WorkerPool(discovery=[address], ship=[given]):
+                assert await uses.value() == 1
+    finally:
+        del sys.path[1]
+
+
+async def test_modules_that_all_workers_have(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project("worker", common="WHERE = 'there'", lib____init__="", lib__part="WHERE = 'there'")
+    project(
+        common="WHERE = 'here'",
+        lib____init__="",
+        lib__part="WHERE = 'here'",
+        asks="""
+        import wool
+        import common
+        from lib.part import WHERE
+
+        @wool.routine
+        async def where():
+            return common.WHERE, WHERE
+        """,
+    )
+    asks = importlib.import_module("asks")
+    async with workers("unix", 1, PYTHONPATH=str(tmp_path / "worker")) as addresses:
+        async with wool.WorkerPool(discovery=addresses):
+            assert await asks.where() == ("here", "here")
+        async with wool.WorkerPool(discovery=addresses, by_reference=["lib"]):
+            assert await asks.where() == ("here", "there")
+        monkeypatch.setenv("WOOL_BY_REFERENCE", "common, lib")
+        async with wool.WorkerPool(discovery=addresses):
+            assert await asks.where() == ("there", "there")
+        async with wool.WorkerPool(discovery=addresses, by_reference=[]):
+            assert await asks.where() == ("here", "here")
+
+
+async def test_modules_found_by_a_name_made_at_run_time(
+    address: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(
+        plugs____init__="",
+        plugs__a="NAME = 'a'",
+        host="""
+        import importlib
+        import wool
+
+        @wool.routine
+        async def name(plug):
+            return importlib.import_module("plugs." + plug).NAME
+        """,
+    )
+    host = importlib.import_module("host")
+    monkeypatch.setenv("WOOL_SHIP", "plugs")
+    async with wool.WorkerPool(discovery=[address]):
+        assert await host.name("a") == "a"
+
+
+async def test_a_worker_keeps_its_own(project: Project, tmp_path: Path) -> None:
+    """What the program that serves has imported itself stays what it is."""
+    project(
+        "program",
+        words="def greeting(name): return 'own'",
+        serve="""
+        import asyncio, sys
+        import words
+        import wool
+
+        async def main():
+            async with wool.Worker() as worker:
+                print(worker.info.address, flush=True)
+                await asyncio.to_thread(sys.stdin.readline)
+            import words as again
+            assert again is words and again.greeting("x") == "own", again
+            print("kept", flush=True)
+
+        asyncio.run(main())
+        """,
+    )
+    project(jobs=JOBS, words=hello("hello"), punctuation="mark = '!'")
+    jobs = importlib.import_module("jobs")
+    serving = subprocess.Popen(
+        [sys.executable, "serve.py"],
+        cwd=tmp_path / "program",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert serving.stdout is not None
+        address = (await asyncio.to_thread(serving.stdout.readline)).strip()
+        async with wool.WorkerPool(discovery=[address]):
+            assert await jobs.greet("you") == "hello you!"
+        out, _ = await asyncio.to_thread(serving.communicate, "\n", timeout=30)
+        assert out == "kept\n"
+    finally:
+        serving.kill()
+        serving.wait()
+
+
+async def test_a_body_that_fails(address: str, project: Project, tmp_path: Path) -> None:
+    project(
+        fails=f"""
+        import pathlib
+        import wool
+        if not pathlib.Path({str(tmp_path / "fine")!r}).exists():
+            raise OSError("not now")
+
+        @wool.routine
+        async def answer():
+            return 42
+        """
+    )
+    (tmp_path / "fine").touch()
+    fails: ModuleType = importlib.import_module("fails")
+    async with wool.WorkerPool(discovery=[address]):
+        (tmp_path / "fine").unlink()
+        with pytest.raises(wool.SerializationError, match="fails:answer.*OSError: not now"):
+            await fails.answer()
+        (tmp_path / "fine").touch()
+        assert await fails.answer() == 42
+
+
+async def test_what_was_sent_is_forgotten(address: str, project: Project) -> None:
+    """When the pool is gone, its modules leave the worker."""
+    project(
+        leaves="""
+        import weakref
+        import wool
+        class Mark: pass
+        mark = Mark()
+        known = []
+
+        @wool.routine
+        async def remember():
+            import functools
+            functools.marks = [*getattr(functools, "marks", []), weakref.ref(mark)]
+
+        @wool.routine
+        async def alive():
+            import functools, gc, sys
+            gc.collect()
+            return [ref() is not None for ref in functools.marks], "leaves" in sys.modules
+        """
+    )
+    leaves = importlib.import_module("leaves")
+    async with wool.WorkerPool(discovery=[address]):
+        await leaves.remember()
+        assert await leaves.alive() == ([True], True)
+    async with wool.WorkerPool(discovery=[address]):
+
+        async def gone() -> bool:
+            return (await leaves.alive())[0] == [False]
+
+        while not await gone():
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"ship": "jobs"}, "ship must be a list of modules"),
+        ({"ship": [1]}, "ship must name modules, not 1"),
+        ({"ship": ["contract_nothing"]}, "no such module here"),
+        ({"ship": ["json"]}, "every worker has it"),
+        ({"ship": ["wool"]}, "every worker has it"),
+        ({"ship": ["__main__"]}, "sent anyway"),
+        ({"ship": ["numpy.linalg._umath_linalg"]}, "install it on the workers"),
+        ({"ship": ["numpy"], "by_reference": ["numpy"]}, "both in ship and in by_reference"),
+        ({"by_reference": [None]}, "by_reference must name modules"),
+    ],
+)
+def test_arguments_of_no_use(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(wool.ConfigurationError, match=words):
+        wool.WorkerPool(size=1, **arguments)  # type: ignore[arg-type]
