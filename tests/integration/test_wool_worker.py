@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import pty
 import signal
 import socket
 import ssl
 import subprocess
+import termios
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -75,6 +78,29 @@ async def test_a_terminal_that_is_closed(start: Any, folder: Path) -> None:
     stays.process.send_signal(signal.SIGINT)
     assert await stays.exit() == 0
     assert "SIGHUP" not in "".join(stays.lines)
+
+
+async def test_a_terminal_that_is_gone(folder: Path) -> None:
+    """As when an SSH connection breaks: there is nobody to tell, and it leaves all the same."""
+    ours, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*CLI, "worker", "--address", f"unix://{folder}/s/w"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        env=environment(),
+    )
+    os.close(terminal)
+    try:
+        said = b""
+        while b"serves at" not in said:
+            said += await asyncio.to_thread(os.read, ours, 1000)
+        os.close(ours)
+        assert await asyncio.to_thread(process.wait, 30) == 0
+    finally:
+        process.kill()
 
 
 async def test_asked_three_times_it_ends_at_once(start: Any, folder: Path) -> None:

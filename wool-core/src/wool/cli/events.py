@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -29,10 +30,11 @@ class Events:
             facts: what programs may want to know of it.
         """
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        if self._as_json:
-            click.echo(json.dumps({"time": when, "event": event, "message": text, **facts}))
-        else:
-            click.echo(f"{when} wool: {text}", err=True)
+        with contextlib.suppress(OSError):  # the terminal is closed, or who has read is gone
+            if self._as_json:
+                click.echo(json.dumps({"time": when, "event": event, "message": text, **facts}))
+            else:
+                click.echo(f"{when} wool: {text}", err=True)
 
     def tell_warnings(self) -> None:
         """Says what Wool warns of in the same way."""
