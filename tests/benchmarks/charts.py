@@ -80,7 +80,7 @@ def _chart(lines: Mapping[str, Line], x: str, y: str, most: float) -> str:
         parts.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )
-        parts.append(_text(LEFT + 60 + 140 * number, 16, f"— {name}", "start", colour))
+        parts.append(_text(LEFT + 140 * number, 16, f"— {name}", "start", colour))
     return "\n".join(parts)
 
 

@@ -235,6 +235,17 @@ async def test_watching(start: Any, namespace: str) -> None:
         assert await asyncio.to_thread(watching.wait, 20) == 0
 
 
+async def test_waiting_for_some(start: Any, namespace: str) -> None:
+    await start("--discovery", "shm").says("announced")
+    wanted = ["workers", "--discovery", "shm", "--quorum", "2", "--json"]
+    done = await command(*wanted)
+    assert done.returncode == 1 and len(json.loads(done.stdout)) == 1
+    waiting = asyncio.create_task(command(*wanted, "--wait", "40"))
+    await start("--discovery", "shm").says("announced")
+    done = await waiting
+    assert done.returncode == 0 and len(json.loads(done.stdout)) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

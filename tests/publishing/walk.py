@@ -20,6 +20,9 @@ from pathlib import Path
 
 FENCE = re.compile(r"^```(\w+) ?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT = re.compile(r"^(\w*)\$ (.*)$")
+SERVES = re.compile(r"\bwool worker\b")
+"""A command that goes on until it is stopped."""
+
 PATIENCE = 40.0
 DONE = "walked with exit code"
 
@@ -109,7 +112,11 @@ class Shell:
                 assert lines[-1] == f"{DONE} 0", f"{command.text} failed:\n" + "\n".join(printed)
                 assert matches(command.expected, printed), self._report(command, printed)
                 return printed
-            if "worker" in command.text and command.expected and matches(command.expected, lines):
+            if (
+                SERVES.search(command.text)
+                and command.expected
+                and matches(command.expected, lines)
+            ):
                 return lines  # it serves until it is stopped
             time.sleep(0.02)
         raise AssertionError(self._report(command, self._lines[begin:]))

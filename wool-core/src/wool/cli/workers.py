@@ -24,6 +24,9 @@ from wool.cli.options import (
 )
 from wool.cli.tables import print_table
 
+PAUSE = 0.3
+"""Seconds until workers are looked at again that are waited for."""
+
 CLEAR = "\x1b[H\x1b[2J"
 """Has a terminal begin again at the top of an empty screen."""
 
@@ -38,6 +41,12 @@ CLEAR = "\x1b[H\x1b[2J"
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     help="Go on looking for that long before the first table.",
+)
+@click.option(
+    "--quorum",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="Fail unless so many can be used; with --wait, look again until there are.",
 )
 @click.option(
     "--timeout",
@@ -69,6 +78,7 @@ def command(
     cert: Path | None,
     key: Path | None,
     wait: float,
+    quorum: int | None,
     timeout: float,
     watch: bool,
     interval: float,
@@ -79,11 +89,13 @@ def command(
     Each one is dialled and has to authenticate itself, as for a call. Of one that cannot be used,
     the last column says why: its version, credentials, or that nobody answers.
 
-    The exit code is 0 if at least one can be used, else 1.
+    The exit code is 0 if at least one can be used, or as many as --quorum says, else 1.
     """
     settings = read_settings()
     if addresses and (discovery or namespace or interfaces):
         raise click.UsageError("give addresses or --discovery, not both")
+    if quorum is not None and watch:
+        raise click.UsageError("give --quorum or --watch, not both")
     chosen = (
         choose_discovery(settings, "static", {"addresses": addresses})
         if addresses
@@ -96,12 +108,29 @@ def command(
     look = Look(settings, chosen, credentials_from(token_file, ca, cert, key), timeout)
     shown = _Table(chosen, as_json=as_json, again=watch)
     try:
-        asyncio.run(_run(look, shown, wait, interval if watch else None))
+        if quorum is not None:
+            asyncio.run(_wait(look, shown, quorum, wait))
+        else:
+            asyncio.run(_run(look, shown, wait, interval if watch else None))
     except KeyboardInterrupt:
         if not watch:
             raise
-    if not shown.usable:
+    if shown.usable < (quorum or 1):
         ctx.exit(FAILURE)
+
+
+async def _wait(look: Look, shown: _Table, quorum: int, seconds: float) -> None:
+    """Looks until enough can be used, or the time is up, and shows what was seen last."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    async with look.watching(0):
+        while True:
+            seen = await look.at_all()
+            usable = sum(one.problem is None for one in seen)
+            if usable >= quorum or loop.time() >= deadline:
+                shown.show(seen)
+                return
+            await asyncio.sleep(PAUSE)
 
 
 async def _run(look: Look, shown: _Table, wait: float, interval: float | None) -> None:

@@ -1,0 +1,102 @@
+"""The recipe for workers over SSH, typed word for word, with a real server on another machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from faultkit import eventually
+
+from integration.netns import Host, lan
+from publishing.walk import File, Shell, Walk
+from recipes.kit import commands_of, need
+
+pytestmark = pytest.mark.timeout(120)
+
+SERVER = """
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/user.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin yes
+PermitUserEnvironment no
+SetEnv PATH={path}
+"""
+
+CLIENT = """
+Host beta
+    HostName {address}
+    IdentityFile {folder}/user
+    IdentitiesOnly yes
+    UserKnownHostsFile {folder}/known
+    StrictHostKeyChecking accept-new
+    LogLevel ERROR
+"""
+
+
+@asynccontextmanager
+async def serving(host: Host, folder: Path, variables: dict[str, str]) -> AsyncIterator[None]:
+    """Has a machine serve SSH, and `ssh` call it beta."""
+    for name in ("host", "user"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(command, check=True)
+    filled = {"address": host.address, "folder": folder, "path": variables["PATH"]}
+    (folder / "sshd_config").write_text(SERVER.format(**filled))
+    (folder / "config").write_text(CLIENT.format(**filled))
+    client = folder / "bin" / "ssh"
+    client.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/config "$@"\n')
+    client.chmod(0o755)
+    os.makedirs("/run/sshd", exist_ok=True)  # where it puts itself before anybody logs in
+    log = folder / "sshd.log"
+    server = host.popen(["/usr/sbin/sshd", "-D", "-f", str(folder / "sshd_config"), "-E", str(log)])
+
+    def ready() -> bool:
+        assert server.poll() is None, log.read_text()
+        return log.exists() and "Server listening" in log.read_text()
+
+    await eventually(ready, what="the SSH server")
+    yield
+    server.kill()
+
+
+async def test_over_ssh(folder: Path, walk: Walk, program: File, variables: dict[str, str]) -> None:
+    """Both terminals are in one folder; `beta` shares the disk, where its user has a home."""
+    need(("sshd", "openssh-server"), ("ssh", "openssh-client"))
+    home = Path(os.path.expanduser("~"))
+    token = home / "wool-token"
+    assert not token.exists(), "it is somebody's"
+    async with lan(2) as (alpha, beta), serving(beta, folder, variables):
+        for name in ("one", "two"):
+            prefix = ["ip", "netns", "exec", alpha.name]
+            walk.shells[name] = Shell(folder / "here", variables, prefix)
+        (folder / "here" / program.name).write_text(program.text)
+        try:
+            for command in commands_of("ssh.md"):
+                walk.follow(command)
+            assert token.read_text() == (folder / "here" / "wool-token").read_text()
+            assert token.stat().st_mode & 0o077 == 0
+            assert len(workers_in(home)) == 1
+            walk.shells.pop("one").close()
+            await eventually(lambda: not workers_in(home), within=30, what="the worker to leave")
+        finally:
+            token.unlink(missing_ok=True)
+            walk.close()
+            walk.shells.clear()
+
+
+def workers_in(folder: Path) -> list[int]:
+    """The processes of `wool worker` that have their working directory there."""
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"wool.cli" in words and b"wool-token" in words:
+                if Path(os.readlink(entry / "cwd")) == folder:
+                    found.append(int(entry.name))
+    return found
