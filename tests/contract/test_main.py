@@ -22,6 +22,7 @@ COMPARED = {
     "main_exceptions": 9,
     "main_generators": 6,
     "main_globals": 7,
+    "main_context": 7,
     "main_runs": 7,
 }
 

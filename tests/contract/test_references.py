@@ -37,6 +37,8 @@ from contract.lending import (
 )
 from contract.support import Journal, Place, caught, eventually, this_task
 
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
+
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
 
@@ -457,8 +459,6 @@ async def test_a_timeout_and_a_token_across_yields() -> None:
 
 
 async def test_it_sees_the_context_it_was_passed_in() -> None:
-    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
-
     async def looking() -> AsyncIterator[str]:
         yield variable.get()
 

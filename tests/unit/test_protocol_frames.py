@@ -126,7 +126,7 @@ def test_the_documentation_lists_every_frame() -> None:
     assert documented == [row(struct) for struct in FRAMES]
 
 
-@pytest.mark.parametrize("struct", [f.Code, f.Lent, f.Peer])
+@pytest.mark.parametrize("struct", [f.Code, f.Variable, f.Lent, f.Peer])
 def test_the_documentation_lists_nested_structures(struct: type[Any]) -> None:
     assert f"- {struct.__name__}: {fields(struct)}" in PROTOCOL.read_text("utf-8")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wool.exceptions import (
         AuthenticationError,
         ConfigurationError,
+        ContextWarning,
         NoWorkersAvailable,
         PluginError,
         ProtocolError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationError",
     "ConfigurationError",
+    "ContextWarning",
     "Credentials",
     "NoWorkersAvailable",
     "PluginError",

@@ -15,6 +15,10 @@ class WoolError(Exception):
     """Base class of everything Wool raises on its own account."""
 
 
+class ContextWarning(UserWarning):
+    """A context variable does not travel with calls; it keeps its value where it was set."""
+
+
 class NoWorkersAvailable(WoolError):
     """No worker that fits the call exists, or none appeared in time."""
 

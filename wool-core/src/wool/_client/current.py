@@ -51,6 +51,9 @@ class RunningCall(Protocol):
     def wait_ends(self) -> None:
         """That operation is over."""
 
+    def remark(self, label: str, text: str) -> None:
+        """Has its caller told that something does not travel."""
+
 
 ACTIVE: ContextVar[Pool | None] = ContextVar("wool_pool", default=None)
 RUNNING: ContextVar[RunningCall | None] = ContextVar("wool_call", default=None)

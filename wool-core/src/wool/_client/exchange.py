@@ -20,6 +20,7 @@ from wool._client.loans import Loans
 from wool._protocol import frames as f
 from wool._serialization.calls import Call
 from wool._serialization.classes import NO_REFERENTS, Referents
+from wool._serialization.context import Arrived
 from wool._serialization.references import Export
 from wool._serialization.units import CodeUnit
 from wool.abc import Buffer
@@ -41,9 +42,10 @@ class Request:
         target: names the routine, see `frames.Open.routine`.
         name: for messages.
         units: the code that target and arguments need.
-        segments: the arguments.
+        segments: the arguments, then the values of context variables.
         calls: unstarted calls among the arguments.
         exports: live objects among them.
+        context: names those variables.
     """
 
     target: str
@@ -55,6 +57,7 @@ class Request:
     segments: Sequence[Buffer]
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
+    context: Sequence[f.Variable] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,13 @@ class Reply:
     Attributes:
         segments: its payload.
         referents: the live objects that came with it.
+        context: what has become of context variables.
     """
 
     frame: f.Value | f.Return | f.Raise
     segments: Sequence[Buffer]
     referents: Referents = NO_REFERENTS
+    context: Sequence[Arrived] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +98,13 @@ class Failed:
 class Cancelled:
     """The caller's own cancellation is what the step comes to.
 
-    `open` is true if a stream still is: the cancel crossed a value that is dropped.
+    `open` is true if a stream still is: the cancel crossed a value that is dropped. What the step
+    did to context variables counts even so.
     """
 
     error: asyncio.CancelledError
     open: bool = False
+    context: Sequence[Arrived] = ()
 
 
 Outcome = Reply | NotStarted | Failed
@@ -261,7 +268,7 @@ class Exchange:
         if isinstance(frame, f.Raise):
             return outcome
         if frame.delivered < sent:
-            return Cancelled(error, open=isinstance(frame, f.Value))
+            return Cancelled(error, isinstance(frame, f.Value), outcome.context)
         return outcome
 
 

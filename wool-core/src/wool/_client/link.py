@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply
 from wool._client.imports import Use
 from wool._client.linkend import LinkEnd
+from wool._client.packing import unpack_context
 from wool._client.probing import met
 from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.classes import CLASSES, NO_REFERENTS
+from wool._serialization.context import Arrived
 from wool._serialization.references import Export
 from wool._serialization.units import CodeUnit
 from wool._session import background
@@ -161,6 +163,7 @@ class Link:
             codes,
             0,
             self._lend(request.exports) if request.exports else [],
+            list(request.context),
         )
         alone = not self.calls
         self.calls[number] = exchange
@@ -172,9 +175,10 @@ class Link:
         self,
         exchange: Exchange,
         operation: int,
-        units: Sequence[CodeUnit],
-        args: Sequence[Buffer],
+        units: Sequence[CodeUnit] = (),
+        args: Sequence[Buffer] = (),
         exports: Sequence[Export] = (),
+        context: Sequence[f.Variable] = (),
     ) -> bool:
         """Asks for the next step of a stream; False if the worker is gone."""
         session = self.session
@@ -187,7 +191,9 @@ class Link:
         segments = [*data, *args]
         sizes = [len(s) for s in segments]
         names = self._lend(exports) if exports else []
-        frame = f.Resume(exchange.number, exchange.step, operation, sizes, codes, names)
+        frame = f.Resume(
+            exchange.number, exchange.step, operation, sizes, codes, names, list(context)
+        )
         if not (len(self.calls) == 1 and session.send_now(frame, segments)):
             session.send(frame, segments)
         return True
@@ -195,7 +201,7 @@ class Link:
     def close_stream(self, exchange: Exchange) -> None:
         """Closes a suspended stream, without anybody waiting for it."""
         exchange.next_step()
-        self.resume(exchange, f.THROW, [], [pickle.dumps(GeneratorExit())])
+        self.resume(exchange, f.THROW, args=[pickle.dumps(GeneratorExit())])
 
     def cancel(self, exchange: Exchange, message: bytes | None) -> None:
         """Cancels a call; the worker's answer ends the step."""
@@ -494,8 +500,11 @@ class Link:
 
     def _on_reply(self, frame: f.Return | f.Raise | f.Value, segments: Sequence[Buffer]) -> None:
         referents = NO_REFERENTS
+        context: Sequence[Arrived] = ()
         if frame.codes:
             segments = self._learn(frame.codes, segments)
+        if frame.context:
+            segments, context = unpack_context(frame.context, segments)
         if frame.references and self._references is not None:
             referents = self._references.arrive(frame)
         if type(frame) is f.Value:
@@ -519,7 +528,7 @@ class Link:
         if frame.hungry:
             self._note_hunger(frame.hungry)
         if exchange is not None:
-            exchange.end(Reply(frame, segments, referents))
+            exchange.end(Reply(frame, segments, referents, context))
 
     def _note_hunger(self, seen: int) -> None:
         """The worker can begin a call at once, unless one is under way that it had not seen."""

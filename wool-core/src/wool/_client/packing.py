@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wool._protocol import frames as f
 from wool._serialization.calls import Call
 from wool._serialization.classes import PROCESS_BYTES
 from wool._serialization.codec import Codec, Encoded
+from wool._serialization.context import Arrived, Change
 from wool._serialization.references import Export
 from wool._session.session import Session
 from wool.abc import Buffer
@@ -22,12 +23,14 @@ class Packed:
         codes: names the leading segments, which are code that the peer lacks.
         calls: unstarted calls that the value describes.
         exports: live objects that it refers to.
+        context: names the trailing segments, which are values of context variables.
     """
 
     codes: list[f.Code] = field(default_factory=list[f.Code])
     segments: list[Buffer] = field(default_factory=list[Buffer])
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
+    context: list[f.Variable] = field(default_factory=list[f.Variable])
 
     @property
     def sizes(self) -> list[int]:
@@ -53,3 +56,60 @@ def pack(codec: Codec, session: Session, encoded: Encoded) -> Packed:
     codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
     segments = [*(unit.data for unit in units), *encoded.segments]
     return Packed(codes, segments, encoded.calls, encoded.exports)
+
+
+def pack_context(codec: Codec, session: Session, packed: Packed, changes: list[Change]) -> Packed:
+    """Adds what has become of context variables."""
+    more = pack(codec, session, values_of(changes))
+    sent = {code.key for code in packed.codes}
+    new = [i for i, code in enumerate(more.codes) if code.key not in sent]
+    units, count = len(packed.codes), len(more.codes)
+    return replace(
+        packed,
+        codes=[*packed.codes, *(more.codes[i] for i in new)],
+        segments=[
+            *packed.segments[:units],
+            *(more.segments[i] for i in new),
+            *packed.segments[units:],
+            *more.segments[count:],
+        ],
+        context=variables_of(changes),
+    )
+
+
+def values_of(changes: Sequence[Change]) -> Encoded:
+    """Returns the values of context variables, one after another."""
+    values = [change.encoded for change in changes if change.encoded is not None]
+    segments = [segment for value in values for segment in value.segments]
+    return Encoded(segments, {k: v for value in values for k, v in value.code.items()})
+
+
+def variables_of(changes: Sequence[Change]) -> list[f.Variable]:
+    """Describes what has become of context variables."""
+    return [
+        f.Variable(
+            list(change.names),
+            change.origin,
+            change.kind,
+            0 if change.encoded is None else len(change.encoded.segments),
+            change.remark,
+        )
+        for change in changes
+    ]
+
+
+def unpack_context(
+    context: Sequence[f.Variable], segments: Sequence[Buffer]
+) -> tuple[Sequence[Buffer], Sequence[Arrived]]:
+    """Takes the values of context variables off the end of a payload; returns the rest and them."""
+    end = len(segments) - sum(variable.segments for variable in context)
+    arrived: list[Arrived] = []
+    start = end
+    try:
+        for v in context:
+            values = segments[start : start + v.segments]
+            arrived.append(Arrived(v.names, v.origin, v.change, values, v.remark))
+            start += v.segments
+        return segments[:end], arrived
+    except MemoryError:  # there was none for this payload; whoever looks at its value learns of it
+        return segments, ()

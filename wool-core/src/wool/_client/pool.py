@@ -22,6 +22,7 @@ from wool._client.current import ACTIVE
 from wool._client.link import Link
 from wool._client.observing import ObservedStream, observed_call
 from wool._client.routine import Routine
+from wool._client.sharing import Complaints
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._protocol.handshake import hello
@@ -30,6 +31,7 @@ from wool._security.keyring import Keyring
 from wool._serialization.classes import CLASSES
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codec import Codec
+from wool._serialization.context import ContextCodec
 from wool._serialization.rules import Rules
 from wool._serialization.travelling import Home, Modules
 from wool._session.routes import Routes
@@ -67,6 +69,8 @@ class Pool:
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
         observers: who is told of calls.
+        context: encodes context variables; None if they do not travel.
+        complaints: what has been said of those that cannot.
     """
 
     observers: tuple[Observer, ...] = ()
@@ -96,6 +100,8 @@ class Pool:
         self.modules: Modules = modules or Home()
         self.book: CodeBook = CodeBook(self.modules)
         self.store: CodeStore = CodeStore(self.book)
+        self.context: ContextCodec | None = None
+        self.complaints: Complaints = Complaints()
         self.serializer_name: str = ""
         self.closed: bool = True
         self._process = 0
@@ -339,10 +345,17 @@ class Pool:
         self.routes = routes
         self.keyring = keyring
         self.codec = Codec(serializer, self.book, self.store)
+        self.complaints = Complaints()
+        self.choose_context()
         self.serializer_name = serializer_name
         self._process = os.getpid()
         self.failure = None
         self.closed = False
+
+    def choose_context(self) -> None:
+        """Has context variables travel or not, as the options say."""
+        options = self.options
+        self.context = ContextCodec(self.codec, options.exclude) if options.context else None
 
     def set_members(self, members: dict[str, WorkerInfo]) -> None:
         """Replaces the workers; clients on all loops take note."""
@@ -442,6 +455,7 @@ class PeerPool(Pool):
             self.options = peers.options
             if isinstance(self.modules, Home):
                 self.modules.obey(rules_of(peers.options))
+            self.choose_context()
         return True
 
 

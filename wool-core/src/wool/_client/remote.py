@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from wool._client.current import RUNNING, RunningCall
 from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, Request
 from wool._client.loans import Loans
+from wool._client.packing import values_of, variables_of
 from wool._client.routine import Routine, without_defaults
+from wool._client.sharing import Sharing, context_of
 from wool._protocol import frames as f
 from wool._serialization.codec import Encoded, rebuild_error
+from wool._serialization.context import Change
 from wool._serialization.exceptions import Summary, dump_exception, load_exception
 from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit, MissingCode
 from wool.abc import Buffer
-from wool.exceptions import SerializationError, WoolError
+from wool.exceptions import ContextWarning, SerializationError, WoolError
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
+
+
+_NOTHING = Encoded([], {})
 
 
 class Trace:
@@ -49,14 +56,17 @@ async def call(
     if running is not None:
         running.wait_begins()
     try:
-        exchange = pool.client().open(_request(pool, routine, args, kwargs, running))
+        sharing = Sharing(pool)
+        exchange = pool.client().open(_request(pool, routine, args, kwargs, running, sharing))
         if trace is not None:
             trace.exchange = exchange
         outcome = await exchange.wait()
+        if context := context_of(outcome):
+            await sharing.take(context, lambda segments: _load(pool, exchange, segments))
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
             return await decode_reply(pool, exchange, outcome), None
         return None, await reply_error(pool, exchange, outcome, None)
-    except WoolError as error:
+    except (WoolError, ContextWarning) as error:
         return None, error.with_traceback(None)
     finally:
         if running is not None:
@@ -80,6 +90,7 @@ class RemoteStream:
         self._pool = pool
         self._open = routine, args, kwargs
         self._exchange: Exchange | None = None
+        self._sharing = Sharing(pool)
         self._thrown: BaseException | None = None  # the last: it may still come out
         self._value: Any = None
         self._closing = False
@@ -92,7 +103,7 @@ class RemoteStream:
             running.wait_begins()
         try:
             return await self._step(value, thrown, running)
-        except WoolError as error:
+        except (WoolError, ContextWarning) as error:
             self._give_up()
             self.error = error.with_traceback(None)
             return False
@@ -125,7 +136,8 @@ class RemoteStream:
         pool = self._pool
         exchange = self._exchange
         if exchange is None:
-            exchange = self._exchange = pool.client().open(_request(pool, *self._open, running))
+            request = _request(pool, *self._open, running, self._sharing)
+            exchange = self._exchange = pool.client().open(request)
             if self.trace is not None:
                 self.trace.exchange = exchange
         elif pool.closed and isinstance(value, GeneratorExit):
@@ -135,12 +147,12 @@ class RemoteStream:
             if exchange.failed is not None:
                 return self._fail(exchange.failed, value)
             self._resume(exchange, value, thrown)
-        outcome = await exchange.wait()
+        outcome = await self._outcome(exchange)
         while isinstance(outcome, Cancelled) and outcome.open:
             # The cancel crossed a value: it strikes where the generator stands now.
             value, thrown = outcome.error, True
             self._resume(exchange, value, thrown)
-            outcome = await exchange.wait()
+            outcome = await self._outcome(exchange)
         if isinstance(outcome, Reply):
             if type(outcome.frame) is f.Value:
                 self._value = await decode_reply(pool, exchange, outcome)
@@ -152,6 +164,12 @@ class RemoteStream:
         self.error = await reply_error(pool, exchange, outcome, self._thrown)
         return False
 
+    async def _outcome(self, exchange: Exchange) -> Outcome | Cancelled:
+        outcome = await exchange.wait()
+        if context := context_of(outcome):
+            await self._sharing.take(context, lambda s: _load(self._pool, exchange, s))
+        return outcome
+
     def _fail(self, outcome: Failed, value: Any) -> bool:
         """The stream's worker is gone; closing the stream is silent about it."""
         self.error = None if isinstance(value, GeneratorExit) else outcome.fresh_error()
@@ -161,21 +179,22 @@ class RemoteStream:
         pool = self._pool
         link = exchange.link
         assert link is not None
-        operation, encoded = f.NEXT, None
-        units: list[CodeUnit] = []
+        operation, encoded = f.NEXT, _NOTHING
         if thrown:
             operation, self._thrown = f.THROW, value
-            _, encoded = dump_exception(value, pool.codec.encode_closed)
+            encoded = dump_exception(value, pool.codec.encode_closed)[1] or _NOTHING
         elif value is not None:
             operation = f.SEND
             encoded = _encode_sent(pool, self._open[0], value)
-        if encoded is not None:
-            units = pool.codec.units(encoded.code)
+        context: Sequence[f.Variable] = ()
+        if changes := self._sharing.changes():
+            encoded = _with_context(encoded, changes)
+            context = variables_of(changes)
+        units = pool.codec.units(encoded.code) if encoded.code else ()
         exchange.next_step()
-        segments = encoded.segments if encoded else ()
-        exports = encoded.exports if encoded else ()
-        sent = link.resume(exchange, operation, units, segments, exports)
-        if encoded is not None and encoded.calls and sent:
+        segments, exports = encoded.segments, encoded.exports
+        sent = link.resume(exchange, operation, units, segments, exports, context)
+        if encoded.calls and sent:
             Loans(encoded.calls).settle(taken=True)
 
 
@@ -185,6 +204,7 @@ def _request(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     running: RunningCall | None,
+    sharing: Sharing,
 ) -> Request:
     """Encodes a call.
 
@@ -194,12 +214,16 @@ def _request(
     codec = pool.codec
     args, kwargs = without_defaults(routine.function, args, kwargs)
     encoded = codec.encode_arguments(routine.function, args, kwargs)
-    units = codec.units(encoded.code) if encoded.code else []
+    units: list[CodeUnit] = []
     target = _target(pool.modules, routine)
     if target is None:
-        unit = _function_unit(pool, routine.function)
-        target = f"#{unit.key.hex()}"
-        units.insert(0, unit)
+        units.append(_function_unit(pool, routine.function))
+        target = f"#{units[0].key.hex()}"
+    changes = sharing.changes()  # code goes first: it gives its variables names
+    if changes:
+        encoded = _with_context(encoded, changes)
+    if encoded.code:
+        units += codec.units(encoded.code)
     return Request(
         target,
         routine.function.__qualname__,
@@ -210,7 +234,15 @@ def _request(
         encoded.segments,
         encoded.calls,
         encoded.exports,
+        variables_of(changes) if changes else (),
     )
+
+
+def _with_context(encoded: Encoded, changes: Sequence[Change]) -> Encoded:
+    """Adds the values of context variables to a payload."""
+    values = values_of(changes)
+    segments = [*encoded.segments, *values.segments]
+    return replace(encoded, segments=segments, code={**encoded.code, **values.code})
 
 
 def _target(modules: Modules, routine: Routine) -> str | None:
@@ -260,6 +292,15 @@ async def decode_reply(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
             raise rebuild_error(
                 f"a result of {exchange.request.name}()", error, "this side"
             ) from error
+
+
+async def _load(pool: Pool, exchange: Exchange, segments: Sequence[Buffer]) -> Any:
+    """Rebuilds the value of a context variable."""
+    while True:
+        try:
+            return pool.codec.decode(segments)
+        except MissingCode as missing:
+            await exchange.fetch([missing.key])
 
 
 async def reply_error(

@@ -89,6 +89,8 @@ def call_options(core: Core, *, travels: bool) -> CallOptions:
         travels=travels,
         ship=list(core.ship),
         by_reference=list(core.by_reference),
+        context=core.context != "off",
+        exclude=list(core.exclude),
     )
 
 

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from wool import abc
 from wool._client.client import Balancer
@@ -89,6 +89,8 @@ class WorkerPool(Pool):
         concurrency: how many calls one worker runs at once; None is no limit, as in asyncio.
         quorum: how many workers must be ready before `async with` is entered.
         quorum_timeout: seconds to wait for them, and for a worker that fits a call; 60 by default.
+        context: `"off"` keeps all context variables where they are; by default they travel.
+        exclude: context variables that stay where they are, as `module.name`.
         shutdown_timeout: seconds that running calls get to finish when the pool is left, 30 by
             default; they are cancelled at once if it is left with an exception.
         ship: modules, or names of modules and packages, that are sent to workers which this pool
@@ -120,6 +122,8 @@ class WorkerPool(Pool):
         shutdown_timeout: float | None = None,
         ship: Iterable[str | ModuleType] | None = None,
         by_reference: Iterable[str | ModuleType] | None = None,
+        context: Literal["auto", "off"] | None = None,
+        exclude: Iterable[str] | None = None,
     ) -> None:
         self._settings = Settings.read(lookup.names)
         core, _ = self._settings.core(
@@ -132,6 +136,8 @@ class WorkerPool(Pool):
             shutdown_timeout=shutdown_timeout,
             ship=module_names("ship", ship),
             by_reference=module_names("by_reference", by_reference),
+            context=context,
+            exclude=exclude if exclude is None or isinstance(exclude, str) else tuple(exclude),
         )
         self._core = core
         if isinstance(tags, str):

@@ -269,8 +269,8 @@ class Connection:
                 return []
             call = found
         size = sum(frame.sizes)
-        if len(frame.codes) > len(frame.sizes):
-            raise ProtocolError("the peer announced more code than payload segments")
+        if len(frame.codes) + _context_segments(frame) > len(frame.sizes):
+            raise ProtocolError("the peer announced more code and variables than payload segments")
         if call.inbound is not None:
             raise ProtocolError("the peer began a payload before the last one was complete")
         if not isinstance(frame, f.Open) and call.after(type(frame)) is None:
@@ -345,6 +345,12 @@ class Connection:
         if state is None or call.inbound is not None:
             raise _unexpected(kind, call)
         self._enter(ident, call, state)
+
+
+def _context_segments(frame: Payloaded) -> int:
+    if isinstance(frame, f.Supply):
+        return 0
+    return sum(variable.segments for variable in frame.context) if frame.context else 0
 
 
 def _table(frame: Opening) -> dict[State, dict[type[Frame], State]]:

@@ -38,6 +38,21 @@ class Code(msgspec.Struct, array_like=True, frozen=True):
     provides: list[bytes] = []
 
 
+class Variable(msgspec.Struct, array_like=True, frozen=True):
+    """What became of a context variable. Values are the last payload segments, in this order."""
+
+    names: list[str]
+    """Where it is bound, `module:qualified.name`; any of them will do."""
+    origin: bytes
+    """The process that defines it; empty if it belongs to a module that is installed."""
+    change: Annotated[int, msgspec.Meta(ge=0, le=3)]
+    """`0` it is set, `1` it has again the value that the receiver sent last, `2` it is unset,
+    `3` it does not travel: `remark` is what to tell the user."""
+    segments: Count = 0
+    """Of how many payload segments its value consists."""
+    remark: str = ""
+
+
 # Handshake ------------------------------------------------------------------------------------
 
 
@@ -108,6 +123,7 @@ class Open(Frame, tag=10, frozen=True):
     """How many values of a stream may be sent before they are asked for."""
     references: list[bytes] = []
     """Keys of the live objects that the payload refers to, as in other frames."""
+    context: list[Variable] = []
 
 
 class Resume(Frame, tag=11, frozen=True):
@@ -119,6 +135,7 @@ class Resume(Frame, tag=11, frozen=True):
     sizes: list[Count] = []
     codes: list[Code] = []
     references: list[bytes] = []
+    context: list[Variable] = []
 
 
 NEXT, SEND, THROW, CLOSE = range(4)
@@ -160,6 +177,7 @@ class Value(Frame, tag=20, frozen=True):
     sizes: list[Count]
     codes: list[Code] = []
     references: list[bytes] = []
+    context: list[Variable] = []
 
 
 class Return(Frame, tag=21, frozen=True):
@@ -173,6 +191,7 @@ class Return(Frame, tag=21, frozen=True):
     sizes: list[Count]
     codes: list[Code] = []
     references: list[bytes] = []
+    context: list[Variable] = []
 
 
 class Raise(Frame, tag=22, frozen=True):
@@ -191,6 +210,7 @@ class Raise(Frame, tag=22, frozen=True):
     sizes: list[Count]
     codes: list[Code] = []
     references: list[bytes] = []
+    context: list[Variable] = []
 
 
 class GiveBack(Frame, tag=23, frozen=True):
@@ -278,6 +298,10 @@ class CallOptions(msgspec.Struct, array_like=True, frozen=True):
     """Modules that do in any case."""
     by_reference: list[str] = []
     """Modules that never do."""
+    context: bool = True
+    """Whether context variables travel."""
+    exclude: list[str] = []
+    """Context variables that do not, as `module.name`."""
 
 
 class Peers(Frame, tag=35, frozen=True):

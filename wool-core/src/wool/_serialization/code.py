@@ -133,6 +133,10 @@ class CodeStore:
             self._loaded.pop(key, None)
             self._size -= len(old.data)
 
+    def find(self, keys: Iterable[bytes]) -> list[CodeUnit]:
+        """Returns those of the units that are here, to pass them on."""
+        return [unit for key in keys if (unit := self._units.get(key)) is not None]
+
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
         """Returns those of the keys that are not here."""
         return [key for key in keys if key not in self._units and not self._modules.has(key)]

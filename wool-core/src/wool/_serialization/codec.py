@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, ModuleType
 from typing import Any, cast
@@ -30,6 +31,7 @@ from wool._serialization.codepickler import reduce_function
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.references import Export, reduce_reference, travels
 from wool._serialization.units import CodeUnit, MissingCode
+from wool._serialization.variables import reduce_variable
 from wool.abc import Buffer, Payload, Serializer
 from wool.exceptions import SerializationError
 
@@ -93,6 +95,8 @@ class _Reducer:
             return self._reduce_call(cast("Call", obj))
         if isinstance(obj, asyncio.Future):
             raise SerializationError(future_stays(obj))
+        if type(obj) is ContextVar:
+            return reduce_variable(cast("ContextVar[Any]", obj))
         return self._reduce_reference(obj) if travels(obj) else NotImplemented
 
     def _reduce_call(self, call: Call) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 from wool._serialization.classes import CLASSES, find_in_module, find_module, guard_class
 from wool._serialization.codeobjects import reduce_code
@@ -15,6 +16,7 @@ from wool._serialization.exceptions import reduce_exception
 from wool._serialization.namespaces import Scope, Versions, share_globals
 from wool._serialization.sources import mentioned
 from wool._serialization.travelling import Modules
+from wool._serialization.variables import reduce_variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ def _pickler_class(base: Any) -> Any:
                 return reduce_code(obj)
             if isinstance(obj, BaseException):
                 return reduce_exception(obj)
+            if type(obj) is ContextVar:
+                return reduce_variable(cast("ContextVar[Any]", obj))
             return native(self, obj)
 
         def _reduce_class(self, cls: type) -> Any:

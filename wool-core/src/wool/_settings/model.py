@@ -22,6 +22,7 @@ from wool.exceptions import PluginError
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(ge=0)]
+Travel = Literal["auto", "off"]
 Loop = Literal["auto", "uvloop", "asyncio"]
 
 
@@ -40,6 +41,8 @@ class Core:
     drain_timeout: Annotated[Seconds, "Seconds calls get to end on a worker told to leave."] = 30.0
     ship: Annotated[tuple[str, ...], "Modules sent to workers that may lack them."] = ()
     by_reference: Annotated[tuple[str, ...], "Modules of yours that all workers have."] = ()
+    context: Annotated[Travel, "Whether context variables travel with calls."] = "auto"
+    exclude: Annotated[tuple[str, ...], "Context variables that do not, as `module.name`."] = ()
     loop: Annotated[Loop, "Event loop of workers; auto: uvloop where it is installed."] = "auto"
 
 

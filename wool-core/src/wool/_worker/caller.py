@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from wool._client.exchange import Failed
 from wool._client.loans import Loans
-from wool._client.packing import Packed, pack
+from wool._client.packing import Packed, pack, pack_context
 from wool._client.pool import PeerPool
 from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
+from wool._serialization.context import Change
 from wool._serialization.exceptions import dump_exception, here
 from wool._serialization.units import CodeUnit
 from wool._session.session import Session
@@ -298,6 +299,10 @@ class Caller:
         codec = self.pool.codec
         return pack(codec, self.session, codec.encode(value, label, thrown))
 
+    def encode_context(self, packed: Packed, changes: list[Change]) -> Packed:
+        """Adds what has become of context variables to what has been encoded."""
+        return pack_context(self.pool.codec, self.session, packed, changes)
+
     def encode_exception(
         self, error: BaseException, thrown: BaseException | None
     ) -> tuple[list[str], Packed]:
@@ -310,7 +315,7 @@ class Caller:
 
     def _supply(self, frame: f.Need) -> None:
         """Answers a need of the caller for classes defined here."""
-        units = self.pool.book.find(frame.keys)
+        units = self.pool.store.find(frame.keys) + self.pool.book.find(frame.keys)
         codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
         data = [unit.data for unit in units]
         self.post(f.Supply(frame.call, [len(d) for d in data], codes), data)

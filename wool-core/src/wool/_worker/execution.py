@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextvars import Context, copy_context
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from wool._client.current import RUNNING, CallInfo
 from wool._client.exchange import cancel_argument
-from wool._client.packing import Packed
+from wool._client.packing import Packed, unpack_context
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import interrupted, rebuild_error, result_error
+from wool._serialization.context import Arrived, Change, Kind, Mirror, changed_since
 from wool._serialization.exceptions import Summary, load_exception
 from wool._serialization.modules import find_name
 from wool._serialization.units import MissingCode
@@ -29,17 +31,23 @@ if TYPE_CHECKING:
     from wool._worker.executor import Executor
 
 
+MAX_REMARK = 2000
+"""Characters of what the caller is told of a context variable."""
+
+
 class Execution:
     """A call that has been received.
 
     Attributes:
         caller: whom to answer.
         task: runs it, once it has been claimed.
+        context: what it runs in.
     """
 
     __slots__ = (
         "_abandoned",
         "_base",
+        "_before",
         "_begun",
         "_delivered",
         "_ended",
@@ -47,6 +55,7 @@ class Execution:
         "_in_step",
         "_info",
         "_kept",
+        "_mirror",
         "_name",
         "_open",
         "_orphaned",
@@ -59,7 +68,9 @@ class Execution:
         "_stopped",
         "_struck",
         "_thrown",
+        "_unsent",
         "caller",
+        "context",
         "task",
     )
 
@@ -73,6 +84,7 @@ class Execution:
     ) -> None:
         self.caller = caller
         self.task: asyncio.Task[None] | None = None
+        self.context: Context | None = None
         self._executor = executor
         self._open = frame
         self._segments: Sequence[Buffer] = segments
@@ -94,6 +106,9 @@ class Execution:
         self._request: tuple[f.Resume, Sequence[Buffer], Referents] | None = None
         self._requested: asyncio.Future[None] | None = None
         self._thrown: BaseException | None = None
+        self._before: Context | None = None  # its context when it began
+        self._mirror: Mirror | None = None  # what the caller knows of it, once it knows anything
+        self._unsent: list[Change] = []
 
     @property
     def number(self) -> int:
@@ -129,6 +144,10 @@ class Execution:
             self._outstanding -= 1
             if self._outstanding == 0 and self._in_step:
                 self._executor.enter()
+
+    def remark(self, label: str, text: str) -> None:
+        """The caller is told with the next answer."""
+        self._unsent.append(Change([label], b"", Kind.REMARK, remark=text[:MAX_REMARK]))
 
     # From the caller ----------------------------------------------------------------------------
 
@@ -263,15 +282,20 @@ class Execution:
             self._abandoned = True
             return f.THROW, GeneratorExit()
         frame, segments, referents = request
-        if frame.operation == f.NEXT:
-            return f.NEXT, None
-        if frame.operation == f.SEND:
-            try:
+        try:
+            if frame.context:
+                segments, arrived = unpack_context(frame.context, segments)
+                await self._take_context(arrived)
+            if frame.operation == f.NEXT:
+                return f.NEXT, None
+            if frame.operation == f.SEND:
                 return f.SEND, await self._load(segments, referents)
-            except Exception as error:
-                return f.THROW, rebuild_error("the value sent", error, self.caller.where)
-        self._thrown = await self._retry(lambda: self._load_thrown(segments, referents))
-        return f.THROW, self._thrown
+            self._thrown = await self._retry(lambda: self._load_thrown(segments, referents))
+            return f.THROW, self._thrown
+        except asyncio.CancelledError as error:  # while code was being fetched
+            return f.THROW, error
+        except Exception as error:
+            return f.THROW, rebuild_error("the value sent", error, self.caller.where)
 
     def _enter_step(self) -> None:
         assert self.task is not None
@@ -296,6 +320,9 @@ class Execution:
         """Finds the routine and rebuilds its arguments."""
         segments, self._segments = self._segments, ()
         referents, self._referents = self._referents, NO_REFERENTS
+        arrived: Sequence[Arrived] = ()
+        if self._open.context:
+            segments, arrived = unpack_context(self._open.context, segments)
         function = self._executor.targets.get(self._open.routine)
         if function is None:
             function = await self._find(self._open.routine)
@@ -305,7 +332,23 @@ class Execution:
         except Exception as error:
             what = f"an argument of {self._name}()"
             raise rebuild_error(what, error, self.caller.where) from error
+        self._before = copy_context()
+        if arrived:
+            await self._take_context(arrived)
         return function, args, kwargs
+
+    async def _take_context(self, arrived: Sequence[Arrived]) -> None:
+        """Sets what has changed in the caller's context."""
+        mirror = self._share_context()
+        if mirror is not None:
+            await mirror.take(arrived, self._load)
+
+    def _share_context(self) -> Mirror | None:
+        """Returns what the caller knows of the context; None if that is none of its business."""
+        codec = self.pool.context
+        if self._mirror is None and codec is not None and self._before is not None:
+            self._mirror = Mirror(codec, self.remark, self._before)
+        return self._mirror
 
     async def _find(self, target: str) -> FunctionType:
         if target.startswith("#"):
@@ -332,7 +375,7 @@ class Execution:
         self._executor.targets[target] = function
         return function
 
-    async def _load(self, segments: Sequence[Buffer], referents: Referents) -> Any:
+    async def _load(self, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS) -> Any:
         codec = self.caller.pool.codec
         return await self._retry(lambda: codec.decode(segments, None, referents))
 
@@ -372,6 +415,7 @@ class Execution:
                 failure.__cause__ = error
                 self._finish_raise(failure)
                 return
+        packed = self._with_context(packed)
         load, hungry = self._end()
         uncancelled = self._uncancelled()
         frame = f.Return(
@@ -383,6 +427,7 @@ class Execution:
             packed.sizes,
             packed.codes,
             self.caller.lend(packed),
+            packed.context,
         )
         self.caller.answer(frame, packed)
 
@@ -401,6 +446,7 @@ class Execution:
         packed = Packed()
         if not echo:
             summary, packed = self.caller.encode_exception(error, self._thrown)
+        packed = self._with_context(packed)
         load, hungry = self._end()
         uncancelled = self._uncancelled()
         frame = f.Raise(
@@ -414,8 +460,20 @@ class Execution:
             packed.sizes,
             packed.codes,
             self.caller.lend(packed),
+            packed.context,
         )
         self.caller.answer(frame, packed)
+
+    def _with_context(self, packed: Packed) -> Packed:
+        """Adds what has become of context variables to an answer."""
+        if self._mirror is not None or (self._before and changed_since(self._before)):
+            mirror = self._share_context()
+            if mirror is not None:
+                self._unsent += mirror.changes()
+        if not self._unsent:
+            return packed
+        changes, self._unsent = self._unsent, []
+        return self.caller.encode_context(packed, changes)
 
     def _post_value(self, value: Any) -> bool:
         """Reports a value; False if it cannot be sent, which ends the stream."""
@@ -428,6 +486,7 @@ class Execution:
             failure.__cause__ = error
             self._finish_raise(failure)
             return False
+        packed = self._with_context(packed)
         executor = self._executor
         frame = f.Value(
             self.number,
@@ -439,6 +498,7 @@ class Execution:
             packed.sizes,
             packed.codes,
             self.caller.lend(packed),
+            packed.context,
         )
         self.caller.answer(frame, packed)
         return True

@@ -9,11 +9,14 @@ operation, so no lock is needed and no call is ever claimed twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from wool._serialization.arrivals import ARRIVALS
 
 if TYPE_CHECKING:
     from wool._worker.caller import Caller
@@ -46,6 +49,7 @@ class Executor:
         self._thread = 0
         self._context = contextvars.Context()
         self._post_idle: Post = lambda: None
+        ARRIVALS.listen(self)
 
     def attach(self, post_idle: Post) -> None:
         """Says whom to tell that there is nothing to begin."""
@@ -129,7 +133,8 @@ class Executor:
         self._thread = threading.get_ident()
         self.running.add(execution)
         self.enter()
-        execution.task = self.loop.create_task(execution.run(), context=self._context.copy())
+        execution.context = self._context.copy()
+        execution.task = self.loop.create_task(execution.run(), context=execution.context)
 
     def enter(self) -> None:
         """A call takes a slot; it never has to wait for one here."""
@@ -141,6 +146,18 @@ class Executor:
         if self._order and not self._pulling:
             self._pulling = True
             self.loop.call_soon(self._pull)
+
+    def settle_contexts(self) -> None:
+        """Gives calls the values of context variables whose modules have just been imported."""
+        if not self.running:
+            return
+        if not self.is_here:
+            self.call(self.settle_contexts)
+            return
+        for execution in list(self.running):
+            if execution.context is not None:
+                with contextlib.suppress(RuntimeError):  # the one that runs now: it has its values
+                    execution.context.run(ARRIVALS.settle)
 
     @property
     def is_here(self) -> bool:

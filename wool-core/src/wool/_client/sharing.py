@@ -1,0 +1,86 @@
+"""A call's share in the context variables of its caller."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wool._client.current import RUNNING
+from wool._client.exchange import Cancelled, Failed, NotStarted, Outcome
+from wool._serialization.context import Arrived, Change, Mirror
+from wool._serialization.variables import VARIABLES
+from wool.abc import Buffer
+from wool.exceptions import ContextWarning
+
+if TYPE_CHECKING:
+    from wool._client.pool import Pool
+
+
+class Complaints:
+    """What the user of a pool has been told of variables that do not travel; of each once."""
+
+    def __init__(self) -> None:
+        self._made: set[str] = set()
+
+    def make(self, label: str, text: str) -> None:
+        """Warns the user; a call that runs on behalf of another process has that one warn."""
+        running = RUNNING.get()
+        if running is not None:
+            running.remark(label, text)
+        elif label not in self._made:
+            self._made.add(label)
+            warnings.warn(text, ContextWarning, stacklevel=_depth())
+
+
+def _depth() -> int:
+    """Returns how far up the stack there is code that is not Wool's."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and (
+        frame.f_globals.get("__name__", "").startswith("wool.") or "__routine__" in frame.f_globals
+    ):
+        depth, frame = depth + 1, frame.f_back
+    return depth
+
+
+class Sharing:
+    """The context variables that a call and its caller share."""
+
+    __slots__ = ("_mirror", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._mirror: Mirror | None = None  # made when there is something to share
+
+    def changes(self) -> Sequence[Change]:
+        """Returns what the routine has to know of the current context."""
+        if self._mirror is None:
+            if not VARIABLES.any_set():
+                return ()
+            self._make_mirror()
+        return () if self._mirror is None else self._mirror.changes()
+
+    def _make_mirror(self) -> None:
+        codec = self._pool.context
+        self._mirror = None if codec is None else Mirror(codec, self._pool.complaints.make)
+
+    async def take(
+        self,
+        changes: Sequence[Arrived],
+        load: Callable[[Sequence[Buffer]], Awaitable[Any]],
+    ) -> None:
+        """Makes the changes that the routine has made in the current context.
+
+        Args:
+            load: rebuilds a value.
+        """
+        if self._mirror is None:
+            self._make_mirror()
+        if self._mirror is not None:
+            await self._mirror.take(changes, load)
+
+
+def context_of(outcome: Outcome | Cancelled) -> Sequence[Arrived]:
+    """Returns what a step did to context variables."""
+    return () if isinstance(outcome, (Failed, NotStarted)) else outcome.context

@@ -1,0 +1,294 @@
+"""Context variables have names: those of the modules and classes they are bound to.
+
+A variable is the same one in two processes if it is bound to the same name. One that other code
+than an installed module defines, such as `__main__`, belongs to the process that defined it; a
+worker makes its own copy of it for each such process. What has a name is found once and remembered.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import count
+from types import ModuleType
+from typing import Any, cast
+
+from wool._serialization.arrivals import ARRIVALS, WAITING
+from wool._serialization.classes import CLASSES
+from wool._serialization.modules import findable
+from wool._serialization.owners import is_library, owner
+
+Variable = ContextVar[Any]
+
+MOST_NAMES = 4
+"""A variable that is imported in many places is sent with so many of its names."""
+
+MOST_NAMELESS = 4096
+"""So many variables without a name are remembered as such."""
+
+WOOL = frozenset({"wool", "wool_grpc", "wool_shm", "wool_ws", "wool_zeroconf"})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a variable the same one elsewhere.
+
+    Attributes:
+        names: where it is bound, `module:qualified.name`; any of them will do.
+        origin: the process that defines it; empty if it belongs to a module that is installed.
+        library: whether it is of no concern to the user when it cannot travel.
+    """
+
+    names: tuple[str, ...]
+    origin: bytes = b""
+    library: bool = False
+
+    def __str__(self) -> str:
+        return dotted(self.names[0])
+
+    @property
+    def keys(self) -> list[tuple[bytes, str]]:
+        """The names, each with the process it means something to."""
+        return [(self.origin, name) for name in self.names]
+
+
+def dotted(name: str) -> str:
+    """Returns a name as users write it."""
+    return name.replace(":", ".")
+
+
+@dataclass(frozen=True, slots=True)
+class Nameless:
+    """A variable that cannot be identified.
+
+    Attributes:
+        complaint: what the user is told about it; empty if it is a library's affair.
+    """
+
+    label: str
+    complaint: str = ""
+
+
+IGNORED = Nameless("")
+
+
+class VariableTable:
+    """The variables of one process, and their names."""
+
+    def __init__(self) -> None:
+        self._known: dict[Variable, Identity] = {}
+        self._nameless: dict[Variable, Nameless] = {}
+        self._variables: dict[tuple[bytes, str], Variable] = {}
+        self._numbers = count(1)
+        self._lock = threading.RLock()
+
+    def any_set(self) -> bool:
+        """Whether the current context has a variable that may be of interest."""
+        nameless = self._nameless
+        return any(nameless.get(variable) is not IGNORED for variable in copy_context())
+
+    def identify(self, variable: Variable, value: object) -> Identity | Nameless:
+        """Returns what a variable is called; looks for its name once, which takes a while."""
+        known = self._known.get(variable) or self._nameless.get(variable)
+        return known or self._search(variable, value)
+
+    def find(self, origin: bytes, names: Sequence[str]) -> Variable | None:
+        """Returns the variable with these names, if it is here by now; imports nothing."""
+        for name in names:
+            found = self._variables.get((origin, name))
+            if found is None and origin in (b"", CLASSES.process):
+                found = _bound(name)
+                if found is not None:
+                    with self._lock:
+                        if found not in self._known:
+                            library = is_library(name.partition(":")[0])
+                            self._add(found, Identity(tuple(names), origin, library))
+            if found is not None:
+                return found
+        return None
+
+    def name(self, variable: Variable) -> Identity:
+        """Returns the identity of a variable that travels with the code that uses it."""
+        identity = self.identify(variable, None)
+        if isinstance(identity, Nameless):
+            with self._lock:
+                name = f"{variable.name}:{next(self._numbers)}"
+                identity = self._add(variable, Identity((name,), CLASSES.process))
+        return identity
+
+    def make(self, identity: Identity, name: str, default: tuple[Any, ...]) -> Variable:
+        """Returns the variable with an identity, a new one if there is none."""
+        with self._lock:
+            found = self.find(identity.origin, identity.names)
+            if found is not None:
+                return found
+            made: Variable = ContextVar(name, default=default[0]) if default else ContextVar(name)
+            self._add(made, identity)
+        ARRIVALS.arrived()
+        return made
+
+    def _add(self, variable: Variable, identity: Identity) -> Identity:
+        self._nameless.pop(variable, None)
+        self._known[variable] = identity
+        for key in identity.keys:
+            before = self._variables.get(key)
+            if before is not None and before is not variable:
+                self._known.pop(before, None)
+                self._nameless[before] = IGNORED  # another one has its name now
+            self._variables[key] = variable
+        return identity
+
+    def _search(self, variable: Variable, value: object) -> Identity | Nameless:
+        """Looks through all modules, and remembers every variable there is."""
+        with self._lock:
+            bindings: dict[Variable, list[tuple[str, str]]] = {}
+            for module, name, found in _bindings():
+                if found not in self._known:
+                    bindings.setdefault(found, []).append((module, name))
+            for found, places in bindings.items():
+                self._note(found, places)
+            known = self._known.get(variable) or self._nameless.get(variable)
+            if known is None:
+                known = self._nameless[variable] = _nameless(variable, value)
+                while len(self._nameless) > MOST_NAMELESS:
+                    del self._nameless[next(iter(self._nameless))]
+            return known
+
+    def _note(self, variable: Variable, places: list[tuple[str, str]]) -> None:
+        if any(module.partition(".")[0] in WOOL for module, _ in places):
+            # What waits for its variable is passed on as if it were one.
+            self._nameless[variable] = Nameless("") if variable is WAITING else IGNORED
+            return
+        shared = [place for place in places if findable(place[0])]
+        chosen = _definitions_first(shared or places, variable.name)[:MOST_NAMES]
+        self._add(
+            variable,
+            Identity(
+                tuple(f"{module}:{name}" for module, name in chosen),
+                b"" if shared else CLASSES.process,
+                all(is_library(module) for module, _ in places),
+            ),
+        )
+
+
+def _nameless(variable: Variable, value: object) -> Nameless:
+    if owner(variable, value) is None:
+        return IGNORED
+    return Nameless(
+        variable.name,
+        f"the context variable {variable.name!r} cannot be identified: it is bound to no name of a "
+        "module or class. It keeps its value here and does not travel; bind it to a name at the "
+        "top of a module",
+    )
+
+
+def _bindings() -> Iterator[tuple[str, str, Variable]]:
+    """Yields all variables bound to names of modules and their classes."""
+    modules: list[tuple[str, object]] = list(sys.modules.items())
+    for name, module in modules:
+        if isinstance(module, ModuleType):  # nor a lazy one's __getattr__ is to be called
+            yield from _bindings_in(name, "", object.__getattribute__(module, "__dict__"))
+
+
+def _bindings_in(
+    module: str, prefix: str, scope: Mapping[str, Any]
+) -> Iterator[tuple[str, str, Variable]]:
+    for name, value in list(scope.items()):
+        kind = cast("type[Any]", type(value))
+        if kind is ContextVar:
+            yield module, prefix + name, value
+        elif issubclass(kind, type):
+            inside = type.__dict__["__dict__"].__get__(value)
+            full_name = type.__dict__["__qualname__"].__get__(value)
+            if inside.get("__module__") == module and full_name == prefix + name:
+                yield from _bindings_in(module, f"{full_name}.", inside)
+
+
+def _bound(target: str) -> Variable | None:
+    """Returns the variable bound to a name of a module that has been imported."""
+    module, _, name = target.partition(":")
+    found: Any = sys.modules.get(module)
+    if not isinstance(found, ModuleType):
+        return None
+    for part in name.split("."):
+        scope = getattr(found, "__dict__", {})
+        found = scope.get(part)
+    return found if isinstance(found, ContextVar) else None  # pyright: ignore[reportUnknownVariableType]
+
+
+def _definitions_first(places: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
+    """Sorts the modules that define a variable before those that import it."""
+    if len(places) < 2:
+        return places
+
+    def imports(place: tuple[str, str]) -> tuple[bool, bool]:
+        return not _defines(*place), place[1].rpartition(".")[2] != name
+
+    return sorted(places, key=imports)
+
+
+def _defines(module: str, name: str) -> bool:
+    import linecache
+
+    path = getattr(sys.modules.get(module), "__file__", None)
+    last = re.escape(name.rpartition(".")[2])
+    pattern = re.compile(rf"^\s*{last}\s*(:[^=]+)?=[^=]")
+    return path is not None and any(map(pattern.match, linecache.getlines(path)))
+
+
+# The variables there are, and their names, are a fact of the process.
+VARIABLES = VariableTable()
+ARRIVALS.find = VARIABLES.find
+
+
+# Variables that code or values refer to -----------------------------------------------------------
+
+
+def reduce_variable(variable: Variable) -> tuple[Callable[..., Variable], tuple[Any, ...]]:
+    """Reduces a variable for pickling: it travels as its name, with what it takes to make it."""
+    identity = VARIABLES.name(variable)
+    default = _default(variable)
+    return find_variable, (identity.origin, identity.names, variable.name, *default)
+
+
+def find_variable(
+    origin: bytes, names: tuple[str, ...], name: str, *default: Any
+) -> ContextVar[Any]:
+    """Pickles name this function to refer to a variable; it is made where nobody else does."""
+    if not origin:
+        for target in names:
+            try:
+                import_module(target.partition(":")[0])
+            except ImportError:
+                continue
+            found = VARIABLES.find(origin, (target,))
+            if found is not None:
+                return found
+    return VARIABLES.make(Identity(names, origin), name, default)
+
+
+def default_of(variable: Variable) -> tuple[Any, ...]:
+    """Returns the default of a variable, nothing if it has none."""
+    try:
+        return (Context().run(variable.get),)
+    except LookupError:
+        return ()
+
+
+def _default(variable: Variable) -> tuple[Any, ...]:
+    """Returns the default of a variable if that can be pickled."""
+    default = default_of(variable)
+    if default and not isinstance(default[0], (type(None), bool, int, float, str, bytes)):
+        import cloudpickle
+
+        library: Any = cloudpickle
+        try:
+            library.dumps(default[0])
+        except Exception:
+            return ()
+    return default
