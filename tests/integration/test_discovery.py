@@ -15,7 +15,7 @@ from faultjobs import add, fib
 from faultkit import eventually
 
 import wool
-from integration.discoverykit import Told, at
+from integration.discoverykit import TOKEN, Told, at
 from wool import abc
 from wool._client.pool import PeerPool
 from wool.exceptions import AuthenticationError, ConfigurationError, NoWorkersAvailable
@@ -224,6 +224,16 @@ async def test_own_workers_are_not_announced_without_shared_credentials(
     monkeypatch.delenv("WOOL_TOKEN")
     with pytest.raises(ConfigurationError, match="share credentials"):
         async with wool.WorkerPool(size=1, transport="ws", discovery=Told()):
+            pass
+
+
+@pytest.mark.parametrize("transport", ["unix", "memory"])
+async def test_own_workers_are_not_announced_where_others_could_not_reach_them(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WOOL_TOKEN", TOKEN)
+    with pytest.raises(ConfigurationError, match=f"not reach over the transport '{transport}'"):
+        async with wool.WorkerPool(size=1, transport=transport, discovery="zeroconf"):
             pass
 
 

@@ -136,6 +136,21 @@ async def test_a_worker_that_returns_at_the_same_address(hosts: list[Host], fold
     assert await caller.leave() == ""
 
 
+async def test_an_address_that_is_not_where_it_listens(hosts: list[Host], folder: Path) -> None:
+    """As behind a port that is forwarded; the address where it listens is on another interface."""
+    one, two, _ = hosts
+    one.run(["ip", "address", "add", "10.99.0.77/24", "dev", "eth0"])
+    told = "wss://10.99.0.77:7000/"
+    place = ["--address", "ws://0.0.0.0:7000", "--advertise", told]
+    worker = Served(one, folder, [*ZEROCONF, *place], **QUICK)
+    assert await worker.address() == told
+    caller = Caller(two, folder, {"discovery": "zeroconf"}, **QUICK)
+    await caller.open()
+    assert await caller.ask("workers") == [told]
+    assert await caller.ask("examples") == [3, "mtprq"]
+    assert await caller.leave() == ""
+
+
 async def test_pools_that_share_their_workers(hosts: list[Host], folder: Path) -> None:
     options = {"discovery": "zeroconf", "size": 1, "quorum": 3}
     callers = [Caller(host, folder, options, **QUICK) for host in hosts]

@@ -73,7 +73,12 @@ def place_among_others(
             return Placement(keyring=keyring)
         if plugin.capabilities >= {"local", "unix"}:
             return _on_sockets(plugin, keyring)
-    _check_network(plugin)
+    if "network" not in plugin.capabilities:
+        raise ConfigurationError(
+            f"{discovery} tells others of the pool's workers, whom these could not reach over the "
+            f"transport {plugin.name!r}: choose one for networks, such as 'grpc', or another "
+            "discovery"
+        )
     if credentials is None:
         raise ConfigurationError(
             f"workers announced on the transport {plugin.name!r} have to share credentials with "

@@ -33,7 +33,16 @@ LEAVE = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that have it leave, where the system has them."""
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  wool worker --discovery shm
+  wool worker --discovery zeroconf --tag gpu --concurrency 2
+  wool worker --address grpc://0.0.0.0:7000 --token-file token
+  wool worker --address ws://0.0.0.0:7000 --advertise wss://a.example:443
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.option("--address", metavar="ADDRESS", help="Where to listen, such as grpc://0.0.0.0:7000.")
 @click.option("--advertise", metavar="ADDRESS", help="What others are told to dial instead.")
 @click.option(
