@@ -38,6 +38,7 @@ EXCEPTIONS = {
     "WorkerStopped",
 }
 NAMES = {
+    "ContextWarning",
     "Credentials",
     "Worker",
     "WorkerInfo",
@@ -45,6 +46,7 @@ NAMES = {
     "current_call",
     "current_pool",
     "map",
+    "reference",
     "routine",
 }
 SUBMODULES = {"abc", "exceptions", "plugins"}  # public; `__all__` may name them
