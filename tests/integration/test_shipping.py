@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -151,6 +152,35 @@ async def test_loaded_anew(address: str, project: Project) -> None:
         importlib.reload(importlib.import_module("words"))
         importlib.reload(jobs)
         assert await jobs.greet("you") == "good day you???"
+
+
+async def test_loaded_anew_and_used_by_code_that_was_sent_before(
+    address: str, project: Project
+) -> None:
+    project(words=hello("hello"))
+    words = importlib.import_module("words")
+
+    def make() -> Any:
+        @wool.routine
+        async def greet(name: str) -> str:
+            return words.greeting(name)
+
+        return greet
+
+    greet = make()
+    async with wool.WorkerPool(discovery=[address]):
+        assert await greet("you") == "hello you"
+        project(words=hello("good day"))
+        importlib.reload(words)
+        assert await greet("you") == "good day you"
+        project(words="raise OSError('not there')")
+        with pytest.raises(OSError, match="not there"):
+            importlib.reload(words)
+        with pytest.raises(wool.SerializationError, match="loaded anew.*OSError: not there"):
+            await greet("you")
+        project(words=hello("well"))
+        importlib.reload(words)
+        assert await greet("you") == "well you"
 
 
 async def test_sent_and_executed_once(address: str, project: Project, tmp_path: Path) -> None:

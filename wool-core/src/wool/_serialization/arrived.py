@@ -12,6 +12,7 @@ import importlib.util
 import linecache
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
@@ -40,6 +41,7 @@ class Away:
         self._units: dict[str, CodeUnit] = {}
         self._sources: dict[str, Source] = {}
         self._complete: set[str] = set()
+        self._changed: deque[str] = deque()
         self._imported: dict[str, tuple[Source, ModuleType]] = {}
         self._lock = threading.RLock()
         self._version = 0
@@ -56,6 +58,8 @@ class Away:
         source = Source.load(unit.data)
         self._units[source.name] = unit
         self._sources[source.name] = source
+        if source.name in self._imported:
+            self._changed.append(source.name)
         self._complete = set()
         self._version += 1
 
@@ -108,6 +112,8 @@ class Away:
 
     def enter(self) -> None:
         STAGE.show(self)
+        while self._changed:
+            self._load(self._changed.popleft())
 
     def leave(self) -> None:
         if STAGE.cast is self:

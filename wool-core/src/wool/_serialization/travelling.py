@@ -90,7 +90,11 @@ class Modules(Protocol):
         ...
 
     def enter(self) -> None:
-        """User code of this side is about to run."""
+        """User code of this side is about to run.
+
+        Raises:
+            Exception: whatever importing a module anew raises that has been loaded anew at home.
+        """
         ...
 
     def leave(self) -> None:

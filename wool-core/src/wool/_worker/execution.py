@@ -201,10 +201,10 @@ class Execution:
         """Executes the call; the body of its task."""
         RUNNING.set(self)
         self._begun = self._in_step = True
-        self.caller.pool.modules.enter()
         try:
             if self._stopped:
                 raise asyncio.CancelledError
+            self._enter()
             function, args, kwargs = await self._decode()
         except BaseException as error:
             self._finish_raise(error, decoding=True)
@@ -213,6 +213,13 @@ class Execution:
             await self._run_stream(function, args, kwargs)
         else:
             await self._run_call(function, args, kwargs)
+
+    def _enter(self) -> None:
+        try:
+            self.caller.pool.modules.enter()
+        except Exception as error:
+            what = "a module that was loaded anew"
+            raise rebuild_error(what, error, self.caller.where) from error
 
     async def _run_call(
         self, function: FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
