@@ -245,3 +245,28 @@ async def test_a_generator_with_shielded_cleanup(journal: Journal) -> None:
     await helper
     assert scope.cancelled_caught
     assert journal.lines() == ["started", "tidied"]
+
+
+async def test_a_cancel_that_crosses_a_value(journal: Journal) -> None:
+    """It strikes at the `yield`; what is cleaned up there in a shielded scope completes."""
+
+    @wool.routine
+    async def ticks() -> Any:
+        number = 0
+        try:
+            while True:
+                await asyncio.sleep(0)
+                yield (number := number + 1)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.005)
+                journal.write("tidied")
+
+    for count in range(1, 11):
+        stream = ticks()
+        with anyio.CancelScope() as scope:
+            async for number in stream:
+                if number == count:
+                    scope.cancel()
+        assert scope.cancelled_caught
+        assert journal.count("tidied") == count

@@ -218,7 +218,7 @@ class Exchange:
         try:
             await self._end
         except asyncio.CancelledError as error:
-            with _shield():
+            with shield():
                 outcome = await self._wait_cancelled(error)
             if self.cancellation is not None:
                 # Raised anew by the routine's wrapper: our frames need not be in its traceback.
@@ -293,7 +293,7 @@ def cancel_argument(message: bytes | None) -> tuple[Any, ...]:
         return ("cancelled by the caller",)
 
 
-def _shield() -> contextlib.AbstractContextManager[Any]:
+def shield() -> contextlib.AbstractContextManager[Any]:
     """Returns a shield against a cancelled anyio scope, which cancels anew on every loop turn."""
     anyio = sys.modules.get("anyio")
     if anyio is not None and anyio.current_effective_deadline() == float("-inf"):

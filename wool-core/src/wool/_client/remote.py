@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from wool._client.current import RUNNING, RunningCall
-from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, Request
+from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, Request, shield
 from wool._client.loans import Loans
 from wool._client.packing import values_of, variables_of
 from wool._client.routine import Routine, without_defaults
@@ -152,7 +152,8 @@ class RemoteStream:
             # The cancel crossed a value: it strikes where the generator stands now.
             value, thrown = outcome.error, True
             self._resume(exchange, value, thrown)
-            outcome = await self._outcome(exchange)
+            with shield():  # what the cancel sets going there is not to be cancelled as well
+                outcome = await self._outcome(exchange)
         if isinstance(outcome, Reply):
             if type(outcome.frame) is f.Value:
                 self._value = await decode_reply(pool, exchange, outcome)
