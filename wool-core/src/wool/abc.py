@@ -319,11 +319,17 @@ class Payload:
 
 
 class Serializer(ABC):
-    """Turns values into bytes and back. Must be usable from several threads at once."""
+    """Turns values into bytes and back, as pickle does: types, identity and recursion are kept.
+
+    Must be usable from several threads at once, and by `reduce` while it serializes. No payload
+    depends on another one, and nothing is kept of values.
+    """
 
     @abstractmethod
     def dumps(self, value: Any, reduce: Reduce) -> Payload:
         """Serializes `value`; buffers of 64 KiB and more that support it stay out of band.
+
+        Out-of-band buffers are those of the value itself, not copies.
 
         Raises:
             Exception: whatever the library raises; Wool says which argument it was.
@@ -331,4 +337,8 @@ class Serializer(ABC):
 
     @abstractmethod
     def loads(self, payload: Payload) -> Any:
-        """Rebuilds the value. Out-of-band buffers are used in place, not copied."""
+        """Rebuilds the value. Out-of-band buffers are used in place, not copied.
+
+        Raises:
+            Exception: what constructors raise; or the payload is not complete.
+        """

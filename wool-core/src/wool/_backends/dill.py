@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
+from pickle import PickleBuffer
 from typing import Any
 
 from wool._backends._pickling import PLAIN, PROTOCOL, collector
@@ -57,7 +58,7 @@ def _pickler_class(base: Any) -> Any:
         def reducer_override(self, obj: Any) -> Any:
             # dill's pickler is the one written in Python, which asks for every object.
             if type(obj) in PLAIN:
-                return NotImplemented
+                return _tiny(obj) if type(obj) is PickleBuffer else NotImplemented
             reduced = self.reduce(obj)
             if reduced is NotImplemented and _is_array(obj):
                 # dill would ask numpy for the old protocol, which copies into the stream.
@@ -65,6 +66,16 @@ def _pickler_class(base: Any) -> Any:
             return reduced
 
     return WoolPickler
+
+
+def _tiny(buffer: PickleBuffer) -> Any:
+    """Pickles up to one byte as a value: copies of it are one object, which Python's pickler
+    does not expect of buffers that it takes in.
+    """
+    view = buffer.raw()
+    if view.nbytes > 1:
+        return NotImplemented
+    return (bytes if view.readonly else bytearray), (view.tobytes(),)
 
 
 def _is_array(value: object) -> bool:
