@@ -15,7 +15,7 @@ import pytest
 
 from unit.transports.broken import Broken
 from unit.transports.tcp import TcpConnection, TcpListener, TcpTransport
-from wool.abc import ConnectFailed, Connection, Handler, Listener, Tls
+from wool.abc import ConnectFailed, Connection, ConnectionLost, Handler, Listener, Tls
 
 
 class TestListensAtAWildcard(Broken):
@@ -58,6 +58,37 @@ class TestNamesNoScheme(Broken):
     class Transport(TcpTransport):
         async def connect(self, address: str, **options: Any) -> Connection:
             return await super().connect(f"tcp://{address}", **options)
+
+
+class TestReceivesInATask(Broken):
+    """Which `asyncio.run` cancels at its end."""
+
+    caught_by = ("test_the_end_of_a_loop",)
+
+    class Connection(TcpConnection):
+        queue: asyncio.Queue[Any] | None = None
+
+        async def receive(self) -> Any:
+            if self.queue is None:
+                self.queue = asyncio.Queue(1)
+                self.task = asyncio.ensure_future(self.fill(self.queue))
+            got = await self.queue.get()
+            if isinstance(got, ConnectionLost):
+                self.queue.put_nowait(got)
+                raise got
+            return got
+
+        async def fill(self, queue: asyncio.Queue[Any]) -> None:
+            try:
+                while True:
+                    await queue.put(await super().receive())
+            except ConnectionLost as error:
+                await queue.put(error)
+
+        async def aclose(self) -> None:
+            if self.queue is not None:
+                self.task.cancel()
+            await super().aclose()
 
 
 class TestSharesPlaces(Broken):

@@ -59,14 +59,18 @@ __all__ = [
 
 Buffer = bytes | bytearray | memoryview
 Segments = Sequence[Buffer]
-"""One message, as the buffers whose concatenation it is. They must not be changed, and are let go
-as soon as the peer has taken them."""
+"""One message, as the buffers whose concatenation it is. A transport must not change them; whoever
+sends them may, once `send` has returned."""
 
 
 class Connection(ABC):
     """An ordered, reliable pipe of messages between two parties.
 
     One task reads and one task writes at a time. Every method may raise `ConnectionLost`.
+
+    It goes on until `aclose`. At the end of `asyncio.run` all tasks are cancelled, those of a
+    transport among them, and only then does Wool close what goes on at the other side: so a
+    connection does without tasks of its own, or with tasks that cancelling does not end.
     """
 
     max_message_size: int
@@ -140,7 +144,9 @@ class Listener(ABC):
     async def serve(self, handler: Handler) -> None:
         """Runs `handler` in a task of its own for each connection, until cancelled or closed.
 
-        A handler that raises affects only its own connection, which is closed when it ends.
+        A connection is closed when its handler ends. One that raises affects nothing else. Being
+        cancelled, it cancels all handlers and waits for them; being closed, it only waits. Wool
+        calls `aclose` in any case.
         """
 
     @abstractmethod

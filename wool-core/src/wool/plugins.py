@@ -71,7 +71,13 @@ class TransportPlugin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryPlugin:
-    """A way to find workers; fields as for `TransportPlugin`."""
+    """A way to find workers.
+
+    Attributes:
+        name, api, options, factory: as for `TransportPlugin`.
+        capabilities: `"network"` (finds workers of other machines, so that workers which are
+            announced here listen on a network), `"local"` (finds workers of this machine only).
+    """
 
     name: str
     api: int
@@ -82,7 +88,7 @@ class DiscoveryPlugin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SerializerPlugin:
-    """A way to turn values into bytes; fields as for `TransportPlugin`."""
+    """A way to turn values into bytes; fields as for `TransportPlugin`, without capabilities."""
 
     name: str
     api: int

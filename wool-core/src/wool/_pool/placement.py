@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from wool._security import sockets
 from wool._security.credentials import Credentials, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
+from wool._session.routes import socket_scheme
 from wool._worker.discoveries import Chosen
 from wool.exceptions import ConfigurationError
 from wool.plugins import TransportPlugin
@@ -89,9 +90,8 @@ def place_among_others(
 
 
 def _on_sockets(plugin: TransportPlugin, keyring: Keyring) -> Placement:
-    suffix = "" if plugin.name == "unix" else "+unix"
     return Placement(
-        keyring=keyring, scheme=plugin.name + suffix, directory=sockets.new_directory()
+        keyring=keyring, scheme=socket_scheme(plugin.name), directory=sockets.new_directory()
     )
 
 

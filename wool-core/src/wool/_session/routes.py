@@ -52,6 +52,11 @@ def scheme_of(address: str) -> str:
     return address.partition("://")[0]
 
 
+def socket_scheme(transport: str) -> str:
+    """Returns the scheme that a transport's addresses of Unix sockets have."""
+    return transport if transport == "unix" else f"{transport}+unix"
+
+
 def is_socket(address: str) -> bool:
     """Whether an address is the path of a Unix socket."""
     scheme = scheme_of(address)

@@ -1,11 +1,16 @@
-"""The credentials that the settings hold."""
+"""Who gets at a worker: where it may listen, and the credentials that the settings hold."""
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from wool._security.credentials import Credentials, MutualTls, Token, environment_token
+from wool._security.listening import is_loopback
+from wool._session.routes import is_socket, socket_scheme
 from wool._settings.model import Tls
 from wool._settings.settings import Settings
 from wool.exceptions import ConfigurationError
+from wool.plugins import TransportPlugin
 
 
 def credentials_of(settings: Settings) -> Credentials | None:
@@ -36,3 +41,24 @@ def credentials_of(settings: Settings) -> Credentials | None:
             f"{', '.join(given)}"
         )
     return MutualTls(str(tls.ca), str(tls.cert), str(tls.key), tls.name)
+
+
+def check_place(address: str | None, plugin: TransportPlugin) -> None:
+    """Checks that a transport that is not for networks listens on no network.
+
+    Raises:
+        ConfigurationError: it would, or nobody could tell.
+    """
+    if address is None or is_socket(address) or plugin.capabilities & {"network", "in-process"}:
+        return
+    if "unix" in plugin.capabilities:
+        raise ConfigurationError(
+            f"the transport {plugin.name!r} never leaves this machine, so it cannot listen at "
+            f"{address}: give the path of a Unix socket, {socket_scheme(plugin.name)}:///path, or "
+            "no address, or choose another transport"
+        )
+    if urlsplit(address).hostname and not is_loopback(address):
+        raise ConfigurationError(
+            f"the transport {plugin.name!r} never leaves this machine, and {address} can be "
+            "reached from others: choose another address or another transport"
+        )

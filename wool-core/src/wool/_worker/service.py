@@ -7,6 +7,7 @@ in who decides when it ends.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Iterable
@@ -23,6 +24,8 @@ from wool._worker.executor import Executor
 from wool._worker.server import Server
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
+
+_log = logging.getLogger("wool.worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ class Service:
         acceptor = credentials.acceptor()
         if address is not None and is_socket(address):
             self._lock = sockets.enter(socket_directory(address))
-        listener = await transport.listen(address, credentials=acceptor.tls)
+        listener = self._listener = await transport.listen(address, credentials=acceptor.tls)
         info = worker_info(setup.id, listener.address, setup.tags, setup.serializer_name)
         routes, keyring = setup.transports.routes, setup.keyring
         self._server = Server(
@@ -89,7 +92,18 @@ class Service:
             setup.parent,
         )
         self._serving = asyncio.create_task(listener.serve(self._server.handle))
+        self._serving.add_done_callback(self._on_served)
         return info
+
+    def _on_served(self, serving: asyncio.Task[None]) -> None:
+        """A listener that fails would otherwise only be missed."""
+        if not serving.cancelled() and serving.exception() is not None:
+            _log.error(
+                "the transport %r listens no more at %s, for it has failed",
+                self._setup.transport,
+                self._listener.address,
+                exc_info=serving.exception(),
+            )
 
     @property
     def load(self) -> int:
@@ -114,6 +128,7 @@ class Service:
         finally:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
+            await self._listener.aclose()
             if self._lock is not None:
                 os.close(self._lock)
 

@@ -18,9 +18,9 @@ from wool._security import sockets
 from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
 from wool._security.listening import network_credentials
-from wool._session.routes import is_socket
+from wool._session.routes import is_socket, socket_scheme
 from wool._settings.settings import Settings
-from wool._worker.access import credentials_of
+from wool._worker.access import check_place, credentials_of
 from wool._worker.announcing import Announcing
 from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
 from wool._worker.executor import Executor
@@ -102,6 +102,7 @@ class Worker:
         plugin, _ = self._transports.get(self._transport)
         if address is None and "network" in plugin.capabilities and self._discovery is not None:
             self._address = self._discovery.place(plugin.name, self._discovery.discovery.port)
+        check_place(self._address, plugin)
         self._check_reach(plugin)
         self._keyring = self._make_keyring(plugin, credentials, insecure)
         self._announcing: Announcing | None = None
@@ -143,12 +144,12 @@ class Worker:
         address = self._address
         if credentials is None and not insecure:
             credentials = credentials_of(self._settings)
-        at_socket = address is not None and is_socket(address)
+        at_socket = is_socket(address) if address else plugin.capabilities >= {"local", "unix"}
         if at_socket and "uid" not in plugin.capabilities:
             raise ConfigurationError(
                 f"the transport {plugin.name!r} does not tell who is at the other end of a Unix "
-                f"socket, so no worker can be at {address}: use the transport 'unix', or a network "
-                "address with credentials"
+                f"socket, so no worker can be at {address or 'one'}: use the transport 'unix', or "
+                "a network address with credentials"
             )
         if at_socket or "network" not in plugin.capabilities:
             return Keyring(SameUser(), credentials)  # its routines may call workers elsewhere
@@ -208,7 +209,7 @@ class Worker:
         """
         plugin, _ = self._transports.get(self._transport)
         if sockets.SUPPORTED and plugin.capabilities >= {"local", "unix"}:
-            return f"{plugin.name}://{sockets.socket_in(sockets.new_directory())}"
+            return f"{socket_scheme(plugin.name)}://{sockets.socket_in(sockets.new_directory())}"
         return None
 
     async def __aexit__(

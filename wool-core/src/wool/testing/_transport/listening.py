@@ -293,6 +293,28 @@ class Listening(Base):
         threads = (asyncio.to_thread(asyncio.run, visit(number)) for number in range(4))
         await soon(asyncio.gather(*threads), "four loops in threads", 3 * self.patience)
 
+    async def test_the_end_of_a_loop(self, site: Site) -> None:
+        """`asyncio.run` cancels all tasks at its end; what is connected goes on until it is closed.
+
+        A connection that needs a task has to go on in it, or it needs callbacks instead.
+        """
+        place = await site.listen(echo)
+
+        async def visit() -> None:
+            connection = await site.transport.connect(
+                place.address, credentials=site.credentials, timeout=self.patience
+            )
+            end = End(connection, self.patience)
+            await answered(end)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            for number in range(3):
+                await answered(end, b"%d" % number)
+            await end.aclose()
+
+        visiting = asyncio.to_thread(asyncio.run, visit())
+        await soon(visiting, "a loop in a thread", 3 * self.patience)
+
     async def test_nothing_is_left(self, site: Site) -> None:
         """No descriptor and no thread, once everything has been closed."""
 
