@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import sys
 from contextvars import ContextVar
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -88,6 +90,25 @@ async def test_what_is_set_before_a_time_out(journal: Journal) -> None:
                 group.create_task(expire())
                 await v.put_when_cancelled(journal, "too late")
     assert v.plain.get() == "too late"
+
+
+class Library:
+    """Claims to be a module, as those of cffi do."""
+
+    __slots__ = ()
+
+    @property
+    def __class__(self) -> Any:
+        return ModuleType
+
+
+async def test_what_only_claims_to_be_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is of no interest when the names of variables are looked for."""
+    monkeypatch.setitem(sys.modules, "contract.library", Library())  # type: ignore[arg-type]
+    monkeypatch.setattr(v, "fresh", ContextVar("fresh"), raising=False)
+    v.fresh.set(1)  # type: ignore[attr-defined]
+    v.plain.set(2)
+    assert (await v.get())["plain"] == 2
 
 
 async def test_isolation_between_tasks() -> None:

@@ -191,7 +191,9 @@ def _bindings() -> Iterator[tuple[str, str, Variable]]:
     """Yields all variables bound to names of modules and their classes."""
     modules: list[tuple[str, object]] = list(sys.modules.items())
     for name, module in modules:
-        if isinstance(module, ModuleType):  # nor a lazy one's __getattr__ is to be called
+        # Neither is a lazy one's __getattr__ to be called, nor are those believed that only claim
+        # to be modules, such as cffi's libraries.
+        if issubclass(type(module), ModuleType):
             yield from _bindings_in(name, "", object.__getattribute__(module, "__dict__"))
 
 
