@@ -64,7 +64,7 @@ def test_all_is_well() -> None:
     lines = result.stdout.splitlines()
     for check in ("python", "packages", "settings", "credentials", "clock", "pool", "worker"):
         assert any(line.startswith(f"ok       {check}: ") for line in lines), check
-    for package in ("wool-core 0.1.0, ", "wool-grpc 0.1.0, ", "wool-redis 0.3.0, "):
+    for package in ("wool-core 0.1.0, ", "wool-grpc 0.1.0, ", "wool-zeroconf 0.1.0"):
         assert package in result.stdout
     assert "problem" not in result.stdout
 

@@ -43,10 +43,12 @@ def check_multicast(interfaces: Sequence[str] = ()) -> Iterator[Finding]:
     looked = list(_usable(interfaces))
     for name, address in looked:
         yield _check_interface(name, address)
-    if not looked:
+    if not looked and _speaks_ipv6(interfaces):
+        yield ok("multicast", "no interface has an IPv4 address; announcing tries IPv6")
+    elif not looked:
         yield problem(
             "multicast",
-            "no network interface is up that does multicast and has an IPv4 address",
+            "no network interface is up that does multicast and has an address",
             f"`ip address` shows what there is; {_DNS}",
         )
 
@@ -66,6 +68,15 @@ def _usable(interfaces: Sequence[str]) -> Iterator[tuple[str, str]]:
             continue
         if flags & _FLAG_MULTICAST or (wanted and flags & _FLAG_LOOPBACK):
             yield name, address
+
+
+def _speaks_ipv6(interfaces: Sequence[str]) -> bool:
+    """Whether an interface, of these or any besides loopback, has an IPv6 address and is up."""
+    addresses = Path("/proc/net/if_inet6")
+    lines = addresses.read_text().splitlines() if addresses.exists() else []
+    names = {line.split()[-1] for line in lines} - {"lo"}
+    named = [one for one in interfaces if ":" in one or one in names]
+    return bool(named if interfaces else names)
 
 
 def _asked(name: str, question: int) -> bytes:

@@ -1,0 +1,62 @@
+"""`wool doctor` on machines of a network: what it finds of the network, and of workers there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from integration.lanmachines import Served, environment
+from integration.netns import Host, lan
+
+DOCTOR = [sys.executable, "-m", "wool.cli", "doctor", "--discovery", "zeroconf", "--json"]
+
+
+async def examined(host: Host, folder: Path, **variables: str) -> tuple[int, dict[str, Any]]:
+    """Has a machine examined; of several findings with one name, the last counts."""
+    doctor = host.popen(
+        DOCTOR,
+        cwd=folder,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    out, err = await asyncio.to_thread(doctor.communicate, timeout=50)
+    assert err == ""
+    return doctor.returncode, {one["check"]: one for one in json.loads(out)["findings"]}
+
+
+async def test_a_network(folder: Path) -> None:
+    async with lan(2) as (one, two):
+        code, found = await examined(two, folder)
+        assert code == 0, found
+        assert "eth0 (10.99.0.2)" in found["multicast"]["text"]
+        assert "can be called at grpc://10.99.0.2:" in found["worker"]["text"]
+        assert found["workers"]["state"] == "advice"
+
+        await Served(one, folder, ["--discovery", "zeroconf"]).address()
+        code, found = await examined(two, folder)
+        assert (code, found["workers"]["state"]) == (0, "ok")
+        assert "found 1, of which 1 can be used" in found["workers"]["text"]
+
+        code, found = await examined(two, folder, WOOL_TOKEN=secrets.token_urlsafe(32))
+        assert (code, found["workers"]["state"]) == (1, "problem")
+        assert "secret" in found["workers"]["text"]
+
+
+async def test_a_network_without_ipv4_and_none_at_all(folder: Path) -> None:
+    async with lan(1) as (host,):
+        host.forget_ipv4()
+        code, found = await examined(host, folder)
+        assert code == 0, found
+        assert "IPv6" in found["multicast"]["text"]
+        assert "can be called at grpc://[fd99::1]:" in found["worker"]["text"]
+        host.down()
+        code, found = await examined(host, folder)
+        assert (code, found["multicast"]["state"]) == (1, "problem")
+        assert "--discovery dns" in found["multicast"]["remedy"]
