@@ -26,7 +26,9 @@ class Waiting:
     """A value that waits for its variable.
 
     Args:
+        find: finds the variable, if it is here.
         load: rebuilds it; raises whatever that raises.
+        failed: is told if that fails.
 
     Attributes:
         variable: the variable, once it has arrived. `value`: what it was then set to.
@@ -37,6 +39,7 @@ class Waiting:
         origin: bytes,
         names: Sequence[str],
         segments: Sequence[Buffer],
+        find: Find,
         load: Callable[[Sequence[Buffer]], Any],
         failed: Callable[[str, Exception], None],
     ) -> None:
@@ -44,11 +47,20 @@ class Waiting:
         self.segments = [bytes(segment) for segment in segments]
         self.variable: ContextVar[Any] | None = None
         self.value: Any = None
+        self._find = find
         self._load = load
         self._failed = failed
 
-    def settle(self, variable: ContextVar[Any]) -> None:
+    @property
+    def arrived(self) -> bool:
+        """Whether the variable is here."""
+        return self._find(*self.key) is not None
+
+    def settle(self) -> None:
         """Sets the variable in the current context; the value is the same object in all of them."""
+        variable = self._find(*self.key)
+        if variable is None:
+            return
         if self.variable is None:
             try:
                 self.value = self._load(self.segments)
@@ -81,8 +93,6 @@ class Arrivals(Loader):
     """Notices when modules are imported that values wait for; a finder of the import system."""
 
     def __init__(self) -> None:
-        self.find: Find | None = None
-        """Finds a variable."""
         self._wanted: set[str] = set()
         self._listeners: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -99,16 +109,13 @@ class Arrivals(Loader):
     def settle(self) -> None:
         """Sets the variables that have arrived in the current context."""
         waiting = WAITING.get(None)
-        if not waiting or self.find is None:
+        if not waiting:
             return
-        here = {key: self.find(*key) for key in waiting}
-        arrived = [key for key, variable in here.items() if variable is not None]
+        arrived = {key for key, value in waiting.items() if value.arrived}
         if arrived:
-            WAITING.set({k: w for k, w in waiting.items() if here[k] is None})
+            WAITING.set({k: w for k, w in waiting.items() if k not in arrived})
         for key in arrived:
-            variable = here[key]
-            assert variable is not None
-            waiting[key].settle(variable)
+            waiting[key].settle()
 
     def arrived(self) -> None:
         """There are variables that were not there before."""

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from wool._serialization import modules
+from wool._serialization.arrivals import ARRIVALS
 from wool._serialization.sources import MODULE, Source, module_key, with_parents
 from wool._serialization.stage import STAGE
 from wool._serialization.travelling import Reference
@@ -178,6 +179,7 @@ class Away:
         finally:
             if own is not None:
                 sys.modules[name] = own
+        ARRIVALS.arrived()
         return module
 
     def _find_elsewhere(self, name: str) -> ModuleType:

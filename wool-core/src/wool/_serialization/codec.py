@@ -96,7 +96,7 @@ class _Reducer:
         if isinstance(obj, asyncio.Future):
             raise SerializationError(future_stays(obj))
         if type(obj) is ContextVar:
-            return reduce_variable(cast("ContextVar[Any]", obj))
+            return reduce_variable(cast("ContextVar[Any]", obj), self.modules)
         return self._reduce_reference(obj) if travels(obj) else NotImplemented
 
     def _reduce_call(self, call: Call) -> Any:

@@ -97,7 +97,7 @@ def _pickler_class(base: Any) -> Any:
             if isinstance(obj, BaseException):
                 return reduce_exception(obj)
             if type(obj) is ContextVar:
-                return reduce_variable(cast("ContextVar[Any]", obj))
+                return reduce_variable(cast("ContextVar[Any]", obj), self.modules)
             return native(self, obj)
 
         def _reduce_class(self, cls: type) -> Any:

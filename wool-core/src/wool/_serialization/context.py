@@ -92,6 +92,7 @@ class ContextCodec:
 
     def __init__(self, codec: Codec, exclude: Iterable[str] = ()) -> None:
         self._codec = codec
+        self._modules = codec.book.modules
         self._exclude = frozenset(exclude)
         self._kept: OrderedDict[int, tuple[object, Encoded, int]] = OrderedDict()
         self._kept_bytes = 0
@@ -107,6 +108,14 @@ class ContextCodec:
     def excludes(self, label: str) -> bool:
         """Whether a variable that has no other name is excluded."""
         return label in self._exclude
+
+    def identify(self, variable: Variable, value: object) -> Identity | Nameless:
+        """Returns what a variable is called."""
+        return VARIABLES.identify(variable, value, self._modules.imported())
+
+    def find(self, origin: bytes, names: Sequence[str]) -> Variable | None:
+        """Returns the variable with these names, if it is here by now."""
+        return VARIABLES.find(origin, names, self._modules.imported())
 
     def load(self, segments: Sequence[Buffer]) -> Any:
         """Rebuilds a value."""
@@ -235,7 +244,7 @@ class Mirror:
         return changes
 
     def _add(self, variable: Variable, value: object, changes: list[Change]) -> None:
-        identity = VARIABLES.identify(variable, value)
+        identity = self._codec.identify(variable, value)
         if isinstance(identity, Nameless):
             # Nobody but the routine itself could know one that it has made.
             if identity.complaint and self._asks and not self._codec.excludes(identity.label):
@@ -283,7 +292,7 @@ class Mirror:
                 self._complain(change.names[0], change.remark)  # it has been said once
                 continue
             key = change.origin, tuple(change.names)
-            variable = VARIABLES.find(change.origin, change.names)
+            variable = self._codec.find(change.origin, change.names)
             if variable is None:
                 drop(key)
                 if change.kind == Kind.SET:
@@ -312,9 +321,8 @@ class Mirror:
             self._taken[variable] = value
 
     def _await(self, change: Arrived) -> None:
-        waiting = Waiting(
-            change.origin, change.names, change.segments, self._codec.load, self._refuse
-        )
+        codec, names, segments = self._codec, change.names, change.segments
+        waiting = Waiting(change.origin, names, segments, codec.find, codec.load, self._refuse)
         wait(waiting)
         self._late.append(waiting)
         self._passed[waiting.key] = waiting

@@ -30,8 +30,10 @@ def is_library(name: str) -> bool:
     """Whether a module belongs to Python or to an installed distribution."""
     if name in ("__main__", "__mp_main__"):
         return False
-    module = sys.modules.get(name)
-    path = getattr(module, "__file__", None)
+    path = None
+    module: object = sys.modules.get(name)
+    if issubclass(type(module), ModuleType):  # a lazy one is not to be asked
+        path = object.__getattribute__(module, "__dict__").get("__file__")
     if not isinstance(path, str):
         # Built into the interpreter, or made at run time, as by a notebook.
         return name.partition(".")[0] in sys.stdlib_module_names

@@ -10,11 +10,11 @@ from __future__ import annotations
 import builtins
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Protocol
 
 from wool._serialization import modules
@@ -25,6 +25,9 @@ from wool._serialization.units import CodeUnit, digest
 
 Reference = tuple[str, str]
 """Names a function or class: its module, and its qualified name in it."""
+
+
+NONE_SENT: Mapping[str, ModuleType] = MappingProxyType({})
 
 
 class Modules(Protocol):
@@ -87,6 +90,10 @@ class Modules(Protocol):
             MissingCode: it is not here; ask for it.
             Exception: whatever importing it raises.
         """
+        ...
+
+    def imported(self) -> Mapping[str, ModuleType]:
+        """Returns modules that were sent here and have been imported, by their names."""
         ...
 
     def enter(self) -> None:
@@ -207,6 +214,9 @@ class Home:
 
     def find(self, name: str) -> ModuleType:
         return import_module(name)
+
+    def imported(self) -> Mapping[str, ModuleType]:
+        return NONE_SENT
 
     def enter(self) -> None:
         if STAGE.cast is not None:

@@ -19,11 +19,14 @@ from types import ModuleType
 from typing import Any, cast
 
 from wool._serialization.arrivals import ARRIVALS, WAITING
-from wool._serialization.classes import CLASSES
+from wool._serialization.classes import CLASSES, find_in_module
 from wool._serialization.modules import findable
 from wool._serialization.owners import is_library, owner
+from wool._serialization.travelling import Modules
 
 Variable = ContextVar[Any]
+Sent = Mapping[str, ModuleType]
+"""Modules that were sent here, by their names; those that look for variables have them."""
 
 MOST_NAMES = 4
 """A variable that is imported in many places is sent with so many of its names."""
@@ -92,17 +95,21 @@ class VariableTable:
         nameless = self._nameless
         return any(nameless.get(variable) is not IGNORED for variable in copy_context())
 
-    def identify(self, variable: Variable, value: object) -> Identity | Nameless:
+    def identify(self, variable: Variable, value: object, sent: Sent) -> Identity | Nameless:
         """Returns what a variable is called; looks for its name once, which takes a while."""
         known = self._known.get(variable) or self._nameless.get(variable)
-        return known or self._search(variable, value)
+        return known or self._search(variable, value, sent)
 
-    def find(self, origin: bytes, names: Sequence[str]) -> Variable | None:
+    def find(self, origin: bytes, names: Sequence[str], sent: Sent) -> Variable | None:
         """Returns the variable with these names, if it is here by now; imports nothing."""
         for name in names:
+            if not origin and sent and (found := _bound(name, sent)) is not None:
+                if found not in self._known:
+                    self._known[found] = Identity(tuple(names))
+                return found
             found = self._variables.get((origin, name))
             if found is None and origin in (b"", CLASSES.process):
-                found = _bound(name)
+                found = _bound(name, sys.modules)
                 if found is not None:
                     with self._lock:
                         if found not in self._known:
@@ -112,9 +119,9 @@ class VariableTable:
                 return found
         return None
 
-    def name(self, variable: Variable) -> Identity:
+    def name(self, variable: Variable, sent: Sent) -> Identity:
         """Returns the identity of a variable that travels with the code that uses it."""
-        identity = self.identify(variable, None)
+        identity = self.identify(variable, None, sent)
         if isinstance(identity, Nameless):
             with self._lock:
                 name = f"{variable.name}:{next(self._numbers)}"
@@ -124,7 +131,7 @@ class VariableTable:
     def make(self, identity: Identity, name: str, default: tuple[Any, ...]) -> Variable:
         """Returns the variable with an identity, a new one if there is none."""
         with self._lock:
-            found = self.find(identity.origin, identity.names)
+            found = self.find(identity.origin, identity.names, {})
             if found is not None:
                 return found
             made: Variable = ContextVar(name, default=default[0]) if default else ContextVar(name)
@@ -143,11 +150,14 @@ class VariableTable:
             self._variables[key] = variable
         return identity
 
-    def _search(self, variable: Variable, value: object) -> Identity | Nameless:
+    def _search(self, variable: Variable, value: object, sent: Sent) -> Identity | Nameless:
         """Looks through all modules, and remembers every variable there is."""
         with self._lock:
+            for module, name, found in _bindings(sent):
+                # It has this name for one pool only: others may have sent their own version.
+                self._known.setdefault(found, Identity((f"{module}:{name}",)))
             bindings: dict[Variable, list[tuple[str, str]]] = {}
-            for module, name, found in _bindings():
+            for module, name, found in _bindings(sys.modules):
                 if found not in self._known:
                     bindings.setdefault(found, []).append((module, name))
             for found, places in bindings.items():
@@ -187,10 +197,10 @@ def _nameless(variable: Variable, value: object) -> Nameless:
     )
 
 
-def _bindings() -> Iterator[tuple[str, str, Variable]]:
+def _bindings(modules: Sent) -> Iterator[tuple[str, str, Variable]]:
     """Yields all variables bound to names of modules and their classes."""
-    modules: list[tuple[str, object]] = list(sys.modules.items())
-    for name, module in modules:
+    named: list[tuple[str, object]] = list(modules.items())
+    for name, module in named:
         # Neither is a lazy one's __getattr__ to be called, nor are those believed that only claim
         # to be modules, such as cffi's libraries.
         if issubclass(type(module), ModuleType):
@@ -211,10 +221,10 @@ def _bindings_in(
                 yield from _bindings_in(module, f"{full_name}.", inside)
 
 
-def _bound(target: str) -> Variable | None:
+def _bound(target: str, modules: Sent) -> Variable | None:
     """Returns the variable bound to a name of a module that has been imported."""
     module, _, name = target.partition(":")
-    found: Any = sys.modules.get(module)
+    found: Any = modules.get(module)
     if not isinstance(found, ModuleType):
         return None
     for part in name.split("."):
@@ -245,15 +255,20 @@ def _defines(module: str, name: str) -> bool:
 
 # The variables there are, and their names, are a fact of the process.
 VARIABLES = VariableTable()
-ARRIVALS.find = VARIABLES.find
 
 
 # Variables that code or values refer to -----------------------------------------------------------
 
 
-def reduce_variable(variable: Variable) -> tuple[Callable[..., Variable], tuple[Any, ...]]:
+def reduce_variable(
+    variable: Variable, modules: Modules
+) -> tuple[Callable[..., Variable], tuple[Any, ...]]:
     """Reduces a variable for pickling: it travels as its name, with what it takes to make it."""
-    identity = VARIABLES.name(variable)
+    identity = VARIABLES.name(variable, modules.imported())
+    for target in () if identity.origin else identity.names:
+        module, _, name = target.partition(":")
+        if modules.named([module]):
+            return find_in_module, (module, name)
     default = _default(variable)
     return find_variable, (identity.origin, identity.names, variable.name, *default)
 
@@ -268,7 +283,7 @@ def find_variable(
                 import_module(target.partition(":")[0])
             except ImportError:
                 continue
-            found = VARIABLES.find(origin, (target,))
+            found = VARIABLES.find(origin, (target,), {})
             if found is not None:
                 return found
     return VARIABLES.make(Identity(names, origin), name, default)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextvars import Context, copy_context
+from contextvars import Context
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +19,17 @@ from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import interrupted, rebuild_error, result_error
-from wool._serialization.context import Arrived, Change, Kind, Mirror, changed_since
+from wool._serialization.context import Arrived
 from wool._serialization.exceptions import Summary, load_exception
 from wool._serialization.modules import find_name
 from wool._serialization.units import MissingCode
+from wool._worker.sharing import Sharing
 from wool.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
     from wool._worker.caller import Caller
     from wool._worker.executor import Executor
-
-
-MAX_REMARK = 2000
-"""Characters of what the caller is told of a context variable."""
 
 
 class Execution:
@@ -47,7 +44,6 @@ class Execution:
     __slots__ = (
         "_abandoned",
         "_base",
-        "_before",
         "_begun",
         "_delivered",
         "_ended",
@@ -55,7 +51,6 @@ class Execution:
         "_in_step",
         "_info",
         "_kept",
-        "_mirror",
         "_name",
         "_open",
         "_orphaned",
@@ -64,11 +59,11 @@ class Execution:
         "_request",
         "_requested",
         "_segments",
+        "_shared",
         "_step",
         "_stopped",
         "_struck",
         "_thrown",
-        "_unsent",
         "caller",
         "context",
         "task",
@@ -106,9 +101,7 @@ class Execution:
         self._request: tuple[f.Resume, Sequence[Buffer], Referents] | None = None
         self._requested: asyncio.Future[None] | None = None
         self._thrown: BaseException | None = None
-        self._before: Context | None = None  # its context when it began
-        self._mirror: Mirror | None = None  # what the caller knows of it, once it knows anything
-        self._unsent: list[Change] = []
+        self._shared = Sharing(caller.pool, self._load)
 
     @property
     def number(self) -> int:
@@ -147,7 +140,7 @@ class Execution:
 
     def remark(self, label: str, text: str) -> None:
         """The caller is told with the next answer."""
-        self._unsent.append(Change([label], b"", Kind.REMARK, remark=text[:MAX_REMARK]))
+        self._shared.remark(label, text)
 
     # From the caller ----------------------------------------------------------------------------
 
@@ -292,7 +285,7 @@ class Execution:
         try:
             if frame.context:
                 segments, arrived = unpack_context(frame.context, segments)
-                await self._take_context(arrived)
+                await self._shared.take(arrived)
             if frame.operation == f.NEXT:
                 return f.NEXT, None
             if frame.operation == f.SEND:
@@ -339,23 +332,10 @@ class Execution:
         except Exception as error:
             what = f"an argument of {self._name}()"
             raise rebuild_error(what, error, self.caller.where) from error
-        self._before = copy_context()
+        self._shared.begin()
         if arrived:
-            await self._take_context(arrived)
+            await self._shared.take(arrived)
         return function, args, kwargs
-
-    async def _take_context(self, arrived: Sequence[Arrived]) -> None:
-        """Sets what has changed in the caller's context."""
-        mirror = self._share_context()
-        if mirror is not None:
-            await mirror.take(arrived, self._load)
-
-    def _share_context(self) -> Mirror | None:
-        """Returns what the caller knows of the context; None if that is none of its business."""
-        codec = self.pool.context
-        if self._mirror is None and codec is not None and self._before is not None:
-            self._mirror = Mirror(codec, self.remark, self._before)
-        return self._mirror
 
     async def _find(self, target: str) -> FunctionType:
         if target.startswith("#"):
@@ -473,14 +453,8 @@ class Execution:
 
     def _with_context(self, packed: Packed) -> Packed:
         """Adds what has become of context variables to an answer."""
-        if self._mirror is not None or (self._before and changed_since(self._before)):
-            mirror = self._share_context()
-            if mirror is not None:
-                self._unsent += mirror.changes()
-        if not self._unsent:
-            return packed
-        changes, self._unsent = self._unsent, []
-        return self.caller.encode_context(packed, changes)
+        changes = self._shared.changes()
+        return self.caller.encode_context(packed, changes) if changes else packed
 
     def _post_value(self, value: Any) -> bool:
         """Reports a value; False if it cannot be sent, which ends the stream."""
