@@ -42,8 +42,9 @@ class ExportTable:
 
     @property
     def any(self) -> bool:
-        """Whether something is lent."""
-        return bool(self._lent)
+        """Whether something is lent that can be used."""
+        with self._lock:
+            return not all(export.finished for export, _ in self._lent.values())
 
     def lend(self, exports: Sequence[Export]) -> list[bytes]:
         """Notes that the next frame mentions objects; returns their keys, for the frame."""
@@ -166,6 +167,7 @@ class Serving:
             self._raise(error)
         else:
             self._return(value)
+        self._thrown = self._export = None
         while not foreign and task.cancelling() > self._base:
             task.uncancel()
         return not foreign
@@ -181,6 +183,9 @@ class Serving:
         value = export.value
         method = value if operation == "__call__" else getattr(value, operation)
         made = method(*args, **kwargs)
+        # The traceback of an exception that is thrown in has this frame, which must not have it:
+        # what a generator held is to be closed now, not when garbage is collected.
+        del args, kwargs
         return await made if inspect.isawaitable(made) else made
 
     async def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:

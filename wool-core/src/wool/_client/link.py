@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -146,6 +146,11 @@ class Link:
             self.connect()
             return
         self._send_open(self.session, exchange)
+
+    def _send_queue(self, session: Session) -> None:
+        queue, self._queue = self._queue, []
+        for exchange in queue:
+            self._send_open(session, exchange)
 
     def _send_open(self, session: Session, exchange: Exchange) -> None:
         request = exchange.request
@@ -320,9 +325,7 @@ class Link:
         self._kin = welcome.pool == client.pool.id or session.peer.process == CLASSES.process
         self._version = 0
         client.connected(self, session)
-        queue, self._queue = self._queue, []
-        for exchange in queue:
-            self._send_open(session, exchange)
+        self._send_queue(session)
         self._release()
         client.rebalance()
         await session.run(self._on_frame, self._on_lost, self._linger)
@@ -386,7 +389,7 @@ class Link:
         self._fetches.clear()
         uses: list[Use] = []
         if self._references is not None:
-            uses = self._references.lost(self._losing)
+            uses = self._references.lost(self._failing())
             self._references = None
         if self._closing or self._client.closed or self._lingering:
             stopped = WorkerStopped("the event loop that made the call has ended")
@@ -400,19 +403,25 @@ class Link:
                 exchange.losing = True
             self._client.lost(self, [*calls.values(), *uses], error)
 
-    def _losing(self, name: str) -> WoolError:
-        """Returns the error for using an object that the worker had."""
-        worker = f"worker {self.info.pid} on {self.info.host}"
-        if self._client.pool.closed:
-            return self._client.pool.closed_error()
-        if self.draining or self._closing:
-            return WorkerStopped(f"{worker}, where {name} lived, was told to stop")
-        return WorkerLost(
-            f"{worker}, where {name} lived, is gone",
-            outcome="not started",
-            host=self.info.host,
-            pid=self.info.pid,
-        )
+    def _failing(self) -> Callable[[str], WoolError]:
+        """Returns what makes the errors for using objects of a worker that is lost now."""
+        pool, info = self._client.pool, self.info
+        worker = f"worker {info.pid} on {info.host}"
+        stopped = self.draining or self._closing
+
+        def make(name: str) -> WoolError:
+            if pool.closed:
+                return pool.closed_error()
+            if stopped:
+                return WorkerStopped(f"{worker}, where {name} lived, was told to stop")
+            return WorkerLost(
+                f"{worker}, where {name} lived, is gone",
+                outcome="not started",
+                host=info.host,
+                pid=info.pid,
+            )
+
+        return make
 
     @property
     def _uses(self) -> list[Use]:
@@ -582,7 +591,7 @@ class Link:
         """Ends every call that is out or waiting."""
         uses = []
         if self._references is not None:
-            uses = self._references.imports.lost(self._losing)
+            uses = self._references.imports.lost(self._failing())
         calls, self.calls = self.calls, {}
         queue, self._queue = self._queue, []
         self._begun = 0

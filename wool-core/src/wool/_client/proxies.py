@@ -38,7 +38,7 @@ async def _use(
         raise error
     finally:
         settle_context(error, context)
-        del error, context
+        del error, context, args  # the traceback has this frame, which must not have it
 
 
 class Proxy:
@@ -85,9 +85,27 @@ class ClosableProxy(IteratorProxy):
 
 
 class GeneratorProxy(ClosableProxy, AsyncGenerator[Any, Any]):
-    """Stands for an async generator."""
+    """Stands for an async generator; knows when that has ended, and then does without its owner."""
 
-    __slots__ = ()
+    __slots__ = ("_ended",)
+
+    def __init__(self, held: Usable) -> None:
+        super().__init__(held)
+        self._ended = False
+
+    async def __anext__(self) -> Any:
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            return await _use(self._held, "__anext__")
+        except StopAsyncIteration:
+            self._ended = True
+            raise
+
+    async def aclose(self) -> None:
+        if not self._ended:
+            await _use(self._held, "aclose")
+            self._ended = True
 
     def asend(self, value: Any) -> Coroutine[Any, Any, Any]:
         return _use(self._held, "asend", (value,))

@@ -93,6 +93,12 @@ class Export:
         self.context = contextvars.copy_context()
         self.driver: Any = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether it is a generator that has ended."""
+        value: Any = self.value
+        return type(value) is AsyncGeneratorType and value.ag_frame is None
+
     def __del__(self) -> None:
         if self.driver is not None:
             self.driver.end()

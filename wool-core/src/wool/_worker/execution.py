@@ -240,6 +240,9 @@ class Execution:
                 self._finish_return(None)
                 return
             except BaseException as error:
+                # Its traceback has this frame, which must not have it: what the generator held
+                # is to be closed now, not when garbage is collected.
+                del argument
                 self._finish_raise(error)
                 return
             if self._abandoned:
@@ -257,15 +260,18 @@ class Execution:
     ) -> Any:
         """Makes one step."""
         kept, self._kept = self._kept, None
-        if operation == f.THROW:
-            if kept is not None and not isinstance(argument, GeneratorExit):
-                assert self.task is not None
-                self.task.uncancel()
-                self.task.cancel(*kept.args)
-            return await generator.athrow(argument)
-        if kept is not None:
-            return await generator.athrow(kept)
-        return await generator.asend(argument)
+        try:
+            if operation == f.THROW:
+                if kept is not None and not isinstance(argument, GeneratorExit):
+                    assert self.task is not None
+                    self.task.uncancel()
+                    self.task.cancel(*kept.args)
+                return await generator.athrow(argument)
+            if kept is not None:
+                return await generator.athrow(kept)
+            return await generator.asend(argument)
+        finally:
+            del argument, kept  # as in `_run_stream`
 
     async def _suspend(self) -> tuple[int, Any]:
         """Waits for the next step. A cancel of the task meanwhile is kept for it."""
@@ -500,6 +506,7 @@ class Execution:
         executor = self._executor
         if not self._ended:
             self._ended = True
+            self._thrown = None
             executor.running.discard(self)
             self._leave_step()
             if self._orphaned:

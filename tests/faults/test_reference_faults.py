@@ -1,0 +1,351 @@
+"""Live objects whose owner or user dies, leaves or forgets them; pipelines that lose a stage."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultjobs import kept, tell
+from faultkit import alive, eventually, kill, opened, pid_in, pids
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def note(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+
+
+def noted(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+async def source(log: Path, n: int = 1000) -> AsyncIterator[int]:
+    try:
+        for i in range(n):
+            yield i
+    finally:
+        note(log, "source ends")
+
+
+async def stuck(log: Path) -> AsyncIterator[int]:
+    try:
+        yield 0
+        note(log, "stuck")
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.01)
+        note(log, "source ends")
+
+
+@wool.routine
+async def lend(log: Path, stuck_at: int | None = None) -> Any:
+    generator = source(log) if stuck_at is None else stuck(log)
+    await anext(generator)
+    return os.getpid(), generator
+
+
+@wool.routine
+async def drain(generator: Any, path: Path) -> int:
+    tell(path)
+    return sum([value async for value in generator])
+
+
+@wool.routine
+async def keep(value: Any) -> None:
+    kept.append(value)
+
+
+@wool.routine
+async def forget() -> None:
+    kept.clear()
+    gc.collect()
+
+
+@wool.routine
+async def step_kept() -> Any:
+    return await anext(kept[-1])
+
+
+@wool.routine
+async def leave_behind(generator: Any, log: Path) -> int:
+    """Leaves a task behind that goes on using what the caller has lent."""
+
+    async def use() -> None:
+        try:
+            async for _ in generator:
+                await asyncio.sleep(0.001)
+        except BaseException as error:
+            note(log, f"{type(error).__name__}: {error}")
+
+    task = asyncio.create_task(use())
+    kept.append(task)
+    return os.getpid()
+
+
+# The owner is a worker
+
+
+async def test_a_worker_that_has_lent_something_is_killed_in_a_step(folder: Path) -> None:
+    async with opened(1):
+        owner, generator = await lend(folder / "log", 1)
+        step = asyncio.ensure_future(anext(generator))
+        await eventually(lambda: "stuck" in noted(folder / "log"))
+        kill([owner])
+        with pytest.raises(wool.WorkerLost, match="stuck") as caught:
+            await step
+        assert caught.value.outcome == "unknown"
+        assert caught.value.pid == owner
+        assert caught.value.signal == signal.SIGKILL
+        with pytest.raises(wool.WorkerLost, match=r"where stuck\(\) lived, is gone") as caught:
+            await anext(generator)
+        assert (caught.value.outcome, caught.value.pid) == ("not started", owner)
+        await generator.aclose()  # silent
+        assert await drain(source(folder / "log", 3), folder / "pid") == 3  # the pool goes on
+
+
+async def test_a_worker_that_has_lent_something_is_killed_between_steps(folder: Path) -> None:
+    async with opened(2):
+        owner, generator = await lend(folder / "log")
+        assert await anext(generator) == 1
+        kill([owner])
+
+        async def lost() -> bool:
+            try:
+                await anext(generator)
+            except wool.WorkerLost:
+                return True
+            return False
+
+        await eventually(lost)
+        await generator.aclose()
+
+
+async def test_what_is_lent_keeps_a_worker_that_drains(folder: Path) -> None:
+    async with opened(1) as pool:
+        owner, generator = await lend(folder / "log")
+        kill([owner], signal.SIGTERM)
+        await eventually(lambda: pids(pool) != {owner} and pool.workers)
+        assert [await anext(generator) for _ in range(3)] == [1, 2, 3]
+        await generator.aclose()
+        assert noted(folder / "log") == ["source ends"]
+        await eventually(lambda: not alive(owner), what="the worker to leave")
+
+
+async def test_leaving_the_pool_closes_what_its_workers_have_lent(folder: Path) -> None:
+    async with opened(1):
+        _, generator = await lend(folder / "log")
+        _, running = await lend(folder / "log", 1)
+        step = asyncio.ensure_future(anext(running))
+        await eventually(lambda: "stuck" in noted(folder / "log"))
+        step.cancel()
+        await asyncio.wait([step])
+    with pytest.raises(wool.WorkerStopped):
+        await anext(generator)
+    await generator.aclose()
+    await eventually(lambda: noted(folder / "log").count("source ends") == 2)
+
+
+async def test_the_connection_is_cut(folder: Path) -> None:
+    async with opened(1) as pool:
+        _, generator = await lend(folder / "log", 1)
+        step = asyncio.ensure_future(anext(generator))
+        await eventually(lambda: "stuck" in noted(folder / "log"))
+        [client] = pool._clients.values()
+        [link] = client.links.values()
+        assert link.session is not None
+        await link.session.connection.aclose()
+        with pytest.raises(wool.WorkerLost):
+            await step
+        # The owner sees it as well: the step is cancelled, and nothing is kept.
+        await eventually(lambda: "source ends" in noted(folder / "log"))
+        with pytest.raises(wool.WorkerLost):
+            await anext(generator)
+
+
+# The owner is the caller
+
+
+async def test_the_owner_is_a_worker_that_calls_and_is_killed(folder: Path) -> None:
+    log = folder / "log"
+
+    @wool.routine
+    async def own(log: Path) -> tuple[int, int]:
+        generator = source(log, 10**9)
+        kept.append(generator)
+        return os.getpid(), await leave_behind(generator, log)
+
+    async with opened(2):
+        for _ in range(20):
+            owner, user = await own(log)
+            if owner != user:
+                break
+        else:
+            raise AssertionError("both ran on one worker")
+        kill([owner])
+        await eventually(lambda: any("WorkerLost" in line for line in noted(log)))
+        [line] = [line for line in noted(log) if "WorkerLost" in line]
+        assert "source()" in line
+        assert "is gone" in line
+
+
+# The user dies
+
+
+async def test_the_user_is_killed_in_a_step(folder: Path) -> None:
+    async with opened(1):
+        generator = stuck(folder / "log")
+        call = asyncio.ensure_future(drain(generator, folder / "pid"))
+        await eventually(lambda: "stuck" in noted(folder / "log"))
+        kill([await pid_in(folder / "pid")])
+        with pytest.raises(wool.WorkerLost):
+            await call
+        await eventually(lambda: noted(folder / "log") == ["stuck", "source ends"])
+        assert [value async for value in generator] == []
+
+
+async def test_the_user_is_killed_between_steps(folder: Path) -> None:
+    async with opened(1) as pool:
+        generator = source(folder / "log")
+        await keep(generator)
+        assert await step_kept() == 0
+        kill(pids(pool))
+        await eventually(lambda: _references() == 0, what="the object to be given up")
+        assert await anext(generator) == 1  # it is still its owner's
+        await generator.aclose()
+
+
+def _references() -> int:
+    from wool._serialization.references import EXPORTS
+
+    gc.collect()
+    return len(EXPORTS._by_key)
+
+
+# Nothing grows
+
+
+@wool.routine
+async def look(*objects: Any) -> None:
+    for value in objects[:1]:
+        await anext(value, None)
+
+
+@wool.routine
+async def make_many(log: Path, n: int) -> AsyncIterator[Any]:
+    for _ in range(n):
+        generator = source(log, 1)
+        await anext(generator)
+        yield generator
+
+
+@wool.routine
+async def burden() -> tuple[int, int, int, int]:
+    from wool._serialization.references import EXPORTS
+
+    gc.collect()
+    await asyncio.sleep(0)
+    objects = sum(str(type(each).__module__).startswith("wool.") for each in gc.get_objects())
+    return os.getpid(), len(EXPORTS._by_key), len(asyncio.all_tasks()), objects
+
+
+@pytest.mark.slow
+async def test_ten_thousand_references(transport: str = "unix") -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+
+    async with opened(1, transport=transport):
+        await look(numbers())
+        _, there, tasks_there, objects_there = await burden()
+        tasks = len(asyncio.all_tasks())
+        for _ in range(100):
+            await asyncio.gather(*(look(*(numbers() for _ in range(10))) for _ in range(10)))
+        await eventually(lambda: _references() == 0, what="all to be given up")
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks, what="drivers to end")
+        _, after, tasks_after, objects_after = await burden()
+        assert (after, tasks_after) == (there, tasks_there)
+        assert objects_after < objects_there + 200
+
+
+@pytest.mark.slow
+async def test_ten_thousand_results(folder: Path) -> None:
+    async with opened(1):
+
+        async def use(n: int) -> None:
+            async for generator in make_many(Path("/dev/null"), n):
+                assert await anext(generator, None) is None or True
+
+        await use(10)
+        _, there, tasks_there, objects_there = await burden()
+        await asyncio.gather(*(use(1000) for _ in range(10)))
+        gc.collect()
+
+        async def given_up() -> bool:
+            _, after, tasks_after, objects_after = await burden()
+            return (
+                after <= there
+                and tasks_after <= tasks_there
+                and objects_after < objects_there + 200
+            )
+
+        await eventually(given_up, what="all to be given up", within=20)
+
+
+# Pipelines past the dead
+
+
+@wool.routine
+async def stage(name: str, source: Any, folder: Path) -> AsyncIterator[int]:
+    tell(folder / name)
+    try:
+        async for value in source:
+            yield value + 1
+    finally:
+        note(folder / "log", f"{name} ends")
+
+
+@wool.routine
+async def endless(folder: Path) -> AsyncIterator[int]:
+    tell(folder / "one")
+    try:
+        i = 0
+        while True:
+            yield i
+            i += 1
+    finally:
+        note(folder / "log", "one ends")
+
+
+@pytest.mark.parametrize("victim", ["one", "three", "five"])
+async def test_a_stage_of_a_pipeline_is_killed(folder: Path, victim: str) -> None:
+    async with opened(3) as pool:
+        pipeline: Any = endless(folder)
+        for name in ("two", "three", "four", "five"):
+            pipeline = stage(name, pipeline, folder)
+        values = [await anext(pipeline) for _ in range(5)]
+        assert values == [4, 5, 6, 7, 8]
+        where = {name: await pid_in(folder / name) for name in ("one", "two", "three", "four")}
+        where["five"] = await pid_in(folder / "five")
+        kill([where[victim]])
+        with pytest.raises(wool.WorkerLost) as caught:
+            while True:
+                await anext(pipeline)
+        assert caught.value.outcome == "unknown"
+        # Every stage that did not die with its worker ends properly.
+        ends = {f"{name} ends" for name, pid in where.items() if pid != where[victim]}
+        await eventually(
+            lambda: set(noted(folder / "log")) >= ends,
+            what=f"{ends} of {where}, {noted(folder / 'log')}",
+        )
+        await pool.wait(3, timeout=20)
+        again = stage("six", endless(folder), folder)
+        assert [await anext(again) for _ in range(3)] == [1, 2, 3]
+        await again.aclose()
