@@ -10,7 +10,11 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
-ARGUMENTS = {"quickstart": [], "tokenize_stdlib": ["--limit", "20", "--workers", "2"]}
+ARGUMENTS = {
+    "pipeline": [],
+    "quickstart": [],
+    "tokenize_stdlib": ["--limit", "20", "--workers", "2"],
+}
 
 WITHOUT_TQDM = "import sys; sys.modules['tqdm.asyncio'] = None\n"
 
@@ -49,6 +53,20 @@ def test_quickstart(way: str, transport: str, tmp_path: Path, monkeypatch: pytes
         "1 + 2 = 3",
         "Guess the letter 'q': m (higher), t (lower), p (higher), r (lower), q (found)",
         "3 + 4 = 7",
+    ]
+    assert err == ""
+
+
+@pytest.mark.parametrize("transport", ["unix", "memory", "grpc", "ws"])
+def test_pipeline(transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WOOL_TRANSPORT", transport)
+    out, err = run("pipeline", "file", tmp_path)
+    assert out.splitlines() == [
+        "reading in this process: True",
+        f"'the' three times, says another process: {transport != 'memory'}",
+        f"'cat' three times, says another process: {transport != 'memory'}",
+        f"'sat' three times, says another process: {transport != 'memory'}",
+        "[('cat', 3), ('dog', 2), ('mat', 1), ('sat', 3), ('the', 5)]",
     ]
     assert err == ""
 
