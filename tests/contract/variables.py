@@ -143,18 +143,27 @@ async def alternating(*values: Any) -> AsyncIterator[Any]:
         yield plain.get(UNSET)
 
 
-@wool.routine
-async def programmed(program: list[Any]) -> AsyncIterator[Any]:
-    """Steps of a program: what to set, reset, or leave to a nested routine, between yields."""
+Operation = tuple[str, str, Any]
+"""What to do (`set`, `reset`, `nested` or `raise`), with which variable, and a value."""
+
+
+async def programmed(program: list[list[Operation]]) -> AsyncIterator[Any]:
+    """Does, before each `yield`, what the program says: plain, or as a routine."""
     tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
     for step in program:
         for operation, name, value in step:
-            variable = VARIABLES[name]
             if operation == "set":
-                tokens.append((variable, variable.set(value)))
+                tokens.append((VARIABLES[name], VARIABLES[name].set(value)))
             elif operation == "reset" and tokens:
                 variable, token = tokens.pop()
                 variable.reset(token)
+            elif operation == "raise":
+                raise KeyError(value)
+            elif operation == "nested" and wool.current_call() is None:
+                VARIABLES[name].set(value)
             elif operation == "nested":
                 await put(**{name: value})
-        yield snapshot()
+        yield snapshot("plain", "defaulted", "other")
+
+
+programmed_routine = wool.routine(programmed)
