@@ -55,6 +55,7 @@ ENTRY_POINTS = {
     ("wool-core", "wool.transports"): {"memory", "unix"},
     ("wool-core", "wool.discoveries"): {"dns", "static"},
     ("wool-core", "wool.serializers"): {"cloudpickle", "dill"},
+    ("wool-core", "wool.plugins"): {"otel"},
     ("wool-grpc", "wool.transports"): {"grpc"},
     ("wool-shm", "wool.discoveries"): {"shm"},
     ("wool-ws", "wool.transports"): {"ws"},

@@ -16,7 +16,7 @@ from wool._plugins import lookup
 from wool._plugins.lookup import Lookup, observers_from
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import PluginError
-from wool.plugins import CallInfo, Outcome, hookimpl
+from wool.plugins import CallInfo, ContextTranslator, Outcome, hookimpl
 
 CALL = CallInfo(id="1", parent=None, routine="birds:sing")
 OUTCOME = Outcome(status="returned", worker=WorkerInfo(address="unix:///x"), seconds=0.5)
@@ -137,7 +137,7 @@ def test_one_that_fails_is_logged_once_and_left_out(
         ("1 / 0", "which provides the observer 'acme', cannot be imported: ZeroDivisionError"),
         ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
         ("import no_such_library", "Install what provides the module 'no_such_library'."),
-        ("", "has none of the hooks wool_call_started and wool_call_finished"),
+        ("", "has none of the hooks wool_call_started and wool_call_finished, nor wool_context_"),
         (
             "from wool.plugins import hookimpl\n@hookimpl\ndef wool_call_begun(call): ...",
             "does not fit this version of wool-core",
@@ -193,3 +193,61 @@ def test_the_process_has_its_own() -> None:
         observer.started(CALL)
     assert diary.told == [CALL]
     assert lookup.observers() == ()
+
+
+# Translators
+
+
+def test_translators(install: Install) -> None:
+    install(
+        "acme",
+        """
+        from wool.plugins import ContextTranslator, hookimpl
+
+        @hookimpl
+        def wool_context_translators():
+            yield ContextTranslator(name="acme", capture=lambda: b"x", restore=print)
+        """,
+    )
+    (found,) = [o for o in Lookup().companions() if o.module == "acme_module"]
+    assert not found.listens
+    (translator,) = found.translators()
+    assert (translator.name, translator.capture()) == ("acme", b"x")
+
+
+@pytest.mark.parametrize("what", ["capture", "restore"])
+def test_a_translator_that_fails_is_logged_once(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*data: bytes | None) -> bytes:
+        if what == ("restore" if data else "capture"):
+            raise ZeroDivisionError("no luck")
+        return b"fine"
+
+    class Translation:
+        @hookimpl
+        def wool_context_translators(self) -> Any:
+            yield ContextTranslator(name="acme", capture=fail, restore=fail)  # type: ignore[arg-type]
+
+    here = Lookup()
+    with here.register(Translation()):
+        observer = here.companions()[0]
+    (translator,) = observer.translators()
+    for _ in range(2):
+        translator.capture()
+        translator.restore(b"")
+    assert translator.capture() is None
+    (record,) = caplog.records
+    assert f"failed to {what} the context of 'acme': ZeroDivisionError: no luck" in record.message
+
+
+def test_one_that_yields_something_else(caplog: pytest.LogCaptureFixture) -> None:
+    class Translation:
+        @hookimpl
+        def wool_context_translators(self) -> Any:
+            yield "a string"
+
+    here = Lookup()
+    with here.register(Translation()):
+        assert here.companions()[0].translators() == ()
+    assert "has to yield wool.plugins.ContextTranslator" in caplog.text

@@ -95,7 +95,9 @@ def written(default: Any) -> str:
 def name_of(kind: Any) -> str:
     match kind:
         case msgspec.inspect.IntType():
-            return f"int {kind.ge}…3" if kind.le == 3 else ("id" if kind.ge else "count")
+            if kind.le in (3, 4):
+                return f"int {kind.ge}…{kind.le}"
+            return "id" if kind.ge else "count"
         case msgspec.inspect.ListType():
             return f"[{name_of(kind.item_type)}]"
         case msgspec.inspect.UnionType():

@@ -2,7 +2,8 @@
 
 A distribution names a light module in one of the entry-point groups `wool.transports`,
 `wool.discoveries`, `wool.serializers` (the entry point's name is the back-end's name) or
-`wool.plugins` (observers). The module has hook implementations marked with `hookimpl`::
+`wool.plugins` (observers and translators of contexts). The module has hook implementations marked
+with `hookimpl`::
 
     from wool.plugins import TransportPlugin, hookimpl
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "API",
     "CallInfo",
+    "ContextTranslator",
     "DiscoveryPlugin",
     "Outcome",
     "SerializerPlugin",
@@ -135,6 +137,26 @@ class Outcome:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextTranslator:
+    """Has a library's share of the context travel that does not as it is.
+
+    Both functions run in the context they are about, on the event loop of user code: be quick.
+    What they raise is logged once, and the translator is not used again.
+
+    Attributes:
+        name: tells it from others, and to users who `exclude` it.
+        capture: returns what has to travel, in the context of a caller who is about to make a call
+            or a step; None if there is nothing.
+        restore: takes that, in the context of the routine, before the call or step begins there. It
+            is not called while nothing has changed; None says that there is nothing any more.
+    """
+
+    name: str
+    capture: Callable[[], bytes | None]
+    restore: Callable[[bytes | None], None]
+
+
 @hookspec
 def wool_transports() -> Iterable[TransportPlugin]:  # type: ignore[empty-body]
     """Yields the transports of this module."""
@@ -148,6 +170,11 @@ def wool_discoveries() -> Iterable[DiscoveryPlugin]:  # type: ignore[empty-body]
 @hookspec
 def wool_serializers() -> Iterable[SerializerPlugin]:  # type: ignore[empty-body]
     """Yields the serializers of this module."""
+
+
+@hookspec
+def wool_context_translators() -> Iterable[ContextTranslator]:  # type: ignore[empty-body]
+    """Yields what translates the contexts of a library, in callers and on workers."""
 
 
 @hookspec

@@ -23,7 +23,7 @@ from wool._client.link import Link
 from wool._client.observing import ObservedStream, observed_call
 from wool._client.routine import Routine
 from wool._client.sharing import Complaints
-from wool._plugins.observers import Observer
+from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
 from wool._protocol.handshake import hello
 from wool._protocol.transfer import CHUNK, WINDOW
@@ -69,11 +69,13 @@ class Pool:
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
         observers: who is told of calls.
+        translators: what has contexts of libraries travel.
         context: encodes context variables; None if they do not travel.
         complaints: what has been said of those that cannot.
     """
 
     observers: tuple[Observer, ...] = ()
+    translators: tuple[Translator, ...] = ()
 
     idle_timeout: float = 300.0
     keeps = True
@@ -352,10 +354,18 @@ class Pool:
         self.failure = None
         self.closed = False
 
+    def follow(self, observers: Iterable[Observer]) -> None:
+        """Has plug-ins told of calls, and asked for contexts; to be said before it is opened."""
+        observers = tuple(observers)
+        self.observers = tuple(o for o in observers if o.listens)
+        self.translators = tuple(t for o in observers for t in o.translators())
+
     def choose_context(self) -> None:
         """Has context variables travel or not, as the options say."""
         options = self.options
-        self.context = ContextCodec(self.codec, options.exclude) if options.context else None
+        self.context = (
+            ContextCodec(self.codec, options.exclude, self.translators) if options.context else None
+        )
 
     def set_members(self, members: dict[str, WorkerInfo]) -> None:
         """Replaces the workers; clients on all loops take note."""

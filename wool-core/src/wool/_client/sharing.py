@@ -56,7 +56,8 @@ class Sharing:
     def changes(self) -> Sequence[Change]:
         """Returns what the routine has to know of the current context."""
         if self._mirror is None:
-            if not VARIABLES.any_set():
+            codec = self._pool.context
+            if codec is None or not (codec.translators or VARIABLES.any_set()):
                 return ()
             self._make_mirror()
         return () if self._mirror is None else self._mirror.changes()

@@ -27,6 +27,7 @@ EXTRAS: Mapping[str, str] = {
     "zeroconf": DISCOVERY.word,
     "shm": DISCOVERY.word,
     "dill": SERIALIZER.word,
+    "otel": WORD,
 }
 """The same for Wool's own that need an extra of wool-core, which is called the same."""
 

@@ -30,6 +30,7 @@ __all__ = [
     "Kind",
     "Lookup",
     "Registration",
+    "companions",
     "discovery",
     "load_from",
     "names",
@@ -117,10 +118,18 @@ class Lookup:
 
         A broken one is logged, once, and left out.
         """
+        return tuple(plugin for plugin in self.companions() if plugin.listens)
+
+    def companions(self) -> tuple[Observer, ...]:
+        """Returns all observers and translators of contexts."""
         if self._observers is None:
             entries = self.entries(watching.GROUP)
             self._observers = _load_observers((e.name, e.value, e.provider) for e in entries)
-        registered = [hooks.observer for hooks in self._registered if hooks.observer.listens]
+        registered = [
+            plugin.observer
+            for plugin in self._registered
+            if plugin.observer.listens or plugin.observer.translates
+        ]
         return (*registered, *self._observers)
 
     def names(self) -> Iterator[str]:
@@ -244,6 +253,11 @@ def names() -> Iterator[str]:
 def observers() -> tuple[Observer, ...]:
     """Returns all observers of calls; see `Lookup.observers`."""
     return process().observers()
+
+
+def companions() -> tuple[Observer, ...]:
+    """Returns all observers and translators of contexts; see `Lookup.companions`."""
+    return process().companions()
 
 
 def register(plugin: object) -> Registration:

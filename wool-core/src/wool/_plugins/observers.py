@@ -1,4 +1,4 @@
-"""Observers: plug-ins that are told of calls, without any power over them.
+"""Observers: plug-ins that are told of calls, or translate contexts for them.
 
 An observer is not chosen, it is there once it is installed. So one that is broken must cost its
 owner a line in the log and not a single call.
@@ -7,10 +7,11 @@ owner a line in the log and not a single call.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from wool._plugins.records import Hooks, describe
 from wool.exceptions import PluginError
-from wool.plugins import CallInfo, Outcome
+from wool.plugins import CallInfo, ContextTranslator, Outcome
 
 GROUP = "wool.plugins"
 WORD = "observer"
@@ -32,11 +33,23 @@ class Observer:
         self.origin: str = hooks.origin
         self._started = hooks.caller("wool_call_started")
         self._finished = hooks.caller("wool_call_finished")
+        self.translates = hooks.caller("wool_context_translators") is not None
+        """Whether it has a hook for contexts."""
+        self._hooks = hooks
 
     @property
     def listens(self) -> bool:
         """Whether it has a hook for calls at all."""
         return self._started is not None or self._finished is not None
+
+    def translators(self) -> tuple[Translator, ...]:
+        """Returns its translators of contexts, none if it is broken."""
+        try:
+            found = self._hooks.translators() if self.translates else ()
+        except PluginError as error:
+            report(error)
+            return ()
+        return tuple(Translator(translator, self.origin) for translator in found)
 
     def started(self, call: CallInfo) -> None:
         """Tells of a call that begins."""
@@ -66,6 +79,46 @@ class Observer:
         )
 
 
+class Translator:
+    """One translator of contexts. Its methods never raise."""
+
+    def __init__(self, translator: ContextTranslator, origin: str) -> None:
+        self.name = translator.name
+        self._origin = origin
+        self._capture: Callable[[], bytes | None] | None = translator.capture
+        self._restore: Callable[[bytes | None], None] | None = translator.restore
+
+    def capture(self) -> bytes | None:
+        """Returns what of the current context has to travel."""
+        if self._capture is None:
+            return None
+        try:
+            return self._capture()
+        except Exception as error:
+            self._leave_out("capture", error)
+            return None
+
+    def restore(self, data: bytes | None) -> None:
+        """Makes it part of the current context."""
+        if self._restore is not None:
+            try:
+                self._restore(data)
+            except Exception as error:
+                self._leave_out("restore", error)
+
+    def _leave_out(self, what: str, error: Exception) -> None:
+        self._capture = self._restore = None
+        _log.warning(
+            "%s failed to %s the context of %r: %s. It is not used again in this process. Upgrade "
+            "it, or report this to its authors.",
+            self._origin,
+            what,
+            self.name,
+            describe(error),
+            exc_info=error,
+        )
+
+
 def observing(hooks: Hooks, module: str) -> Observer:
     """Returns the observer that a plug-in is.
 
@@ -73,10 +126,11 @@ def observing(hooks: Hooks, module: str) -> Observer:
         PluginError: it observes nothing.
     """
     observer = Observer(hooks, module)
-    if not observer.listens:
+    if not (observer.listens or observer.translates):
         raise PluginError(
             f"{hooks.origin} is registered as an observer, but has none of the hooks "
-            f"wool_call_started and wool_call_finished. Report this to its authors."
+            f"wool_call_started and wool_call_finished, nor wool_context_translators. "
+            f"Report this to its authors."
         )
     return observer
 

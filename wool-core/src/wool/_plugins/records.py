@@ -10,7 +10,7 @@ import pluggy
 
 import wool.plugins
 from wool.exceptions import PluginError
-from wool.plugins import API, DiscoveryPlugin, SerializerPlugin, TransportPlugin
+from wool.plugins import API, ContextTranslator, DiscoveryPlugin, SerializerPlugin, TransportPlugin
 
 Plugin = TransportPlugin | DiscoveryPlugin | SerializerPlugin
 P = TypeVar("P", TransportPlugin, DiscoveryPlugin, SerializerPlugin)
@@ -55,17 +55,20 @@ class Hooks:
 
     def records(self, kind: Kind[P]) -> list[P]:
         """Returns the records of one kind, in their order; raises `PluginError` on a wrong one."""
-        call: Callable[[], list[Iterable[Any]]] = getattr(self._manager.hook, kind.hook)
+        found = self._yielded(kind.hook)
+        for record in found:
+            self._check_type(record, kind.hook, kind.record)
+        return found
+
+    def _yielded(self, hook: str) -> list[Any]:
+        call: Callable[[], list[Iterable[Any]]] = getattr(self._manager.hook, hook)
         try:
-            found = [record for records in call() for record in records]
+            return [record for records in call() for record in records]
         except Exception as error:
             raise PluginError(
-                f"{self.origin} failed in its hook {kind.hook}: {describe(error)}. "
+                f"{self.origin} failed in its hook {hook}: {describe(error)}. "
                 f"Upgrade it, or report this to its authors."
             ) from error
-        for record in found:
-            self._check_type(record, kind)
-        return found
 
     def record(self, kind: Kind[P], name: str) -> P | None:
         """Returns the record called `name`, or None; raises `PluginError` if it is of no use."""
@@ -75,16 +78,24 @@ class Hooks:
                 return record
         return None
 
+    def translators(self) -> tuple[ContextTranslator, ...]:
+        """Returns the translators of contexts; raises `PluginError` if it yields something else."""
+        hook = "wool_context_translators"
+        found = self._yielded(hook)
+        for record in found:
+            self._check_type(record, hook, ContextTranslator)
+        return tuple(found)
+
     def caller(self, hook: str) -> Callable[..., Any] | None:
         """Returns what calls a hook of the plug-in; None if it has no such hook."""
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
         return caller if caller.get_hookimpls() else None
 
-    def _check_type(self, record: object, kind: Kind[P]) -> None:
-        if not isinstance(record, kind.record):
+    def _check_type(self, record: object, hook: str, wanted: type[Any]) -> None:
+        if not isinstance(record, wanted):
             raise PluginError(
-                f"{self.origin} yields {record!r} from its hook {kind.hook}, which has to yield "
-                f"wool.plugins.{kind.record.__name__}. Report this to its authors."
+                f"{self.origin} yields {record!r} from its hook {hook}, which has to yield "
+                f"wool.plugins.{wanted.__name__}. Report this to its authors."
             )
 
     def _check_api(self, record: Plugin) -> None:

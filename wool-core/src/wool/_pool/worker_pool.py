@@ -164,6 +164,7 @@ class WorkerPool(Pool):
         self._closing = False
         self._before: Pool | None = None
         self._placement: Placement | None = None
+        self._plugins: tuple[Observer, ...] = ()
         self._told: f.Peers | None = None
         self._watching: asyncio.Task[None] | None = None
         self._membership: Membership | None = None
@@ -239,7 +240,8 @@ class WorkerPool(Pool):
         self._serializer = serializer.make(options)
         self._failures = 0
         self._told = None
-        self.observers: tuple[Observer, ...] = lookup.observers()
+        plugins = self._plugins = lookup.companions()
+        self.follow(plugins)
         placement = self._placement = self._place(plugin)
         keyring = placement.keyring
         self._config: dict[str, Any] = {
@@ -252,7 +254,7 @@ class WorkerPool(Pool):
             "drain_timeout": self._core.drain_timeout,
             "loop": self._core.loop,
             "pool": self.id,
-            "observers": [o.module for o in self.observers if o.module is not None],
+            "observers": [o.module for o in plugins if o.module is not None],
         }
         self.opened(transports.routes, keyring, serializer.plugin.name, self._serializer)
 
@@ -340,7 +342,7 @@ class WorkerPool(Pool):
                 serializer=self._serializer,
                 serializer_name=self.serializer_name,
                 listen=None,
-                observers=self.observers,
+                observers=self._plugins,
                 parent=self.id,
             )
             return WorkerThread(setup, self._core.concurrency)

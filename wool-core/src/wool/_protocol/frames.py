@@ -45,9 +45,10 @@ class Variable(msgspec.Struct, array_like=True, frozen=True):
     """Where it is bound, `module:qualified.name`; any of them will do."""
     origin: bytes
     """The process that defines it; empty if it belongs to a module that is installed."""
-    change: Annotated[int, msgspec.Meta(ge=0, le=3)]
+    change: Annotated[int, msgspec.Meta(ge=0, le=4)]
     """`0` it is set, `1` it has again the value that the receiver sent last, `2` it is unset,
-    `3` it does not travel: `remark` is what to tell the user."""
+    `3` it does not travel: `remark` is what to tell the user. `4` is no variable, but what a
+    plug-in makes of a library's context."""
     segments: Count = 0
     """Of how many payload segments its value consists."""
     remark: str = ""

@@ -11,10 +11,10 @@ from __future__ import annotations
 import enum
 import weakref
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import Context, ContextVar, Token, copy_context
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from wool._serialization.arrivals import ARRIVALS, WAITING, Key, Waiting, drop, wait
 from wool._serialization.codec import Codec, Encoded
@@ -53,6 +53,8 @@ class Kind(enum.IntEnum):
     """It has no value any more."""
     REMARK = 3
     """Something about it does not travel; what to tell the user."""
+    TRANSLATED = 4
+    """It stands for a library's context; a translator knows what the value means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +85,34 @@ class Arrived:
     remark: str = ""
 
 
+class Translator(Protocol):
+    """Has a library's context travel."""
+
+    name: str
+
+    def capture(self) -> bytes | None:
+        """Returns what of the current context has to travel."""
+
+    def restore(self, data: bytes | None) -> None:
+        """Makes it part of the current context."""
+
+
 class ContextCodec:
     """Encodes the values of variables on behalf of a pool.
 
     Args:
-        exclude: variables that stay where they are, as `module.name`.
+        exclude: variables that stay where they are, as `module.name`, and names of translators.
+        translators: of contexts that are none of variables.
     """
 
-    def __init__(self, codec: Codec, exclude: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        exclude: Iterable[str] = (),
+        translators: Iterable[Translator] = (),
+    ) -> None:
         self._codec = codec
+        self.translators = {t.name: t for t in translators if t.name not in set(exclude)}
         self._modules = codec.book.modules
         self._exclude = frozenset(exclude)
         self._kept: OrderedDict[int, tuple[object, Encoded, int]] = OrderedDict()
@@ -199,6 +220,7 @@ class Mirror:
 
     __slots__ = (
         "_asks",
+        "_captured",
         "_codec",
         "_complain",
         "_given",
@@ -221,6 +243,7 @@ class Mirror:
         self._tokens: dict[Variable, Token[Any]] = {}
         self._late: list[Waiting] = []
         self._passed: dict[Key, Waiting] = {}  # of what waits, what the other side knows
+        self._captured: dict[str, bytes | None] = {}  # of what is translated, the same
 
     # Sending ----------------------------------------------------------------------------------
 
@@ -241,7 +264,18 @@ class Mirror:
             for variable in [variable for variable in seen if variable not in context]:
                 del seen[variable]
                 self._add(variable, _MISSING, changes)
+        if self._asks and self._codec.translators:
+            changes += self._translations()
         return changes
+
+    def _translations(self) -> Iterator[Change]:
+        captured = self._captured
+        for name, translator in self._codec.translators.items():
+            data = translator.capture()
+            if data != captured.get(name):
+                captured[name] = data
+                encoded = None if data is None else Encoded([data], {})
+                yield Change([name], b"", Kind.TRANSLATED, encoded)
 
     def _add(self, variable: Variable, value: object, changes: list[Change]) -> None:
         identity = self._codec.identify(variable, value)
@@ -290,6 +324,12 @@ class Mirror:
         for change in changes:
             if change.kind == Kind.REMARK:
                 self._complain(change.names[0], change.remark)  # it has been said once
+                continue
+            if change.kind == Kind.TRANSLATED:
+                translator = self._codec.translators.get(change.names[0])
+                if translator is not None:
+                    segments = change.segments
+                    translator.restore(bytes(segments[0]) if segments else None)
                 continue
             key = change.origin, tuple(change.names)
             variable = self._codec.find(change.origin, change.names)

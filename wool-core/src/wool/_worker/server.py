@@ -139,7 +139,7 @@ class Server:
             pool = self._pools[peer.pool] = PeerPool(
                 peer.pool, f.CallOptions(), modules, self.executor
             )
-            pool.observers = self._observers
+            pool.follow(self._observers)
             pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
             pool.own = frozenset([self.info.address])
             pool.set_members({self.info.address: self.info})

@@ -1,0 +1,176 @@
+"""A trace goes on in routines: their spans are children of what was current for the caller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from opentelemetry import baggage, context
+
+import wool
+from integration import tracing
+from integration.tracing import branch, finished, leaf, plain_steps, span, stepping, total
+
+pytestmark = pytest.mark.asyncio
+
+Spans = dict[str, dict[str, Any]]
+
+
+@pytest_asyncio.fixture(params=["memory", "unix"])
+async def size(request: pytest.FixtureRequest) -> AsyncIterator[int]:
+    tracing.collect()
+    async with wool.WorkerPool(size=2, transport=request.param) as pool:
+        yield len(pool.workers)
+
+
+async def gathered(size: int) -> Spans:
+    """All spans, of this process and of all workers, by their names."""
+    found = {each["name"]: each for each in tracing.collect()}
+    for _ in range(50 * size):  # whichever worker it is that has time
+        batches = await asyncio.gather(*(finished() for _ in range(4 * size)))
+        more = {each["name"]: each for batch in batches for each in batch}
+        if not more:
+            return found
+        found |= more
+    raise AssertionError("there is no end of spans")
+
+
+def tree(spans: Spans, root: str) -> dict[str, str | None]:
+    """The name of each span's parent, of those in the trace of `root`."""
+    names = {each["id"]: name for name, each in spans.items()}
+    trace = spans[root]["trace"]
+    assert all(each["trace"] == trace for each in spans.values()), spans
+    return {name: names.get(each["parent"]) for name, each in spans.items()}
+
+
+async def test_a_call(size: int) -> None:
+    with span("caller"):
+        await leaf("callee")
+    assert tree(await gathered(size), "caller") == {"caller": None, "callee": "caller"}
+
+
+async def test_calls_one_after_another_and_at_once(size: int) -> None:
+    with span("root"):
+        with span("first"):
+            await leaf("a")
+        with span("second"):
+            async with asyncio.TaskGroup() as group:
+                for name in "bc":
+                    group.create_task(leaf(name))
+        await leaf("d")
+    assert tree(await gathered(size), "root") == {
+        "root": None,
+        "first": "root",
+        "second": "root",
+        "a": "first",
+        "b": "second",
+        "c": "second",
+        "d": "root",
+    }
+
+
+async def test_nested_calls(size: int) -> None:
+    with span("root"):
+        await branch("branch", 3)
+    assert tree(await gathered(size), "root") == {
+        "root": None,
+        "branch": "root",
+        **{f"branch.{n}": "branch" for n in range(3)},
+    }
+
+
+async def test_steps_of_a_generator(size: int) -> None:
+    with span("root"):
+        async for i in plain_steps("s", 2):
+            await leaf(f"between.{i}")
+    assert tree(await gathered(size), "root") == {
+        "root": None,
+        **{f"s.{i}": "root" for i in range(2)},
+        **{f"between.{i}": "root" for i in range(2)},
+    }
+
+
+async def test_each_step_belongs_to_what_is_current_then(size: int) -> None:
+    stream = plain_steps("s", 3)
+    with span("root"):
+        with span("one"):
+            await anext(stream)
+        with span("two"):
+            await anext(stream)
+        await anext(stream)
+        await stream.aclose()
+    assert tree(await gathered(size), "root") == {
+        "root": None,
+        "one": "root",
+        "two": "root",
+        "s.0": "one",
+        "s.1": "two",
+        "s.2": "root",
+    }
+
+
+async def test_a_span_around_steps(size: int) -> None:
+    with span("root"):
+        assert [i async for i in stepping("s", 2)] == [0, 1]
+    assert tree(await gathered(size), "root") == {
+        "root": None,
+        "s.around": "root",
+        "s.0": "s.around",
+        "s.1": "s.around",
+    }
+
+
+async def test_a_pipeline(size: int) -> None:
+    """A call that travels is made by whoever consumes it."""
+    with span("root"):
+        assert await total("total", plain_steps("s", 3)) == 3
+    assert tree(await gathered(size), "root") == {
+        "root": None,
+        "total": "root",
+        **{f"s.{i}": "total" for i in range(3)},
+    }
+
+
+async def test_baggage(size: int) -> None:
+    token = context.attach(baggage.set_baggage("tenant", "acme"))
+    try:
+        assert await leaf("x") == "acme"
+    finally:
+        context.detach(token)
+    assert await leaf("y") is None
+
+
+async def test_no_trace(size: int) -> None:
+    assert not await tracing.parent_of_nothing()
+    stream = plain_steps("s", 2)
+    with span("one"):
+        await anext(stream)
+    await anext(stream)
+    await stream.aclose()
+    spans = await gathered(size)
+    assert spans["s.0"]["parent"] == spans["one"]["id"]
+    assert spans["s.1"]["parent"] is None
+
+
+@pytest.mark.parametrize("options", [{"context": "off"}, {"exclude": ["opentelemetry"]}])
+async def test_switched_off(options: dict[str, Any]) -> None:
+    async with wool.WorkerPool(size=1, transport="memory", **options):
+        with span("root"):
+            assert not await tracing.parent_of_nothing()
+    async with wool.WorkerPool(size=1, transport="memory"):
+        with span("root"):
+            assert await tracing.parent_of_nothing()
+
+
+async def test_workers_that_trace_nothing_import_nothing() -> None:
+    @wool.routine
+    async def imported() -> bool:
+        import sys
+
+        return any(name.startswith("opentelemetry.") for name in sys.modules)
+
+    async with wool.WorkerPool(size=1):
+        assert not await imported()
