@@ -49,7 +49,7 @@ NAMES = {
     "reference",
     "routine",
 }
-SUBMODULES = {"abc", "exceptions", "plugins"}  # public; `__all__` may name them
+SUBMODULES = {"abc", "exceptions", "plugins", "testing"}  # public; `__all__` may name them
 
 ENTRY_POINTS = {
     ("wool-core", "wool.transports"): {"memory", "unix"},

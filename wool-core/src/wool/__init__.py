@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wool import abc, exceptions, plugins
+    from wool import abc, exceptions, plugins, testing
     from wool._client.current import current_call, current_pool
     from wool._client.mapping import map
     from wool._client.routine import routine
@@ -68,6 +68,7 @@ __all__ = [
     "plugins",
     "reference",
     "routine",
+    "testing",
 ]
 
 _HOMES = {
@@ -86,7 +87,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(_unknown(name))
-    if name in ("abc", "exceptions", "plugins"):
+    if name in ("abc", "exceptions", "plugins", "testing"):
         return import_module(f"wool.{name}")
     value = getattr(import_module(_HOMES.get(name, "wool.exceptions")), name)
     globals()[name] = value

@@ -1,24 +1,58 @@
-"""Conformance kits for authors of back-ends; needs the extra `testing`.
+"""Help for tests: of code that uses Wool, and of back-ends.
 
-A kit is a class of tests for pytest: subclass it in a test module, and override a few methods.
+`Faults` breaks connections and kills workers. The conformance kits are classes of tests for pytest:
+subclass one in a test module, and override a few methods; they need the extra `testing`. The
+fixtures `wool_pool`, `wool_pool_on_each_transport` and `wool_faults` are there wherever pytest is.
+
+Names are loaded when they are first used.
 """
 
 from __future__ import annotations
 
-try:
-    import pytest
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-    pytest.register_assert_rewrite(
-        "wool.testing._transport", "wool.testing._discovery", "wool.testing._serializer"
-    )
-
+if TYPE_CHECKING:
     from wool.testing._transport.security import throwaway_tls
     from wool.testing.discovery import DiscoverySuite
+    from wool.testing.faults import Faults
     from wool.testing.serializer import SerializerSuite
     from wool.testing.transport import TransportSuite
-except ModuleNotFoundError as _error:
-    raise ImportError(
-        f'wool.testing needs {_error.name}: pip install "wool-core[testing]"', name=_error.name
-    ) from None
 
-__all__ = ["DiscoverySuite", "SerializerSuite", "TransportSuite", "throwaway_tls"]
+__all__ = ["DiscoverySuite", "Faults", "SerializerSuite", "TransportSuite", "throwaway_tls"]
+
+_KITS = {
+    "DiscoverySuite": "wool.testing.discovery",
+    "SerializerSuite": "wool.testing.serializer",
+    "TransportSuite": "wool.testing.transport",
+    "throwaway_tls": "wool.testing._transport.security",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Faults":
+        value = import_module("wool.testing.faults").Faults
+    elif name in _KITS:
+        value = getattr(_load(_KITS[name]), name)
+    else:
+        raise AttributeError(f"module 'wool.testing' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def _load(module: str) -> Any:
+    try:
+        import pytest
+
+        pytest.register_assert_rewrite(
+            "wool.testing._discovery", "wool.testing._serializer", "wool.testing._transport"
+        )
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f'wool.testing needs {error.name}: pip install "wool-core[testing]"', name=error.name
+        ) from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,193 @@
+"""The connections that `Faults` makes: as good as others while nothing is wrong with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wool.testing
+from wool import abc
+from wool._backends import memory, unix
+from wool.testing import Faults, TransportSuite
+from wool.testing._faulty import FaultyTransport
+
+
+class TestFaultless(TransportSuite):
+    """What is not wrong changes nothing that a transport promises."""
+
+    def transport(self) -> abc.Transport:
+        return FaultyTransport(unix.UnixTransport(unix.Options()), Faults())
+
+    def address(self, tmp_path: Path) -> str:
+        return f"unix://{tmp_path}/socket"
+
+
+Ends = tuple[abc.Connection, abc.Connection, str]
+
+
+@asynccontextmanager
+async def linked(faults: Faults) -> AsyncIterator[Ends]:
+    """Who dialled, who was dialled, and where."""
+    transport = FaultyTransport(memory.MemoryTransport(), faults)
+    listener = await transport.listen(None, credentials=None)
+    accepted: asyncio.Queue[abc.Connection] = asyncio.Queue()
+
+    async def handler(connection: abc.Connection) -> None:
+        accepted.put_nowait(connection)
+        await asyncio.get_running_loop().create_future()
+
+    serving = asyncio.ensure_future(listener.serve(handler))
+    mine = await transport.connect(listener.address, credentials=None, timeout=5)
+    theirs = await accepted.get()
+    yield mine, theirs, listener.address
+    await mine.aclose()
+    await theirs.aclose()
+    serving.cancel()
+    await listener.aclose()
+
+
+async def stays(waiting: asyncio.Future[Any]) -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+
+
+def later(awaitable: Any) -> asyncio.Task[Any]:
+    return asyncio.ensure_future(awaitable)
+
+
+async def test_clogging_loses_nothing() -> None:
+    faults = Faults()
+    async with asyncio.timeout(10), linked(faults) as (mine, theirs, address):
+        early = later(mine.receive())
+        await stays(early)
+        for place in (None, address):
+            with faults.clog(place):
+                sending = later(mine.send([[b"there"]]))
+                await theirs.send([[b"back"]])
+                await stays(early)
+                await stays(sending)
+                early.cancel()
+                await asyncio.wait([early])
+                early = later(mine.receive())
+                await stays(early)
+            await sending
+            assert await theirs.receive() == [b"there"]
+            assert await early == [b"back"]
+            early = later(mine.receive())
+            await asyncio.sleep(0)
+        early.cancel()
+
+
+async def test_other_addresses_are_left_alone() -> None:
+    faults = Faults()
+    async with asyncio.timeout(10), linked(faults) as (mine, theirs, _):
+        with faults.clog("memory://elsewhere"), faults.drop("memory://elsewhere"):
+            await mine.send([[b"there"]])
+            assert await theirs.receive() == [b"there"]
+
+
+async def test_dropping_loses_and_ends_the_connection() -> None:
+    faults = Faults()
+    async with asyncio.timeout(10), linked(faults) as (mine, theirs, _):
+        receiving = later(mine.receive())
+        with faults.drop():
+            await mine.send([[b"lost"]])
+            await theirs.send([[b"lost too"]])
+            await stays(receiving)
+        with pytest.raises(abc.ConnectionLost):
+            await receiving
+        with pytest.raises(abc.ConnectionLost):
+            await theirs.receive()
+
+
+async def test_dropping_nothing_does_no_harm() -> None:
+    faults = Faults()
+    async with asyncio.timeout(10), linked(faults) as (mine, theirs, _):
+        with faults.drop():
+            pass
+        await mine.send([[b"there"]])
+        assert await theirs.receive() == [b"there"]
+
+
+async def test_cutting_ends_both_sides() -> None:
+    faults = Faults()
+    async with asyncio.timeout(10), linked(faults) as (mine, theirs, _):
+        receiving, other = later(mine.receive()), later(theirs.receive())
+        await stays(receiving)
+        faults.cut()
+        for waiting in (receiving, other, mine.send([[b"x"]])):
+            with pytest.raises(abc.ConnectionLost):
+                await waiting
+        assert not mine.can_send_now()
+
+
+async def test_cutting_wakes_who_is_clogged() -> None:
+    faults = Faults()
+    async with asyncio.timeout(10), linked(faults) as (mine, _, _address):
+        with faults.clog():
+            sending = later(mine.send([[b"x"]]))
+            await stays(sending)
+            faults.cut()
+            with pytest.raises(abc.ConnectionLost):
+                await sending
+
+
+async def test_a_delay_keeps_the_order() -> None:
+    faults = Faults()
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(20), linked(faults) as (mine, theirs, _):
+        with faults.delay(0.05):
+            assert not mine.can_send_now()
+            before = loop.time()
+            for number in range(3):
+                await mine.send([[bytes([number])]])
+            assert loop.time() - before >= 0.15
+            got: list[Any] = []
+            while len(got) < 3:
+                got += await theirs.receive()
+            assert got == [b"\0", b"\1", b"\2"]
+
+
+async def test_whoever_dials() -> None:
+    faults = Faults()
+    transport = FaultyTransport(memory.MemoryTransport(), faults)
+    listener = await transport.listen(None, credentials=None)
+
+    def dial(timeout: float) -> Any:
+        return transport.connect(listener.address, credentials=None, timeout=timeout)
+
+    with faults.refuse(), pytest.raises(abc.ConnectFailed) as caught:
+        await dial(5)
+    assert caught.value.reason == "refused"
+    with faults.drop(), pytest.raises(abc.ConnectFailed) as caught:
+        await dial(0.05)
+    assert caught.value.reason == "timeout"
+    serving = asyncio.ensure_future(listener.serve(lambda connection: asyncio.sleep(60)))
+    with faults.clog():
+        dialling = later(dial(20))
+        await stays(dialling)
+    await (await dialling).aclose()
+    serving.cancel()
+    await listener.aclose()
+
+
+def test_processes_that_are_not_there() -> None:
+    import os
+    import socket
+
+    faults = Faults()
+    for info, says in [
+        (wool.WorkerInfo(address="memory://1", pid=os.getpid()), "lives in this process"),
+        (wool.WorkerInfo(address="ws://other:1", pid=7, host="other"), "no process of this mach"),
+        (wool.WorkerInfo(address="ws://other:1", host=socket.gethostname()), "no process of this"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            faults.kill(info)
+        with pytest.raises(ValueError, match=says), faults.stop(info):
+            pass
