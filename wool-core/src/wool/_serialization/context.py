@@ -112,7 +112,9 @@ class ContextCodec:
         translators: Iterable[Translator] = (),
     ) -> None:
         self._codec = codec
-        self.translators = {t.name: t for t in translators if t.name not in set(exclude)}
+        self.translators: dict[str, Translator] = {
+            t.name: t for t in translators if t.name not in set(exclude)
+        }
         self._modules = codec.book.modules
         self._exclude = frozenset(exclude)
         self._kept: OrderedDict[int, tuple[object, Encoded, int]] = OrderedDict()
