@@ -15,6 +15,10 @@ from typing import Any
 #: in the environment: `CONTRACT_PLACES=local,unix`.
 PLACES: list[str] = os.environ.get("CONTRACT_PLACES", "local,memory,unix,grpc,ws").split(",")
 
+#: Those, and workers that have to be sent the tests' modules: on one transport, or on each.
+AND_SERVED = list(dict.fromkeys([*PLACES, "served-unix"]))
+AND_SERVED_BY_ALL = list(dict.fromkeys([*AND_SERVED, "served-grpc", "served-ws"]))
+
 #: How many times as many random examples to run: for a soak, `CONTRACT_EXAMPLES=50`.
 SOAK = int(os.environ.get("CONTRACT_EXAMPLES", "0"))
 

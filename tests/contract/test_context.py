@@ -14,10 +14,14 @@ import pytest
 
 import wool
 from contract import variables as v
-from contract.support import Journal, Place, caught, started
+from contract.support import AND_SERVED, Journal, Place, caught, started
 from contract.types import Permission, Plain
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", AND_SERVED, indirect=True, scope="module"),
+]
 
 
 # Calls

@@ -12,15 +12,12 @@ import wool
 from contract.project import inner, jobs, kinds, streams
 from contract.project.inner import state
 from contract.project.kinds import Box, Broken, Colour, Frozen, Mask, Pair, Point, Worse
-from contract.support import PLACES, Place
-
-#: The same on workers that have none of these modules.
-EVERYWHERE = list(dict.fromkeys([*PLACES, "served-unix", "served-grpc", "served-ws"]))
+from contract.support import AND_SERVED_BY_ALL, Place
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.usefixtures("place"),
-    pytest.mark.parametrize("place", EVERYWHERE, indirect=True, scope="module"),
+    pytest.mark.parametrize("place", AND_SERVED_BY_ALL, indirect=True, scope="module"),
 ]
 
 

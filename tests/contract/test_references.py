@@ -35,11 +35,15 @@ from contract.lending import (
     same,
     take,
 )
-from contract.support import Journal, Place, caught, eventually, this_task
+from contract.support import AND_SERVED, Journal, Place, caught, eventually, this_task
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", AND_SERVED, indirect=True, scope="module"),
+]
 
 
 async def numbers(n: int = 10) -> AsyncIterator[int]:

@@ -217,6 +217,40 @@ async def test_sent_and_executed_once(address: str, project: Project, tmp_path: 
     assert (tmp_path / "executed").read_text() == "xx"
 
 
+async def test_context_variables_of_one_pool_after_another(address: str, project: Project) -> None:
+    """Each has its own copy of the module, and of the variables in it."""
+    project(
+        scoped="""
+        from contextvars import ContextVar
+        import wool
+
+        class Scope:
+            user = ContextVar("user", default="nobody")
+
+        @wool.routine
+        async def swap(user):
+            import lazily
+            before = Scope.user.get(), lazily.late.get()
+            Scope.user.set(user)
+            lazily.late.set(user)
+            return before
+        """,
+        lazily="""
+        from contextvars import ContextVar
+        late = ContextVar("late", default="nothing")
+        """,
+    )
+    scoped = importlib.import_module("scoped")
+    lazily = importlib.import_module("lazily")
+    for user in ("ann", "bob"):
+        async with wool.WorkerPool(discovery=[address]):
+            scoped.Scope.user.set(user)
+            lazily.late.set(f"late {user}")
+            assert await scoped.swap(user.upper()) == (user, f"late {user}")
+            assert scoped.Scope.user.get() == lazily.late.get() == user.upper()
+            assert await scoped.swap("") == (user.upper(), user.upper())
+
+
 async def test_own_workers_beside_others(address: str, project: Project) -> None:
     """Those of the pool import what this process does; it is sent to the others only."""
     project(
@@ -445,73 +479,3 @@ async def test_what_was_sent_is_forgotten(address: str, project: Project) -> Non
 def test_arguments_of_no_use(arguments: dict[str, object], words: str) -> None:
     with pytest.raises(wool.ConfigurationError, match=words):
         wool.WorkerPool(size=1, **arguments)  # type: ignore[arg-type]
-
-
-CONTEXT_MAIN = """
-import asyncio, pathlib, sys
-import wool, settings
-from jobs import swap, swap_late
-from contextvars import ContextVar
-from settings import user
-
-@wool.routine
-async def by_value(value):
-    before = user.get()
-    user.set(value)
-    return before
-
-async def use(value):
-    user.set(value)
-    seen = [await swap("a"), user.get(), await by_value("b"), user.get()]
-    settings.late.set(value)
-    seen += [await swap_late("c"), settings.late.get(), await swap("d")]
-    return " ".join(seen)
-
-async def main():
-    async with wool.WorkerPool(discovery=sys.argv[1:2]):
-        print(await use(sys.argv[2]), flush=True)
-        while not pathlib.Path(sys.argv[3]).exists():
-            await asyncio.sleep(0.01)
-        print(await use(sys.argv[2] + "!"), flush=True)
-
-asyncio.run(main())
-"""
-
-CONTEXT_JOBS = """
-import wool
-from settings import user
-
-@wool.routine
-async def swap(value):
-    before = user.get()
-    user.set(value)
-    return before
-
-@wool.routine
-async def swap_late(value):
-    from settings import late
-    before = late.get()
-    late.set(value)
-    return before
-"""
-
-SETTINGS = """
-from contextvars import ContextVar
-user = ContextVar("user", default="nobody")
-late = ContextVar("late", default="nobody")
-"""
-
-
-async def test_context_variables_of_modules_that_travel(
-    address: str, tmp_path: Path, project: Project
-) -> None:
-    """Two callers, whose modules have the same names, at one worker at the same time."""
-    for name in ("one", "two"):
-        project(name, main=CONTEXT_MAIN, jobs=CONTEXT_JOBS, settings=f"# {name}\n{SETTINGS}")
-    both = [run(tmp_path / name, "main.py", address, name, "../go") for name in ("one", "two")]
-    for name, process in zip(("one", "two"), both, strict=True):
-        assert process.stdout is not None
-        first = await asyncio.to_thread(process.stdout.readline)
-        assert first == f"{name} a a b {name} c b\n"
-    (tmp_path / "go").touch()
-    assert await asyncio.gather(*map(said, both)) == ["one! a a b one! c b", "two! a a b two! c b"]
