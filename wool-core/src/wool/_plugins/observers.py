@@ -33,7 +33,7 @@ class Observer:
         self.origin: str = hooks.origin
         self._started = hooks.caller("wool_call_started")
         self._finished = hooks.caller("wool_call_finished")
-        self.translates = hooks.caller("wool_context_translators") is not None
+        self.translates: bool = hooks.caller("wool_context_translators") is not None
         """Whether it has a hook for contexts."""
         self._hooks = hooks
 
@@ -83,7 +83,7 @@ class Translator:
     """One translator of contexts. Its methods never raise."""
 
     def __init__(self, translator: ContextTranslator, origin: str) -> None:
-        self.name = translator.name
+        self.name: str = translator.name
         self._origin = origin
         self._capture: Callable[[], bytes | None] | None = translator.capture
         self._restore: Callable[[bytes | None], None] | None = translator.restore
