@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from types import ModuleType, TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from wool import abc
 from wool._client.client import Balancer
@@ -38,8 +38,6 @@ from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
 from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
 from wool._worker.process import WorkerProcess, describe_exit
-from wool._worker.service import Setup
-from wool._worker.thread import WorkerThread
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
@@ -49,6 +47,9 @@ from wool.exceptions import (
     WorkerLost,
 )
 from wool.plugins import TransportPlugin
+
+if TYPE_CHECKING:
+    from wool._worker.thread import WorkerThread
 
 STOP_GRACE = 15.0
 """Seconds a worker gets to end after it has been told to; its own graces are shorter."""
@@ -333,23 +334,30 @@ class WorkerPool(Pool):
 
     def _start(self, ident: str, early: WorkerProcess | None) -> WorkerProcess | WorkerThread:
         if self._in_process:
-            setup = Setup(
-                id=ident,
-                tags=self._tags,
-                transport=self._transport_name,
-                transports=self._transports,
-                keyring=self.keyring,
-                serializer=self._serializer,
-                serializer_name=self.serializer_name,
-                listen=None,
-                observers=self._plugins,
-                parent=self.id,
-            )
-            return WorkerThread(setup, self._core.concurrency)
+            return self._start_thread(ident)
         process = early or WorkerProcess()
         assert self._placement is not None
         process.configure({**self._config, "id": ident, "listen": self._placement.address()})
         return process
+
+    def _start_thread(self, ident: str) -> WorkerThread:
+        # What a worker is made of is loaded only where it runs in this process.
+        from wool._worker.service import Setup
+        from wool._worker.thread import WorkerThread
+
+        setup = Setup(
+            id=ident,
+            tags=self._tags,
+            transport=self._transport_name,
+            transports=self._transports,
+            keyring=self.keyring,
+            serializer=self._serializer,
+            serializer_name=self.serializer_name,
+            listen=None,
+            observers=self._plugins,
+            parent=self.id,
+        )
+        return WorkerThread(setup, self._core.concurrency)
 
     async def _run_worker(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
         """Makes a worker a member once it is ready; returns when it has ended."""
