@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import OPEN, Protocol
+from websockets.protocol import CLIENT, OPEN, Protocol
 
 from wool import abc
 from wool_ws import Options
 from wool_ws._framing import FRAME, STRANGERS_FRAME, Malformed, Messages, TooLarge, payloads
 from wool_ws._liveness import PROBES, watch
+from wool_ws._shortcut import Shortcut, shortcut
 
 MAX_MESSAGE = 16 << 20
 WRITE_BUFFER = 1 << 20
@@ -58,6 +60,7 @@ class WebSocket(asyncio.Protocol, abc.Connection):
         self._heartbeat = options.heartbeat
         self._interval = min(options.heartbeat, options.keepalive_timeout / PROBES)
         self._quiet = 0.0  # seconds since something was sent
+        self._shortcut: Shortcut | None = None
         self._incoming = Messages()
         self._receive_limit = abc.Connection.receive_limit
         self._most = STRANGERS_FRAME  # bytes in a frame, either way
@@ -92,6 +95,8 @@ class WebSocket(asyncio.Protocol, abc.Connection):
         self._read_ahead = STRANGERS_FRAME if stranger else READ_AHEAD
         self._flood = STRANGERS_FLOOD if stranger else sys.maxsize
         self._protocol.max_fragment_size = self._most
+        if not stranger and self._shortcut is None and not self._transport.is_closing():
+            self._shortcut = shortcut(self._transport, masks=self._protocol.side is CLIENT)
 
     async def send(self, messages: Sequence[abc.Segments]) -> None:
         sizes = [sum(map(len, segments)) for segments in messages]
@@ -111,6 +116,18 @@ class WebSocket(asyncio.Protocol, abc.Connection):
             await asyncio.shield(self._writable)  # others may be waiting for it
             if self._end:
                 raise abc.ConnectionLost(self._end)
+
+    def can_send_now(self) -> bool:
+        way = self._shortcut
+        return way is not None and way.is_free and not (self._end or self._transport.is_closing())
+
+    def send_now(self, messages: Sequence[abc.Segments]) -> None:
+        way = self._shortcut
+        assert way is not None, "can_send_now says no"
+        self._quiet = 0.0
+        if not way.send(messages):
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._flush)
 
     async def receive(self) -> Sequence[bytes | memoryview]:
         if not self._messages and not self._end:
@@ -161,6 +178,8 @@ class WebSocket(asyncio.Protocol, abc.Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         self._finish(f"the connection was lost: {exc}" if exc else "the connection was lost")
         self._ticking.cancel()
+        if self._shortcut is not None:
+            self._shortcut.close()
         if self._deadline is not None:
             self._deadline.cancel()
         self.resume_writing()
@@ -247,6 +266,17 @@ class WebSocket(asyncio.Protocol, abc.Connection):
 
     def _flush(self) -> None:
         """Writes what the protocol has to say."""
+        way = self._shortcut
+        if way is None:
+            self._write()
+            return
+        with way.lock:
+            rest, way.rest = way.rest, b""
+            if rest and not self._transport.is_closing():
+                self._transport.write(rest)
+            self._write()
+
+    def _write(self) -> None:
         for data in self._protocol.data_to_send():
             if data and not self._transport.is_closing():
                 self._transport.write(data)
