@@ -93,17 +93,18 @@ class Connection(ABC):
         """
 
     def can_send_now(self) -> bool:
-        """Whether `send_now` may be called: nothing that was sent before is still waiting here.
+        """Whether this thread may call `send_now`: nothing sent before is still waiting here.
 
-        Optional, for transports that can write from any thread without waiting.
+        Optional, for transports that can write without waiting: best from any thread, else from
+        that of the connection's loop.
         """
         return False
 
     def send_now(self, messages: Sequence[Segments]) -> None:
         """Sends a small batch at once; what the peer does not take yet follows by itself.
 
-        Called from any thread, but never while `send` or another `send_now` is running, and only
-        after `can_send_now` said yes. Never raises for a lost connection: `receive` will tell.
+        Called after `can_send_now` said yes on the same thread, and never while `send` or another
+        `send_now` is running. Never raises for a lost connection: `receive` will tell.
         """
         raise NotImplementedError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ class GrpcConnection(abc.Connection):
         self._call = call
         self._known = known
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._incoming = Assembler()
         self._reading = True
         self._outgoing: deque[bytes] = deque()
@@ -84,6 +86,17 @@ class GrpcConnection(abc.Connection):
             await asyncio.shield(self._writable)
             if self._error:
                 raise abc.ConnectionLost(self._error)
+
+    def can_send_now(self) -> bool:
+        idle = not (self._writing or self._outgoing or self._error)
+        return idle and threading.get_ident() == self._thread
+
+    def send_now(self, messages: Sequence[abc.Segments]) -> None:
+        for data in cut(messages, [sum(map(len, segments)) for segments in messages]):
+            self._outgoing.append(data)
+            self._queued += len(data)
+        if self._outgoing:
+            self._write()
 
     def _write(self) -> None:
         """Writes what is queued, as much as goes into one write."""

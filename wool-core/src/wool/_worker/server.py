@@ -203,10 +203,12 @@ class Server:
     def _send_answers(self) -> None:
         self._woken = False
         answers = self._answers
+        alone = len(answers) == 1  # then the session's writer is of no use
         while answers:
             caller, frame, segments = answers.popleft()
             try:
-                caller.send(frame, segments)
+                if not (alone and caller.send_now(frame, segments)):
+                    caller.send(frame, segments)
             except Exception as error:  # one answer must not keep the others
                 context = {"message": "an answer could not be sent", "exception": error}
                 self._loop.call_exception_handler(context)

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from wool.abc import ConnectionLost
+from wool.abc import Connection, ConnectionLost, Segments
 from wool.testing._kit import soon, turns
 from wool.testing._transport.base import Base, End, Site, chance
 
 MESSAGE = 256 << 10
 BOUND = 64 << 20
 """Bytes that both sides together may hold for a receiver that does not receive."""
+
+
+async def _elsewhere(work: Callable[..., bool], *args: Any) -> bool:
+    return await asyncio.to_thread(work, *args)
+
+
+async def _here(work: Callable[..., bool], *args: Any) -> bool:
+    return work(*args)
+
+
+THREADS = {"another thread": _elsewhere, "its own thread": _here}
+
+
+def _send_now(connection: Connection, batch: Sequence[Segments]) -> bool:
+    """Sends past `send` if that is possible, and says whether it was."""
+    possible = connection.can_send_now()
+    if possible:
+        connection.send_now(batch)
+    return possible
 
 
 def numbered(number: int) -> bytes:
@@ -171,31 +191,33 @@ class Flow(Base):
             _, got = await asyncio.gather(sender.aclose(), receiver.rest())
             assert got == [numbered(number) for number in range(len(got))]
 
-    async def test_sending_now(self, site: Site) -> None:
-        """From another thread, in order with what `send` sends."""
+    @pytest.mark.parametrize("where", THREADS)
+    async def test_sending_now(self, site: Site, where: str) -> None:
+        """In order with what `send` sends."""
         for sender, receiver in await site.links():
             connection, sent = sender.connection, list[bytes]()
-            if not connection.can_send_now():
-                pytest.skip("cannot send_now")
+            if not await THREADS[where](connection.can_send_now):
+                pytest.skip(f"cannot send_now from {where}")
             for number in range(300):
                 batch = [[b"%d" % number, b"."], [b"and", bytes(number)]]
-                if number % 3 and connection.can_send_now():
-                    await asyncio.to_thread(connection.send_now, batch)
-                else:
+                now = number % 3 and await THREADS[where](_send_now, connection, batch)
+                if not now:
                     await sender.send_batch(batch)
                 sent += [b"".join(segments) for segments in batch]
             assert await receiver.read(len(sent)) == sent
 
-    async def test_sending_now_to_a_peer_that_does_not_receive(self, site: Site) -> None:
+    @pytest.mark.parametrize("where", THREADS)
+    async def test_sending_now_to_a_peer_that_does_not_receive(
+        self, site: Site, where: str
+    ) -> None:
         """What the peer does not take follows by itself; nothing may be sent meanwhile."""
 
         async def check(sender: End, receiver: End) -> None:
             connection, count = sender.connection, 0
-            if not connection.can_send_now():
-                pytest.skip("cannot send_now")
-            while connection.can_send_now():
+            if not await THREADS[where](connection.can_send_now):
+                pytest.skip(f"cannot send_now from {where}")
+            while await THREADS[where](_send_now, connection, [[numbered(count)]]):
                 assert count * MESSAGE <= BOUND, "it can send without end"
-                await asyncio.to_thread(connection.send_now, [[numbered(count)]])
                 await turns(2)
                 count += 1
             got = await receiver.read(count)
@@ -203,19 +225,20 @@ class Flow(Base):
             await site.until(connection.can_send_now, "the rest of a send_now")
             flood = Flood(sender)
             await flood.stalls()
-            assert not connection.can_send_now()
+            assert not await THREADS[where](connection.can_send_now)
             await flood.stop(receiver)
 
         await site.each_way(check)
 
-    async def test_sending_now_to_a_peer_that_is_gone(self, site: Site) -> None:
+    @pytest.mark.parametrize("where", THREADS)
+    async def test_sending_now_to_a_peer_that_is_gone(self, site: Site, where: str) -> None:
         """Is no error: `receive` tells."""
         for sender, receiver in await site.links():
-            if not sender.connection.can_send_now():
-                pytest.skip("cannot send_now")
+            if not await THREADS[where](sender.connection.can_send_now):
+                pytest.skip(f"cannot send_now from {where}")
             await receiver.aclose()
             for _ in range(3):
-                await asyncio.to_thread(sender.connection.send_now, [[b"to nobody"]])
+                await THREADS[where](_send_now, sender.connection, [[b"to nobody"]])
             with pytest.raises(ConnectionLost):
                 await sender.receive()
-            await asyncio.to_thread(sender.connection.send_now, [[b"to nobody"]])
+            await THREADS[where](_send_now, sender.connection, [[b"to nobody"]])
