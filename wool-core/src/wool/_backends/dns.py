@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from wool import abc
+from wool._backends._snapshots import Snapshots
 from wool._backends.static import Silent
 from wool.plugins import API, DiscoveryPlugin, hookimpl
 
@@ -85,24 +86,32 @@ class DnsDiscovery(abc.Discovery):
             ConfigurationError: the name cannot be one.
             OSError: no server has answered yet.
         """
-        events = self._events()
+        events = Snapshots()
+        asking = asyncio.create_task(self._ask(events))
         try:
             yield events
         finally:
-            await events.aclose()
+            events.end()
+            asking.cancel()
+            await asyncio.wait([asking])
 
-    async def _events(self) -> AsyncGenerator[abc.Snapshot]:
-        known = await self._resolve()
-        yield _snapshot(known)
+    async def _ask(self, events: Snapshots) -> None:
+        try:
+            known = await self._resolve()
+        except Exception as error:
+            return events.fail(error)
+        events.put(_snapshot(known))
         while True:
             await asyncio.sleep(self._options.interval)
             try:
                 found = await self._resolve()
             except OSError:
                 continue  # those who are there can still be called
+            except Exception as error:
+                return events.fail(error)
             if found != known:
                 known = found
-                yield _snapshot(known)
+                events.put(_snapshot(known))
 
     async def _resolve(self) -> frozenset[str]:
         """Returns the addresses of workers; OSError says that nobody knows."""

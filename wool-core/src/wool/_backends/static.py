@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
 from wool import abc
+from wool._backends._snapshots import Snapshots
 from wool.plugins import API, DiscoveryPlugin, hookimpl
 
 
@@ -64,12 +64,9 @@ class StaticDiscovery(abc.Discovery):
                 "the discovery 'static' needs addresses of workers: give them as an argument, set "
                 "WOOL_STATIC__ADDRESSES, or addresses in [tool.wool.static]"
             )
-        events = self._events()
+        events = Snapshots()
+        events.put(abc.Snapshot(self._workers))
         try:
             yield events
         finally:
-            await events.aclose()
-
-    async def _events(self) -> AsyncGenerator[abc.Snapshot]:
-        yield abc.Snapshot(self._workers)
-        await asyncio.get_running_loop().create_future()
+            events.end()

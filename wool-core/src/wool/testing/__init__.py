@@ -14,14 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wool.testing._transport.security import throwaway_tls
-    from wool.testing.discovery import DiscoverySuite
+    from wool.testing.discovery import AddressDiscoverySuite, DiscoverySuite
     from wool.testing.faults import Faults
     from wool.testing.serializer import SerializerSuite
     from wool.testing.transport import TransportSuite
 
-__all__ = ["DiscoverySuite", "Faults", "SerializerSuite", "TransportSuite", "throwaway_tls"]
+__all__ = [
+    "AddressDiscoverySuite",
+    "DiscoverySuite",
+    "Faults",
+    "SerializerSuite",
+    "TransportSuite",
+    "throwaway_tls",
+]
 
 _KITS = {
+    "AddressDiscoverySuite": "wool.testing.discovery",
     "DiscoverySuite": "wool.testing.discovery",
     "SerializerSuite": "wool.testing.serializer",
     "TransportSuite": "wool.testing.transport",
