@@ -39,6 +39,27 @@ class Ranks(dict[str, bytes]):
         return rank
 
 
+class Order:
+    """Members in the order in which a client prefers them, as far as somebody has asked.
+
+    Args:
+        keys: the members, by their keys.
+        ranks: of the client.
+    """
+
+    def __init__(self, keys: Iterable[str], ranks: Ranks) -> None:
+        self._keys = list(keys)
+        self._ranks = ranks
+        self._first: list[str] = []
+
+    def first(self, limit: int) -> list[str]:
+        """Returns those that it prefers to all others."""
+        if len(self._first) < min(limit, len(self._keys)):
+            most = max(limit, 2 * len(self._first))
+            self._first = heapq.nsmallest(most, self._keys, key=self._ranks.__getitem__)
+        return self._first[:limit]
+
+
 def choose_few(
     members: Mapping[str, V], ranks: Ranks, own: Collection[str], limit: int = MANY
 ) -> dict[str, V]:
@@ -50,8 +71,7 @@ def choose_few(
         own: keys of those that work for this client's pool alone; all of them are chosen.
         limit: how many of the others to choose.
     """
-    others = (key for key in members if key not in own)
-    first = heapq.nsmallest(limit, others, key=ranks.__getitem__)
+    first = Order((key for key in members if key not in own), ranks).first(limit)
     return {key: members[key] for key in (*own, *first) if key in members}
 
 
@@ -69,6 +89,9 @@ class Few:
         self.width = MANY
         self._ranks = Ranks(client)
         self._asked: set[frozenset[str]] = set()
+        self._members: Mapping[str, WorkerInfo] = {}
+        self._own: Collection[str] = ()
+        self._orders: dict[frozenset[str], Order] = {}
 
     @property
     def can_widen(self) -> bool:
@@ -98,22 +121,30 @@ class Few:
         """Returns some members, and for each set of tags asked for, some of those that offer them.
 
         Args:
-            members: all there are, by their keys.
-            own: keys of those that work for this client's pool alone.
+            members: all there are, by their keys; replaced as a whole, never changed.
+            own: keys of those that work for this client's pool alone; likewise.
             failing: how many of those chosen before cannot be reached; others stand in for them.
         """
-        if len(self._ranks) > 2 * len(members) + MANY:
-            self._ranks.clear()
+        if members is not self._members or own is not self._own:
+            self._members, self._own, self._orders = members, own, {}
+            if len(self._ranks) > 2 * len(members) + MANY:
+                self._ranks.clear()
         limit = self.width + min(failing, MOST_SPARE)
-        chosen = choose_few(members, self._ranks, own, limit)
-        if len(chosen) < len(members):
+        keys = [*own, *self._order(frozenset()).first(limit)]
+        if len(keys) < len(members):
             for tags in self._asked:
-                chosen |= choose_few(dict(_offering(members, tags)), self._ranks, (), limit)
-        return chosen
+                keys += self._order(tags).first(limit)
+        return {key: members[key] for key in keys if key in members}
+
+    def _order(self, tags: frozenset[str]) -> Order:
+        """Returns the order of those that offer tags; without tags, of all but the own ones."""
+        order = self._orders.get(tags)
+        if order is None:
+            keys = _offering(self._members, tags) if tags else self._members.keys() - {*self._own}
+            order = self._orders[tags] = Order(keys, self._ranks)
+        return order
 
 
-def _offering(
-    members: Mapping[str, WorkerInfo], tags: frozenset[str]
-) -> Iterable[tuple[str, WorkerInfo]]:
+def _offering(members: Mapping[str, WorkerInfo], tags: frozenset[str]) -> Iterable[str]:
     """Yields members that offer tags, and those of which it is not known what they offer."""
-    return ((key, info) for key, info in members.items() if not info.id or tags <= info.tags)
+    return (key for key, info in members.items() if not info.id or tags <= info.tags)

@@ -128,7 +128,7 @@ class Pool:
                 if key in known and link.met:
                     known[key] = link.info
         once = {info.id or key: (key, info) for key, info in reversed(known.items())}
-        return [replace(info, load=loads.get(key, 0)) for key, info in reversed(once.values())]
+        return [_loaded(info, loads.get(key, 0)) for key, info in reversed(once.values())]
 
     @contextmanager
     def use(self) -> Generator[None]:
@@ -203,7 +203,7 @@ class Pool:
     @property
     def ready(self) -> int:
         """How many workers can be called: own ones that have started, others once connected."""
-        own = sum(key in self.own for key in self.members)
+        own = sum(key in self.members for key in self.own)
         met = {
             link.info.id
             for client in list(self._clients.values())
@@ -482,6 +482,10 @@ def _reason(link: Link, tags: frozenset[str]) -> str | None:
         return "there is no connection yet"
     lacking = tags - link.info.tags
     return f"does not offer the tags {', '.join(sorted(lacking))}" if lacking else None
+
+
+def _loaded(info: WorkerInfo, load: int) -> WorkerInfo:
+    return info if info.load == load else replace(info, load=load)
 
 
 def _some(places: list[str]) -> str:
