@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from wool import abc
-from wool._backends._snapshots import Snapshots
+from wool._watching import Watch
 from wool.testing import AddressDiscoverySuite
 
 
@@ -41,12 +41,12 @@ class List(abc.Discovery):
             self.end(events)
 
     def events(self) -> Any:
-        events = Snapshots()
+        events = Watch()
         events.put(self.snapshot())
         return events
 
     def end(self, events: Any) -> None:
-        events.end()
+        events.close()
 
     def snapshot(self) -> abc.Snapshot:
         return abc.Snapshot([abc.WorkerInfo(address=address) for address in self.addresses])

@@ -8,7 +8,7 @@ else (framing of calls, authentication, chunking, retrying to connect) is Wool's
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ __all__ = [
     "Connection",
     "ConnectionLost",
     "Discovery",
+    "Event",
     "Handler",
     "Joined",
     "Left",
@@ -55,6 +56,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "WorkerInfo",
+    "watching",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -272,6 +274,10 @@ class Left:
     worker: WorkerInfo
 
 
+Event = Snapshot | Joined | Changed | Left
+"""What a watcher of a discovery is told."""
+
+
 class Discovery(ABC):
     """Says which workers exist. It is only a hint: Wool authenticates whoever it dials.
 
@@ -301,15 +307,30 @@ class Discovery(ABC):
         """
 
     @abstractmethod
-    def watch(
-        self,
-    ) -> AbstractAsyncContextManager[AsyncIterator[Snapshot | Joined | Changed | Left]]:
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Watches workers come and go. The first event is a `Snapshot`.
 
         Each watch has its own events. Between two snapshots a worker joins, may change, and leaves
         once. Who does not take events in time may get a `Snapshot` in their place. Cancelling
         `anext` loses nothing; leaving the context ends the iteration, also for who is waiting.
+        `watching` sees to most of that.
+
+        Raises:
+            ConfigurationError: it cannot work, so there is no use waiting.
+            Exception: whatever there is; Wool keeps what it knows, and watches again after a while.
         """
+
+
+def watching(events: AsyncGenerator[Event]) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    """Returns what `Discovery.watch` may return, given an async generator that yields the events.
+
+    The generator runs in a task of its own from when the context is entered, and is cancelled and
+    closed when that is left. What it yields waits for the watcher, who also gets what it raises.
+    A cancelled `anext` would end the generator itself; here it loses nothing.
+    """
+    from wool._watching import watching  # which imports asyncio
+
+    return watching(events)
 
 
 Reduce = Callable[[Any], Any]

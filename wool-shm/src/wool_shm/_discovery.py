@@ -24,12 +24,11 @@ import errno
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
-from wool.abc import Announcement, Discovery, WorkerInfo
+from wool.abc import Announcement, Discovery, Event, WorkerInfo
 from wool.exceptions import WoolError
 from wool_shm import Options, _place, _process, _records
 from wool_shm._member import Entry, announce
 from wool_shm._monitor import Watch, watch
-from wool_shm._view import Event
 
 
 class ShmDiscovery(Discovery):

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from wool_shm._view import Event
+from wool.abc import Event
 
 MOST = 10_000
 """So many events are kept for a watcher that does not take them; then it gets a snapshot."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from wool.abc import Event
 from wool.exceptions import WoolError
 from wool_shm import _place, _presence, _records
 from wool_shm._changes import changes
 from wool_shm._events import Events
 from wool_shm._process import Process
 from wool_shm._records import Record
-from wool_shm._view import Event, View
+from wool_shm._view import View
 
 _log = logging.getLogger("wool.shm")
 

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from wool.abc import Changed, Joined, Left, Snapshot, WorkerInfo
+from wool.abc import Changed, Event, Joined, Left, Snapshot, WorkerInfo
 from wool_shm import _records
 from wool_shm._records import Record
-
-Event = Snapshot | Joined | Changed | Left
 
 _log = logging.getLogger("wool.shm")
 

@@ -46,7 +46,7 @@ class ZeroconfDiscovery(abc.Discovery):
     @asynccontextmanager
     async def watch(
         self,
-    ) -> AsyncGenerator[AsyncIterator[abc.Snapshot | abc.Joined | abc.Changed | abc.Left]]:
+    ) -> AsyncGenerator[AsyncIterator[abc.Event]]:
         """Watches the workers of the namespace, own ones included.
 
         The `Snapshot` comes after 0.15 s if this is the only watch, else at once.

@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from wool.abc import Changed, Joined, Left, Snapshot, WorkerInfo
+from wool.abc import Changed, Event, Joined, Left, Snapshot, WorkerInfo
 
 if TYPE_CHECKING:
     from wool_zeroconf._browser import Browser
-
-Event = Snapshot | Joined | Changed | Left
 
 
 class Watch(AsyncIterator[Event]):

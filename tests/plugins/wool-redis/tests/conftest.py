@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,8 @@ class Server:
         ).stdout
 
 
-@pytest.fixture
-def stopped() -> Iterator[Server]:
-    """A server that is not running."""
+@contextmanager
+def prepared() -> Iterator[Server]:
     if shutil.which("redis-server") is None or shutil.which("redis-cli") is None:
         missing = pytest.fail if os.environ.get("REQUIRE_TOOLS") else pytest.skip
         missing("redis-server is not installed")
@@ -64,6 +64,21 @@ def stopped() -> Iterator[Server]:
     yield server
     server.stop()
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def stopped() -> Iterator[Server]:
+    """A server that is not running."""
+    with prepared() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    """One that is running, for all tests of a module."""
+    with prepared() as server:
+        server.start()
+        yield server
 
 
 @pytest.fixture

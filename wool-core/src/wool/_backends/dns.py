@@ -6,12 +6,11 @@ import asyncio
 import math
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from wool import abc
-from wool._backends._snapshots import Snapshots
 from wool._backends.static import Silent
 from wool.plugins import API, DiscoveryPlugin, hookimpl
 
@@ -73,10 +72,7 @@ class DnsDiscovery(abc.Discovery):
         """Does nothing: whoever keeps the name's records knows who there is."""
         yield Silent()
 
-    @asynccontextmanager
-    async def watch(
-        self,
-    ) -> AsyncGenerator[AsyncIterator[abc.Snapshot | abc.Joined | abc.Changed | abc.Left]]:
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[abc.Event]]:
         """Yields all workers whenever they are others than before.
 
         A name that does not exist has no workers. If no server answers, nothing changes; at the
@@ -86,32 +82,20 @@ class DnsDiscovery(abc.Discovery):
             ConfigurationError: the name cannot be one.
             OSError: no server has answered yet.
         """
-        events = Snapshots()
-        asking = asyncio.create_task(self._ask(events))
-        try:
-            yield events
-        finally:
-            events.end()
-            asking.cancel()
-            await asyncio.wait([asking])
+        return abc.watching(self._events())
 
-    async def _ask(self, events: Snapshots) -> None:
-        try:
-            known = await self._resolve()
-        except Exception as error:
-            return events.fail(error)
-        events.put(_snapshot(known))
+    async def _events(self) -> AsyncGenerator[abc.Event]:
+        known = await self._resolve()
+        yield _snapshot(known)
         while True:
             await asyncio.sleep(self._options.interval)
             try:
                 found = await self._resolve()
             except OSError:
                 continue  # those who are there can still be called
-            except Exception as error:
-                return events.fail(error)
             if found != known:
                 known = found
-                events.put(_snapshot(known))
+                yield _snapshot(known)
 
     async def _resolve(self) -> frozenset[str]:
         """Returns the addresses of workers; OSError says that nobody knows."""

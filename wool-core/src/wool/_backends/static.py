@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
 from wool import abc
-from wool._backends._snapshots import Snapshots
 from wool.plugins import API, DiscoveryPlugin, hookimpl
 
 
@@ -51,9 +51,7 @@ class StaticDiscovery(abc.Discovery):
         yield Silent()
 
     @asynccontextmanager
-    async def watch(
-        self,
-    ) -> AsyncGenerator[AsyncIterator[abc.Snapshot | abc.Joined | abc.Changed | abc.Left]]:
+    async def watch(self) -> AsyncGenerator[AsyncIterator[abc.Event]]:
         """Yields the list, and never anything else.
 
         Raises:
@@ -64,9 +62,9 @@ class StaticDiscovery(abc.Discovery):
                 "the discovery 'static' needs addresses of workers: give them as an argument, set "
                 "WOOL_STATIC__ADDRESSES, or addresses in [tool.wool.static]"
             )
-        events = Snapshots()
-        events.put(abc.Snapshot(self._workers))
-        try:
+        async with abc.watching(self._events()) as events:
             yield events
-        finally:
-            events.end()
+
+    async def _events(self) -> AsyncGenerator[abc.Event]:
+        yield abc.Snapshot(self._workers)
+        await asyncio.get_running_loop().create_future()

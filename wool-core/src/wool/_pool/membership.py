@@ -68,7 +68,7 @@ class Membership:
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MOST)
 
-    def _note(self, event: abc.Snapshot | abc.Joined | abc.Changed | abc.Left) -> None:
+    def _note(self, event: abc.Event) -> None:
         if isinstance(event, abc.Snapshot) or self._found is None:
             self._found = {}
         if isinstance(event, abc.Snapshot):

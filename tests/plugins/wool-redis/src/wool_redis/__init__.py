@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 from wool.abc import Discovery
 from wool.plugins import DiscoveryPlugin, hookimpl
 
-__all__ = ["Options"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:

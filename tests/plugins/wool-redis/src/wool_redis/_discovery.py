@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from wool.abc import Announcement, Changed, Discovery, Joined, Left, Snapshot, WorkerInfo
+from wool import abc
+from wool.abc import Event, WorkerInfo
 from wool_redis import Options
 
-Event = Snapshot | Joined | Changed | Left
-
-NOTIFICATIONS = "Kg$xe"
-"""What a server has to notify of: keys that are set, deleted, expired and evicted."""
-
+NOTIFICATIONS = "Kg$xe"  # of keys that are set, deleted, expired and evicted
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(WorkerInfo).decode  # skips fields that a later Wool may have
 
 
-class RedisDiscovery(Discovery):
+class RedisDiscovery(abc.Discovery):
     """Finds workers that are announced in the same namespace of the same server."""
 
     def __init__(self, options: Options) -> None:
@@ -37,34 +34,32 @@ class RedisDiscovery(Discovery):
         return Redis.from_url(self._options.url, password=self._options.password)
 
     @asynccontextmanager
-    async def announce(self, worker: WorkerInfo) -> AsyncGenerator[Announcement]:
+    async def announce(self, worker: WorkerInfo) -> AsyncGenerator[abc.Announcement]:
         """Keeps a key; the server has to be there at first, and may come and go later."""
         async with self._client() as redis:
             key = Key(redis, self._prefix + worker.id, worker, self._options.ttl)
-            await key.write()
-            withdrawn = asyncio.Event()
+            withdrawn = asyncio.get_running_loop().create_future()
             keeping = asyncio.create_task(key.keep(withdrawn))
             try:
+                await whole(key.write())
                 yield key
             finally:
-                withdrawn.set()  # no cancel: nothing may be written after the key was deleted
-                await keeping
-                with contextlib.suppress(RedisError):  # it will expire
-                    await redis.delete(key.name)
+                withdrawn.set_result(None)
+                await asyncio.wait([keeping])
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[Event]]:
         """Watches all keys; the server has to be there at first as well."""
-        async with self._client() as redis, aclosing(self._events(redis)) as events:
+        async with self._client() as redis, abc.watching(self._events(redis)) as events:
             yield events
 
     async def _events(self, redis: Redis) -> AsyncGenerator[Event]:
         known: dict[str, WorkerInfo] = {}
-        is_first, is_stale = True, True
+        is_first, is_stale, task = True, True, asyncio.current_task()
         channel = f"__keyspace@{redis.connection_pool.connection_kwargs.get('db', 0)}__:"
         async with redis.pubsub() as notes:
             await notes.psubscribe(channel + self._pattern)
-            while True:
+            while not (task and task.cancelling()):  # it may have been swallowed, see `whole`
                 event: Event | None = None
                 try:
                     note = await notes.get_message(timeout=self._options.ttl)
@@ -74,7 +69,7 @@ class RedisDiscovery(Discovery):
                     if is_stale or note is None:  # notifications may have been lost
                         found = await self._read(redis)
                         if found != known or is_first:
-                            event = Snapshot(list(found.values()))
+                            event = abc.Snapshot(list(found.values()))
                         known, is_first, is_stale = found, False, False
                     elif note["data"] != b"expire":  # which only says when
                         key = note["channel"].decode().removeprefix(channel)
@@ -102,11 +97,11 @@ class RedisDiscovery(Discovery):
         return {key: worker for key, worker in workers.items() if worker is not None}
 
 
-class Key(Announcement):
+class Key(abc.Announcement):
     """The key of a worker."""
 
     def __init__(self, redis: Redis, name: str, worker: WorkerInfo, ttl: float) -> None:
-        self.name = name
+        self._name = name
         self._redis = redis
         self._worker = worker
         self._ttl = ttl
@@ -116,21 +111,29 @@ class Key(Announcement):
         """Replaces what is announced, or will be once the server is back."""
         self._worker = worker
         with contextlib.suppress(RedisError):
-            await self.write()
+            await whole(self.write())
 
     async def write(self) -> None:
         async with self._writing:  # the last one to write has the latest
-            await self._redis.set(self.name, _encode(self._worker), px=round(self._ttl * 1000))
+            await self._redis.set(self._name, _encode(self._worker), px=round(self._ttl * 1000))
 
-    async def keep(self, withdrawn: asyncio.Event) -> None:
+    async def keep(self, withdrawn: asyncio.Future[None]) -> None:
         """Renews the key, or writes it again if it is gone."""
-        while not withdrawn.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(withdrawn.wait(), self._ttl / 3)
-                return
+        while not (await asyncio.wait([withdrawn], timeout=self._ttl / 3))[0]:
             with contextlib.suppress(RedisError):
-                if not await self._redis.pexpire(self.name, round(self._ttl * 1000)):
+                if not await self._redis.pexpire(self._name, round(self._ttl * 1000)):
                     await self.write()
+        with contextlib.suppress(RedisError):  # it will expire
+            await self._redis.delete(self._name)
+
+
+async def whole(work: Coroutine[Any, Any, None]) -> None:
+    """Awaits all of it, even if cancelled: redis-py swallows a cancel while it connects."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    finally:
+        await asyncio.wait([task])
 
 
 def _parse(text: Any) -> WorkerInfo | None:
@@ -144,8 +147,8 @@ def _news(known: dict[str, WorkerInfo], key: str, worker: WorkerInfo | None) -> 
     """Notes what a key holds now, and returns what is new about it."""
     before = known.pop(key, None)
     if worker is None:
-        return None if before is None else Left(before)
+        return None if before is None else abc.Left(before)
     known[key] = worker
     if before is None:
-        return Joined(worker)
-    return None if before == worker else Changed(worker)
+        return abc.Joined(worker)
+    return None if before == worker else abc.Changed(worker)

@@ -8,10 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from wool.abc import Changed, Joined, Left, Snapshot, WorkerInfo
+from wool.abc import Changed, Event, Joined, Left, Snapshot, WorkerInfo
 from wool.testing._kit import soon
-
-Event = Snapshot | Joined | Changed | Left
 
 
 def key_of(worker: WorkerInfo) -> str:
