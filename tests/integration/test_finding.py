@@ -19,7 +19,9 @@ from integration.discoverykit import Told, at
 from wool import abc
 from wool._client.few import MANY
 from wool._client.pool import PYTHON
-from wool._protocol.frames import CallOptions
+from wool._pool import worker_pool
+from wool._protocol.frames import CallOptions, Peers
+from wool._session.session import Session
 from wool.exceptions import NoWorkersAvailable
 
 pytestmark = pytest.mark.usefixtures("token")
@@ -247,6 +249,29 @@ async def test_links_are_few_unless_there_is_much_to_do(
         await eventually(lambda: len(links) == MANY, what="links to be few again")
         await eventually(lambda: connected(pool) == 0, what="them to be closed")
         assert await here() in {info.id for info in infos}
+
+
+async def test_many_are_told_of_one_another_at_once(
+    workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of each one that is met, to all: that would be thousands of messages for dozens."""
+    told: list[Peers] = []
+    send = Session.send
+
+    def noted(session: Session, frame: Any, segments: Any = ()) -> None:
+        if isinstance(frame, Peers):
+            told.append(frame)
+        send(session, frame, segments)
+
+    monkeypatch.setattr(Session, "send", noted)
+    monkeypatch.setattr(worker_pool, "TELLING", 3.0)
+    addresses = [info.address for info in await workers(MANY)]
+    async with wool.WorkerPool(discovery=addresses) as pool:
+        for number in range(1, MANY + 1):
+            await pool.wait(number, timeout=20)
+        everybody = {worker.id for worker in pool.workers}
+        await eventually(lambda: {peer.id for peer in told[-1].workers} == everybody)
+    assert len(told) < MANY * MANY / 4, "each as it is met, and all once or twice"
 
 
 async def test_others_stand_in_for_those_that_cannot_be_reached(workers: Any) -> None:

@@ -58,6 +58,9 @@ EXIT_KNOWN_WITHIN = 0.1
 MOST_FAILURES = 3
 """After so many workers in a row that ended before they were ready, calls fail at once."""
 
+TELLING = 0.02
+"""Seconds in which news of workers are gathered before others are told."""
+
 MOST_EXITS = 64
 """So many workers of the past are remembered, to say how they ended."""
 
@@ -167,6 +170,7 @@ class WorkerPool(Pool):
         self._placement: Placement | None = None
         self._plugins: tuple[Observer, ...] = ()
         self._told: f.Peers | None = None
+        self._telling: asyncio.TimerHandle | None = None
         self._watching: asyncio.Task[None] | None = None
         self._membership: Membership | None = None
         self._found: dict[str, WorkerInfo] = {}
@@ -241,6 +245,7 @@ class WorkerPool(Pool):
         self._serializer = serializer.make(options)
         self._failures = 0
         self._told = None
+        self._telling = None
         plugins = self._plugins = lookup.companions()
         self.follow(plugins)
         placement = self._placement = self._place(plugin)
@@ -472,7 +477,7 @@ class WorkerPool(Pool):
         super().on_connected(link, session)
         session.send(self._peers())
         with contextlib.suppress(RuntimeError):  # that loop has ended
-            self._loop.call_soon_threadsafe(self._tell_peers)
+            self._loop.call_soon_threadsafe(self._tell_peers_soon)
 
     def set_members(self, members: dict[str, WorkerInfo]) -> None:
         """Replaces the workers, and tells them of one another."""
@@ -485,8 +490,16 @@ class WorkerPool(Pool):
                 link.connect()  # so that it learns of the others; a call dials them if need be
         self._tell_peers()
 
+    def _tell_peers_soon(self) -> None:
+        """Tells them in a moment: where hundreds are connected, more will be by then."""
+        if self._telling is None:
+            self._telling = self._loop.call_later(TELLING, self._tell_peers)
+
     def _tell_peers(self) -> None:
         """Tells the workers that this pool is connected to of one another, if there is news."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         client = self._clients.get(self._loop)
         peers = self._peers()
         if client is None or self.closed or peers == self._told:
