@@ -170,6 +170,15 @@ async def test_probes_over_http(start: Any) -> None:
     assert await asyncio.to_thread(probe) == 200
 
 
+async def test_without_authentication_a_line_warns(start: Any) -> None:
+    served = start("--address", "ws://127.0.0.1:0", "--insecure", WOOL_TOKEN="")
+    await served.address()
+    served.process.send_signal(signal.SIGTERM)
+    assert await served.exit() == 0
+    words = [line.partition(" wool: ")[2].split()[0] for line in served.lines]
+    assert words == ["warning:", "worker", "SIGTERM:", "left"]
+
+
 async def test_credentials_from_files(start: Any, folder: Path) -> None:
     (folder / "token").write_text(TOKEN + "\n")
     served = start(

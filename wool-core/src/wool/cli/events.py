@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import time
+import warnings
 from typing import Any
 
 import click
@@ -37,8 +38,13 @@ class Events:
                 click.echo(f"{when} wool: {text}", err=True)
 
     def tell_warnings(self) -> None:
-        """Says what Wool warns of in the same way."""
+        """Says what is warned of in the same way: in the log of Wool, or by Python's `warnings`."""
         logging.getLogger("wool").addHandler(_Lines(self))
+
+        def show(message: Warning | str, *_: Any, **__: Any) -> None:
+            self.tell("warning", f"warning: {' '.join(str(message).split())}")
+
+        warnings.showwarning = show
 
 
 class _Lines(logging.Handler):
