@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .NOTPARALLEL:
-.PHONY: demo test lint check compat docs format clean
+.PHONY: demo test lint check compat kits docs format clean
 
 demo: $(VENV)/.demo  ## run the examples
 	@$(BIN)/python docs/examples/quickstart.py
@@ -35,6 +35,9 @@ check: $(VENV)/.dev  ## the tests; make check ARGS="-k name" for some of them
 
 compat: $(VENV)/.dev  ## tests against the built packages: each Python, oldest and newest dependencies
 	$(BIN)/python tests/publishing/compat.py $(ARGS)
+
+kits: $(VENV)/.dev  ## what the conformance kits say of sound back-ends and of broken ones
+	$(BIN)/python tests/unit/show_kits.py $(ARGS)
 
 docs: $(VENV)/.dev  ## the pages as a site, in build/site
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/site

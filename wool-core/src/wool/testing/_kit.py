@@ -32,7 +32,9 @@ def remedy(advice: str) -> Callable[[Check], Check]:
             with explained:
                 return await check(*args, **options)
 
-        return checked_async if inspect.iscoroutinefunction(check) else checked  # type: ignore[return-value]
+        chosen: Any = checked_async if inspect.iscoroutinefunction(check) else checked
+        chosen.remedy = advice
+        return chosen
 
     return decorate
 

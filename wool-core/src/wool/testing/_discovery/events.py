@@ -92,10 +92,14 @@ class Watcher:
     async def sees(self, *workers: WorkerInfo, within: float | None = None) -> None:
         """Reads events until these workers, and no others, are known."""
         wanted = bare(workers)
-        await self.until(lambda: self.known() == wanted, f"know {short(wanted)}", within)
+        await self.until(
+            lambda: self.known() == wanted,
+            lambda: f"know what there is: {difference(wanted, self.known())}",
+            within,
+        )
 
     async def until(
-        self, condition: Callable[[], bool], what: str, within: float | None = None
+        self, condition: Callable[[], bool], what: Callable[[], str], within: float | None = None
     ) -> None:
         """Reads events until a condition holds; the snapshot at least."""
         seconds = self.patience if within is None else within
@@ -106,10 +110,8 @@ class Watcher:
             reading.cancel()
         if reading.done() and not reading.cancelled():
             return reading.result()
-        pytest.fail(
-            f"a watcher did not come to {what} within {seconds:g} s; "
-            f"it knows {short(self.known()) if self.view.events else 'nothing: no Snapshot came'}"
-        )
+        problem = what() if self.view.events else "get a Snapshot"
+        pytest.fail(f"in {seconds:g} s a watcher did not come to {problem}")
 
     async def _read_until(self, condition: Callable[[], bool]) -> None:
         while not (self.view.events and condition()):
@@ -132,8 +134,14 @@ class Watcher:
         return bare(self.view.workers.values())
 
 
-def short(workers: dict[str, WorkerInfo]) -> str:
-    """Words for workers."""
-    if len(workers) > 5:
-        return f"{len(workers)} workers"
-    return str(list(workers.values())) if workers else "no workers"
+def difference(wanted: dict[str, WorkerInfo], known: dict[str, WorkerInfo]) -> str:
+    """Says what is wrong with what is known."""
+    problems = [f"{key} is missing" for key in wanted if key not in known]
+    problems += [f"{key} is still known" for key in known if key not in wanted]
+    for key, worker in wanted.items():
+        for name in WorkerInfo.__slots__ if key in known else ():
+            want, have = getattr(worker, name), getattr(known[key], name)
+            if want != have:
+                problems.append(f"{key} has {name} {have!r:.100}, not {want!r:.100}")
+    more = f", and {len(problems) - 3} things more" if len(problems) > 3 else ""
+    return ", ".join(problems[:3]) + more

@@ -179,7 +179,7 @@ class Watching(Base):
                 thread = asyncio.ensure_future(asyncio.to_thread(asyncio.run, elsewhere()))
                 await watcher.until(
                     lambda: {ours.id, theirs.id} <= watcher.known().keys(),
-                    "know a worker that another event loop announces",
+                    lambda: "know a worker that another event loop announces",
                 )
                 waiting = asyncio.ensure_future(seen.wait())
                 await asyncio.wait([waiting, thread], return_when=asyncio.FIRST_COMPLETED)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wool.abc import Connection, ConnectionLost
-from wool.testing._kit import soon, turns
+from wool.testing._kit import remedy, soon, turns
 from wool.testing._transport.base import Base, End, Site
 from wool.testing._transport.flow import Flood, numbered
 
@@ -37,8 +37,11 @@ def known(end: End) -> None:
 class Ends(Base):
     """Part of `TransportSuite`."""
 
+    @remedy(
+        "Send what is queued before you close, and return all that has arrived before you raise."
+    )
     async def test_what_was_sent_before_closing(self, site: Site) -> None:
-        """Arrives; and then nothing, again and again."""
+        """What was sent before `aclose` arrives; then `receive` raises `ConnectionLost`."""
         sent = [b"%d" % number for number in range(50)]
 
         async def send_and_close(connection: Connection) -> None:
@@ -50,8 +53,9 @@ class Ends(Base):
             assert await other.rest() == sent
             assert await closing.rest() == []
 
+    @remedy("Let `aclose` wait, for a while, until the peer has taken what is queued.")
     async def test_what_is_queued_at_closing(self, site: Site) -> None:
-        """All that `send` has taken gets to a peer that begins to receive."""
+        """All that `send` has taken gets to a peer that begins to receive only then."""
 
         async def check(closing: End, other: End) -> None:
             flood = Flood(closing)
@@ -64,8 +68,9 @@ class Ends(Base):
 
         await site.each_way(check)
 
+    @remedy("Wake who waits when the connection ends, whichever side ends it.")
     async def test_closing_ends_what_waits(self, site: Site) -> None:
-        """At both ends."""
+        """`aclose` ends a `receive` that waits, at both ends, with `ConnectionLost`."""
         for closing, other in await site.links():
             own = asyncio.ensure_future(closing.connection.receive())
             peers = asyncio.ensure_future(other.connection.receive())
@@ -74,8 +79,9 @@ class Ends(Base):
             await lost(own, "receive on a connection that was closed", self.patience)
             await lost(peers, "receive whose peer has closed", self.patience)
 
+    @remedy("Bound the time that `aclose` waits for the peer, and abort the connection then.")
     async def test_closing_while_the_peer_takes_nothing(self, site: Site) -> None:
-        """It is given up soon, and so is a `send` that waits."""
+        """A peer that takes nothing is given up soon, and so is a `send` that waits."""
 
         async def check(closing: End, other: End) -> None:
             flood = Flood(closing)
@@ -85,8 +91,9 @@ class Ends(Base):
 
         await site.each_way(check)
 
+    @remedy("Watch for the end of the connection while `send` waits for room.")
     async def test_a_peer_that_closes_while_send_waits(self, site: Site) -> None:
-        """Ends it."""
+        """A `send` that waits raises `ConnectionLost` when the peer closes."""
 
         async def check(sender: End, closing: End) -> None:
             flood = Flood(sender)
@@ -99,8 +106,9 @@ class Ends(Base):
 
         await site.each_way(check)
 
+    @remedy("Do the work in the first call, and let the others wait for it.")
     async def test_closing_again(self, site: Site) -> None:
-        """By several at once, at both ends at once, and once more."""
+        """`aclose` may be called by several at once, at both ends at once, and once more."""
         for one, other in await site.links():
             receiving = asyncio.ensure_future(one.connection.receive())
             await turns(2)
@@ -111,15 +119,20 @@ class Ends(Base):
                 assert await end.rest() == []
                 await end.aclose()
 
+    @remedy("Do not let `aclose` fail because there is nobody to say goodbye to.")
     async def test_closing_what_the_peer_has_closed(self, site: Site) -> None:
+        """A connection that the peer has closed can be closed as well, and has ended."""
         for one, other in await site.links():
             await one.aclose()
             assert await other.rest() == []
             await other.aclose()
             await other.aclose()
 
+    @remedy(
+        "Note that the connection is closing only where that can be repeated, or shield the work."
+    )
     async def test_a_cancelled_close(self, site: Site) -> None:
-        """Leaves a connection that can be closed."""
+        """A cancelled `aclose` leaves a connection that can be closed."""
 
         async def check(closing: End, other: End) -> None:
             flood = Flood(closing)
@@ -135,8 +148,9 @@ class Ends(Base):
 
         await site.each_way(check)
 
+    @remedy("Do not wait in `aclose` for the application to take what has arrived.")
     async def test_closing_with_messages_that_nobody_has_received(self, site: Site) -> None:
-        """They are dropped or can be received still, but the end comes."""
+        """Messages that nobody has received are dropped or still arrive; the end comes."""
         for sender, closing in await site.links():
             await sender.send(b"one")
             assert await closing.read(1) == [b"one"]
@@ -145,8 +159,9 @@ class Ends(Base):
             assert await closing.rest() in ([], [b"two"], [b"two", b"three"])
             assert await sender.rest() == []
 
+    @remedy("Keep what `extra` tells when the connection is made; do not ask the socket later.")
     async def test_what_is_known(self, site: Site) -> None:
-        """Attributes have their types; what is unknown is the default, also after the end."""
+        """`extra` returns values of the right types, or the default, also after the end."""
         ends = await site.link()
         for end in ends:
             known(end)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wool.abc import Connection, ConnectionLost, Segments
-from wool.testing._kit import soon, turns
+from wool.testing._kit import remedy, soon, turns
 from wool.testing._transport.base import Base, End, Site, chance
 
 MESSAGE = 256 << 10
@@ -97,8 +97,9 @@ async def cancelled(
 class Flow(Base):
     """Part of `TransportSuite`."""
 
+    @remedy("Bound what is queued, on both sides, and let `send` wait until there is room again.")
     async def test_back_pressure(self, site: Site) -> None:
-        """A sender waits for a receiver that does not receive; then everything arrives."""
+        """`send` waits for a peer that does not receive, after 64 MiB at the latest."""
 
         async def check(sender: End, receiver: End) -> None:
             flood = Flood(sender)
@@ -110,7 +111,10 @@ class Flow(Base):
 
         await site.each_way(check)
 
+    @remedy("Let no lock or task serve both directions.")
     async def test_a_clogged_direction_does_not_clog_the_other(self, site: Site) -> None:
+        """Where one direction is clogged, the other one goes on."""
+
         async def check(sender: End, receiver: End) -> None:
             flood = Flood(sender)
             await flood.stalls()
@@ -121,7 +125,9 @@ class Flow(Base):
 
         await site.each_way(check)
 
+    @remedy("Let no lock, queue or task serve several connections; mind limits of the library.")
     async def test_a_clogged_connection_does_not_clog_others(self, site: Site) -> None:
+        """Where one connection is clogged, the others go on."""
         (sender, receiver), others = await site.link(), await site.link()
         flood = Flood(sender)
         await flood.stalls()
@@ -130,8 +136,9 @@ class Flow(Base):
             assert await other.read(1) == [b"passes"]
         await flood.stop(receiver)
 
+    @remedy("Wait first, and take messages off the queue where nothing can be cancelled any more.")
     async def test_a_cancelled_receive(self, site: Site) -> None:
-        """Loses nothing, whenever the cancel comes: before, while and after messages arrive."""
+        """A cancelled `receive` loses nothing, whenever the cancel comes."""
         for sender, receiver in await site.links():
             luck, sent, got = chance(2), list[bytes](), list[bytes]()
             for number in range(400):
@@ -153,8 +160,9 @@ class Flow(Base):
                 got += await receiver.read(len(sent) - len(got))
             assert got == sent
 
+    @remedy("Let the cancellation pass; do not close the connection for it.")
     async def test_a_cancelled_receive_when_nothing_comes(self, site: Site) -> None:
-        """Ends, and the connection goes on."""
+        """A cancelled `receive` ends, and the connection goes on."""
         for sender, receiver in await site.links():
             for number in range(5):
                 receiving = asyncio.ensure_future(receiver.connection.receive())
@@ -163,8 +171,11 @@ class Flow(Base):
             await sender.send(b"something")
             assert await receiver.read(1) == [b"something"]
 
+    @remedy(
+        "Do not let a cancelled write end the connection before what was sent earlier has gone."
+    )
     async def test_a_cancelled_send(self, site: Site) -> None:
-        """The message arrives or not, those before do, and the connection can be closed."""
+        """Of a cancelled `send` the message arrives or not, and those before do."""
 
         async def check(sender: End, receiver: End) -> None:
             flood = Flood(sender)
@@ -179,8 +190,9 @@ class Flow(Base):
 
         await site.each_way(check)
 
+    @remedy("Write each message in one piece, or finish it in spite of the cancellation.")
     async def test_a_cancelled_send_of_a_batch(self, site: Site) -> None:
-        """Whole messages arrive, from the first on."""
+        """Of a cancelled `send` whole messages arrive, from the first one on."""
         for sender, receiver in await site.links():
             batch = [[numbered(number)] for number in range(BOUND // MESSAGE)]
             sending = asyncio.ensure_future(sender.connection.send(batch))
@@ -192,8 +204,9 @@ class Flow(Base):
             assert got == [numbered(number) for number in range(len(got))]
 
     @pytest.mark.parametrize("where", THREADS)
+    @remedy("Answer `can_send_now` with no while anything is still queued.")
     async def test_sending_now(self, site: Site, where: str) -> None:
-        """In order with what `send` sends."""
+        """What `send_now` sends is in order with what `send` sends."""
         for sender, receiver in await site.links():
             connection, sent = sender.connection, list[bytes]()
             if not await THREADS[where](connection.can_send_now):
@@ -207,10 +220,11 @@ class Flow(Base):
             assert await receiver.read(len(sent)) == sent
 
     @pytest.mark.parametrize("where", THREADS)
+    @remedy("Queue the rest, have the loop write it, and answer `can_send_now` with no meanwhile.")
     async def test_sending_now_to_a_peer_that_does_not_receive(
         self, site: Site, where: str
     ) -> None:
-        """What the peer does not take follows by itself; nothing may be sent meanwhile."""
+        """What a peer does not take at once follows by itself; until then it may not be used."""
 
         async def check(sender: End, receiver: End) -> None:
             connection, count = sender.connection, 0
@@ -231,8 +245,9 @@ class Flow(Base):
         await site.each_way(check)
 
     @pytest.mark.parametrize("where", THREADS)
+    @remedy("Swallow the error of the write; note that the connection has ended.")
     async def test_sending_now_to_a_peer_that_is_gone(self, site: Site, where: str) -> None:
-        """Is no error: `receive` tells."""
+        """`send_now` to a peer that is gone is no error: `receive` tells."""
         for sender, receiver in await site.links():
             if not await THREADS[where](sender.connection.can_send_now):
                 pytest.skip(f"cannot send_now from {where}")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from wool.abc import ConnectFailed, Connection, ConnectionLost
-from wool.testing._kit import descriptors, soon, turns
+from wool.testing._kit import descriptors, remedy, soon, turns
 from wool.testing._transport.base import Base, End, Place, Site, chance
 
 CROWD = 200
@@ -74,8 +74,9 @@ async def refused(site: Site, address: str) -> None:
 class Listening(Base):
     """Part of `TransportSuite`."""
 
+    @remedy("Make `address` of the port and host that the socket has got, never of a wildcard.")
     async def test_addresses(self, site: Site) -> None:
-        """Each names one place, which can be dialled."""
+        """Each listener has an address of its own that names one place and can be dialled."""
         places = [await site.listen(echo), await site.listen(echo)]
         assert places[0].address != places[1].address
         for place in places:
@@ -86,8 +87,11 @@ class Listening(Base):
             assert not rest.startswith("*"), f"{place.address} is a wildcard"
             await answered(await site.dial(place.address))
 
+    @remedy(
+        "Without an address listen at loopback or in a private directory; remove what you make."
+    )
     async def test_a_place_of_its_choice(self, site: Site) -> None:
-        """Is on this machine alone, and nothing is left of it."""
+        """The place that a transport chooses is on this machine alone, and is removed."""
         with tempfile.TemporaryDirectory(prefix="w") as folder, pytest.MonkeyPatch.context() as m:
             m.setattr(tempfile, "tempdir", folder)
             places = [await site.listen_at(None, site.credentials) for _ in range(2)]
@@ -101,6 +105,7 @@ class Listening(Base):
                 await place.aclose()
             assert os.listdir(folder) == []
 
+    @remedy("Ask the socket for its port, and put that in `address`.")
     async def test_any_port(self, site: Site) -> None:
         """Port 0 in an address of a network stands for one that is free."""
         parts = urlsplit((await site.listen()).address)
@@ -115,26 +120,30 @@ class Listening(Base):
             place.serve(echo)
             await answered(await site.dial(place.address))
 
+    @remedy("Map the errors of the library to `ConnectFailed`; do not retry.")
     async def test_nobody_listens(self, site: Site) -> None:
-        """Is told at once, with the reason."""
+        """Where nobody listens, `connect` fails at once with `ConnectFailed`, reason "refused"."""
         place = await site.listen()
         await place.aclose()
         await refused(site, place.address)
 
+    @remedy("Catch the errors of parsing and of looking up names as well.")
     async def test_an_address_that_is_none(self, site: Site) -> None:
-        """Fails like any other."""
+        """An address that makes no sense is a `ConnectFailed`, like any other failure."""
         place = await site.listen()
         for address in (place.address + "x", place.address.partition("://")[0] + "://"):
             await failing(site.dial(address))
 
+    @remedy("Do not reuse ports (SO_REUSEPORT), and do not remove sockets that are in use.")
     async def test_a_place_that_is_taken(self, site: Site) -> None:
-        """Cannot be listened at, and is not disturbed by the attempt."""
+        """Who listens where somebody else does gets `ConnectFailed`, and disturbs nobody."""
         place = await site.listen(echo)
         await failing(site.listen_at(place.address, site.credentials))
         await answered(await site.dial(place.address))
 
+    @remedy("Close the socket, and remove its file, in `aclose`.")
     async def test_a_place_is_free_again(self, site: Site) -> None:
-        """After closing; also if nobody has served."""
+        """After closing a listener its place is free, also if nobody has served."""
         place = await site.listen(echo)
         await answered(await site.dial(place.address))
         await place.stop()
@@ -146,8 +155,9 @@ class Listening(Base):
         place.serve(echo)
         await answered(await site.dial(place.address))
 
+    @remedy("Close only what listens; connections end by themselves.")
     async def test_closing_a_listener(self, site: Site) -> None:
-        """Nobody new gets in; who is in stays. Closing it again is nothing."""
+        """When a listener is closed nobody new gets in, and who is in stays."""
         place = await site.listen()
         ours, theirs = await site.link(place)
         await asyncio.gather(place.aclose(), place.aclose())
@@ -158,14 +168,16 @@ class Listening(Base):
             assert await other.read(1) == [b"still here"]
         await place.stop()
 
+    @remedy("Bound the whole of `connect`, with names and handshakes, by `timeout`.")
     async def test_a_listener_that_does_not_answer(self, site: Site) -> None:
-        """Takes no longer than the caller allows, where it matters at all."""
+        """`connect` takes no longer than its timeout, also where nobody serves."""
         place = await site.listen(serve=False)
         met = await outcome(site.dial(place.address, timeout=0.2))
         assert isinstance(met, End) or met.reason == "timeout"
 
+    @remedy("Await `aclose` of the connection when its handler has ended.")
     async def test_a_handler_that_returns(self, site: Site) -> None:
-        """Its connection is closed, and what it has sent arrives."""
+        """The connection of a handler that returns is closed, and what it has sent arrives."""
 
         async def handle(connection: Connection) -> None:
             await connection.send([[b"good"], [b"bye"]])
@@ -174,10 +186,11 @@ class Listening(Base):
         assert await end.rest() == [b"good", b"bye"]
 
     @pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError, ConnectionLost])
+    @remedy("Catch what a handler raises, log it, close its connection, and go on.")
     async def test_a_handler_that_raises(
         self, site: Site, error: type[BaseException], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Only its own connection ends."""
+        """When a handler raises, only its own connection ends."""
 
         async def handle(connection: Connection) -> None:
             if bytes((await connection.receive())[0]) == b"raise":
@@ -198,8 +211,9 @@ class Listening(Base):
         gc.collect()
         caplog.clear()  # it may well be logged
 
+    @remedy("Keep the tasks of handlers; on leaving cancel them and await them.")
     async def test_cancelling_serve(self, site: Site) -> None:
-        """Cancels the handlers, waits for them, and closes their connections."""
+        """Cancelling `serve` cancels the handlers, waits for them, and closes their connections."""
         started, ended = 0, 0
 
         async def handle(connection: Connection) -> None:
@@ -221,8 +235,9 @@ class Listening(Base):
         await place.aclose()
         await refused(site, place.address)
 
+    @remedy("Close what has been opened so far when an exception passes, a cancellation included.")
     async def test_a_cancelled_connect(self, site: Site) -> None:
-        """Leaves nothing open, whenever the cancel comes."""
+        """A cancelled `connect` leaves nothing open, whenever the cancel comes."""
         place = await site.listen()
         await site.link(place)
         before, luck = descriptors(), chance(3)
@@ -253,8 +268,11 @@ class Listening(Base):
             assert await end.rest() == []
             await end.aclose()
 
+    @remedy(
+        "Raise the backlog and other limits of the library; serve each connection in its own task."
+    )
     async def test_a_crowd(self, site: Site) -> None:
-        """Hundreds of connections at once, each with its own messages."""
+        """Hundreds of connections work at once, each with its own messages."""
         place = await site.listen(echo)
 
         async def visit(number: int) -> None:
@@ -264,8 +282,9 @@ class Listening(Base):
 
         await asyncio.gather(*(visit(number) for number in range(CROWD)))
 
+    @remedy("Keep nothing in the transport that belongs to a loop; make it for each connection.")
     async def test_loops_of_several_threads(self, site: Site) -> None:
-        """One transport serves them all, for dialling and for listening."""
+        """One transport serves event loops in several threads, for dialling and for listening."""
         place = await site.listen(echo)
         barrier, addresses = threading.Barrier(4), [site.address() for _ in range(4)]
         lines: list[str] = []
@@ -293,6 +312,7 @@ class Listening(Base):
         threads = (asyncio.to_thread(asyncio.run, visit(number)) for number in range(4))
         await soon(asyncio.gather(*threads), "four loops in threads", 3 * self.patience)
 
+    @remedy("Own a task that does not end by being cancelled, or use callbacks.")
     async def test_the_end_of_a_loop(self, site: Site) -> None:
         """`asyncio.run` cancels all tasks at its end; what is connected goes on until it is closed.
 
@@ -315,8 +335,11 @@ class Listening(Base):
         visiting = asyncio.to_thread(asyncio.run, visit())
         await soon(visiting, "a loop in a thread", 3 * self.patience)
 
+    @remedy(
+        "Close sockets, channels and pools of threads with the last connection that needs them."
+    )
     async def test_nothing_is_left(self, site: Site) -> None:
-        """No descriptor and no thread, once everything has been closed."""
+        """No descriptor and no thread is left once everything has been closed."""
 
         async def live() -> None:
             place = await site.listen()

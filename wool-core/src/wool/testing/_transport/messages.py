@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from wool.abc import Buffer, Connection, MessageTooLarge
-from wool.testing._kit import soon
+from wool.testing._kit import remedy, soon
 from wool.testing._transport.base import Base, End, Site, chance
 
 KIB = 1 << 10
@@ -35,8 +35,9 @@ def pieces(data: bytes, count: int) -> list[Buffer]:
 class Messages(Base):
     """Part of `TransportSuite`."""
 
+    @remedy("Frame messages by their length, and accept empty ones.")
     async def test_sizes(self, site: Site) -> None:
-        """One batch for each, and all in one batch."""
+        """Messages of all sizes arrive as they are, alone and in one batch."""
         sent = [noise(size) for size in SIZES]
         for sender, receiver in await site.links():
             for message in sent:
@@ -45,8 +46,9 @@ class Messages(Base):
             _, got = await asyncio.gather(sender.send(*sent), receiver.read(len(sent)))
             assert got == sent
 
+    @remedy("Set the limits of the library above `max_message_size`, on both sides.")
     async def test_the_largest_message(self, site: Site) -> None:
-        """`max_message_size` means what it says, and is enough for Wool."""
+        """`max_message_size` means what it says, and is at least 512 KiB."""
         for sender, receiver in await site.links():
             largest = sender.connection.max_message_size
             assert largest >= 512 * KIB
@@ -55,8 +57,9 @@ class Messages(Base):
             _, got = await asyncio.gather(sending, receiver.read(2))
             assert got == [message, b"next"]
 
+    @remedy("Check the sizes of all messages before you send the first one.")
     async def test_a_message_that_is_too_large(self, site: Site) -> None:
-        """None of the batch is sent, and the connection goes on."""
+        """`MessageTooLarge` sends none of the batch, and the connection goes on."""
         for sender, receiver in await site.links():
             piece = bytes(MIB)
             too_large = [piece] * (sender.connection.max_message_size // MIB) + [piece]
@@ -66,8 +69,9 @@ class Messages(Base):
             await sender.send(b"this")
             assert await receiver.read(1) == [b"this"]
 
+    @remedy("Use one queue in each direction.")
     async def test_order(self, site: Site) -> None:
-        """In single messages and in batches of all lengths."""
+        """Messages arrive in order, in single messages and in batches of all lengths."""
         sent = [b"%d" % number for number in range(3000)]
 
         async def send(sender: End) -> None:
@@ -81,8 +85,11 @@ class Messages(Base):
             _, got = await asyncio.gather(send(sender), receiver.read(len(sent)))
             assert got == sent
 
+    @remedy(
+        "Join segments, or write them one after the other; mind views of other items than bytes."
+    )
     async def test_segments(self, site: Site) -> None:
-        """A message is the concatenation of its segments, whatever they are."""
+        """A message is the concatenation of its segments, whatever buffers they are."""
         for sender, receiver in await site.links():
             sent = [noise(size) for size in (*SIZES, 3, 17)]
             batch = [pieces(data, count) for data in sent for count in (1, 2, 3, 40)]
@@ -92,16 +99,18 @@ class Messages(Base):
             )
             assert got == [*(data for data in sent for _ in range(4)), b"", b"", b"tuple"]
 
+    @remedy("Send nothing for it, and never return an empty sequence from `receive`.")
     async def test_an_empty_batch(self, site: Site) -> None:
-        """It is no message."""
+        """An empty batch is no message."""
         for sender, receiver in await site.links():
             await sender.send_batch([])
             await sender.send(b"one")
             await sender.send_batch([])
             assert await receiver.read(1) == [b"one"]
 
+    @remedy("Let reading and writing have their own tasks or callbacks.")
     async def test_both_ways_at_once(self, site: Site) -> None:
-        """Neither direction waits for the other."""
+        """Both directions are used at once, and neither waits for the other."""
         ours, theirs = await site.link()
         sent = [noise(64 * KIB + number) for number in range(100)]
 
@@ -113,8 +122,9 @@ class Messages(Base):
         assert got[0] == sent
         assert got[1] == sent
 
+    @remedy("Copy out of buffers that you use again, or give them away.")
     async def test_what_is_received_is_not_touched_again(self, site: Site) -> None:
-        """Neither the buffers nor the sequence that `receive` has returned."""
+        """What `receive` has returned, buffers and sequence, is not touched again."""
         for sender, receiver in await site.links():
             results: list[tuple[list[bytes], Sequence[bytes | memoryview]]] = []
             for number in range(60):
@@ -128,8 +138,9 @@ class Messages(Base):
             changed = [copies for copies, got in results if list(map(bytes, got)) != copies]
             assert not changed, "what receive returned has changed since"
 
+    @remedy("Copy what is still queued when `send` returns, or let it wait; release views.")
     async def test_what_was_sent_is_not_kept(self, site: Site) -> None:
-        """Whoever sends may change his buffers, and their size, when `send` has returned."""
+        """Who sends may change his buffers, and their size, when `send` has returned."""
 
         async def send(connection: Connection, data: bytearray) -> None:
             await connection.send([[data, memoryview(data)]] * 3)
@@ -142,8 +153,9 @@ class Messages(Base):
                 await soon(sending, "send", self.patience)
                 assert await receiver.read(3) == [noise(size) * 2] * 3
 
+    @remedy("Compare the announced length with `receive_limit` before you read or allocate.")
     async def test_what_a_stranger_may_send(self, site: Site) -> None:
-        """4096 bytes in a message; a larger one ends the connection."""
+        """At first messages of 4096 bytes are accepted; a larger one ends the connection."""
         for dialler_sends in (True, False):
             ends = await site.link(strangers=True)
             sender, receiver = ends if dialler_sends else ends[::-1]
@@ -155,8 +167,9 @@ class Messages(Base):
             assert await receiver.rest() == []
             assert await sender.rest() == []
 
+    @remedy("Read `receive_limit` for each message; do not hand it to the library once for all.")
     async def test_a_limit_that_is_raised(self, site: Site) -> None:
-        """It holds for what is sent from then on, for this connection and this direction."""
+        """A limit that is raised holds from then on, for this connection and this direction."""
         ours, theirs = await site.link(strangers=True)
         others = await site.link(strangers=True)
         theirs.connection.receive_limit = 100_000

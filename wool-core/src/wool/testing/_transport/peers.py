@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from wool.testing._kit import soon
+from wool.testing._kit import remedy, soon
 from wool.testing._process import Process
 from wool.testing._transport.base import Base, End, Site
 from wool.testing._transport.ends import lost
@@ -78,8 +78,9 @@ class Peers(Base):
 
     @pytest.mark.parametrize("role", ["dials", "listens"])
     @pytest.mark.usefixtures("elsewhere")
+    @remedy("Map the end of the stream and errors of the socket to `ConnectionLost` at once.")
     async def test_a_peer_that_is_killed(self, site: Site, role: str) -> None:
-        """Is noticed promptly by whoever waits for it, and by who sends."""
+        """A peer that is killed is noticed promptly by whoever waits for it, and by who sends."""
         async with self._peer(site, role) as (peer, end):
             await answered(end)
             receiving = asyncio.ensure_future(end.connection.receive())
@@ -90,8 +91,9 @@ class Peers(Base):
     @pytest.mark.parametrize("role", ["dials", "listens"])
     @pytest.mark.usefixtures("elsewhere")
     @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped")
+    @remedy("Bound what is queued, and take a silent peer for slow, not for dead.")
     async def test_a_peer_that_is_stopped(self, site: Site, role: str) -> None:
-        """Makes `send` wait. When it goes on nothing has been lost; when it is killed, all is."""
+        """A peer that is stopped makes `send` wait; going on, nothing is lost; killed, all is."""
         async with self._peer(site, role) as (peer, end):
             await answered(end)
             peer.signal(signal.SIGSTOP)
@@ -130,10 +132,11 @@ class Peers(Base):
 
     @pytest.mark.parametrize("says", WORDS.values(), ids=WORDS)
     @pytest.mark.usefixtures("elsewhere")
+    @remedy("Handshake in the task of the connection, not where connections are accepted.")
     async def test_a_stranger_that_dials(
         self, site: Site, says: bytes, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """One that says something else and goes, or stays, keeps nobody else from getting in."""
+        """A stranger that says something else keeps nobody else from getting in."""
         place, loop = await site.listen(echo), asyncio.get_running_loop()
         socks: list[socket.socket] = []
         try:
@@ -154,8 +157,9 @@ class Peers(Base):
 
     @pytest.mark.parametrize("says", WORDS.values(), ids=WORDS)
     @pytest.mark.usefixtures("elsewhere")
+    @remedy("Map what the library says of a wrong peer to `ConnectFailed` or `ConnectionLost`.")
     async def test_a_stranger_that_listens(self, site: Site, says: bytes) -> None:
-        """One that says something else and hangs up is no connection, or soon none."""
+        """A stranger that says something else and hangs up is no connection, or soon none."""
         sock, address = listening((await site.listen()).address)
         loop = asyncio.get_running_loop()
 
@@ -174,8 +178,9 @@ class Peers(Base):
             sock.close()
 
     @pytest.mark.usefixtures("elsewhere")
+    @remedy("Bound the handshake by the timeout of `connect`.")
     async def test_a_stranger_that_says_nothing(self, site: Site) -> None:
-        """Is given up in time, if the transport waits for an answer at all."""
+        """A stranger that says nothing is given up in time, if an answer is waited for at all."""
         sock, address = listening((await site.listen()).address)
         try:
             met = await outcome(site.dial(address, timeout=0.3))

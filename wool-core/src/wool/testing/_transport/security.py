@@ -14,6 +14,7 @@ from wool._security.certificates import make_authority, make_certificate, throwa
 from wool._security.channels import MutualChannel, ThrowawayChannel
 from wool._security.files import Files
 from wool.abc import Connection, ConnectionLost, Pem, Tls
+from wool.testing._kit import remedy
 from wool.testing._transport.base import Base, End, Place, Site
 from wool.testing._transport.listening import answered, echo, failing, host_of, outcome
 
@@ -92,8 +93,9 @@ class Security(Base):
         """Another one."""
         return Authority(tmp_path / "theirs")
 
+    @remedy("Return the certificate of the peer in DER, as it was in the handshake.")
     async def test_the_certificate(self, site: Site, ours: Authority) -> None:
-        """Is what the listener has; whoever has dialled can ask for it."""
+        """`extra("certificate")` is what the listener has, for whoever has dialled."""
         credentials = throwaway_tls()
         certificate = credentials.server_pem().certificate
         assert certificate is not None
@@ -104,16 +106,18 @@ class Security(Base):
         told = end.connection.extra("certificate")
         assert told == ssl.PEM_cert_to_DER_cert(certificate.decode())
 
+    @remedy("Return the default from `extra` for certificates of connections in clear.")
     async def test_without_credentials(self, site: Site, ours: Authority) -> None:
-        """There is no certificate."""
+        """Without credentials there is no certificate."""
         place = await site.listen_at(site.address(), None)
         place.serve(echo)
         end = await site.dial_with(None, place.address)
         await answered(end)
         assert end.connection.extra("certificate") is None
 
+    @remedy("Never fall back: with credentials there is TLS, or no connection.")
     async def test_a_listener_without_tls(self, site: Site, ours: Authority) -> None:
-        """Is not talked to in clear when there are credentials."""
+        """A listener without TLS is not talked to in clear when there are credentials."""
         heard: list[bytes] = []
 
         async def handle(connection: Connection) -> None:
@@ -125,14 +129,16 @@ class Security(Base):
         await failing(site.dial_with(site.credentials, place.address, timeout=2.0))
         assert heard == []
 
+    @remedy("Listen with TLS only, and start no handler before the handshake is done.")
     async def test_a_dialler_without_tls(self, site: Site, ours: Authority) -> None:
-        """Does not get in where credentials are asked for."""
+        """Who dials without TLS does not get in where there are credentials."""
         place = await site.listen()
         await unheard(site, place, None)
         await site.link(place)
 
+    @remedy("Verify `server_name` if there is one, else the host.")
     async def test_listeners_that_are_trusted(self, site: Site, ours: Authority) -> None:
-        """By the name that is asked for, or by the host in the address."""
+        """Listeners are trusted by the name that is asked for, or by the host in the address."""
         host = await self._host(site)
         for name, hosts in ((NAME, [NAME]), (None, [host])):
             pem = ours.certificate(*hosts)
@@ -142,10 +148,11 @@ class Security(Base):
             await answered(end)
 
     @pytest.mark.parametrize("flaw", ["name", "host", "authority", "age", "self-signed"])
+    @remedy("Verify authority, name and dates as the contexts of `Tls` do; the reason is 'tls'.")
     async def test_listeners_that_are_not_trusted(
         self, site: Site, ours: Authority, theirs: Authority, flaw: str
     ) -> None:
-        """No connection, and the reason."""
+        """A listener that is not trusted is no connection; the reason is "tls"."""
         pem = {
             "name": lambda: ours.certificate("other.example", "localhost", "127.0.0.1"),
             "host": lambda: ours.certificate("other.example"),
@@ -160,10 +167,11 @@ class Security(Base):
         assert error.reason == "tls", f"reason is {error.reason!r}: {error}"
         assert place.accepted.empty(), "the handler has got a connection that must not be"
 
+    @remedy("Use `server_context` or `asks_client` of the credentials; start no handler before.")
     async def test_whoever_dials_has_to_show_a_certificate(
         self, site: Site, ours: Authority, theirs: Authority
     ) -> None:
-        """If the listener asks; one of the authority that it trusts."""
+        """If the listener asks, who dials must show a certificate that it trusts."""
         place = await site.listen_at(
             site.address(), GivenTls(ours.certificate(NAME), asks_client=True)
         )
@@ -178,8 +186,9 @@ class Security(Base):
         await end.send(b"let me in")
         assert await (await place.next()).read(1) == [b"let me in"]
 
+    @remedy("Ask the credentials anew for each connection, or use the context that does so.")
     async def test_certificates_that_are_replaced(self, site: Site, ours: Authority) -> None:
-        """Hold for new connections; those that are open stay so."""
+        """Certificates that are replaced hold for new connections; those that are open stay."""
         pem, folder = ours.certificate(NAME), ours.folder
         paths = [folder / "used-ca.pem", folder / "used.pem", folder / "used-key.pem"]
 
