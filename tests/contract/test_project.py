@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import wool
-from contract.project import inner, jobs, kinds, streams
+from contract.project import inner, jobs, kinds, named, streams
 from contract.project.inner import state
 from contract.project.kinds import Box, Broken, Colour, Frozen, Mask, Pair, Point, Worse
 from contract.support import AND_SERVED_BY_ALL, Place
@@ -81,7 +81,7 @@ async def test_what_cannot_be_imported(sent: bool) -> None:
     if sent:
         for error, name in [(raised.value, "contract_nothing"), (inside.value, "contract")]:
             assert f"ship=['{name}']" in str(error)
-            assert " on worker " in str(error) and "install it there" in str(error)
+            assert " on worker " in str(error) and "Install it there" in str(error)
 
 
 async def test_routines_of_several_modules_call_one_another() -> None:
@@ -101,6 +101,13 @@ async def test_functions_as_values() -> None:
     assert (await jobs.echo(kinds.plus))[0] is kinds.plus
     assert (await jobs.echo(jobs.put))[0] is jobs.put
     assert await jobs.apply(Point(1).__eq__, Point(1)) is True
+
+
+@pytest.mark.parametrize("name", ["ONLY", "cached"])
+async def test_what_pickles_itself_by_name(name: str) -> None:
+    value = getattr(named, name)
+    assert (await jobs.echo(value))[0] is value
+    assert await jobs.apply(named.cached, 1) == 101
 
 
 async def test_modules_as_values() -> None:

@@ -92,6 +92,9 @@ class Away:
             return None
         return imported[0].name, obj.__qualname__
 
+    def mention(self, obj: Any) -> None:
+        """Whoever needs its module has it, or asks for it."""
+
     def importable(self, obj: Any) -> bool:
         return getattr(obj, "__module__", None) not in self._sources and modules.importable(obj)
 
@@ -232,10 +235,7 @@ class Away:
         name = error.name or ""
         if self._where in error.msg or not name:
             return
-        error.msg = (
-            f"{error.msg} on {self._where}: install it there, or have it sent along with "
-            f"WorkerPool(ship=[{name.partition('.')[0]!r}])"
-        )
+        error.msg = f"{error.msg} on {self._where}. {modules.missing_remedy(name)}"
         error.args = (error.msg,)
 
 

@@ -29,6 +29,7 @@ from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codeobjects import reduce_code
 from wool._serialization.codepickler import reduce_function
 from wool._serialization.exceptions import reduce_exception
+from wool._serialization.modules import missing_remedy
 from wool._serialization.references import Export, reduce_reference, travels
 from wool._serialization.units import CodeUnit, MissingCode
 from wool._serialization.variables import reduce_variable
@@ -97,7 +98,10 @@ class _Reducer:
             raise SerializationError(future_stays(obj))
         if type(obj) is ContextVar:
             return reduce_variable(cast("ContextVar[Any]", obj), self.modules)
-        return self._reduce_reference(obj) if travels(obj) else NotImplemented
+        if travels(obj):
+            return self._reduce_reference(obj)
+        self.modules.mention(obj)
+        return NotImplemented
 
     def _reduce_call(self, call: Call) -> Any:
         reduced = reduce_call(call, self.modules, self._key)
@@ -268,9 +272,17 @@ def result_error(function: str, value: Any, error: BaseException) -> Serializati
 def rebuild_error(what: str, error: BaseException, where: str) -> SerializationError:
     """Returns the error for a value that arrived but cannot be rebuilt."""
     return SerializationError(
-        f"{what} cannot be rebuilt on {where}: {_reason(error)}. Check that the module is "
-        "installed there in the same version and that the value survives pickling"
+        f"{what} cannot be rebuilt on {where}: {_reason(error)}{_hint(error)}"
     )
+
+
+def _hint(error: BaseException) -> str:
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return (
+            ". Check that the module is installed there in the same version and that the value "
+            "survives pickling"
+        )
+    return "" if "ship=[" in str(error) else f". {missing_remedy(error.name)}"
 
 
 def _remedied(error: BaseException, remedy: str) -> str:

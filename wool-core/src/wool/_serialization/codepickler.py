@@ -98,6 +98,7 @@ def _pickler_class(base: Any) -> Any:
                 return reduce_exception(obj)
             if type(obj) is ContextVar:
                 return reduce_variable(cast("ContextVar[Any]", obj), self.modules)
+            self.modules.mention(obj)
             return native(self, obj)
 
         def _reduce_class(self, cls: type) -> Any:

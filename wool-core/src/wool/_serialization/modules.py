@@ -25,6 +25,12 @@ def find_name(target: str) -> Any:
     return found
 
 
+def missing_remedy(name: str) -> str:
+    """Says what to do about a module that a worker lacks."""
+    top = name.partition(".")[0]
+    return f"Install it there, or have it sent along with WorkerPool(ship=[{top!r}])"
+
+
 def importable(obj: Any) -> bool:
     """Whether another process finds the same function or class by its module and name."""
     module = getattr(obj, "__module__", None)

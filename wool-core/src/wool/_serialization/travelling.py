@@ -47,6 +47,13 @@ class Modules(Protocol):
         """Returns how a function or class is referred to, if it is of a module that travels."""
         ...
 
+    def mention(self, obj: Any) -> None:
+        """Sees to it that the module of an object can be found by name, as some pickle themselves.
+
+        Such are caches around functions, and whatever returns a string from `__reduce__`.
+        """
+        ...
+
     def importable(self, obj: Any) -> bool:
         """Whether a function or class is found on workers by its name alone."""
         ...
@@ -167,6 +174,16 @@ class Home:
         if name not in self._units:
             self._include([name])
         return name, obj.__qualname__
+
+    def mention(self, obj: Any) -> None:
+        if not self._rules.travels:
+            return
+        try:
+            name = obj.__module__
+        except Exception:
+            return
+        if isinstance(name, str) and name not in self._units and self.travels(name):
+            self._include([name])
 
     def importable(self, obj: Any) -> bool:
         if self._rules.by_reference:

@@ -362,8 +362,8 @@ class Execution:
         except Exception as error:
             raise SerializationError(
                 f"the routine {target} cannot be imported on {self.caller.where}: "
-                f"{type(error).__name__}: {error}. Check that its module is installed there, or "
-                "on the `sys.path` the worker was started with"
+                f"{type(error).__name__}: {error}. Check that its module is installed there in the "
+                "same version, or have it sent along: WorkerPool(ship=[…])"
             ) from error
         self._executor.targets[target] = function
         return function
