@@ -23,11 +23,13 @@ class Call(ABC):
             explains.
         write: writes; returns when the peer has made room.
         farewell: what it means when there is nothing more to read.
+        open_to_threads: whether a write may be begun on any thread, not only on the loop's.
     """
 
     read: Callable[[], Coroutine[Any, Any, Any]]
     write: Callable[[bytes], Coroutine[Any, Any, None]]
     farewell: str
+    open_to_threads: bool
 
     @abstractmethod
     async def finish(self) -> None:
@@ -45,6 +47,7 @@ class Dialled(Call):
     """The stream of a channel of its own."""
 
     farewell = "the peer closed the connection"
+    open_to_threads = False
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
@@ -70,6 +73,7 @@ class Accepted(Call):
     """
 
     farewell = "the peer is gone"  # gRPC does not tell how
+    open_to_threads = True
 
     def __init__(self, context: Any) -> None:
         self.read, self.write = context.read, context.write

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wool import abc
 from wool_grpc._calls import EOF, Call
 from wool_grpc._errors import broken
 from wool_grpc._framing import MAX_MESSAGE, WRITE, Assembler, cut
-from wool_grpc._loops import Operation
+from wool_grpc._loops import Operation, at_once
 
 QUEUE = 1 << 20
 """Bytes that may be on their way before `send` waits."""
 
 READ_AHEAD = 2 << 20
 """Bytes that may wait for `receive`. What a stranger may have here is less: see `_on_read`."""
+
+STRANGERS_READS = 64
+"""What a peer may write before it has authenticated itself, which takes two or three writes: gRPC
+would go on taking in as much as its window allows while we read."""
 
 FLUSH = 1.0
 """Seconds the peer has to take what is queued when the connection is closed."""
@@ -44,6 +49,7 @@ class GrpcConnection(abc.Connection):
         self._thread = threading.get_ident()
         self._incoming = Assembler()
         self._reading = True
+        self._reads = 0  # before the peer was authenticated
         self._outgoing: deque[bytes] = deque()
         self._queued = 0  # bytes in _outgoing and in the write under way
         self._writing = 0  # bytes in the write under way
@@ -89,17 +95,26 @@ class GrpcConnection(abc.Connection):
 
     def can_send_now(self) -> bool:
         idle = not (self._writing or self._outgoing or self._error)
-        return idle and threading.get_ident() == self._thread
+        return idle and (self._call.open_to_threads or threading.get_ident() == self._thread)
 
     def send_now(self, messages: Sequence[abc.Segments]) -> None:
         for data in cut(messages, [sum(map(len, segments)) for segments in messages]):
             self._outgoing.append(data)
             self._queued += len(data)
         if self._outgoing:
-            self._write()
+            here = threading.get_ident() == self._thread
+            self._write(at_once if here else self._call_back)
 
-    def _write(self) -> None:
-        """Writes what is queued, as much as goes into one write."""
+    def _call_back(self, callback: Callable[..., object], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    def _write(self, call: Callable[..., object] = at_once) -> None:
+        """Writes what is queued, as much as goes into one write.
+
+        Args:
+            call: as `Operation` has it.
+        """
         queue = self._outgoing
         data = queue.popleft()
         if queue and len(data) + len(queue[0]) <= WRITE:
@@ -109,19 +124,20 @@ class GrpcConnection(abc.Connection):
                 parts.append(queue.popleft())
             data = b"".join(parts)
         self._writing = len(data)
-        Operation(self._call.write(data), self._self, GrpcConnection._on_written)
+        Operation(self._call.write(data), self._self, GrpcConnection._on_written, call)
 
     def _on_written(self, result: None, error: BaseException | None) -> None:
         self._queued -= self._writing
-        self._writing = 0
+        if error is None and self._outgoing:
+            self._write()
+        else:
+            self._writing = 0  # from now on another thread may write
         if error is not None:
             # Whoever receives learns why, and first gets what has already arrived.
             self._break(broken(error))
             if self._closing:
                 self._abort()
-        elif self._outgoing:
-            self._write()
-        elif self._closing:
+        elif self._closing and not self._writing:
             self._finish()
         if self._writable is not None and self._queued <= QUEUE:
             _wake(self._writable)
@@ -154,6 +170,11 @@ class GrpcConnection(abc.Connection):
             return
         incoming = self._incoming
         if not self._closing:
+            if self.receive_limit <= abc.Connection.receive_limit:
+                self._reads += 1
+                if self._reads > STRANGERS_READS:
+                    self._end("the peer has sent too many messages")
+                    return
             try:
                 incoming.feed(data, self.receive_limit)
             except abc.MessageTooLarge as excess:

@@ -105,11 +105,18 @@ class LoopProxy:
         return not self.is_closed() and self._open().remove_reader(fd)
 
 
+def at_once(callback: Callable[..., object], *args: Any) -> None:
+    callback(*args)
+
+
 class Operation:
     """An operation of gRPC that is driven without a task, so that it survives those of the loop.
 
     It begins at once. When it ends, `then` is called with its owner, its result and the exception,
     unless the owner is gone.
+
+    Args:
+        call: calls back on the thread of the loop, if the operation is begun on another one.
     """
 
     __slots__ = ("_owner", "_then", "_work")
@@ -119,25 +126,26 @@ class Operation:
         work: Coroutine[Any, Any, Any],
         owner: weakref.ref[Owner],
         then: Callable[[Owner, Any, BaseException | None], None],
+        call: Callable[..., object] = at_once,
     ) -> None:
         self._work = work
         self._owner = owner
         self._then = then
-        self._step()
+        self._step(call=call)
 
-    def _step(self, _: object = None) -> None:
+    def _step(self, _: object = None, call: Callable[..., object] = at_once) -> None:
         try:
             future = self._work.send(None)
         except StopIteration as stop:
-            self._end(stop.value, None)
+            call(self._end, stop.value, None)
         except (KeyboardInterrupt, SystemExit) as error:
-            self._end(None, error)
+            call(self._end, None, error)
             raise
         except BaseException as error:
-            self._end(None, error)
+            call(self._end, None, error)
         else:
             future._asyncio_future_blocking = False
-            future.add_done_callback(self._step)
+            call(future.add_done_callback, self._step)
 
     def _end(self, result: Any, error: BaseException | None) -> None:
         owner = self._owner()
