@@ -96,22 +96,41 @@ def test_what_is_not_known_of_an_instance() -> None:
     assert str(chosen) == "the discovery Mine"
 
 
+def far(scheme: str = "") -> Chosen:
+    """A discovery that reaches other machines."""
+
+    class Far(wool.abc.Discovery):
+        announce = watch = None  # type: ignore[assignment]
+
+    Far.scheme = scheme
+    return Chosen(Far(), lookup.discovery("dns").plugin)
+
+
 @pytest.mark.parametrize(
-    ("installed", "expected"), [({"unix", "ws", "grpc"}, "grpc"), ({"unix", "ws"}, "ws")]
+    ("installed", "scheme", "expected"),
+    [
+        ({"unix", "ws", "grpc"}, "", "grpc"),
+        ({"unix", "ws"}, "", "ws"),
+        ({"unix", "ws", "grpc"}, "ws", "ws"),
+        ({"unix", "ws", "grpc"}, "wss", "ws"),
+        ({"unix", "ws"}, "grpc", "ws"),
+    ],
 )
 def test_the_transport_that_reaches_others(
-    monkeypatch: pytest.MonkeyPatch, installed: set[str], expected: str
+    monkeypatch: pytest.MonkeyPatch, installed: set[str], scheme: str, expected: str
 ) -> None:
+    others = far(scheme)
     monkeypatch.setattr(lookup.Lookup, "names_of", lambda self, kind: installed)
-    assert choose_transport(None, True) == expected
-    assert choose_transport("mine", True) == "mine"
-    assert choose_transport(None, False) == "unix"
+    assert choose_transport(None, others) == expected
+    assert choose_transport("mine", others) == "mine"
+    assert choose_transport(None, None) == "unix"
 
 
 def test_no_transport_that_reaches_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = far()
     monkeypatch.setattr(lookup.Lookup, "names_of", lambda self, kind: {"unix", "memory"})
     with pytest.raises(ConfigurationError, match=r"pip install .wool-core\[grpc\]"):
-        choose_transport(None, True)
+        choose_transport(None, others)
 
 
 def test_a_worker_listens_where_those_who_find_it_reach_it(
@@ -164,3 +183,5 @@ def test_a_worker_for_dns_listens_where_callers_expect_it(monkeypatch: pytest.Mo
     monkeypatch.setenv("WOOL_DNS__PORT", "7123")
     assert wool.Worker(discovery="dns")._address == "grpc://0.0.0.0:7123"
     assert wool.Worker(discovery="dns", transport="ws")._address == "ws://0.0.0.0:7123"
+    monkeypatch.setenv("WOOL_DNS__SCHEME", "ws")
+    assert wool.Worker(discovery="dns")._address == "ws://0.0.0.0:7123"

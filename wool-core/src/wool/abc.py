@@ -295,6 +295,9 @@ class Discovery(ABC):
     port: int = 0
     """The port of a single worker that is told no address; 0: any that is free."""
 
+    scheme: str = ""
+    """What addresses begin with where others expect workers, as in `grpc://`; empty: anything."""
+
     @abstractmethod
     def announce(self, worker: WorkerInfo) -> AbstractAsyncContextManager[Announcement]:
         """Makes `worker` known while the context is open; leaving it withdraws the worker.

@@ -66,6 +66,7 @@ class DnsDiscovery(abc.Discovery):
             )
         self._options = options
         self.port: int = options.port
+        self.scheme: str = options.scheme
 
     @asynccontextmanager
     async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:

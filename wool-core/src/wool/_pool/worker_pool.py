@@ -183,8 +183,7 @@ class WorkerPool(Pool):
         return choose_discovery(self._settings, "static", {"addresses": list(given)})
 
     def _choose_transport(self) -> str:
-        reaches_out = self._discovery is not None and self._discovery.reaches_out
-        return choose_transport(self._core.transport, reaches_out and self._size > 0)
+        return choose_transport(self._core.transport, self._discovery if self._size else None)
 
     # Opening and closing ------------------------------------------------------------------------
 

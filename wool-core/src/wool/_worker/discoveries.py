@@ -9,6 +9,7 @@ from typing import Any
 from wool import abc
 from wool._plugins import lookup
 from wool._plugins.lookup import TRANSPORT
+from wool._plugins.schemes import scheme_transport
 from wool._settings.settings import Settings
 from wool.exceptions import ConfigurationError, WoolError
 from wool.plugins import DiscoveryPlugin
@@ -64,22 +65,24 @@ def choose_discovery(
     return Chosen(found.make(options), found.plugin)
 
 
-def choose_transport(chosen: str | None, reaches_out: bool) -> str:
+def choose_transport(chosen: str | None, discovery: Chosen | None) -> str:
     """Returns the name of the transport that workers listen with.
 
     Args:
         chosen: what is asked for.
-        reaches_out: whether workers of other machines have to reach them.
+        discovery: what others find them by.
 
     Raises:
-        ConfigurationError: there is none that does.
+        ConfigurationError: there is none that reaches those others.
     """
     if chosen is not None:
         return chosen
-    if not reaches_out:
+    if discovery is None or not discovery.reaches_out:
         return "unix"
     installed = lookup.process().names_of(TRANSPORT)
-    for name in NETWORK:
+    scheme = discovery.discovery.scheme
+    expected = [scheme_transport(f"{scheme}://")] if scheme else []
+    for name in (*expected, *NETWORK):
         if name in installed:
             return name
     raise ConfigurationError(

@@ -118,8 +118,7 @@ class Worker:
 
     def _choose_transport(self, asked: str | None) -> str:
         if self._address is None:
-            reaches_out = self._discovery is not None and self._discovery.reaches_out
-            return choose_transport(self._core.transport, reaches_out)
+            return choose_transport(self._core.transport, self._discovery)
         name = scheme_transport(self._address)
         if asked is not None and asked != name:
             raise ConfigurationError(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +20,7 @@ from wool._settings.resolving import Value
 from wool._settings.settings import Settings
 from wool._settings.sources import DEFAULT
 from wool._worker.access import credentials_of
-from wool._worker.discoveries import choose_transport
+from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
 from wool.cli.active import read_settings
 from wool.cli.checks import machine, multicast
 from wool.cli.checks.configuration import check_plugins, check_settings
@@ -57,6 +58,11 @@ class Asked:
     namespace: str | None
     interfaces: Sequence[str]
     files: tuple[Path | None, Path | None, Path | None, Path | None]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the discovery."""
+        return {"namespace": self.namespace, "interfaces": tuple(self.interfaces) or None}
 
 
 @click.command("doctor")
@@ -142,7 +148,7 @@ async def _findings(asked: Asked) -> AsyncIterator[Finding]:
         advertise=asked.advertise,
         transport=asked.transport,
         discovery=discovery,
-        options={"namespace": asked.namespace, "interfaces": tuple(asked.interfaces) or None},
+        options=asked.options,
         credentials=credentials_from(*asked.files),
     )
     async for finding in check_serving(trial):
@@ -153,7 +159,12 @@ def _configured(asked: Asked, settings: Settings, discovery: str | None) -> Iter
     """Looks at what the settings and the command line say."""
     names = {} if asked.discovery is None else {"discovery": Value(asked.discovery, OPTION)}
     try:
-        names["transport"] = _transport(asked, settings, discovery)
+        chosen = choose_discovery(settings, discovery, asked.options)
+    except WoolError as error:
+        yield problem("discovery", str(error))
+        return
+    try:
+        names["transport"] = _transport(asked, settings, chosen)
         networked = "network" in lookup.transport(names["transport"].value).plugin.capabilities
     except WoolError as error:
         yield problem("transport", str(error))
@@ -168,7 +179,7 @@ def _configured(asked: Asked, settings: Settings, discovery: str | None) -> Iter
     yield machine.check_clock(needed=isinstance(credentials, MutualTls))
 
 
-def _transport(asked: Asked, settings: Settings, discovery: str | None) -> Value:
+def _transport(asked: Asked, settings: Settings, chosen: Chosen | None) -> Value:
     """Returns which transport a worker would listen with, and why."""
     if asked.address is not None:
         return Value(scheme_transport(asked.address), OPTION)
@@ -177,11 +188,10 @@ def _transport(asked: Asked, settings: Settings, discovery: str | None) -> Value
     given = settings.get("transport")
     if given.value is not None:
         return given
-    reaches_out = (
-        discovery is not None and "network" in lookup.discovery(discovery).plugin.capabilities
-    )
-    origin = f"because of the discovery {discovery!r}" if reaches_out else DEFAULT
-    return Value(choose_transport(None, reaches_out), origin)
+    origin = DEFAULT
+    if chosen is not None and chosen.reaches_out:
+        origin = f"because of {chosen}"
+    return Value(choose_transport(None, chosen), origin)
 
 
 def _limits(asked: Asked, discovery: str | None) -> Iterator[Finding]:
