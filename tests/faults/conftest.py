@@ -29,7 +29,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tries every fault on the first transport and, unless it is slow, on one of the others.
 
     Which one depends on the test's name. All faults on one: `FAULT_TRANSPORTS=grpc`, for instance.
+    What is marked `everywhere` is tried on all of them anyway.
     """
+    if any(metafunc.definition.iter_markers("everywhere")):
+        metafunc.parametrize("carrier", CARRIERS, indirect=True)
+        return
     once = "transport" in metafunc.fixturenames or any(metafunc.definition.iter_markers("slow"))
     chosen, others = CARRIERS[:1], CARRIERS[1:]
     if others and not once:
@@ -39,3 +43,4 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than five seconds; still run by default")
+    config.addinivalue_line("markers", "everywhere: is tried on every transport between processes")

@@ -70,6 +70,7 @@ async def deaf(path: Path) -> None:
             await asyncio.sleep(3600)
 
 
+@pytest.mark.everywhere
 async def test_killed_in_the_middle_of_a_call(folder: Path) -> None:
     """A killed process: `WorkerLost` promptly, with outcome, signal, host and pid."""
     async with opened():
@@ -86,6 +87,7 @@ async def test_killed_in_the_middle_of_a_call(folder: Path) -> None:
         assert "during stay()" in str(error)
 
 
+@pytest.mark.everywhere
 async def test_killed_worker_is_replaced(folder: Path) -> None:
     """The pool keeps its size: a crashed worker is replaced and the new one serves."""
     async with opened() as pool:
