@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from unit.brokenkit import Run
+from unit.discoveries.board import Board, BoardDiscovery
 from unit.discoveries.broken import Broken
 from wool._backends import dns, static
 from wool.abc import Discovery
@@ -62,6 +64,16 @@ class TestZeroconf(DiscoverySuite):
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_browser, "PATIENCE", 0.5)
+
+
+class TestBoard(DiscoverySuite):
+    """One that nobody else can look at."""
+
+    in_process = True
+    boards: defaultdict[str, Board] = defaultdict(Board)
+
+    def discovery(self, namespace: str) -> Discovery:
+        return BoardDiscovery(self.boards[namespace])
 
 
 class TestStatic(AddressDiscoverySuite):

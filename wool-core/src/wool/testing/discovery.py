@@ -22,6 +22,7 @@ class DiscoverySuite(Watching, Announcing, Faults, Use):
     what another instance in another process returns: tests start some.
 
     Attributes:
+        in_process: whether workers are found in this process alone; then no other one is started.
         gone_within: seconds in which workers disappear whose process was killed.
         patience: seconds that anything else may take before it counts as hanging.
         runs: how often a state machine uses the discovery at random.

@@ -143,6 +143,7 @@ class Site:
 class Base:
     """What authors override."""
 
+    in_process: bool = False
     gone_within: float = 10.0
     patience: float = 10.0
     runs: int = 20
@@ -164,6 +165,12 @@ class Base:
         What is announced must be found again after a while. Without it that is not tested.
         """
         pytest.skip("disturb() is not overridden")
+
+    @pytest.fixture
+    def elsewhere(self) -> None:
+        """Skips tests with other processes that a discovery within one process cannot have."""
+        if self.in_process:
+            pytest.skip("workers are found in this process alone")
 
     @pytest_asyncio.fixture(loop_scope="function")
     async def site(self, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Site]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from wool.testing._discovery.base import Base, Site
 from wool.testing._kit import remedy
 
@@ -11,6 +13,7 @@ from wool.testing._kit import remedy
 class Faults(Base):
     """Part of `DiscoverySuite`."""
 
+    @pytest.mark.usefixtures("elsewhere")
     @remedy("Share what is announced with other processes, not only within this one.")
     async def test_another_process(self, site: Site) -> None:
         """Workers that another process announces are found, and leave when it withdraws them."""
@@ -22,6 +25,7 @@ class Faults(Base):
                 assert await process.line() == "left"
                 await watcher.sees(ours)
 
+    @pytest.mark.usefixtures("elsewhere")
     @remedy(
         "Let what is announced expire unless it is renewed, or watch the announcer itself: its "
         "connection, its process, a lock that it holds. Say how long that takes in `gone_within`."
