@@ -63,6 +63,22 @@ class Source:
         """
         return compile(self.text, self.filename or f"<{self.name}>", "exec", dont_inherit=True)
 
+    def code_if_valid(self) -> CodeType | None:
+        """Compiles it; returns None if that cannot be done."""
+        try:
+            return self.code()
+        except (SyntaxError, ValueError):
+            return None
+
+
+def read_code(spec: ModuleSpec) -> CodeType | None:
+    """Returns the code of a module as it was compiled when it was imported, if that is kept."""
+    get = getattr(spec.loader, "get_code", None)
+    try:
+        return None if get is None or spec.origin is None else get(spec.name)
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return None
+
 
 def read_text(spec: ModuleSpec) -> str | None:
     """Returns the source of a module, None if it has none."""

@@ -14,18 +14,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from operator import attrgetter, is_not
 from types import MappingProxyType, ModuleType
 from typing import Any, Protocol
 
 from wool._serialization import modules
 from wool._serialization.rules import Rules, all_within, find_spec, is_own
-from wool._serialization.sources import Source, mentioned, module_key, read_text, with_parents
+from wool._serialization.sources import (
+    Source,
+    mentioned,
+    module_key,
+    read_code,
+    read_text,
+    with_parents,
+)
 from wool._serialization.stage import STAGE
 from wool._serialization.units import CodeUnit, digest
 
 Reference = tuple[str, str]
 """Names a function or class: its module, and its qualified name in it."""
 
+
+_SPEC_OF = attrgetter("__spec__")
 
 NONE_SENT: Mapping[str, ModuleType] = MappingProxyType({})
 
@@ -147,20 +157,28 @@ class Home:
         self._travels: dict[str, bool] = {}
         self._units: dict[str, CodeUnit] = {}
         self._defined: dict[str, frozenset[str]] = {}
-        self._loaded: dict[str, tuple[ModuleType, ModuleSpec]] = {}
+        self._loaded: dict[str, ModuleType] = {}
+        self._specs: dict[str, ModuleSpec] = {}  # of those, when they were read
         self._unloaded: set[str] = set()
         self._editions: dict[str, int] = {}
         self._listed = not rules.ship
 
     def version(self) -> int:
-        for name, (module, spec) in list(self._loaded.items()):
-            if module.__spec__ is not spec:  # it has been loaded anew, from another text perhaps
-                self._editions[name] = self._editions.get(name, 0) + 1
-                self._include([name], anew=True)
+        # With every call: in one go, for there may be hundreds. Specs compare as equal by content.
+        if any(map(is_not, map(_SPEC_OF, self._loaded.values()), self._specs.values())):
+            self._read_anew()
         if self._unloaded:
             for name in self._unloaded & sys.modules.keys():
                 self._include([name], anew=True)
         return self._version
+
+    def _read_anew(self) -> None:
+        """Reads modules again that have been loaded anew, from another text perhaps."""
+        with self._lock:
+            for name, spec in list(self._specs.items()):
+                if self._loaded[name].__spec__ is not spec:
+                    self._editions[name] = self._editions.get(name, 0) + 1
+                    self._include([name], anew=True)
 
     def reference(self, obj: Any) -> Reference | None:
         if not self._rules.travels:
@@ -278,7 +296,8 @@ class Home:
                 data = source.dump()
                 unit = CodeUnit(digest(data), data, (module_key(name),))
                 if name in sys.modules:
-                    self._loaded[name] = sys.modules[name], spec
+                    self._loaded[name] = sys.modules[name]
+                    self._specs[name] = spec
                     self._unloaded.discard(name)
                 else:
                     self._unloaded.add(name)
@@ -293,9 +312,8 @@ class Home:
         filename = spec.origin if spec.has_location else None
         edition = self._editions.get(name, 0)
         source = Source(name, package, filename, text, edition=edition)
-        try:
-            code = source.code()
-        except (SyntaxError, ValueError):
+        code = read_code(spec) or source.code_if_valid()
+        if code is None:
             return source  # importing it fails there as it does here
         self._defined[name] = frozenset(code.co_names)
         inside = name if package else name.rpartition(".")[0]
