@@ -132,7 +132,10 @@ async def test_a_worker_that_returns_at_the_same_address(hosts: list[Host], fold
     again = Served(one, folder, place, **QUICK)
     assert await again.address() == f"wss://{one.address}:7000/"
     async with asyncio.timeout(30):
-        assert (await waiting)[0] == one.address
+        told = (await waiting)[0]
+        if told[0] == "WorkerLost":  # it was sent before the caller had heard of the death
+            told = await caller.ask("call")
+    assert told == one.address
     assert await caller.leave() == ""
 
 
@@ -190,7 +193,7 @@ async def test_why_nobody_can_be_used(hosts: list[Host], folder: Path) -> None:
     ]
     options: dict[str, Any] = {"discovery": "zeroconf", "tags": ["gpu"], "quorum_timeout": 2.0}
     caller = Caller(hosts[2], folder, options, **QUICK)
-    with pytest.raises(AssertionError, match="NoWorkersAvailable: 0 of 1 workers") as caught:
+    with pytest.raises(AssertionError, match="AuthenticationError: 0 of 1 workers") as caught:
         await caller.open()
     told = str(caught.value).splitlines()[-1]
     for address in addresses:
