@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ class ExportTable:
         self._servings[frame.call] = serving
         if export is not None and operation in STEPS:
             if export.driver is None or export.driver.ended:
-                export.driver = Driver(export.loop, export.context)
+                export.driver = _make_driver(export)
             if export.driver.take(serving):
                 return
         serving.start()
@@ -320,6 +321,12 @@ class Driver:
                     return
         finally:
             self.ended = True
+
+
+def _make_driver(export: Export) -> Driver:
+    driver = Driver(export.loop, export.context)
+    weakref.finalize(export, driver.end).atexit = False
+    return driver
 
 
 def _key(text: str) -> bytes:

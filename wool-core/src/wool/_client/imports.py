@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from wool._client.remote import decode_reply, reply_error
 from wool._protocol import frames as f
 from wool._serialization.classes import Referents
 from wool._serialization.exceptions import dump_exception
-from wool._serialization.references import Export, Portrayal
+from wool._serialization.references import GENERATOR, Export, Portrayal
 from wool.abc import Buffer
 from wool.exceptions import Rejected, SerializationError, WoolError
 
@@ -42,19 +41,27 @@ class Import:
         key: its key at the peer.
         origin: its key where it lives.
         portrayal: how it looks.
-        mentions: how many frames have mentioned it.
         table: of the connection it came by.
     """
 
-    __slots__ = ("__weakref__", "_proxy", "key", "mentions", "origin", "portrayal", "table")
+    __slots__ = (
+        "__weakref__",
+        "_ended",
+        "_proxy",
+        "key",
+        "mentions",
+        "origin",
+        "portrayal",
+        "table",
+    )
 
     def __init__(self, table: ImportTable, key: bytes) -> None:
         self.table = table
         self.key = key
-        self.mentions = 0
         self.origin = b""
         self.portrayal = Portrayal(0, "", ())
         self._proxy: weakref.ref[Any] | None = None
+        self._ended = False  # a generator that has ended needs no owner
 
     def proxy(self, origin: bytes, portrayal: Portrayal) -> Any:
         """Returns what user code gets for it, the same as long as that is in use."""
@@ -69,10 +76,25 @@ class Import:
         self, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> tuple[Any, BaseException | None]:
         """Has the owner do something; returns the result and None, or None and an exception."""
-        return await self.table.use(self, operation, args, kwargs or {})
+        if self._ended and operation in ("__anext__", "aclose"):
+            return None, StopAsyncIteration() if operation == "__anext__" else None
+        value, error = await self.table.use(self, operation, args, kwargs or {})
+        if self.portrayal.kind == GENERATOR:
+            said = error is None if operation == "aclose" else type(error) is StopAsyncIteration
+            self._ended = said and operation in ("__anext__", "aclose")
+        return value, error
 
-    def __del__(self) -> None:
-        self.table.drop(self.key, self.mentions)
+
+class Mentioned(weakref.ref[Import]):
+    """Tells whether an import is needed still, and counts the frames that have mentioned it.
+
+    Not a finalizer of the import: while that runs, the import could be found and used again.
+    """
+
+    __slots__ = ("key", "times")
+
+    key: bytes
+    times: int
 
 
 class Use(Exchange):
@@ -99,11 +121,10 @@ class ImportTable:
         self._session = session
         self._session_loop = asyncio.get_running_loop()
         self._lend = lend
-        self._imports: weakref.WeakValueDictionary[bytes, Import] = weakref.WeakValueDictionary()
+        self._imports: dict[bytes, Mentioned] = {}
         self._uses: dict[int, Use] = {}
         self._failing: Callable[[str], WoolError] | None = None
-        self._lock = threading.Lock()  # of failing and uses that are about to be sent
-        self._dropped: deque[tuple[bytes, int]] = deque()
+        self._dropped: deque[Mentioned] = deque()
         self._flushing = False
 
     # Carrier: what an exchange needs ------------------------------------------------------------
@@ -137,10 +158,13 @@ class ImportTable:
 
     def arrive(self, key: bytes) -> Import:
         """Counts a mention of an object."""
-        item = self._imports.get(key)
-        if item is None:
-            item = self._imports[key] = Import(self, key)
-        item.mentions += 1
+        mentioned = self._imports.get(key)
+        item = None if mentioned is None else mentioned()
+        if mentioned is None or item is None:
+            item = Import(self, key)
+            mentioned = self._imports[key] = Mentioned(item, self._drop)
+            mentioned.key, mentioned.times = key, 0
+        mentioned.times += 1
         return item
 
     def on_reply(
@@ -200,18 +224,20 @@ class ImportTable:
     def _flush(self) -> None:
         """Says what is not needed any more."""
         self._flushing = False
-        mentions: dict[bytes, int] = {}
+        lent: list[f.Lent] = []
         while self._dropped:
-            key, count = self._dropped.popleft()
-            mentions[key] = mentions.get(key, 0) + count
-        if mentions:
-            self._session.send(f.Release([f.Lent(key, n) for key, n in mentions.items()]))
+            mentioned = self._dropped.popleft()
+            lent.append(f.Lent(mentioned.key, mentioned.times))
+            if self._imports.get(mentioned.key) is mentioned:
+                del self._imports[mentioned.key]
+        if lent:
+            self._session.send(f.Release(lent))
 
     # On any thread, at any time -----------------------------------------------------------------
 
-    def drop(self, key: bytes, mentions: int) -> None:
-        """Gives up mentions of an object; called by finalizers."""
-        self._dropped.append((key, mentions))
+    def _drop(self, mentioned: Mentioned) -> None:
+        """Nothing needs an import any more."""
+        self._dropped.append(mentioned)
         if not self._flushing and self._failing is None:
             self._flushing = True
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the session with it

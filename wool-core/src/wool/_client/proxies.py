@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, Protocol
 
 from wool._client.routine import settle_context
 from wool._serialization.references import GENERATOR, ITERATOR, OBJECT, Held
+
+ELSEWHERE = "<live object>"
+"""What tracebacks show as the file of a proxy's frames."""
 
 CLASSES_KEPT = 256
 """So many classes of proxies are kept for objects of the user's classes."""
@@ -27,6 +31,13 @@ class Usable(Held, Protocol):
         ...
 
 
+def _unseen(function: FunctionType) -> Any:
+    """Has tracebacks say what a frame of a function stands for, instead of where its code is."""
+    function.__code__ = function.__code__.replace(co_filename=ELSEWHERE)
+    return function
+
+
+@_unseen
 async def _use(
     held: Usable, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
 ) -> Any:
@@ -85,27 +96,9 @@ class ClosableProxy(IteratorProxy):
 
 
 class GeneratorProxy(ClosableProxy, AsyncGenerator[Any, Any]):
-    """Stands for an async generator; knows when that has ended, and then does without its owner."""
+    """Stands for an async generator."""
 
-    __slots__ = ("_ended",)
-
-    def __init__(self, held: Usable) -> None:
-        super().__init__(held)
-        self._ended = False
-
-    async def __anext__(self) -> Any:
-        if self._ended:
-            raise StopAsyncIteration
-        try:
-            return await _use(self._held, "__anext__")
-        except StopAsyncIteration:
-            self._ended = True
-            raise
-
-    async def aclose(self) -> None:
-        if not self._ended:
-            await _use(self._held, "aclose")
-            self._ended = True
+    __slots__ = ()
 
     def asend(self, value: Any) -> Coroutine[Any, Any, Any]:
         return _use(self._held, "asend", (value,))
@@ -161,6 +154,7 @@ def _split(args: tuple[Any, ...]) -> tuple[Usable, tuple[Any, ...]]:
 
 
 def _make_call(operation: str, split: Split) -> Callable[..., Any]:
+    @_unseen
     async def call(*args: Any, **kwargs: Any) -> Any:
         held, rest = split(args)
         return await _use(held, operation, rest, kwargs)
@@ -169,6 +163,7 @@ def _make_call(operation: str, split: Split) -> Callable[..., Any]:
 
 
 def _make_stream(operation: str, split: Split) -> Callable[..., Any]:
+    @_unseen
     async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         held, rest = split(args)
         generator = await _use(held, operation, rest, kwargs)

@@ -99,10 +99,6 @@ class Export:
         value: Any = self.value
         return type(value) is AsyncGeneratorType and value.ag_frame is None
 
-    def __del__(self) -> None:
-        if self.driver is not None:
-            self.driver.end()
-
 
 class Exports:
     """The objects of this process that travel, or are in use elsewhere."""

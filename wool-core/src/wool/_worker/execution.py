@@ -101,7 +101,7 @@ class Execution:
         self._request: tuple[f.Resume, Sequence[Buffer], Referents] | None = None
         self._requested: asyncio.Future[None] | None = None
         self._thrown: BaseException | None = None
-        self._shared = Sharing(caller.pool, self._load)
+        self._shared = Sharing(caller.pool)
 
     @property
     def number(self) -> int:
@@ -195,17 +195,27 @@ class Execution:
         RUNNING.set(self)
         self._begun = self._in_step = True
         try:
-            if self._stopped:
-                raise asyncio.CancelledError
-            self._enter()
-            function, args, kwargs = await self._decode()
-        except BaseException as error:
-            self._finish_raise(error, decoding=True)
-            return
-        if self._open.stream:
-            await self._run_stream(function, args, kwargs)
-        else:
-            await self._run_call(function, args, kwargs)
+            try:
+                if self._stopped:
+                    raise asyncio.CancelledError
+                self._enter()
+                function, args, kwargs = await self._decode()
+            except BaseException as error:
+                self._finish_raise(error, decoding=True)
+                return
+            if self._open.stream:
+                await self._run_stream(function, args, kwargs)
+            else:
+                await self._run_call(function, args, kwargs)
+        finally:
+            # The task's context knows the call, which must not keep the task: nothing is left for
+            # the collector of garbage.
+            self.task = self.context = None
+            self._shared.end()
+
+    def give_up(self) -> None:
+        """It will never begin: lets go of what came with it."""
+        self._segments, self._referents = (), NO_REFERENTS
 
     def _enter(self) -> None:
         try:
@@ -291,7 +301,7 @@ class Execution:
         try:
             if frame.context:
                 segments, arrived = unpack_context(frame.context, segments)
-                await self._shared.take(arrived)
+                await self._shared.take(arrived, self._load)
             if frame.operation == f.NEXT:
                 return f.NEXT, None
             if frame.operation == f.SEND:
@@ -340,7 +350,7 @@ class Execution:
             raise rebuild_error(what, error, self.caller.where) from error
         self._shared.begin()
         if arrived:
-            await self._shared.take(arrived)
+            await self._shared.take(arrived, self._load)
         return function, args, kwargs
 
     async def _find(self, target: str) -> FunctionType:

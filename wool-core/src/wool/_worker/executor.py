@@ -68,7 +68,10 @@ class Executor:
 
     def claim(self, execution: Execution) -> bool:
         """Takes a call that has not begun away from the executor; False if it has begun."""
-        return self.pending.pop(id(execution), None) is not None
+        claimed = self.pending.pop(id(execution), None) is not None
+        if claimed:
+            execution.give_up()
+        return claimed
 
     def waiting(self, caller: Caller) -> list[Execution]:
         """Returns the calls of a caller that have not begun."""

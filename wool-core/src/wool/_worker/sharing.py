@@ -17,17 +17,12 @@ MAX_REMARK = 2000
 
 
 class Sharing:
-    """The context variables that a routine and its caller share, in the routine's task.
+    """The context variables that a routine and its caller share, in the routine's task."""
 
-    Args:
-        load: rebuilds a value.
-    """
+    __slots__ = ("_before", "_mirror", "_pool", "_unsent")
 
-    __slots__ = ("_before", "_load", "_mirror", "_pool", "_unsent")
-
-    def __init__(self, pool: Pool, load: Callable[[Sequence[Buffer]], Awaitable[Any]]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._load = load
         self._before: Context | None = None
         self._mirror: Mirror | None = None  # made when there is something to share
         self._unsent: list[Change] = []
@@ -40,11 +35,17 @@ class Sharing:
         """Has the caller told with the next answer that something does not travel."""
         self._unsent.append(Change([label], b"", Kind.REMARK, remark=text[:MAX_REMARK]))
 
-    async def take(self, arrived: Sequence[Arrived]) -> None:
-        """Sets what has changed in the caller's context."""
+    def end(self) -> None:
+        """There is nothing to share any more: the contexts, which know the call, are let go."""
+        self._before = self._mirror = None
+
+    async def take(
+        self, arrived: Sequence[Arrived], load: Callable[[Sequence[Buffer]], Awaitable[Any]]
+    ) -> None:
+        """Sets what has changed in the caller's context; `load` rebuilds a value."""
         mirror = self._share()
         if mirror is not None:
-            await mirror.take(arrived, self._load)
+            await mirror.take(arrived, load)
 
     def changes(self) -> list[Change]:
         """Returns what the caller has to know, once."""

@@ -1,0 +1,166 @@
+"""Live objects in pools of their own kind: with limits, with workers between, in large numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import traceback
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from faultkit import TRANSPORTS, eventually, opened
+
+import wool
+
+
+@wool.routine
+async def add(x: int, y: int) -> int:
+    return x + y
+
+
+@wool.routine
+async def total(source: Any) -> int:
+    return sum([value async for value in source])
+
+
+@wool.routine
+async def ask(function: Any, *args: Any) -> Any:
+    return await function(*args)
+
+
+@wool.routine
+async def begin(n: int) -> Any:
+    async def sums() -> AsyncIterator[int]:
+        for i in range(n):
+            yield await add(i, i)
+
+    return sums()
+
+
+@wool.routine
+async def fail_later() -> Any:
+    async def failing() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError("there")
+
+    return failing()
+
+
+# A routine that uses what lives elsewhere holds no slot meanwhile
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_with_one_slot_nothing_deadlocks(transport: str) -> None:
+    async def sums(n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            yield await add(i, i)  # needs the slot of the routine that waits for it
+
+    async def work(n: int) -> int:
+        return await total(sums(n))
+
+    async with asyncio.timeout(40), opened(1, concurrency=1, transport=transport):
+        assert await total(sums(4)) == 12
+        assert await ask(wool.reference(work), 3) == 6
+        assert await asyncio.gather(*(total(sums(3)) for _ in range(10))) == [6] * 10
+        generator = await begin(4)
+        assert await total(generator) == 12  # its owner and its user are one worker
+
+
+async def test_what_is_lent_holds_no_slot() -> None:
+    async with asyncio.timeout(40), opened(1, concurrency=1):
+        generators = [await begin(3) for _ in range(20)]
+        assert [await anext(generator) for generator in generators] == [0] * 20
+        assert await add(1, 2) == 3
+        assert [await total(generator) for generator in generators] == [6] * 20
+
+
+# Who is in between
+
+
+@wool.routine
+async def pass_on(source: Any, depth: int) -> Any:
+    """Passes it down a chain of calls, each on whatever worker."""
+    if depth:
+        return await pass_on(source, depth - 1)
+    return os.getpid(), [await anext(source) for _ in range(3)]
+
+
+def exported() -> int:
+    from wool._serialization.references import EXPORTS
+
+    gc.collect()
+    return len(EXPORTS._by_key)
+
+
+@wool.routine
+async def exported_there() -> tuple[int, int]:
+    return os.getpid(), exported()
+
+
+async def test_those_in_between_keep_nothing() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for i in range(1000):
+            yield i
+
+    async with opened(3):
+        generator = numbers()
+        await asyncio.gather(*(pass_on(numbers(), 4) for _ in range(50)))
+        _, values = await pass_on(generator, 4)
+        assert values == [0, 1, 2]
+        del generator
+        await eventually(lambda: exported() == 0)
+
+        async def gone() -> bool:
+            counts = dict(await asyncio.gather(*(exported_there() for _ in range(30))))
+            return len(counts) == 3 and not any(counts.values())
+
+        await eventually(gone, what="the workers to give it up", within=20)
+
+
+async def test_a_thousand_at_a_time() -> None:
+    async with opened(2):
+        generators = await asyncio.gather(*(begin(3) for _ in range(1000)))
+        steps = await asyncio.gather(*map(anext, generators))
+        assert steps == [0] * 1000
+        await asyncio.gather(*(generator.aclose() for generator in generators))
+
+
+# What a reader sees
+
+
+async def test_a_traceback_names_the_lines_and_nothing_of_ours() -> None:
+    async with opened(1):
+        generator = await fail_later()
+        assert await anext(generator) == 1
+        with pytest.raises(LookupError) as caught:
+            await anext(generator)
+    text = "".join(traceback.format_exception(caught.value))
+    assert 'raise LookupError("there")' in text
+    assert "await anext(generator)" in text
+    assert "<live object>" in text
+    package = os.path.dirname(wool.__file__)
+    assert package not in text
+
+
+# Left to itself
+
+
+async def test_a_task_left_behind_goes_on_using_what_its_caller_has() -> None:
+    seen: asyncio.Queue[int] = asyncio.Queue()
+
+    @wool.routine
+    async def leave_behind(queue: Any) -> None:
+        async def work() -> None:
+            for i in range(5):
+                await queue.put(i)
+
+        kept.append(asyncio.create_task(work()))
+
+    async with asyncio.timeout(40), opened(1):
+        await leave_behind(seen)
+        assert [await seen.get() for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
+kept: list[asyncio.Task[None]] = []
