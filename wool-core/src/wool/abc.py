@@ -296,7 +296,7 @@ class Discovery(ABC):
     """The port of a single worker that is told no address; 0: any that is free."""
 
     scheme: str = ""
-    """What addresses begin with where others expect workers, as in `grpc://`; empty: anything."""
+    """The scheme that others expect the addresses of workers to have; empty if they take any."""
 
     @abstractmethod
     def announce(self, worker: WorkerInfo) -> AbstractAsyncContextManager[Announcement]:
