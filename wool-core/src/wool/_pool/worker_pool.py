@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import secrets
-import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -15,10 +13,9 @@ from wool import abc
 from wool._client.client import Balancer
 from wool._client.current import ACTIVE, OPEN
 from wool._client.link import Link
-from wool._client.pool import PYTHON, VERSION, Pool, rules_of
+from wool._client.pool import Pool, rules_of
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
-from wool._pool.announcing import announce
 from wool._pool.arguments import (
     call_options,
     checked_credentials,
@@ -26,6 +23,7 @@ from wool._pool.arguments import (
     module_names,
     positive,
 )
+from wool._pool.crew import Crew
 from wool._pool.membership import Membership
 from wool._pool.placement import Placement, place_alone, place_among_others
 from wool._protocol import frames as f
@@ -51,22 +49,8 @@ from wool.plugins import TransportPlugin
 if TYPE_CHECKING:
     from wool._worker.thread import WorkerThread
 
-STOP_GRACE = 15.0
-"""Seconds a worker gets to end after it has been told to; its own graces are shorter."""
-
-EXIT_KNOWN_WITHIN = 0.1
-MOST_FAILURES = 3
-"""After so many workers in a row that ended before they were ready, calls fail at once."""
-
 TELLING = 0.02
 """Seconds in which news of workers are gathered before others are told."""
-
-MOST_EXITS = 64
-"""So many workers of the past are remembered, to say how they ended."""
-
-FIRST_DELAY, MOST_DELAY, STABLE_AFTER = 0.05, 2.0, 5.0
-"""Seconds before a worker is replaced: first, at most, and how long one has to live for the delay
-to begin anew."""
 
 
 class WorkerPool(Pool):
@@ -159,12 +143,7 @@ class WorkerPool(Pool):
         if self._discovery is None:
             self._quorum = min(self._quorum, self._size)
         self._transport_name = self._choose_transport()
-        self._keepers: list[asyncio.Task[None]] = []
-        self._own: dict[str, WorkerInfo] = {}
-        self._workers: dict[str, WorkerProcess | WorkerThread] = {}
-        self._exits: dict[str, concurrent.futures.Future[int]] = {}
-        self._leaving: dict[str, asyncio.Future[None]] = {}
-        self._failures = 0
+        self._crew: Crew | None = None
         self._closing = False
         self._before: Pool | None = None
         self._placement: Placement | None = None
@@ -198,10 +177,17 @@ class WorkerPool(Pool):
         try:
             early.extend(WorkerProcess() for _ in range(0 if in_process else self._size))
             self._load()
-            self._in_process = in_process
-            self._keepers = [
-                loop.create_task(self._keep(early[i] if early else None)) for i in range(self._size)
-            ]
+            self._crew = Crew(
+                self._size,
+                self._start_thread if in_process else self._start_process,
+                tags=self._tags,
+                serializer_name=self.serializer_name,
+                discovery=self._discovery,
+                on_change=self._merge,
+                on_end=self.died,
+                on_failure=self._on_no_workers,
+            )
+            self._crew.begin(early)
             if self._discovery is not None:
                 self._membership = Membership(
                     self._discovery,
@@ -242,7 +228,6 @@ class WorkerPool(Pool):
         serializer = lookup.serializer(self._core.serializer)
         options, _ = self._settings.options(serializer.plugin.name, serializer.plugin.options)
         self._serializer = serializer.make(options)
-        self._failures = 0
         self._told = None
         self._telling = None
         plugins = self._plugins = lookup.companions()
@@ -276,27 +261,26 @@ class WorkerPool(Pool):
             if graceful:
                 await self._finish_calls()
         finally:
-            keepers, self._keepers = self._keepers, []
-            if self._watching is not None:
-                keepers.append(self._watching)
-                self._watching = None
-            for keeper in keepers:
-                keeper.cancel()
+            crew, watching = self._crew, self._watching
+            self._watching = None
+            if watching is not None:
+                watching.cancel()
+            if crew is not None:
+                crew.dismiss()
             try:
                 await self.close_clients()
-                await asyncio.gather(*keepers, return_exceptions=True)
-                leavers = [worker.stop(STOP_GRACE) for worker in self._workers.values()]
-                await asyncio.gather(*leavers, return_exceptions=True)
+                if watching is not None:
+                    await asyncio.gather(watching, return_exceptions=True)
             finally:
-                for worker in self._workers.values():
-                    worker.kill()
-                self._workers.clear()
-                self._exits.clear()
-                if self._placement is not None:
-                    self._placement.discard()
-                self._found = {}
-                self._own = {}
-                self._closing = False
+                try:
+                    if crew is not None:
+                        await crew.aclose()
+                finally:
+                    if self._placement is not None:
+                        self._placement.discard()
+                    self._found = {}
+                    self.members: dict[str, WorkerInfo] = {}
+                    self._closing = False
 
     async def _finish_calls(self) -> None:
         """Waits for the calls that are out."""
@@ -312,39 +296,13 @@ class WorkerPool(Pool):
 
     # Workers ------------------------------------------------------------------------------------
 
-    async def _keep(self, early: WorkerProcess | None) -> None:
-        """Keeps one worker running: starts another one, a little later each time, when it ends."""
-        delay = FIRST_DELAY
-        while True:
-            ident = secrets.token_hex(8)
-            began = time.monotonic()
-            try:
-                worker = self._start(ident, early)
-            except OSError as error:  # no more processes or descriptors, perhaps only for now
-                self._note_failure(str(error))
-                delay *= 2
-                await asyncio.sleep(min(delay, MOST_DELAY))
-                continue
-            early = None
-            try:
-                await self._run_worker(ident, worker)
-            except asyncio.CancelledError:
-                await worker.stop(STOP_GRACE)
-                raise
-            finally:
-                self._leave(ident)
-            delay = FIRST_DELAY if time.monotonic() - began > STABLE_AFTER else delay * 2
-            await asyncio.sleep(min(delay, MOST_DELAY))
-
-    def _start(self, ident: str, early: WorkerProcess | None) -> WorkerProcess | WorkerThread:
-        if self._in_process:
-            return self._start_thread(ident)
+    def _start_process(self, ident: str, early: WorkerProcess | None) -> WorkerProcess:
         process = early or WorkerProcess()
         assert self._placement is not None
         process.configure({**self._config, "id": ident, "listen": self._placement.address()})
         return process
 
-    def _start_thread(self, ident: str) -> WorkerThread:
+    def _start_thread(self, ident: str, early: WorkerProcess | None) -> WorkerThread:
         # What a worker is made of is loaded only where it runs in this process.
         from wool._worker.service import Setup
         from wool._worker.thread import WorkerThread
@@ -363,47 +321,6 @@ class WorkerPool(Pool):
         )
         return WorkerThread(setup, self._core.concurrency)
 
-    async def _run_worker(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
-        """Makes a worker a member once it is ready; returns when it has ended."""
-        self._workers[ident] = worker
-        self._exits[ident] = worker.exited
-        while len(self._exits) > MOST_EXITS + self._size:
-            del self._exits[next(iter(self._exits))]
-        report = await worker.ready()
-        if "address" in report:
-            self._failures = 0
-            info = WorkerInfo(
-                **report,
-                id=ident,
-                tags=self._tags,
-                python=PYTHON,
-                version=VERSION,
-                serializers=(self.serializer_name,),
-            )
-            self._own[ident] = info
-            self._merge()
-            leaving = self._leaving[ident] = asyncio.get_running_loop().create_future()
-            exited = asyncio.ensure_future(self._see_out(ident, worker))
-            async with self._announced(info):
-                await asyncio.wait([leaving, exited], return_when=asyncio.FIRST_COMPLETED)
-            return
-        code = await worker.wait()
-        self._workers.pop(ident, None)
-        self._note_failure(report.get("error") or f"the last one {describe_exit(code)}")
-
-    @contextlib.asynccontextmanager
-    async def _announced(self, info: WorkerInfo) -> AsyncGenerator[None]:
-        """Lets others find a worker."""
-        if self._discovery is None:
-            yield
-            return
-        announcing = asyncio.create_task(announce(self._discovery, info))
-        try:
-            yield
-        finally:
-            announcing.cancel()
-            await asyncio.wait([announcing])
-
     def _on_found(self, found: dict[str, WorkerInfo]) -> None:
         """The discovery knows of other workers than before."""
         if not self.closed:
@@ -418,10 +335,11 @@ class WorkerPool(Pool):
 
     def _merge(self) -> None:
         """Makes the own workers and those that were found the members."""
-        places = {info.address for info in self._own.values()}
+        own = {} if self._crew is None else self._crew.workers
+        places = {info.address for info in own.values()}
         found = {key: info for key, info in self._found.items() if info.address not in places}
-        self.own: frozenset[str] = frozenset(self._own)
-        self.set_members({**found, **self._own})
+        self.own: frozenset[str] = frozenset(own)
+        self.set_members({**found, **own})
 
     @property
     def complete(self) -> bool:
@@ -439,35 +357,15 @@ class WorkerPool(Pool):
         unfit = {} if self._membership is None else self._membership.reasons()
         return {**super().reasons(tags), **unfit}
 
-    def _note_failure(self, reason: str) -> None:
-        """A worker could not be started; after some in a row, calls need not wait for another."""
-        self._failures += 1
-        if self._failures >= MOST_FAILURES and not self.members:
-            self.fail(
-                NoWorkersAvailable(
-                    f"{self._failures} workers in a row ended before they were ready: {reason}. "
-                    "What they wrote to standard error says more"
-                )
-            )
-
-    async def _see_out(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
-        """Waits for a worker to end, however long it takes to drain."""
-        try:
-            await worker.wait()
-            self.died(ident)
-        finally:
-            self._workers.pop(ident, None)
+    def _on_no_workers(self, error: NoWorkersAvailable) -> None:
+        """Own workers cannot be started; if there are no others, calls need not wait."""
+        if not self.members:
+            self.fail(error)
 
     def on_drain(self, worker: WorkerInfo) -> None:
         """A worker that drains is replaced at once, while its last calls run."""
-        leaving = self._leaving.get(worker.id)
-        if leaving is not None and not self.closed:
-            leaving.get_loop().call_soon_threadsafe(_settle, leaving)
-
-    def _leave(self, ident: str) -> None:
-        self._leaving.pop(ident, None)
-        if self._own.pop(ident, None) is not None:
-            self._merge()
+        if self._crew is not None and not self.closed:
+            self._crew.release(worker.id)
 
     # What clients report ------------------------------------------------------------------------
 
@@ -517,12 +415,7 @@ class WorkerPool(Pool):
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls at a worker whose connection ended, with its exit code."""
-        exited = self._exits.get(worker.id)
-        code: int | None = None
-        if exited is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(EXIT_KNOWN_WITHIN):
-                    code = await asyncio.shield(asyncio.wrap_future(exited))
+        code = None if self._crew is None else await self._crew.exit_code(worker.id)
         if code is None:
             return await super().explain_loss(worker, error)
         return WorkerLost(
@@ -532,8 +425,3 @@ class WorkerPool(Pool):
             host=worker.host,
             pid=worker.pid,
         )
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

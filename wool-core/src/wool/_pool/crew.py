@@ -1,0 +1,219 @@
+"""The own workers of a pool: as many as it is to have, kept running."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from wool._client.pool import PYTHON, VERSION
+from wool._pool.announcing import announce
+from wool._worker.discoveries import Chosen
+from wool._worker.process import WorkerProcess, describe_exit
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import NoWorkersAvailable
+
+if TYPE_CHECKING:
+    from wool._worker.thread import WorkerThread
+
+STOP_GRACE = 15.0
+"""Seconds a worker gets to end after it has been told to; its own graces are shorter."""
+
+EXIT_KNOWN_WITHIN = 0.1
+"""Seconds in which it is known how a worker ended that has just been lost."""
+
+MOST_FAILURES = 3
+"""After so many workers in a row that ended before they were ready, calls fail at once."""
+
+MOST_EXITS = 64
+"""So many workers of the past are remembered, to say how they ended."""
+
+FIRST_DELAY, MOST_DELAY, STABLE_AFTER = 0.05, 2.0, 5.0
+"""Seconds before a worker is replaced: first, at most, and how long one has to live for the delay
+to begin anew."""
+
+
+class Crew:
+    """Keeps workers running: one that ends is replaced, one that drains at once.
+
+    Args:
+        size: how many.
+        start: starts a worker by this id, in a process that is there already if one is given.
+        tags, serializer_name: what is said of the workers.
+        discovery: where they are announced.
+        on_change: called when there is one more, or one less.
+        on_end: called with the id of a worker that has ended.
+        on_failure: called with an error when several in a row could not be started.
+
+    Attributes:
+        workers: those that can be called, by id.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        start: Callable[[str, WorkerProcess | None], WorkerProcess | WorkerThread],
+        *,
+        tags: frozenset[str],
+        serializer_name: str,
+        discovery: Chosen | None,
+        on_change: Callable[[], None],
+        on_end: Callable[[str], None],
+        on_failure: Callable[[NoWorkersAvailable], None],
+    ) -> None:
+        self.workers: dict[str, WorkerInfo] = {}
+        self._size = size
+        self._start = start
+        self._tags = tags
+        self._serializer_name = serializer_name
+        self._discovery = discovery
+        self._on_change = on_change
+        self._on_end = on_end
+        self._on_failure = on_failure
+        self._keepers: list[asyncio.Task[None]] = []
+        self._running: dict[str, WorkerProcess | WorkerThread] = {}
+        self._exits: dict[str, concurrent.futures.Future[int]] = {}
+        self._leaving: dict[str, asyncio.Future[None]] = {}
+        self._failures = 0
+
+    def begin(self, early: Sequence[WorkerProcess]) -> None:
+        """Starts the workers.
+
+        Args:
+            early: processes that have been started for the first of them.
+        """
+        first = [*early, *[None] * (self._size - len(early))]
+        self._keepers = [asyncio.create_task(self._keep(process)) for process in first]
+
+    def dismiss(self) -> None:
+        """Replaces nobody any more, and tells those that are running to end."""
+        for keeper in self._keepers:
+            keeper.cancel()
+
+    async def aclose(self) -> None:
+        """Ends all workers; kills those that do not end soon enough."""
+        try:
+            await asyncio.gather(*self._keepers, return_exceptions=True)
+            leavers = [worker.stop(STOP_GRACE) for worker in self._running.values()]
+            await asyncio.gather(*leavers, return_exceptions=True)
+        finally:
+            for worker in self._running.values():
+                worker.kill()
+            self._keepers.clear()
+            self._running.clear()
+            self.workers.clear()
+
+    def release(self, ident: str) -> None:
+        """A worker has said that it drains: it is replaced, while its last calls run."""
+        leaving = self._leaving.get(ident)
+        if leaving is not None:
+            leaving.get_loop().call_soon_threadsafe(_settle, leaving)
+
+    async def exit_code(self, ident: str) -> int | None:
+        """Returns how a worker ended, as `subprocess` has it; None if it has not."""
+        exited = self._exits.get(ident)
+        if exited is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EXIT_KNOWN_WITHIN):
+                    return await asyncio.shield(asyncio.wrap_future(exited))
+        return None
+
+    # One worker after another -------------------------------------------------------------------
+
+    async def _keep(self, early: WorkerProcess | None) -> None:
+        """Keeps one worker running: starts another one, a little later each time, when it ends."""
+        delay = FIRST_DELAY
+        while True:
+            ident = secrets.token_hex(8)
+            began = time.monotonic()
+            try:
+                worker = self._start(ident, early)
+            except OSError as error:  # no more processes or descriptors, perhaps only for now
+                self._note_failure(str(error))
+                delay *= 2
+                await asyncio.sleep(min(delay, MOST_DELAY))
+                continue
+            early = None
+            try:
+                await self._run(ident, worker)
+            except asyncio.CancelledError:
+                await worker.stop(STOP_GRACE)
+                raise
+            finally:
+                self._leave(ident)
+            delay = FIRST_DELAY if time.monotonic() - began > STABLE_AFTER else delay * 2
+            await asyncio.sleep(min(delay, MOST_DELAY))
+
+    async def _run(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
+        """Lets a worker be called once it is ready; returns when it has ended, or drains."""
+        self._running[ident] = worker
+        self._exits[ident] = worker.exited
+        while len(self._exits) > MOST_EXITS + self._size:
+            del self._exits[next(iter(self._exits))]
+        report = await worker.ready()
+        if "address" in report:
+            self._failures = 0
+            info = WorkerInfo(
+                **report,
+                id=ident,
+                tags=self._tags,
+                python=PYTHON,
+                version=VERSION,
+                serializers=(self._serializer_name,),
+            )
+            self.workers[ident] = info
+            self._on_change()
+            leaving = self._leaving[ident] = asyncio.get_running_loop().create_future()
+            exited = asyncio.ensure_future(self._see_out(ident, worker))
+            async with self._announced(info):
+                await asyncio.wait([leaving, exited], return_when=asyncio.FIRST_COMPLETED)
+            return
+        code = await worker.wait()
+        self._running.pop(ident, None)
+        self._note_failure(report.get("error") or f"the last one {describe_exit(code)}")
+
+    @contextlib.asynccontextmanager
+    async def _announced(self, info: WorkerInfo) -> AsyncGenerator[None]:
+        """Lets others find a worker."""
+        if self._discovery is None:
+            yield
+            return
+        announcing = asyncio.create_task(announce(self._discovery, info))
+        try:
+            yield
+        finally:
+            announcing.cancel()
+            await asyncio.wait([announcing])
+
+    async def _see_out(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
+        """Waits for a worker to end, however long it takes to drain."""
+        try:
+            await worker.wait()
+            self._on_end(ident)
+        finally:
+            self._running.pop(ident, None)
+
+    def _leave(self, ident: str) -> None:
+        self._leaving.pop(ident, None)
+        if self.workers.pop(ident, None) is not None:
+            self._on_change()
+
+    def _note_failure(self, reason: str) -> None:
+        """A worker could not be started; after some in a row, calls need not wait for another."""
+        self._failures += 1
+        if self._failures >= MOST_FAILURES:
+            self._on_failure(
+                NoWorkersAvailable(
+                    f"{self._failures} workers in a row ended before they were ready: {reason}. "
+                    "What they wrote to standard error says more"
+                )
+            )
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
