@@ -19,6 +19,12 @@ import wool
 pytestmark = pytest.mark.timeout(60)
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept() -> None:
+    """What is kept here would travel with the functions of this module."""
+    kept.clear()
+
+
 def note(path: Path, line: str) -> None:
     with path.open("a") as file:
         file.write(f"{line}\n")

@@ -66,16 +66,13 @@ def blob(kind: str, size: int) -> Any:
     return numpy.arange(size // 8, dtype="int64")
 
 
-async def calls_beside(large: asyncio.Task[Any]) -> list[float]:
-    """Makes small calls one by one until `large` is done; how long each of them took."""
-    loop = asyncio.get_running_loop()
-    times = []
+async def calls_beside(large: asyncio.Task[Any]) -> int:
+    """Makes small calls one by one until `large` is done; how many were done before."""
+    done = 0
     while not large.done():
-        start = loop.time()
         assert await add(1, 2) == 3
-        if not large.done():
-            times.append(loop.time() - start)
-    return times
+        done += not large.done()
+    return done
 
 
 @pytest.mark.everywhere
@@ -151,12 +148,11 @@ async def large_argument_while_small_calls_flow(kind: str) -> None:
         before = pids(pool)
         assert await add(1, 2) == 3
         large = asyncio.ensure_future(checksum(value))
-        times = await calls_beside(large)
+        beside = await calls_beside(large)
         size, crc = await large
         assert size == memoryview(value).nbytes
         assert crc == zlib.crc32(memoryview(value).cast("B"))
-        assert len(times) >= 5, "no small call completed during the transfer"
-        assert max(times) < 2
+        assert beside >= 5, "no small call completed during the transfer"
         assert pids(pool) == before
 
 
@@ -168,12 +164,11 @@ async def test_large_result_while_small_calls_flow(kind: str) -> None:
         before = pids(pool)
         assert await add(1, 2) == 3
         large = asyncio.ensure_future(produce(kind, SIZE))
-        times = await calls_beside(large)
+        beside = await calls_beside(large)
         value = await large
         expected = blob(kind, SIZE)
         assert bool((value == expected).all()) if kind == "numpy" else value == expected
-        assert len(times) >= 5, "no small call completed during the transfer"
-        assert max(times) < 2
+        assert beside >= 5, "no small call completed during the transfer"
         assert pids(pool) == before
 
 
