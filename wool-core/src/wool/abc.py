@@ -147,9 +147,9 @@ class Listener(ABC):
     async def serve(self, handler: Handler) -> None:
         """Runs `handler` in a task of its own for each connection, until cancelled or closed.
 
-        A connection is closed when its handler ends. One that raises affects nothing else. Being
-        cancelled, it cancels all handlers and waits for them; being closed, it only waits. Wool
-        calls `aclose` in any case.
+        A connection is closed when its handler ends. One that raises affects nothing else, and
+        `ConnectionLost` is no reason to log anything. Being cancelled, it cancels all handlers and
+        waits for them; being closed, it only waits. Wool calls `aclose` in any case.
         """
 
     @abstractmethod

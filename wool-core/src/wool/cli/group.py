@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "certs": ("wool.cli.certs", "Make certificates for mutual TLS."),
     "config": ("wool.cli.config", "Show every setting, and where its value comes from."),
     "doctor": ("wool.cli.doctor", "Check this machine, and say what to change."),
+    "plugin": ("wool.cli.plugin", "Begin a plug-in of your own."),
     "plugins": ("wool.cli.plugins", "List the plug-ins that are installed."),
     "worker": ("wool.cli.worker", "Serve calls in this process."),
     "workers": ("wool.cli.workers", "Show the workers there are, and why one is of no use."),

@@ -12,7 +12,7 @@ from functools import partial
 
 import zmq
 
-from wool.abc import Connection, Handler, Listener
+from wool.abc import Connection, ConnectionLost, Handler, Listener
 from wool_zmq._connection import BYE, HELLO, PING, ZmqConnection, uid_of
 from wool_zmq._sockets import Monitored
 
@@ -120,6 +120,8 @@ class ZmqListener(Listener):
 async def _handle(handler: Handler, connection: Connection) -> None:
     try:
         await handler(connection)
+    except ConnectionLost:
+        pass  # it has ended
     except Exception:
         logging.getLogger("wool_zmq").exception("a handler has failed")
     finally:
