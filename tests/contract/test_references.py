@@ -149,6 +149,23 @@ async def test_large_values() -> None:
     assert await measure(blocks()) == [(i, 3_000_000) for i in range(3)]
 
 
+async def test_a_stream_of_a_routine_that_has_begun() -> None:
+    @wool.routine
+    async def count(n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            yield i
+
+    stream = count(6)
+    assert await anext(stream) == 0
+    assert await take(stream, 2) == [1, 2]
+    assert await drain(stream) == [3, 4, 5]
+    assert [value async for value in stream] == []
+
+
+async def test_what_map_makes() -> None:
+    assert await drain(wool.map(same, [1, 2, 3])) == [1, 2, 3]
+
+
 # Sending, throwing, closing
 
 

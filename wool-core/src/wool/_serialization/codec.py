@@ -30,7 +30,12 @@ from wool._serialization.codeobjects import reduce_code
 from wool._serialization.codepickler import reduce_function
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.modules import missing_remedy
-from wool._serialization.references import Export, reduce_reference, travels
+from wool._serialization.references import (
+    Export,
+    function_travels,
+    reduce_reference,
+    travels,
+)
 from wool._serialization.units import CodeUnit, MissingCode
 from wool._serialization.variables import reduce_variable
 from wool.abc import Buffer, Payload, Serializer
@@ -80,9 +85,9 @@ class _Reducer:
             self.code[key] = obj
             return find_class, (key,)
         if isinstance(obj, FunctionType):
-            return (
-                self._reduce_reference(obj) if travels(obj) else reduce_function(obj, self.modules)
-            )
+            if function_travels(obj):
+                return self._reduce_reference(obj)
+            return reduce_function(obj, self.modules)
         if isinstance(obj, BaseException):
             if obj is self.thrown:
                 return find_thrown, ()

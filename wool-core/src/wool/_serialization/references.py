@@ -139,23 +139,24 @@ class Exports:
 
 
 class Marks:
-    """The objects that `reference` has marked, by their identity."""
+    """The objects that `reference` has marked.
+
+    Attributes:
+        marked: them, by their identity.
+    """
 
     def __init__(self) -> None:
-        self._marked: dict[int, weakref.ref[Any]] = {}
+        self.marked: dict[int, weakref.ref[Any]] = {}
 
     def add(self, value: Any) -> None:
         """Marks an object for as long as it lives."""
         ident = id(value)
 
         def forget(gone: weakref.ref[Any]) -> None:
-            if self._marked.get(ident) is gone:
-                del self._marked[ident]
+            if self.marked.get(ident) is gone:
+                del self.marked[ident]
 
-        self._marked[ident] = weakref.ref(value, forget)
-
-    def __contains__(self, value: Any) -> bool:
-        return id(value) in self._marked
+        self.marked[ident] = weakref.ref(value, forget)
 
 
 # Which objects are in use elsewhere, and how they are to travel, are facts of the process.
@@ -201,14 +202,20 @@ def held_by(value: Any) -> Held | None:
 
 
 def travels(value: Any) -> bool:
-    """Whether an object travels by reference."""
-    return _stays(cast("type[Any]", type(value))) or value in MARKS or held_by(value) is not None
+    """Whether an object that is no function travels by reference."""
+    return _stays(cast("type[Any]", type(value))) or id(value) in MARKS.marked
+
+
+def function_travels(function: FunctionType) -> bool:
+    """Whether a function travels by reference."""
+    return id(function) in MARKS.marked or "__wool_held__" in function.__dict__
 
 
 @lru_cache(CLASSES_KNOWN)
 def _stays(cls: type[Any]) -> bool:
     """Whether all objects of a class travel by reference."""
-    return hasattr(cls, "__anext__") or issubclass(cls, WAITED_FOR)
+    proxy = getattr(cls, "__wool_proxy__", None) is cls
+    return proxy or hasattr(cls, "__anext__") or issubclass(cls, WAITED_FOR)
 
 
 def portray(value: Any) -> Portrayal:
@@ -221,7 +228,7 @@ def portray(value: Any) -> Portrayal:
         return Portrayal(FUNCTION, f"{value.__qualname__}()", methods)
     if isinstance(value, AsyncGenerator):
         return Portrayal(GENERATOR, f"the {cls.__qualname__}", _GENERATOR)
-    if value not in MARKS and hasattr(cls, "__anext__"):
+    if id(value) not in MARKS.marked and hasattr(cls, "__anext__"):
         closing = ("aclose",) if inspect.iscoroutinefunction(getattr(cls, "aclose", None)) else ()
         return Portrayal(ITERATOR, f"the {cls.__qualname__}", ("__anext__", *closing))
     names = [*_SPECIAL, *(name for name in dir(cls) if not name.startswith("_"))]
