@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from wool._client.ahead import AheadExchange
 from wool._client.exchange import Cancelled, Exchange, Failed, NotStarted, Reply
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
+from wool._protocol.transfer import AHEAD_BYTES
+from wool._worker.ahead import Ahead
 from wool.exceptions import WorkerLost
 
 
@@ -98,3 +101,82 @@ async def test_a_reply_of_the_same_turn_is_not_lost() -> None:
     exchange.end(returned(delivered=0))
     assert isinstance(await task, Cancelled)
     assert worker.cancels == []
+
+
+# Streams whose worker runs ahead
+
+
+def ahead_exchange(worker: Any, ahead: int = 8) -> AheadExchange:
+    exchange = AheadExchange(worker, SimpleNamespace(ahead=ahead))  # type: ignore[arg-type]
+    exchange.number = 1
+    return exchange
+
+
+def value(number: int, step: int = 0, delivered: int = 0) -> Reply:
+    return Reply(f.Value(1, step, delivered, 0, 0, 0, []), [b"x" * number])
+
+
+async def test_a_cancel_that_crosses_a_value_leaves_it_for_the_next_step() -> None:
+    worker: Any = Worker(value(1))
+    exchange = ahead_exchange(worker)
+    task = asyncio.create_task(exchange.wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    outcome = await task
+    assert isinstance(outcome, Cancelled)
+    assert not outcome.open
+    assert exchange.awaited == 0
+    exchange.end(value(2))
+    assert await exchange.wait() == value(1)
+    assert await exchange.wait() == value(2)
+    assert exchange.awaited == 2
+    assert exchange.cancellation is None
+
+
+async def test_values_come_before_the_loss_of_the_worker() -> None:
+    exchange = ahead_exchange(Worker(None))
+    for outcome in (value(1), value(2), Failed(WorkerLost("gone"))):
+        exchange.end(outcome)
+    outcomes = [await exchange.wait() for _ in range(3)]
+    assert [type(outcome) for outcome in outcomes] == [Reply, Reply, Failed]
+
+
+async def test_the_worker_is_asked_for_several_at_once() -> None:
+    exchange = ahead_exchange(Worker(None), ahead=8)
+    for _ in range(9):
+        exchange.end(value(1))
+    asked = []
+    for _ in range(9):
+        await exchange.wait()
+        asked.append(exchange.ask(urgent=False))
+    assert asked == [0, 0, 0, 4, 0, 0, 0, 4, 1]  # the last one has nothing left
+    assert exchange.ask(urgent=True) == 1
+
+
+async def test_values_that_were_under_way_when_it_was_closed_are_dropped() -> None:
+    exchange = ahead_exchange(Worker(None))
+    exchange.end(value(1))
+    await exchange.wait()
+    exchange.end(value(2))
+    assert exchange.begin_close()
+    assert not exchange.begin_close()
+    exchange.next_step()
+    exchange.end(value(3))
+    exchange.end(value(4, step=1))
+    assert await exchange.wait() == value(4, step=1)
+
+
+async def test_how_far_ahead() -> None:
+    ahead = Ahead(3)
+    for _ in range(4):
+        assert ahead.may_go
+        ahead.note(10)
+    assert not ahead.may_go
+    ahead.ask(2)
+    assert ahead.may_go
+    ahead.note(AHEAD_BYTES)
+    assert not ahead.may_go
+    ahead.ask(2)
+    assert not ahead.may_go  # only the large one is left
+    ahead.ask(1)
+    assert ahead.may_go

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from wool._client.ahead import AheadExchange
 from wool._client.choosing import least_loaded
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
 from wool._client.few import Few
@@ -59,7 +60,7 @@ class Client:
 
     def open(self, request: Request) -> Exchange:
         """Begins a call."""
-        exchange = Exchange(self, request)
+        exchange = (AheadExchange if request.ahead else Exchange)(self, request)
         if request.calls:
             exchange.loans = Loans(request.calls)
         self.submit(exchange)

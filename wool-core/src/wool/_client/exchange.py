@@ -46,6 +46,7 @@ class Request:
         calls: unstarted calls among the arguments.
         exports: live objects among them.
         context: names those variables.
+        ahead: how many values of a stream may be sent before they are asked for.
     """
 
     target: str
@@ -58,6 +59,7 @@ class Request:
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
     context: Sequence[f.Variable] = ()
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +184,29 @@ class Exchange:
         """Ends the step; called by the link."""
         if self.suspended and isinstance(outcome, Failed):
             self.failed = outcome
-        if self.loans is not None:
-            self.loans.settle(taken=self.number != 0 and not isinstance(outcome, NotStarted))
-            self.loans = None
+        self.settle_loans(outcome)
         if self._outcome is None:
             self._outcome = outcome
             self._wake()
+
+    def settle_loans(self, outcome: Outcome) -> None:
+        """Settles what becomes of the unstarted calls among the arguments."""
+        if self.loans is not None:
+            self.loans.settle(taken=self.number != 0 and not isinstance(outcome, NotStarted))
+            self.loans = None
+
+    @property
+    def awaited(self) -> int:
+        """Which step a cancel is for."""
+        return self.step
+
+    def ask(self, *, urgent: bool) -> int:
+        """Asks for the next value; returns for how many to ask the worker now."""
+        return 1
+
+    def begin_close(self) -> bool:
+        """Notes that the next step closes the stream; False if that has been done."""
+        return True
 
     @property
     def ending(self) -> asyncio.Future[None]:

@@ -166,7 +166,7 @@ class Link:
             request.parent,
             [len(s) for s in segments],
             codes,
-            0,
+            request.ahead,
             self._lend(request.exports) if request.exports else [],
             list(request.context),
         )
@@ -184,6 +184,7 @@ class Link:
         args: Sequence[Buffer] = (),
         exports: Sequence[Export] = (),
         context: Sequence[f.Variable] = (),
+        more: int = 1,
     ) -> bool:
         """Asks for the next step of a stream; False if the worker is gone."""
         session = self.session
@@ -197,7 +198,7 @@ class Link:
         sizes = [len(s) for s in segments]
         names = self._lend(exports) if exports else []
         frame = f.Resume(
-            exchange.number, exchange.step, operation, sizes, codes, names, list(context)
+            exchange.number, exchange.step, operation, sizes, codes, names, list(context), more
         )
         if not (len(self.calls) == 1 and session.send_now(frame, segments)):
             session.send(frame, segments)
@@ -205,8 +206,11 @@ class Link:
 
     def close_stream(self, exchange: Exchange) -> None:
         """Closes a suspended stream, without anybody waiting for it."""
+        if not exchange.begin_close():
+            return
         exchange.next_step()
-        self.resume(exchange, f.THROW, args=[pickle.dumps(GeneratorExit())])
+        operation = f.CLOSE if exchange.request.ahead else f.THROW
+        self.resume(exchange, operation, args=[pickle.dumps(GeneratorExit())])
 
     def cancel(self, exchange: Exchange, message: bytes | None) -> None:
         """Cancels a call; the worker's answer ends the step."""
@@ -214,7 +218,7 @@ class Link:
             self._queue.remove(exchange)
             exchange.end(NotStarted())
         elif self.session is not None and exchange.number in self.calls:
-            self.session.send(f.Cancel(exchange.number, exchange.step, message))
+            self.session.send(f.Cancel(exchange.number, exchange.awaited, message))
 
     def recall(self) -> None:
         """Asks for half of the calls that have not begun."""

@@ -90,7 +90,7 @@ class RemoteStream:
         self._pool = pool
         self._open = routine, args, kwargs
         self._exchange: Exchange | None = None
-        self._sharing = Sharing(pool)
+        self._sharing = Sharing(pool, crossing=routine.prefetch > 0)
         self._thrown: BaseException | None = None  # the last: it may still come out
         self._value: Any = None
         self._closing = False
@@ -191,10 +191,16 @@ class RemoteStream:
         if changes := self._sharing.changes():
             encoded = _with_context(encoded, changes)
             context = variables_of(changes)
+        more = exchange.ask(urgent=operation != f.NEXT or bool(context))
+        if not more:
+            return  # there are values that have arrived
+        if isinstance(value, GeneratorExit) and thrown:
+            exchange.begin_close()
+            operation = f.CLOSE if exchange.request.ahead else f.THROW
         units = pool.codec.units(encoded.code) if encoded.code else ()
         exchange.next_step()
         segments, exports = encoded.segments, encoded.exports
-        sent = link.resume(exchange, operation, units, segments, exports, context)
+        sent = link.resume(exchange, operation, units, segments, exports, context, more)
         if encoded.calls and sent:
             Loans(encoded.calls).settle(taken=True)
 
@@ -236,6 +242,7 @@ def _request(
         encoded.calls,
         encoded.exports,
         variables_of(changes) if changes else (),
+        routine.prefetch if routine.is_stream else 0,
     )
 
 

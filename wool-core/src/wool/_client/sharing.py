@@ -45,11 +45,16 @@ def _depth() -> int:
 
 
 class Sharing:
-    """The context variables that a call and its caller share."""
+    """The context variables that a call and its caller share.
 
-    __slots__ = ("_mirror", "_pool")
+    Args:
+        crossing: whether what the two sides send may cross.
+    """
 
-    def __init__(self, pool: Pool) -> None:
+    __slots__ = ("_crossing", "_mirror", "_pool")
+
+    def __init__(self, pool: Pool, *, crossing: bool = False) -> None:
+        self._crossing = crossing
         self._pool = pool
         self._mirror: Mirror | None = None  # made when there is something to share
 
@@ -64,7 +69,8 @@ class Sharing:
 
     def _make_mirror(self) -> None:
         codec = self._pool.context
-        self._mirror = None if codec is None else Mirror(codec, self._pool.complaints.make)
+        if codec is not None:
+            self._mirror = Mirror(codec, self._pool.complaints.make, crossing=self._crossing)
 
     async def take(
         self,

@@ -137,6 +137,8 @@ class Resume(Frame, tag=11, frozen=True):
     codes: list[Code] = []
     references: list[bytes] = []
     context: list[Variable] = []
+    more: Count = 1
+    """For how many values it asks: those who are sent some before they ask need not ask often."""
 
 
 NEXT, SEND, THROW, CLOSE = range(4)

@@ -17,6 +17,9 @@ from wool.exceptions import ProtocolError
 
 CHUNK = 256 << 10
 WINDOW = 4 << 20
+AHEAD_BYTES = 4 << 20
+"""A stream that has sent so many bytes that its consumer has not taken does not run ahead."""
+
 _MAP_FROM = 16 << 20
 
 

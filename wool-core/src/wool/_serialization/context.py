@@ -218,6 +218,8 @@ class Mirror:
     Args:
         complain: tells the user of what does not travel.
         base: on the side of the routine, the context it began in, which need not be told of.
+        crossing: whether what the sides send may cross, so that neither knows what the other one
+            has had last.
     """
 
     __slots__ = (
@@ -225,6 +227,7 @@ class Mirror:
         "_captured",
         "_codec",
         "_complain",
+        "_crossing",
         "_given",
         "_late",
         "_passed",
@@ -234,8 +237,14 @@ class Mirror:
     )
 
     def __init__(
-        self, codec: ContextCodec, complain: Complain, base: Context | None = None
+        self,
+        codec: ContextCodec,
+        complain: Complain,
+        base: Context | None = None,
+        *,
+        crossing: bool = False,
     ) -> None:
+        self._crossing = crossing
         self._codec = codec
         self._complain = complain
         self._asks = base is None  # whether this is the caller's side
@@ -292,7 +301,7 @@ class Mirror:
         names, origin = identity.names, identity.origin
         if value is _MISSING:
             changes.append(Change(names, origin, Kind.UNSET))
-        elif self._taken.get(variable, _MISSING) is value:
+        elif self._taken.get(variable, _MISSING) is value and not self._crossing:
             changes.append(Change(names, origin, Kind.RETURNED))
         else:
             encoded = self._codec.encode(identity, value, self._complain)

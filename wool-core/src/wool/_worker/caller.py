@@ -262,11 +262,15 @@ class Caller:
 
     # On the executor's thread -------------------------------------------------------------------
 
-    def answer(self, frame: Frame, packed: Packed) -> None:
-        """Sends an answer; unstarted calls in it are the caller's from now on."""
+    def answer(self, frame: Frame, packed: Packed, *, more: bool = False) -> None:
+        """Sends an answer; unstarted calls in it are the caller's from now on.
+
+        Args:
+            more: whether others follow at once: then they go together.
+        """
         if packed.calls:
             Loans(packed.calls).settle(taken=True)
-        self.post(frame, packed.segments)
+        self._server.post((self, frame, packed.segments), more=more)
 
     def post(self, frame: Frame, segments: Sequence[Buffer]) -> None:
         """Has an answer sent by the I/O thread."""

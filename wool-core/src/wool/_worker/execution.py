@@ -7,6 +7,7 @@ steps of a stream in the same one.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextvars import Context
 from types import FunctionType
@@ -23,6 +24,7 @@ from wool._serialization.context import Arrived
 from wool._serialization.exceptions import Summary, load_exception
 from wool._serialization.modules import find_name
 from wool._serialization.units import MissingCode
+from wool._worker.ahead import Ahead
 from wool._worker.sharing import Sharing
 from wool.exceptions import SerializationError
 
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from wool._client.pool import Pool
     from wool._worker.caller import Caller
     from wool._worker.executor import Executor
+
+
+TURN = 16
+"""After so many values a stream that runs ahead lets other calls run."""
 
 
 class Execution:
@@ -43,8 +49,10 @@ class Execution:
 
     __slots__ = (
         "_abandoned",
+        "_ahead",
         "_base",
         "_begun",
+        "_closing",
         "_delivered",
         "_ended",
         "_executor",
@@ -56,8 +64,8 @@ class Execution:
         "_orphaned",
         "_outstanding",
         "_referents",
-        "_request",
         "_requested",
+        "_requests",
         "_segments",
         "_shared",
         "_step",
@@ -91,6 +99,7 @@ class Execution:
         self._begun = False
         self._struck = False  # a cancel came before the step it is for had begun
         self._in_step = False  # user code may be running: cancels are for it
+        self._closing = False  # cancelled in a step because its consumer closes it
         self._stopped = False  # cancelled or abandoned before user code began
         self._ended = False
         self._step = 0
@@ -98,10 +107,11 @@ class Execution:
         self._base = 0
         self._outstanding = 0
         self._kept: asyncio.CancelledError | None = None
-        self._request: tuple[f.Resume, Sequence[Buffer], Referents] | None = None
+        self._requests: deque[tuple[f.Resume, Sequence[Buffer], Referents]] = deque()
+        self._ahead = Ahead(frame.ahead) if frame.ahead else None
         self._requested: asyncio.Future[None] | None = None
         self._thrown: BaseException | None = None
-        self._shared = Sharing(caller.pool)
+        self._shared = Sharing(caller.pool, crossing=frame.ahead > 0)
 
     @property
     def number(self) -> int:
@@ -146,13 +156,13 @@ class Execution:
 
     def cancel(self, step: int, message: bytes | None) -> None:
         """Cancels the call, or one step of a stream; ignored if that step has ended."""
-        if self._ended or step != self._step:
+        if self._ended or step != (self._step if self._ahead is None else self._ahead.sent):
             return
         if self.task is None or not self._begun:
             self._stopped = True
             return
         if not self._in_step:
-            if self._request is None:
+            if not self._asked:
                 return  # the step it was meant for has ended
             # The step has been asked for and is about to begin: it begins with the cancel.
             self._kept = asyncio.CancelledError(*cancel_argument(message))
@@ -165,8 +175,16 @@ class Execution:
         self, frame: f.Resume, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS
     ) -> None:
         """Asks for the next step."""
-        self._request = frame, segments, referents
-        self._step = frame.step
+        if self._ahead is None:
+            self._step = frame.step
+        else:
+            self._ahead.ask(frame.more)
+            if frame.operation == f.CLOSE and self._in_step and self.task is not None:
+                # It is past the `yield` that its consumer is at, and need not come to another.
+                self._closing = True
+                self.task.cancel("the stream is being closed")
+        if self._ahead is None or frame.operation != f.NEXT or frame.context:
+            self._requests.append((frame, segments, referents))
         if self._requested is not None and not self._requested.done():
             self._requested.set_result(None)
 
@@ -253,7 +271,10 @@ class Execution:
                 # Its traceback has this frame, which must not have it: what the generator held
                 # is to be closed now, not when garbage is collected.
                 del argument
-                self._finish_raise(error)
+                if self._closing and isinstance(error, asyncio.CancelledError):
+                    self._finish_return(None)
+                else:
+                    self._finish_raise(error)
                 return
             if self._abandoned:
                 self._end()  # it has ignored GeneratorExit, and nobody is there to tell
@@ -286,18 +307,25 @@ class Execution:
     async def _suspend(self) -> tuple[int, Any]:
         """Waits for the next step. A cancel of the task meanwhile is kept for it."""
         self._leave_step()
-        while self._request is None and not self._stopped:
+        while not (self._asked or self._stopped):
             self._requested = self._executor.loop.create_future()
             try:
                 await self._requested
             except asyncio.CancelledError as error:
                 self._kept = error
-        request, self._request, self._requested = self._request, None, None
+        self._requested = None
         self._enter_step()
-        if self._stopped or request is None:
+        if self._ahead is not None and not self._ahead.sent % TURN:
+            await self._let_others()
+        if self._stopped:
             self._abandoned = True
             return f.THROW, GeneratorExit()
-        frame, segments, referents = request
+        if self._closing:
+            self._stop_cancelling()
+        if not self._requests or (self._ahead is not None and self._kept is not None):
+            return f.NEXT, None  # it runs ahead, or is cancelled before it is sent something
+        frame, segments, referents = self._requests.popleft()
+        self._step = frame.step
         try:
             if frame.context:
                 segments, arrived = unpack_context(frame.context, segments)
@@ -312,6 +340,24 @@ class Execution:
             return f.THROW, error
         except Exception as error:
             return f.THROW, rebuild_error("the value sent", error, self.caller.where)
+
+    def _stop_cancelling(self) -> None:
+        """It has come to a `yield` although it was cancelled to be closed: it is closed there."""
+        assert self.task is not None
+        self._closing, self._kept = False, None
+        self.task.uncancel()
+
+    @property
+    def _asked(self) -> bool:
+        """Whether there is a next step to make."""
+        return bool(self._requests) or (self._ahead is not None and self._ahead.may_go)
+
+    async def _let_others(self) -> None:
+        """Lets the loop turn, and those be heard who want the stream to stop."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as error:
+            self._kept = error
 
     def _enter_step(self) -> None:
         assert self.task is not None
@@ -484,6 +530,8 @@ class Execution:
             self._finish_raise(failure)
             return False
         packed = self._with_context(packed)
+        if self._ahead is not None:
+            self._ahead.note(f.total(packed.segments))
         executor = self._executor
         frame = f.Value(
             self.number,
@@ -497,7 +545,8 @@ class Execution:
             self.caller.lend(packed),
             packed.context,
         )
-        self.caller.answer(frame, packed)
+        more = self._ahead is not None and self._ahead.may_go
+        self.caller.answer(frame, packed, more=more)
         return True
 
     def _uncancelled(self) -> int:

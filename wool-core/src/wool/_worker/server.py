@@ -176,14 +176,14 @@ class Server:
 
     # Answers ------------------------------------------------------------------------------------
 
-    def post(self, answer: Answer) -> None:
+    def post(self, answer: Answer, *, more: bool = False) -> None:
         """Has an answer sent; on the executor's thread.
 
         The last one for now is sent from there: the caller waits for it, and nothing else would be
         gained by a detour. Otherwise the I/O thread sends several at a time.
         """
         caller, frame, segments = answer
-        last = not (self._woken or self.executor.pending or self.draining)
+        last = not (more or self._woken or self.executor.pending or self.draining)
         if last and caller.send_now(frame, segments):
             return
         self._answers.append(answer)

@@ -17,11 +17,16 @@ MAX_REMARK = 2000
 
 
 class Sharing:
-    """The context variables that a routine and its caller share, in the routine's task."""
+    """The context variables that a routine and its caller share, in the routine's task.
 
-    __slots__ = ("_before", "_mirror", "_pool", "_unsent")
+    Args:
+        crossing: whether what the two sides send may cross.
+    """
 
-    def __init__(self, pool: Pool) -> None:
+    __slots__ = ("_before", "_crossing", "_mirror", "_pool", "_unsent")
+
+    def __init__(self, pool: Pool, *, crossing: bool = False) -> None:
+        self._crossing = crossing
         self._pool = pool
         self._before: Context | None = None
         self._mirror: Mirror | None = None  # made when there is something to share
@@ -62,5 +67,5 @@ class Sharing:
     def _share(self) -> Mirror | None:
         codec = self._pool.context
         if self._mirror is None and codec is not None and self._before is not None:
-            self._mirror = Mirror(codec, self.remark, self._before)
+            self._mirror = Mirror(codec, self.remark, self._before, crossing=self._crossing)
         return self._mirror

@@ -1,0 +1,409 @@
+"""`prefetch=n`: the worker runs ahead, and still nothing is lost, doubled or out of order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import wool
+from contract.routines import serving
+from contract.support import SOAK, Journal, Place, caught, ended, forever
+from wool._protocol.transfer import AHEAD_BYTES
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+
+variable: ContextVar[Any] = ContextVar("variable", default="default")
+
+
+async def counting(n: int) -> AsyncIterator[int]:
+    for i in range(n):
+        yield i
+
+
+async def writing(journal: Journal, n: int) -> AsyncIterator[int]:
+    """Writes down each step that it makes."""
+    try:
+        for i in range(n):
+            journal.write("step")
+            yield i
+    finally:
+        journal.write("finally")
+
+
+async def recording(n: int) -> AsyncIterator[Any]:
+    """Yields numbers, and at the end all that was sent or thrown in."""
+    seen: list[Any] = []
+    for i in range(n):
+        try:
+            sent = yield i
+        except KeyError as error:
+            sent = error.args
+        if sent is not None:
+            seen.append(sent)
+    yield seen
+
+
+async def large(journal: Journal, n: int, size: int) -> AsyncIterator[bytes]:
+    for _ in range(n):
+        journal.write("step")
+        yield bytes(size)
+
+
+def ahead(function: Any, prefetch: int) -> Any:
+    return wool.routine(prefetch=prefetch)(function)
+
+
+async def waiting_step(stream: Any, journal: Journal) -> asyncio.Task[Any]:
+    """A task for the next step, once both sides wait: the generator may have begun before."""
+    task = asyncio.ensure_future(anext(stream))
+    await journal.wait("started")
+    await serving()
+    return task
+
+
+@pytest.mark.parametrize("prefetch", [1, 2, 16, 1000])
+async def test_all_items_in_order(prefetch: int) -> None:
+    routine = ahead(counting, prefetch)
+    assert [i async for i in routine(300)] == list(range(300))
+    assert [i async for i in routine(0)] == []
+    both = [[i async for i in routine(n)] for n in (1, 2)]
+    assert both == [[0], [0, 1]]
+
+
+async def test_many_streams_at_once() -> None:
+    routine = ahead(counting, 8)
+
+    async def consume(n: int) -> list[int]:
+        seen = []
+        async for i in routine(n):
+            seen.append(i)
+            if not i % 3:
+                await asyncio.sleep(0)
+        return seen
+
+    assert await asyncio.gather(*map(consume, range(40))) == [list(range(n)) for n in range(40)]
+
+
+async def test_an_exception_comes_after_the_items() -> None:
+    @wool.routine(prefetch=8)
+    async def failing() -> Any:
+        for i in range(3):
+            yield i
+        raise KeyError("at the end")
+
+    stream = failing()
+    assert [await anext(stream) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(KeyError, match="at the end"):
+        await anext(stream)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+@pytest.mark.parametrize("prefetch", [1, 3, 40])
+async def test_it_runs_so_far_ahead_and_no_further(
+    prefetch: int, place: Place, journal: Journal
+) -> None:
+    stream = ahead(writing, prefetch)(journal, 1000)
+    furthest = prefetch if place.remote else 0
+    for taken in range(1, 6):
+        assert await anext(stream) == taken - 1
+        # The worker need not hear of every step at once, but of every one in time.
+        await journal.wait("step", taken + (furthest + 1) // 2)
+        await serving()
+        assert journal.count("step") <= taken + furthest
+    await stream.aclose()
+    assert journal.lines()[-1] == "finally"
+
+
+async def test_a_slow_consumer_bounds_the_bytes(place: Place, journal: Journal) -> None:
+    """Whatever the number of items: the memory of both sides is bounded."""
+    size = 1 << 20
+    most = AHEAD_BYTES // size + 1
+    stream = ahead(large, 1000)(journal, 100, size)
+    for taken in range(1, 30):
+        assert len(await anext(stream)) == size
+        await serving()
+        assert journal.count("step") <= taken + most
+    if place.remote:
+        await journal.wait("step", 29 + most // 2)
+    await stream.aclose()
+
+
+async def test_items_larger_than_all_that_may_be_ahead(journal: Journal) -> None:
+    size = AHEAD_BYTES + 1
+    seen = [len(item) async for item in ahead(large, 8)(journal, 4, size)]
+    assert seen == [size] * 4
+
+
+async def test_closing_drops_what_is_under_way(journal: Journal) -> None:
+    async with contextlib.aclosing(ahead(writing, 16)(journal, 1000)) as stream:
+        assert [await anext(stream) for _ in range(5)] == list(range(5))
+    assert journal.lines()[-1] == "finally"
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_leaving_the_loop_closes(journal: Journal) -> None:
+    async for i in ahead(writing, 16)(journal, 1000):
+        if i == 3:
+            break
+    await journal.wait("finally")
+
+
+async def test_closing_one_that_waits(place: Place, journal: Journal) -> None:
+    """The generator has got further, and waits for something that never happens."""
+
+    @wool.routine(prefetch=4)
+    async def waiting() -> Any:
+        yield 1
+        journal.write("started")
+        try:
+            await forever()
+        finally:
+            journal.write("finally")
+        yield 2
+
+    for _ in range(3):
+        stream = waiting()
+        assert await anext(stream) == 1
+        if place.remote:
+            await journal.wait("started")
+        await stream.aclose()
+        assert journal.lines() == (["started", "finally"] if place.remote else [])
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(journal.path)
+
+
+async def test_closing_one_that_swallows_the_cancel(place: Place, journal: Journal) -> None:
+    @wool.routine(prefetch=4)
+    async def swallowing() -> Any:
+        yield 1
+        try:
+            journal.write("started")
+            await forever()
+        except asyncio.CancelledError:
+            journal.write("swallowed")
+        try:
+            yield 2
+        except GeneratorExit:
+            journal.write("closed")
+
+    stream = swallowing()
+    assert await anext(stream) == 1
+    if place.remote:
+        await journal.wait("started")
+    await stream.aclose()
+    assert journal.lines() == (["started", "swallowed", "closed"] if place.remote else [])
+
+
+async def test_collecting_one_that_waits(place: Place, journal: Journal) -> None:
+    @wool.routine(prefetch=4)
+    async def waiting() -> Any:
+        try:
+            yield 1
+            await forever()
+        finally:
+            journal.write("finally")
+
+    async for _ in waiting():
+        break
+    await journal.wait("finally")
+
+
+async def test_ignoring_generator_exit() -> None:
+    @wool.routine(prefetch=4)
+    async def stubborn() -> Any:
+        while True:
+            try:
+                yield 1
+            except GeneratorExit:
+                yield 2
+
+    stream = stubborn()
+    assert await anext(stream) == 1
+    with pytest.raises(RuntimeError, match="async generator ignored GeneratorExit"):
+        await stream.aclose()
+
+
+async def test_what_is_sent_arrives_once_and_in_order() -> None:
+    stream = ahead(recording, 4)(40)
+    assert await anext(stream) == 0
+    assert [await stream.asend(f"s{i}") for i in range(20)] == list(range(1, 21))
+    assert await stream.athrow(KeyError("thrown")) == 21
+    rest = [item async for item in stream]
+    assert rest == [*range(22, 40), [*(f"s{i}" for i in range(20)), ("thrown",)]]
+
+
+async def test_an_exception_that_is_thrown_in_ends_it(place: Place) -> None:
+    """It takes effect where the generator has got to, so items under way come first."""
+    stream = ahead(counting, 4)(1000)
+    assert await anext(stream) == 0
+    seen = []
+    error = ValueError("thrown")
+    with pytest.raises(ValueError, match="thrown") as raised:
+        seen.append(await stream.athrow(error))
+        while True:
+            seen.append(await anext(stream))
+    assert raised.value is error
+    assert seen == list(range(1, len(seen) + 1))
+    assert len(seen) <= (5 if place.remote else 0)
+
+
+async def test_a_cancel_while_it_waits_for_an_item(journal: Journal) -> None:
+    @wool.routine(prefetch=4)
+    async def patient() -> Any:
+        yield 1
+        try:
+            journal.write("started")
+            await forever()
+        finally:
+            journal.write("finally")
+
+    stream = patient()
+    assert await anext(stream) == 1
+    task = await waiting_step(stream, journal)
+    task.cancel("why")
+    error = await caught(task)
+    assert type(error) is asyncio.CancelledError
+    assert journal.lines()[-1] == "finally"
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_a_cancel_that_is_swallowed(journal: Journal) -> None:
+    @wool.routine(prefetch=4)
+    async def patient() -> Any:
+        for i in range(20):
+            if i == 3:
+                try:
+                    journal.write("started")
+                    await forever()
+                except asyncio.CancelledError:
+                    yield "swallowed"
+            yield i
+
+    stream = patient()
+    assert [await anext(stream) for _ in range(3)] == [0, 1, 2]
+    task = await waiting_step(stream, journal)
+    task.cancel()
+    assert await task == "swallowed"
+    assert [i async for i in stream] == list(range(3, 20))
+
+
+async def test_context_variables() -> None:
+    @wool.routine(prefetch=4)
+    async def setting(n: int) -> Any:
+        for i in range(n):
+            before = variable.get()
+            variable.set(i)
+            yield before
+
+    variable.set("before")
+    seen = [(item, variable.get()) async for item in setting(10)]
+    assert seen == [("before", 0), *((i - 1, i) for i in range(1, 10))]
+
+
+async def test_a_pipeline() -> None:
+    numbers = ahead(counting, 16)
+
+    @wool.routine(prefetch=4)
+    async def doubled(source: Any) -> Any:
+        async for i in source:
+            yield 2 * i
+
+    @wool.routine
+    async def total(source: Any) -> int:
+        return sum([i async for i in source])
+
+    assert await total(doubled(numbers(100))) == 9900
+
+
+async def test_steps_after_the_end_of_the_worker(place: Place) -> None:
+    """What has arrived is had; then there is an error."""
+    if not place.elsewhere:
+        return
+
+    @wool.routine(prefetch=100)
+    async def dying(n: int) -> Any:
+        for i in range(n):
+            yield i
+        yield os.getpid()
+        await forever()
+
+    stream = dying(50)
+    seen = [await anext(stream) for _ in range(51)]
+    assert seen[:50] == list(range(50))
+    os.kill(seen[50], signal.SIGKILL)
+    with pytest.raises(wool.WorkerLost):
+        await anext(stream)
+    await place.pool.wait(2)
+
+
+async def test_garbage(journal: Journal) -> None:
+    stream = ahead(writing, 8)(journal, 1000)
+    await anext(stream)
+    del stream
+    await journal.wait("finally")
+
+
+OPERATIONS = st.lists(
+    st.sampled_from(["next", "send", "throw", "cancel", "turn"]), min_size=1, max_size=30
+)
+STREAMS = {n: ahead(recording, n) for n in (1, 2, 7, 64)}
+
+
+@settings(
+    max_examples=60 * (SOAK or 1),
+    deadline=None,
+    derandomize=not SOAK,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(operations=OPERATIONS, prefetch=st.sampled_from(sorted(STREAMS)))
+async def test_any_sequence_of_steps(operations: list[str], prefetch: int) -> None:
+    """Every item once and in order, and all that is sent or thrown in too."""
+    stream = STREAMS[prefetch](200)
+    items, sent = [await anext(stream)], []
+    for number, operation in enumerate(operations):
+        if operation == "turn":
+            await asyncio.sleep(0)
+        elif operation == "cancel":
+            # Once it has begun; an item that is there already is had without waiting.
+            task = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(0)
+            task.cancel()
+            await ended(task)
+            if not task.cancelled() and task.exception() is None:
+                items.append(task.result())
+            elif not task.cancelled():
+                raise task.exception()  # type: ignore[misc]
+            else:
+                # Whether it struck or crossed an item: there is nothing that cannot be told.
+                rest = [item async for item in stream]
+                wanted = list(range(items[-1] + 1, items[-1] + 1 + len(rest)))
+                if rest and isinstance(rest[-1], list):
+                    assert rest.pop() == sent
+                assert rest == wanted[: len(rest)]
+                return
+        elif operation == "next":
+            items.append(await anext(stream))
+        elif operation == "send":
+            sent.append(number)
+            items.append(await stream.asend(number))
+        else:
+            sent.append((number,))
+            items.append(await stream.athrow(KeyError(number)))
+    rest = [item async for item in stream]
+    assert [*items, *rest[:-1]] == list(range(200))
+    assert rest[-1] == sent

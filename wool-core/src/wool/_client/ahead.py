@@ -1,0 +1,112 @@
+"""A stream whose worker runs ahead of its consumer, as the consumer sees it.
+
+Values arrive before they are asked for, and wait here. Each step takes the next one, whatever it
+sends or throws: that takes effect where the generator has got to. See "Running ahead" in
+docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from wool._client.exchange import Cancelled, Carrier, Exchange, Outcome, Reply, Request
+from wool._protocol import frames as f
+from wool._protocol.transfer import AHEAD_BYTES
+
+
+class AheadExchange(Exchange):
+    """The state of such a stream."""
+
+    __slots__ = ("_arrived", "_batch", "_closing", "_taken", "_unsaid", "_unsaid_bytes", "_waiting")
+
+    def __init__(self, client: Carrier, request: Request) -> None:
+        super().__init__(client, request)
+        self._arrived: deque[Outcome] = deque()
+        self._batch = (request.ahead + 1) // 2
+        self._waiting = False
+        self._taken = 0  # how many values the consumer has had
+        self._unsaid = 0  # steps that the worker does not know of
+        self._unsaid_bytes = 0  # of the values that they follow
+        self._closing = 0  # the step that closes it
+
+    @property
+    def awaited(self) -> int:
+        """Which value is waited for: a cancel is of no use once it has been sent."""
+        return self._taken
+
+    def ask(self, *, urgent: bool) -> int:
+        """Asks for one more value; returns for how many to ask the worker now.
+
+        It is asked when it is about to have to stop, not for each single value.
+        """
+        self._unsaid += 1
+        if (
+            not urgent
+            and self._arrived
+            and self._unsaid < self._batch
+            and self._unsaid_bytes < AHEAD_BYTES // 4
+        ):
+            return 0
+        unsaid, self._unsaid, self._unsaid_bytes = self._unsaid, 0, 0
+        return unsaid
+
+    def next_step(self) -> None:
+        """Counts what the worker is asked; a step that it need not be asked for has no number."""
+        self.step += 1
+
+    def begin_close(self) -> bool:
+        """Notes that the next step closes the stream: nobody takes what is under way."""
+        if self._closing:
+            return False
+        self._closing = self.step + 1
+        self._arrived = deque(outcome for outcome in self._arrived if not self._is_late(outcome))
+        return True
+
+    def end(self, outcome: Outcome) -> None:
+        """Takes what has arrived."""
+        self.settle_loans(outcome)
+        if self._closing and self._is_late(outcome):
+            return
+        self._arrived.append(outcome)
+        if self._waiting and self._outcome is None:
+            self._outcome = self._arrived.popleft()
+        self._wake()
+
+    async def wait(self) -> Outcome | Cancelled:
+        """Takes the next value, or whatever else comes next, waiting for it if need be."""
+        self.cancelled = False
+        self.cancellation = None
+        if self._arrived:
+            outcome: Outcome | Cancelled = self._arrived.popleft()
+        else:
+            outcome = await self._wait()
+        if isinstance(outcome, Reply) and type(outcome.frame) is f.Value:
+            self._taken += 1
+            self._unsaid_bytes += f.total(outcome.segments)
+        return outcome
+
+    async def _wait(self) -> Outcome | Cancelled:
+        self._outcome = None
+        self._end = self._client.loop.create_future()
+        self._waiting = True
+        try:
+            return await super().wait()
+        finally:
+            self._waiting = False
+
+    def _judge(
+        self, outcome: Outcome | None, error: asyncio.CancelledError, sent: int
+    ) -> Outcome | Cancelled:
+        judged = super()._judge(outcome, error, sent)
+        if not isinstance(judged, Cancelled) or not judged.open:
+            return judged
+        # The cancel crossed the value, and the generator is past that: the next step has it.
+        assert outcome is not None
+        self._arrived.appendleft(outcome)
+        return Cancelled(error)
+
+    def _is_late(self, outcome: Outcome) -> bool:
+        """Whether this was sent before the worker knew that the stream is being closed."""
+        frame = outcome.frame if isinstance(outcome, Reply) else None
+        return isinstance(frame, f.Value) and frame.step < self._closing
