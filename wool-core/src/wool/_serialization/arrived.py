@@ -57,6 +57,8 @@ class Away:
 
     def add(self, unit: CodeUnit) -> None:
         source = Source.load(unit.data)
+        if self._units.get(source.name) == unit:
+            return  # somebody else has sent it, and what was made from it is in use
         self._units[source.name] = unit
         self._sources[source.name] = source
         if source.name in self._imported:
