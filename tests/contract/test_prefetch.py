@@ -331,8 +331,8 @@ async def test_a_pipeline() -> None:
 
 async def test_steps_after_the_end_of_the_worker(place: Place) -> None:
     """What has arrived is had; then there is an error."""
-    if not place.elsewhere:
-        return
+    if not place.elsewhere or place.name.startswith("served-"):
+        return  # nobody would replace that worker
 
     @wool.routine(prefetch=100)
     async def dying(n: int) -> Any:
