@@ -36,6 +36,7 @@ TaskPlugin=task/none
 MpiDefault=none
 ReturnToService=2
 SelectType=select/linear
+FirstJobId={first}
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES OverSubscribe=FORCE State=UP
 """
@@ -55,7 +56,8 @@ class Slurm:
                 sock.bind(("127.0.0.1", 0))
             ports = [sock.getsockname()[1] for sock in (one, other)]
         host = socket.gethostname().partition(".")[0]
-        filled = {"host": host, "cpus": os.cpu_count(), "folder": folder}
+        first = 1 + secrets.randbelow(90)  # jobs of other clusters on this machine have other ports
+        filled = {"host": host, "cpus": os.cpu_count(), "folder": folder, "first": first}
         text = SLURM.format(controller=ports[0], daemon=ports[1], **filled)
         (folder / "slurm.conf").write_text(text)
 
