@@ -80,3 +80,38 @@ def test_the_quickstart_with_each(
     assert run(tmp_path, code=code) == expected
     monkeypatch.setenv("WOOL_TRANSPORT", "no-such-transport")
     assert run(tmp_path, transport, code=code) == expected
+
+
+def test_a_wrong_name_is_blamed_on_the_file_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each kind of back-end, as for all other settings; or on the variable."""
+    monkeypatch.delenv("WOOL_TRANSPORT", raising=False)
+    file = tmp_path / "pyproject.toml"
+    for kind, wrong, right in (
+        ("transport", "grcp", "grpc"),
+        ("discovery", "zeroconv", "zeroconf"),
+        ("serializer", "cloudpickel", "cloudpickle"),
+    ):
+        file.write_text(f'[tool.wool]\n{kind} = "{wrong}"\n')
+        says = f"There is no {kind} {wrong!r}. Did you mean {right!r}?"
+        assert f"ConfigurationError: {file} [tool.wool]: {says}" in failing(tmp_path)
+        assert f"{file} [tool.wool]: {says}" in failing(tmp_path, "-m", "wool.cli", "config")
+    file.unlink()
+    monkeypatch.setenv("WOOL_TRANSPORT", "grcp")
+    expected = "ConfigurationError: environment variable WOOL_TRANSPORT: There is no transport"
+    assert expected in failing(tmp_path)
+
+
+def failing(folder: Path, *command: str) -> str:
+    """Runs a program that must fail; returns what it says last."""
+    done = subprocess.run(
+        [sys.executable, *(command or ("-c", SCRIPT))],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        cwd=folder,
+        check=False,
+    )
+    assert done.returncode != 0
+    return done.stderr.strip().splitlines()[-1]

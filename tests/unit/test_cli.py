@@ -256,7 +256,8 @@ def test_config_of_what_is_not_installed() -> None:
     result = run("config", WOOL_SERIALIZER="pidgin")
     assert result.exit_code == 1
     assert "environment variable WOOL_SERIALIZER" in result.stdout
-    assert result.stderr.startswith("wool: There is no serializer 'pidgin'.")
+    says = "There is no serializer 'pidgin'."
+    assert result.stderr.startswith(f"wool: environment variable WOOL_SERIALIZER: {says}")
     result = run("config", "--json", WOOL_SERIALIZER="pidgin")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["problems"][0] in result.stderr

@@ -31,6 +31,7 @@ from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
 from wool._serialization.travelling import Home
 from wool._session.session import Session
+from wool._settings.blame import blaming
 from wool._settings.resolving import dump
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
@@ -114,7 +115,7 @@ class WorkerPool(Pool):
         exclude: Iterable[str] | None = None,
     ) -> None:
         self._settings = Settings.read(lookup.names)
-        core, _ = self._settings.core(
+        core, self._origins = self._settings.core(
             size=size,
             discovery=discovery if isinstance(discovery, str) else None,
             transport=transport,
@@ -158,7 +159,8 @@ class WorkerPool(Pool):
         if isinstance(given, abc.Discovery):
             return Chosen(given)
         if given is None or isinstance(given, str):
-            return choose_discovery(self._settings, self._core.discovery)
+            origin = self._origins["discovery"]
+            return choose_discovery(self._settings, self._core.discovery, origin=origin)
         return choose_discovery(self._settings, "static", {"addresses": list(given)})
 
     def _choose_transport(self) -> str:
@@ -170,7 +172,8 @@ class WorkerPool(Pool):
         if not self.closed or self._closing:
             raise WoolError("the pool is open already; make another one to have two")
         loop = self._loop = asyncio.get_running_loop()
-        plugin = lookup.transport(self._transport_name).plugin
+        with blaming(self._origins["transport"]):
+            plugin = lookup.transport(self._transport_name).plugin
         in_process = "in-process" in plugin.capabilities
         # Interpreters take a while to start; meanwhile back-ends are loaded here.
         early: list[WorkerProcess] = []
@@ -225,7 +228,8 @@ class WorkerPool(Pool):
         """Makes the back-ends, and decides how workers are reached and by whom."""
         transports = self._transports = Transports({}, self._settings)
         plugin, _ = transports.get(self._transport_name)
-        serializer = lookup.serializer(self._core.serializer)
+        with blaming(self._origins["serializer"]):
+            serializer = lookup.serializer(self._core.serializer)
         options, _ = self._settings.options(serializer.plugin.name, serializer.plugin.options)
         self._serializer = serializer.make(options)
         self._told = None

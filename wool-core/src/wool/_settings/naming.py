@@ -102,7 +102,7 @@ def _tables(names: Names) -> Iterator[str]:
 
 
 def _misplaced(file: File, table: str, key: str) -> ConfigurationError:
-    if not table and key in ("token", "token_file"):
+    if table in ("", "tls") and key in ("token", "token_file"):
         remedy = f"set the environment variable {TOKEN}, or name a file by {TOKEN_FILE}"
     else:
         remedy = f"set the environment variable {variable(table.replace('.', '__'), key)}"

@@ -10,7 +10,9 @@ from wool import abc
 from wool._plugins import lookup
 from wool._plugins.lookup import TRANSPORT
 from wool._plugins.schemes import scheme_transport
+from wool._settings.blame import blaming
 from wool._settings.settings import Settings
+from wool._settings.sources import ARGUMENT
 from wool.exceptions import ConfigurationError, WoolError
 from wool.plugins import DiscoveryPlugin
 
@@ -48,19 +50,25 @@ class Chosen:
 
 
 def choose_discovery(
-    settings: Settings, name: str | None, arguments: Mapping[str, Any] | None = None
+    settings: Settings,
+    name: str | None,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    origin: str = ARGUMENT,
 ) -> Chosen | None:
     """Returns the discovery called `name`, made as the settings say; None for None.
 
     Args:
         arguments: options that precede those of the settings.
+        origin: where the name is from.
 
     Raises:
         ConfigurationError, PluginError: there is none, or it cannot be used.
     """
     if name is None:
         return None
-    found = lookup.discovery(name)
+    with blaming(origin):
+        found = lookup.discovery(name)
     options, _ = settings.options(name, found.plugin.options, arguments)
     return Chosen(found.make(options), found.plugin)
 

@@ -19,7 +19,9 @@ from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
 from wool._security.listening import network_credentials
 from wool._session.routes import is_socket, socket_scheme
+from wool._settings.blame import blaming
 from wool._settings.settings import Settings
+from wool._settings.sources import ARGUMENT
 from wool._worker.access import check_place, credentials_of
 from wool._worker.announcing import Announcing
 from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
@@ -85,7 +87,7 @@ class Worker:
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
         self._settings = Settings.read(lookup.names)
-        self._core, _ = self._settings.core(
+        self._core, self._origins = self._settings.core(
             transport=transport,
             serializer=serializer,
             concurrency=concurrency,
@@ -99,6 +101,8 @@ class Worker:
         self._tags = frozenset(tags)
         self._transports = Transports({}, self._settings)
         self._transport = self._choose_transport(transport)
+        with blaming(self._origins["transport"] if address is None else ARGUMENT):
+            lookup.transport(self._transport)
         plugin, _ = self._transports.get(self._transport)
         if address is None and "network" in plugin.capabilities and self._discovery is not None:
             self._address = self._discovery.place(plugin.name, self._discovery.discovery.port)
@@ -114,7 +118,10 @@ class Worker:
             return given
         if isinstance(given, abc.Discovery):
             return Chosen(given)
-        return choose_discovery(self._settings, self._core.discovery if given is None else given)
+        if given is not None:
+            return choose_discovery(self._settings, given)
+        origin = self._origins["discovery"]
+        return choose_discovery(self._settings, self._core.discovery, origin=origin)
 
     def _choose_transport(self, asked: str | None) -> str:
         if self._address is None:
@@ -171,7 +178,8 @@ class Worker:
     async def __aenter__(self) -> Self:
         if self._io is not None:
             raise WoolError("the worker is serving already")
-        found = lookup.serializer(self._core.serializer)
+        with blaming(self._origins["serializer"]):
+            found = lookup.serializer(self._core.serializer)
         options, _ = self._settings.options(found.plugin.name, found.plugin.options)
         setup = Setup(
             id=secrets.token_hex(8),

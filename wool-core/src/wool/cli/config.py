@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from wool._plugins import lookup
+from wool._settings.blame import blaming
 from wool._settings.model import TABLES, Core, settings_of
 from wool._settings.resolving import Value, dump
 from wool._settings.settings import Settings
@@ -34,7 +35,7 @@ def command(as_json: bool) -> None:
     problems: list[WoolError] = []
     for word, choice in active(settings).items():
         try:
-            values |= _options(settings, word, choice.value)
+            values |= _options(settings, word, choice)
         except WoolError as error:
             problems.append(error)
     if as_json:
@@ -62,14 +63,16 @@ def _own(settings: Settings) -> Iterator[tuple[str, Value]]:
         yield name.removeprefix("WOOL_").lower(), Value(shown, origin)
 
 
-def _options(settings: Settings, word: str, name: str) -> dict[str, Value]:
+def _options(settings: Settings, word: str, choice: Value) -> dict[str, Value]:
     """Returns the options of a back-end; imports its module to know them."""
     find = {
         "transport": lookup.transport,
         "discovery": lookup.discovery,
         "serializer": lookup.serializer,
     }
-    return _table(settings, name, find[word](name).plugin.options)
+    with blaming(choice.origin):
+        plugin = find[word](choice.value).plugin
+    return _table(settings, choice.value, plugin.options)
 
 
 def _table(settings: Settings, table: str, options: type[Any]) -> dict[str, Value]:
