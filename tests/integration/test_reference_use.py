@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import traceback
 from collections.abc import AsyncIterator
 from typing import Any
@@ -46,6 +47,12 @@ async def fail_later() -> Any:
         raise LookupError("there")
 
     return failing()
+
+
+@wool.routine
+async def doubled(source: Any) -> AsyncIterator[int]:
+    async for value in source:
+        yield 2 * value
 
 
 # A routine that uses what lives elsewhere holds no slot meanwhile
@@ -117,6 +124,76 @@ async def test_those_in_between_keep_nothing() -> None:
             return len(counts) == 3 and not any(counts.values())
 
         await eventually(gone, what="the workers to give it up", within=20)
+
+
+async def pause(dice: random.Random) -> None:
+    """Nothing, some turns, or some milliseconds."""
+    for _ in range(dice.randrange(0, 12)):
+        await asyncio.sleep(0)
+    if dice.randrange(2):
+        await asyncio.sleep(dice.random() * 0.02)
+
+
+@pytest.mark.parametrize("concurrency", [None, 1])
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_cancelled_at_any_moment(transport: str, concurrency: int | None) -> None:
+    """Whatever is cancelled when: every generator ends, and nothing is kept, here or there."""
+    dice = random.Random(5)
+    begun = ended = 0
+
+    async def numbers() -> AsyncIterator[int]:
+        nonlocal begun, ended
+        begun += 1
+        try:
+            for i in range(20):
+                await asyncio.sleep(dice.random() * 0.002)
+                yield i
+        finally:
+            await asyncio.sleep(0)
+            ended += 1
+
+    async def count(source: AsyncIterator[int]) -> int:
+        return len([value async for value in source])
+
+    async def work() -> int:
+        match dice.randrange(5):
+            case 0:
+                return await total(numbers())
+            case 1:
+                return (await pass_on(numbers(), 2))[0]
+            case 2:
+                return await ask(wool.reference(count), numbers())
+            case 3:
+                return await total(doubled(doubled(numbers())))
+            case _:
+                generator = await begin(5)
+                return sum([value async for value in generator])
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(work())
+        await pause(dice)
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            await task
+
+    async with opened(2, transport=transport, concurrency=concurrency):
+        await asyncio.gather(*(begin(1) for _ in range(4)))
+        tasks = len(asyncio.all_tasks())
+        for _ in range(6):
+            await asyncio.gather(*(cancelled() for _ in range(25)))
+        if transport != "memory":  # there both sides are one process
+
+            async def gone() -> bool:
+                counts = dict(await asyncio.gather(*(exported_there() for _ in range(20))))
+                return len(counts) == 2 and not any(counts.values()) and exported() == 0
+
+            await eventually(gone, what="all to be given up", within=20)
+        else:
+            await eventually(lambda: exported() == 0, within=20)
+        await eventually(lambda: begun == ended, what="all generators to end")
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks, what="tasks to end")
+        assert await total(numbers()) == 190
 
 
 async def test_a_thousand_at_a_time() -> None:
