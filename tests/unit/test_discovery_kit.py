@@ -28,7 +28,7 @@ from wool_zeroconf._discovery import ZeroconfDiscovery
 
 
 class TestShm(DiscoverySuite):
-    gone_within = 2.0
+    gone_within = 4.0
 
     def discovery(self, namespace: str) -> Discovery:
         return ShmDiscovery(ShmOptions(namespace=namespace, directory=self._base))
@@ -106,6 +106,7 @@ class TestDns(AddressDiscoverySuite):
 class TestFolder(Broken):
     """What the broken ones are made of is sound."""
 
+    gone_within = 4.0
     patience = 10.0
 
 

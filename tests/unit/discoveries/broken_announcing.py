@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -41,7 +40,7 @@ class TestResurrectsWorkers(Broken):
 
             def renew() -> None:
                 again = FolderAnnouncement(self.folder, worker)
-                asyncio.get_running_loop().call_later(0.02, again.withdraw)
+                asyncio.get_running_loop().call_later(0.3, again.withdraw)
 
             asyncio.get_running_loop().call_later(0.1, renew)
 
@@ -95,15 +94,17 @@ class TestIgnoresUpdates(Broken):
         async def update(self, worker: abc.WorkerInfo) -> None: ...
 
 
-class TestDropsQuickUpdates(Broken):
+class TestDropsSomeUpdates(Broken):
+    """As whoever limits their rate, and forgets the last one."""
+
     caught_by = ("test_updates_in_a_row",)
 
     class Announcement(FolderAnnouncement):
-        last = 0.0
+        count = 0
 
         async def update(self, worker: abc.WorkerInfo) -> None:
-            if time.monotonic() - self.last > 0.002:
-                self.last = time.monotonic()
+            self.count += 1
+            if self.count % 10:
                 self.write(worker)
 
 

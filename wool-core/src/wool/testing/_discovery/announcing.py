@@ -22,7 +22,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "pid": 4_194_304,
         "load": 7,
     },
-    "no more than an id": {"pid": 0},
+    "no more than an id": {"pid": 0, "host": ""},
+    "names": {"host": "wörker-1.example", "id": "Worker_1.a-b", "version": "1.0rc1+local"},
     "no letters": {
         "tags": frozenset({" ", "a,b", "a=b", "a;b|c", '"', "'", "\\", "%20", "{}", "*"})
     },
@@ -151,8 +152,8 @@ class Announcing(Base):
                 await theirs.sees()
             await asyncio.gather(*(one.quiet(self.gone_within / 2) for one in (ours, theirs)))
             async with site.watch(site.another()) as late:
-                for watcher in (ours, theirs, late):
-                    await watcher.sees()
+                await late.sees()
+                await site.settle(watchers=[ours, theirs, late])
 
     @remedy("Withdraw one worker, not all that the same process or instance has announced.")
     async def test_one_of_several_leaves(self, site: Site) -> None:

@@ -79,8 +79,9 @@ class Site:
     def worker(self, **fields: Any) -> WorkerInfo:
         """A worker that nobody has announced yet."""
         self._number += 1
-        fields = {"address": self.suite.address(self._number), "pid": self._number, **fields}
-        return WorkerInfo(id=secrets.token_hex(8), host="here", **fields)
+        values: dict[str, Any] = {"id": secrets.token_hex(8), "host": "here", "pid": self._number}
+        values["address"] = self.suite.address(self._number)
+        return WorkerInfo(**(values | fields))
 
     def workers(self, count: int) -> list[WorkerInfo]:
         return [self.worker() for _ in range(count)]
