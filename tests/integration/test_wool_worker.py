@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import termios
 import urllib.request
 from pathlib import Path
@@ -168,6 +169,24 @@ async def test_probes_over_http(start: Any) -> None:
             return got.status
 
     assert await asyncio.to_thread(probe) == 200
+
+
+HEALTH = """
+import sys, grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    asked = health_pb2.HealthCheckRequest()
+    print(health_pb2_grpc.HealthStub(channel).Check(asked, timeout=20).status)
+"""
+
+
+async def test_probes_over_grpc(start: Any) -> None:
+    served = start("--address", "grpc://127.0.0.1:0", "--insecure", WOOL_TOKEN="")
+    place = urlsplit(await served.address()).netloc
+    probe = [sys.executable, "-c", HEALTH, place]
+    told = await asyncio.to_thread(subprocess.run, probe, capture_output=True, text=True)
+    assert told.stdout == "1\n", told.stderr  # SERVING
 
 
 async def test_without_authentication_a_line_warns(start: Any) -> None:
