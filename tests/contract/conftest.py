@@ -32,8 +32,9 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     how, _, transport = request.param.rpartition("-")
     transport, _, serializer = transport.partition("+")
     if how == "served":
-        async with contract.served.workers(transport) as addresses:
-            made = wool.WorkerPool(discovery=addresses, serializer=serializer or None)
+        serializer = serializer or "cloudpickle"
+        async with contract.served.workers(transport, WOOL_SERIALIZER=serializer) as addresses:
+            made = wool.WorkerPool(discovery=addresses, serializer=serializer)
             async with made as pool:
                 yield Place(request.param, pool)
         return

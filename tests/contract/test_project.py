@@ -104,9 +104,10 @@ async def test_functions_as_values() -> None:
 
 
 @pytest.mark.parametrize("name", ["ONLY", "cached"])
-async def test_what_pickles_itself_by_name(name: str) -> None:
+async def test_what_pickles_itself_by_name(name: str, place: Place) -> None:
     value = getattr(named, name)
-    assert (await jobs.echo(value))[0] is value
+    if name != "cached" or "dill" not in place.name:  # which takes caches apart
+        assert (await jobs.echo(value))[0] is value
     assert await jobs.apply(named.cached, 1) == 101
 
 

@@ -251,8 +251,15 @@ async def test_context_variables_of_one_pool_after_another(address: str, project
             assert await scoped.swap("") == (user.upper(), user.upper())
 
 
-async def test_own_workers_beside_others(address: str, project: Project) -> None:
-    """Those of the pool import what this process does; it is sent to the others only."""
+async def test_own_workers_beside_others(
+    address: str, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the pool import what this process does; it is sent to the others only.
+
+    So do they, for calls that their routines make of others.
+    """
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    project("site-packages", vendored="VALUE = 1")
     project(
         visits="""
         import os, sys
@@ -261,6 +268,8 @@ async def test_own_workers_beside_others(address: str, project: Project) -> None
 
         @wool.routine
         async def anywhere(depth, seen):
+            import vendored
+            assert vendored.VALUE == 1
             sent = type(sys.modules["visited"].__loader__).__module__.startswith("wool.")
             place = Place(os.getpid(), sent)
             seen = [*seen, place]
@@ -275,7 +284,7 @@ async def test_own_workers_beside_others(address: str, project: Project) -> None
     )
     visits = importlib.import_module("visits")
     visited = importlib.import_module("visited")
-    async with wool.WorkerPool(size=1, discovery=[address], transport="unix") as pool:
+    async with wool.WorkerPool(size=1, discovery=[address], ship=["vendored"]) as pool:
         await pool.wait(2)
         seen = {place for _ in range(10) for place in await visits.anywhere(6, [])}
         assert {type(place) for place in seen} == {visited.Place}
@@ -283,9 +292,11 @@ async def test_own_workers_beside_others(address: str, project: Project) -> None
         assert {place.pid: place.sent for place in seen} == pids
 
 
-async def test_modules_that_are_installed_here(address: str, project: Project) -> None:
+async def test_modules_that_are_installed_here(
+    address: str, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
     project("site-packages", vendored="VALUE = 1\ndef value(): return VALUE\n")
-    sys.path.insert(1, str(Path(sys.path[0]) / "site-packages"))
     project(
         uses="""
         import wool
@@ -296,18 +307,15 @@ async def test_modules_that_are_installed_here(address: str, project: Project) -
             return vendored.value()
         """
     )
-    try:
-        uses = importlib.import_module("uses")
-        async with wool.WorkerPool(discovery=[address]):
-            with pytest.raises(wool.SerializationError) as raised:
-                await uses.value()
-        for words in ("uses:value", "No module named 'vendored'", "worker", "ship=['vendored']"):
-            assert words in str(raised.value)
-        for given in ("vendored", importlib.import_module("vendored")):
-            async with wool.WorkerPool(discovery=[address], ship=[given]):
-                assert await uses.value() == 1
-    finally:
-        del sys.path[1]
+    uses = importlib.import_module("uses")
+    async with wool.WorkerPool(discovery=[address]):
+        with pytest.raises(wool.SerializationError) as raised:
+            await uses.value()
+    for words in ("uses:value", "No module named 'vendored'", "worker", "ship=['vendored']"):
+        assert words in str(raised.value)
+    for given in ("vendored", importlib.import_module("vendored")):
+        async with wool.WorkerPool(discovery=[address], ship=[given]):
+            assert await uses.value() == 1
 
 
 async def test_modules_that_all_workers_have(
