@@ -41,6 +41,7 @@ class Away:
         self._where = where
         self._units: dict[str, CodeUnit] = {}
         self._sources: dict[str, Source] = {}
+        self._seen: set[bytes] = set()
         self._complete: set[str] = set()
         self._changed: deque[str] = deque()
         self._imported: dict[str, tuple[Source, ModuleType]] = {}
@@ -56,9 +57,13 @@ class Away:
         return list(self._units.values())
 
     def add(self, unit: CodeUnit) -> None:
+        if unit.key in self._seen:
+            return  # workers send on what they were sent, and what was made from it is in use
+        self._seen.add(unit.key)
         source = Source.load(unit.data)
-        if self._units.get(source.name) == unit:
-            return  # somebody else has sent it, and what was made from it is in use
+        known = self._sources.get(source.name)
+        if known is not None and known.edition > source.edition:
+            return
         self._units[source.name] = unit
         self._sources[source.name] = source
         if source.name in self._imported:
