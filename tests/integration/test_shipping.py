@@ -412,6 +412,19 @@ async def test_a_worker_keeps_its_own(project: Project, tmp_path: Path) -> None:
         serving.wait()
 
 
+async def test_never_to_another_python(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of one minor version would crash another; such a worker is told of no call."""
+    project(jobs=JOBS, words=hello("hello"), punctuation="mark = '!'")
+    jobs = importlib.import_module("jobs")
+    monkeypatch.setattr("wool._worker.server.PYTHON", "3.9")
+    async with wool.Worker() as worker:
+        pool = wool.WorkerPool(discovery=[worker.info.address])
+        with pytest.raises(wool.VersionMismatch, match=r"Python 3\.9"):
+            async with pool:
+                await jobs.greet("you")
+        assert pool.modules.units() == []
+
+
 async def test_a_body_that_fails(address: str, project: Project, tmp_path: Path) -> None:
     project(
         fails=f"""

@@ -164,21 +164,20 @@ class Home:
         self._listed = not rules.ship
 
     def version(self) -> int:
-        # With every call: in one go, for there may be hundreds. Specs compare as equal by content.
-        if any(map(is_not, map(_SPEC_OF, self._loaded.values()), self._specs.values())):
-            self._read_anew()
-        if self._unloaded:
-            for name in self._unloaded & sys.modules.keys():
+        with self._lock:  # loops of several threads may use one pool
+            # With every call: in one go, for there may be hundreds. Specs are equal by content.
+            if any(map(is_not, map(_SPEC_OF, self._loaded.values()), self._specs.values())):
+                self._read_anew()
+            for name in self._unloaded & sys.modules.keys() if self._unloaded else ():
                 self._include([name], anew=True)
-        return self._version
+            return self._version
 
     def _read_anew(self) -> None:
         """Reads modules again that have been loaded anew, from another text perhaps."""
-        with self._lock:
-            for name, spec in list(self._specs.items()):
-                if self._loaded[name].__spec__ is not spec:
-                    self._editions[name] = self._editions.get(name, 0) + 1
-                    self._include([name], anew=True)
+        for name, spec in list(self._specs.items()):
+            if self._loaded[name].__spec__ is not spec:
+                self._editions[name] = self._editions.get(name, 0) + 1
+                self._include([name], anew=True)
 
     def reference(self, obj: Any) -> Reference | None:
         if not self._rules.travels:
