@@ -14,6 +14,7 @@ from wool._serialization.rules import Rules
 from wool._serialization.sources import Source, module_key
 from wool._serialization.travelling import Home
 from wool._serialization.units import MissingCode
+from wool._serialization.variables import VARIABLES
 
 Write = Callable[..., None]
 
@@ -144,6 +145,21 @@ def test_nothing_runs_before_all_is_there(write: Write, away: Away) -> None:
     away.add(units["tr_b"])
     away.add(units["tr_b.one"])
     assert away.find("tr_a").tr_b is away.find("tr_b")
+
+
+def test_variables_are_forgotten_with_their_modules(write: Write) -> None:
+    write(tr_a="from contextvars import ContextVar\nclass A: variable = ContextVar('v')\n")
+    home = Home(Rules(travels=True))
+    home.reference(importlib.import_module("tr_a").A)
+    forget()
+    away = Away("worker 1 on here")
+    for unit in home.units():
+        away.add(unit)
+    variable = away.find("tr_a").A.variable
+    assert VARIABLES.find(b"", ["tr_a:A.variable"], away.imported()) is variable
+    known = len(VARIABLES._known)
+    away.leave()
+    assert len(VARIABLES._known) == known - 1
 
 
 def test_two_pools_do_not_meet(write: Write) -> None:

@@ -25,6 +25,7 @@ from wool._serialization.sources import MODULE, Source, module_key, with_parents
 from wool._serialization.stage import STAGE
 from wool._serialization.travelling import Reference
 from wool._serialization.units import CodeUnit, MissingCode
+from wool._serialization.variables import VARIABLES
 
 
 class Away:
@@ -129,6 +130,7 @@ class Away:
     def leave(self) -> None:
         if STAGE.cast is self:
             STAGE.show(None)
+        VARIABLES.forget(self.imported())
 
     def imported(self) -> dict[str, ModuleType]:
         return {name: module for name, (_, module) in list(self._imported.items())}

@@ -139,6 +139,12 @@ class VariableTable:
         ARRIVALS.arrived()
         return made
 
+    def forget(self, sent: Sent) -> None:
+        """Forgets the variables of modules that were sent here and are not used any more."""
+        with self._lock:
+            for _, _, variable in _bindings(sent):
+                self._known.pop(variable, None)
+
     def _add(self, variable: Variable, identity: Identity) -> Identity:
         self._nameless.pop(variable, None)
         self._known[variable] = identity
