@@ -61,6 +61,7 @@ async def test_another_certificate(
     assert b"executed" not in read_by_him and TOKEN.encode() not in read_by_him
     if certificate == "stolen":
         assert not read_by_him
+        assert "does not have the key of the certificate" in str(error)
         seen = "a failed TLS handshake, not a byte in it"
     else:
         seen = f"both Hellos, the caller's Proof, a Refuse; {len(read_by_him)} bytes"

@@ -181,6 +181,8 @@ def _failed(place: Address, error: OSError, name: str) -> ConnectFailed:
 def _tls_fault(reason: str) -> str:
     if any(word in reason for word in _PLAINTEXT):
         return "it does not speak TLS, which the credentials demand"
+    if "BAD_SIGNATURE" in reason:
+        return "it does not have the key of the certificate that it shows: it is somebody else"
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         return "it refuses our certificate"
     return f"TLS failed: {reason.lower().replace('_', ' ') or 'for an unknown reason'}"

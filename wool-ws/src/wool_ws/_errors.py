@@ -39,6 +39,8 @@ def no_tls(address: Address, error: Exception) -> ConnectFailed:
         text = f"its certificate is not accepted: {error.verify_message or error.reason}"
     elif isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
         text = _alert(error)
+    elif isinstance(error, ssl.SSLError) and "BAD_SIGNATURE" in (error.reason or ""):
+        text = "it does not have the key of the certificate that it shows: it is somebody else"
     elif isinstance(error, ssl.SSLError):
         text = f"it does not speak TLS, or not such as we do ({error.reason or error})"
     else:
