@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wool._client.current import RUNNING
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply, Request
 from wool._client.loans import Loans
-from wool._client.packing import Packed, pack
+from wool._client.packing import Packed, note, pack
 from wool._client.proxies import make_proxy
 from wool._client.remote import decode_reply, reply_error
 from wool._protocol import frames as f
@@ -208,9 +208,7 @@ class ImportTable:
         if (alone and session.send_now(frame, packed.segments)) or session.send(
             frame, packed.segments
         ):
-            for code in packed.codes:
-                session.known.add(code.key)
-                session.known.update(code.provides)
+            note(session, packed.codes)
             return
         use.number = 0
         if self._uses.pop(number, None) is not None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply
 from wool._client.imports import Use
-from wool._client.linkend import LinkEnd
-from wool._client.packing import unpack_context
+from wool._client.linkend import LinkEnd, vanish
+from wool._client.packing import learn, unpack_context
 from wool._client.probing import met
 from wool._client.references import References
 from wool._protocol import frames as f
@@ -33,7 +33,6 @@ from wool.exceptions import (
     SerializationError,
     TransportError,
     WoolError,
-    WorkerLost,
     WorkerStopped,
 )
 
@@ -393,7 +392,7 @@ class Link:
         self._fetches.clear()
         uses: list[Use] = []
         if self._references is not None:
-            uses = self._references.lost(self._failing())
+            uses = self._references.lost(self._vanish())
             self._references = None
         if self._closing or self._client.closed or self._lingering:
             stopped = WorkerStopped("the event loop that made the call has ended")
@@ -407,25 +406,9 @@ class Link:
                 exchange.losing = True
             self._client.lost(self, [*calls.values(), *uses], error)
 
-    def _failing(self) -> Callable[[str], WoolError]:
+    def _vanish(self) -> Callable[[str], WoolError]:
         """Returns what makes the errors for using objects of a worker that is lost now."""
-        pool, info = self._client.pool, self.info
-        worker = f"worker {info.pid} on {info.host}"
-        stopped = self.draining or self._closing
-
-        def make(name: str) -> WoolError:
-            if pool.closed:
-                return pool.closed_error()
-            if stopped:
-                return WorkerStopped(f"{worker}, where {name} lived, was told to stop")
-            return WorkerLost(
-                f"{worker}, where {name} lived, is gone",
-                outcome="not started",
-                host=info.host,
-                pid=info.pid,
-            )
-
-        return make
+        return vanish(self._client.pool, self.info, stopped=self.draining or self._closing)
 
     @property
     def _uses(self) -> list[Use]:
@@ -583,19 +566,15 @@ class Link:
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
         """Keeps the code that came with a payload; returns the segments of the payload."""
-        store, session = self._client.pool.store, self.session
-        for code, data in zip(codes, segments, strict=False):
-            store.add(CodeUnit(code.key, bytes(data), tuple(code.provides)))
-            if session is not None:
-                session.known.add(code.key)
-                session.known.update(code.provides)
-        return segments[len(codes) :]
+        if self.session is None:
+            return segments[len(codes) :]
+        return learn(self._client.pool.store, self.session, codes, segments)
 
     def fail_all(self, outcome: Outcome) -> None:
         """Ends every call that is out or waiting."""
         uses = []
         if self._references is not None:
-            uses = self._references.imports.lost(self._failing())
+            uses = self._references.imports.lost(self._vanish())
         calls, self.calls = self.calls, {}
         queue, self._queue = self._queue, []
         self._begun = 0

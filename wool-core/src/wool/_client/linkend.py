@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wool._client.loans import Loans
-from wool._client.packing import Packed
+from wool._client.packing import Packed, note
 from wool._protocol import frames as f
 from wool._serialization.exceptions import here
 from wool._session.session import Session
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import WoolError, WorkerLost, WorkerStopped
 
 if TYPE_CHECKING:
     from wool._client.client import Client
@@ -55,12 +57,33 @@ class LinkEnd:
         """Sends the end of a use."""
         if packed.calls:
             Loans(packed.calls).settle(taken=True)
-        for code in packed.codes:
-            self._session.known.add(code.key)
-            self._session.known.update(code.provides)
+        note(self._session, packed.codes)
         if not self._session.send_now(frame, packed.segments):
             self._session.send(frame, packed.segments)
 
     async def fetch(self, keys: Sequence[bytes]) -> None:
         """Asks the worker for code."""
         await self._fetch(keys)
+
+
+def vanish(pool: Pool, worker: WorkerInfo, *, stopped: bool) -> Callable[[str], WoolError]:
+    """Returns what makes the error for using an object, given its name, of a worker that is gone.
+
+    Args:
+        stopped: whether it was told to go.
+    """
+    who = f"worker {worker.pid} on {worker.host}"
+
+    def make(name: str) -> WoolError:
+        if pool.closed:
+            return pool.closed_error()
+        if stopped:
+            return WorkerStopped(f"{who}, where {name} lived, was told to stop")
+        return WorkerLost(
+            f"{who}, where {name} lived, is gone",
+            outcome="not started",
+            host=worker.host,
+            pid=worker.pid,
+        )
+
+    return make

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from wool._protocol import frames as f
 from wool._serialization.calls import Call
 from wool._serialization.classes import PROCESS_BYTES
+from wool._serialization.code import CodeStore
 from wool._serialization.codec import Codec, Encoded
 from wool._serialization.context import Arrived, Change
 from wool._serialization.references import Export
+from wool._serialization.units import CodeUnit
 from wool._session.session import Session
 from wool.abc import Buffer
 
@@ -113,3 +115,20 @@ def unpack_context(
         return segments[:end], arrived
     except MemoryError:  # there was none for this payload; whoever looks at its value learns of it
         return segments, ()
+
+
+def learn(
+    store: CodeStore, session: Session, codes: Sequence[f.Code], segments: Sequence[Buffer]
+) -> Sequence[Buffer]:
+    """Keeps the code that came with a payload; returns the segments of the payload."""
+    for code, data in zip(codes, segments, strict=False):
+        store.add(CodeUnit(code.key, bytes(data), tuple(code.provides)))
+    note(session, codes)
+    return segments[len(codes) :]
+
+
+def note(session: Session, codes: Iterable[f.Code]) -> None:
+    """Notes that the peer has code, because it was sent or came from there."""
+    for code in codes:
+        session.known.add(code.key)
+        session.known.update(code.provides)

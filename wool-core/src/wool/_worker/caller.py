@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from wool._client.exchange import Failed
 from wool._client.loans import Loans
-from wool._client.packing import Packed, pack, pack_context
+from wool._client.packing import Packed, learn, note, pack, pack_context
 from wool._client.pool import PeerPool
 from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.context import Change
 from wool._serialization.exceptions import dump_exception, here
-from wool._serialization.units import CodeUnit
 from wool._session.session import Session
 from wool._worker.execution import Execution
 from wool._workerinfo import WorkerInfo
@@ -152,9 +151,7 @@ class Caller:
             for number in frame.calls:
                 self._calls.pop(number, None)
             self._server.call_ended()
-        for code in getattr(frame, "codes", ()):
-            self.session.known.add(code.key)
-            self.session.known.update(code.provides)
+        note(self.session, getattr(frame, "codes", ()))
 
     @property
     def informed(self) -> bool:
@@ -214,11 +211,7 @@ class Caller:
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
         """Keeps the code that came with a payload; returns the segments of the payload."""
-        for code, data in zip(codes, segments, strict=False):
-            self.pool.store.add(CodeUnit(code.key, bytes(data), tuple(code.provides)))
-            self.session.known.add(code.key)
-            self.session.known.update(code.provides)
-        return segments[len(codes) :]
+        return learn(self.pool.store, self.session, codes, segments)
 
     def _drop(self, number: int) -> None:
         self._calls.pop(number, None)
