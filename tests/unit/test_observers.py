@@ -251,3 +251,14 @@ def test_one_that_yields_something_else(caplog: pytest.LogCaptureFixture) -> Non
     with here.register(Translation()):
         assert here.companions()[0].translators() == ()
     assert "has to yield wool.plugins.ContextTranslator" in caplog.text
+
+
+def test_without_opentelemetry_there_is_nothing_to_translate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from wool._backends import opentelemetry
+
+    (translator,) = opentelemetry.wool_context_translators()
+    assert translator.name == "opentelemetry"
+    monkeypatch.setattr(opentelemetry, "find_spec", lambda name: None)
+    assert list(opentelemetry.wool_context_translators()) == []

@@ -248,7 +248,7 @@ class WorkerPool(Pool):
             "drain_timeout": self._core.drain_timeout,
             "loop": self._core.loop,
             "pool": self.id,
-            "observers": [o.module for o in plugins if o.module is not None],
+            "observers": [o.module for o in plugins if o.module and (o.listens or o.translators())],
         }
         self.opened(transports.routes, keyring, serializer.plugin.name, self._serializer)
 
