@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(180)  # they start some fifteen processes, one after the other
+
 JOBS = """
     import asyncio, os, threading
     import pytest
@@ -55,7 +57,7 @@ class Project:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=170,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
@@ -108,12 +110,16 @@ def test_without_plugins_for_asyncio(project: Project) -> None:
 def test_a_pool_on_each_transport(project: Project) -> None:
     told = project.run(
         """
+        @pytest.fixture
+        def wool_pool_options():
+            return {"size": 1}
+
         async def test_each(wool_pool_on_each_transport):
             assert await add(1, 2) == 3
             pid, thread = await where()
-            pids = {worker.pid for worker in wool_pool_on_each_transport.workers}
-            assert pid in pids
-            assert (pids == {os.getpid()}) == (len(pids) == 1)
+            (worker,) = wool_pool_on_each_transport.workers
+            assert pid == worker.pid
+            assert (pid == os.getpid()) == worker.address.startswith("memory:")
         """,
         *("-o", "asyncio_mode=auto"),
     )
@@ -150,6 +156,24 @@ def test_options_and_faults(project: Project) -> None:
     """)
     for name in ("clogged", "killed[memory]", "killed[unix]", "killed[grpc]", "killed[ws]"):
         assert f"test_{name} PASSED" in told
+
+
+def test_a_project_with_settings(project: Project) -> None:
+    """A pool in this process needs none of the workers that the project has elsewhere."""
+    (project.folder / "pyproject.toml").write_text("""
+        [tool.wool]
+        discovery = "static"
+        transport = "ws"
+        size = 0
+        [tool.wool.static]
+        addresses = ["ws://127.0.0.1:9"]
+    """)
+    told = project.run("""
+        def test_plain(wool_pool):
+            assert asyncio.run(add(1, 2)) == 3
+            assert len(wool_pool.workers) == 2
+    """)
+    assert "1 passed" in told
 
 
 def test_what_the_guide_shows(project: Project) -> None:

@@ -72,6 +72,18 @@ async def test_no_addresses() -> None:
         pass  # its own worker will do
 
 
+async def test_a_setting_is_moot_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever debugs a project that has a cluster does not want to reach it."""
+    monkeypatch.setenv("WOOL_DISCOVERY", "static")
+    monkeypatch.setenv("WOOL_STATIC__ADDRESSES", "ws://127.0.0.1:9")
+    monkeypatch.setenv("WOOL_TRANSPORT", "memory")
+    async with wool.WorkerPool(quorum=1) as pool:
+        await pool.wait(1, timeout=20)
+        assert {worker.address.partition(":")[0] for worker in pool.workers} == {"memory"}
+    assert wool.WorkerPool(size=0)._discovery is not None
+    assert wool.WorkerPool(discovery="static")._discovery is not None
+
+
 async def test_the_list_never_changes() -> None:
     async with made("static", addresses=["ws://a:1"]).watch() as events:
         assert isinstance(await anext(events), abc.Snapshot)

@@ -158,10 +158,20 @@ class WorkerPool(Pool):
     def _find_discovery(self, given: Any) -> Chosen | None:
         if isinstance(given, abc.Discovery):
             return Chosen(given)
+        if given is None and self._stays_in_process():
+            return None  # whoever debugs or tests a project that has one
         if given is None or isinstance(given, str):
             origin = self._origins["discovery"]
             return choose_discovery(self._settings, self._core.discovery, origin=origin)
         return choose_discovery(self._settings, "static", {"addresses": list(given)})
+
+    def _stays_in_process(self) -> bool:
+        """Whether own workers live in this process, so that a discovery that is set is moot."""
+        name = self._core.transport
+        if name is None or self._core.discovery is None or self._core.size == 0:
+            return False
+        with blaming(self._origins["transport"]):
+            return "in-process" in lookup.transport(name).plugin.capabilities
 
     def _choose_transport(self) -> str:
         return choose_transport(self._core.transport, self._discovery if self._size else None)
