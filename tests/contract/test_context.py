@@ -430,6 +430,29 @@ async def test_a_task_that_has_nothing_set_steps() -> None:
     await stream.aclose()
 
 
+@pytest.mark.parametrize("start", ["of the second task", None])
+async def test_a_token_that_another_task_has_it_use(place: Place, start: Any) -> None:
+    """Remotely there is one context for all steps: the value from before the first change."""
+    stream = v.borrowing("inside")
+    v.plain.set("of the first task")
+    assert await anext(stream) == "inside"
+
+    async def close() -> Any:
+        await stream.aclose()
+        return v.plain.get()
+
+    context = contextvars.Context()
+    if start is not None:
+        context.run(v.plain.set, start)
+    closing = asyncio.create_task(close(), context=context)
+    if place.remote:
+        assert await closing == "of the first task"
+    else:
+        with pytest.raises(ValueError, match="was created in a different Context"):
+            await closing
+    assert v.plain.get() == "inside"
+
+
 async def test_a_stream_within_a_routine() -> None:
     @wool.routine
     async def consumer() -> Any:
