@@ -53,9 +53,14 @@ time.sleep(0.3)
 class Options:
     pass
 
+def make(options):
+    from wool._backends.cloudpickle import CloudpickleSerializer
+
+    return CloudpickleSerializer()
+
 @hookimpl
 def wool_serializers():
-    yield SerializerPlugin(name="slow", api=1, options=Options, factory=lambda options: None)
+    yield SerializerPlugin(name="slow", api=1, options=Options, factory=make)
 """
 
 HOOKY = """

@@ -334,8 +334,8 @@ def test_what_is_wrong_with_plugins_of_others() -> None:
     assert result.exit_code == 1
     rows = {row["name"]: row for row in json.loads(result.stdout)}
     assert rows["clumsy"]["problem"] == (
-        "The transport 'clumsy' (from acme 1.2) cannot be made: ZeroDivisionError: division by "
-        "zero. Upgrade it, or report this to its authors."
+        "'clumsy' (from acme 1.2) cannot be used: ZeroDivisionError: division by zero. Upgrade or "
+        "reinstall it, or choose another one."
     )
     assert rows["needy"]["usable"] is True, "nobody has configured what nobody uses"
     assert rows["ears"]["usable"] is True

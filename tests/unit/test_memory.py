@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -275,4 +276,4 @@ async def test_what_is_known_of_the_peer() -> None:
         for end in ends:
             assert end.extra("same_host") is True
             assert end.extra("peer") == "memory"
-            assert end.extra("uid") is None
+            assert end.extra("uid") == os.geteuid()

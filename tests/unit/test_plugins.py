@@ -110,7 +110,7 @@ def test_finds_the_record_and_says_where_it_is_from(install: Install) -> None:
     found = Lookup().find(TRANSPORT, "pigeon")
     assert found.plugin.name == "pigeon"
     assert (found.module, found.distribution) == ("acme_pigeon", "acme-pigeon 1.2")
-    assert found.make(found.plugin.options()).speed == 1
+    assert found.plugin.factory(found.plugin.options()).speed == 1
 
 
 def test_imports_only_the_chosen_module(install: Install) -> None:

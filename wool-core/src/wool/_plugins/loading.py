@@ -10,7 +10,9 @@ from typing import Any, Generic
 
 from wool._plugins.observers import WORD, Observer, observing
 from wool._plugins.records import DISCOVERY, SERIALIZER, TRANSPORT, Hooks, Kind, P, describe
-from wool.exceptions import PluginError
+from wool.exceptions import PluginError, WoolError
+
+KINDS: tuple[Kind[Any], ...] = (TRANSPORT, DISCOVERY, SERIALIZER)
 
 BUILT_IN: Mapping[str, str] = {
     "unix": TRANSPORT.word,
@@ -48,15 +50,29 @@ class Found(Generic[P]):
     distribution: str | None
 
     def make(self, options: Any) -> Any:
-        """Calls the record's factory; a library that is missing becomes a `PluginError`."""
+        """Calls the record's factory.
+
+        Raises:
+            PluginError: it fails, or makes something else.
+            WoolError: what it raises itself, such as a `ConfigurationError`.
+        """
+        origin = self.distribution or self.module or repr(self.plugin.factory)
         try:
-            return self.plugin.factory(options)
-        except ImportError as error:
-            origin = self.distribution or self.module or repr(self.plugin.factory)
+            made = self.plugin.factory(options)
+        except WoolError:
+            raise
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.plugin.name!r} (from {origin}) cannot be used: {describe(error)}. "
                 f"{_remedy(self.plugin.name, error)}"
             ) from error
+        wanted = next(kind.interface for kind in KINDS if kind.record is type(self.plugin))
+        if not isinstance(made, wanted):
+            raise PluginError(
+                f"{self.plugin.name!r} (from {origin}) makes {made!r}, which is no wool.abc."
+                f"{wanted.__name__}. Report this to its authors."
+            )
+        return made
 
 
 def load(kind: Kind[P], name: str, module: str, provider: str | None) -> Found[P]:

@@ -13,7 +13,16 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from wool._plugins import observers as watching
-from wool._plugins.loading import BUILT_IN, EXTRAS, Found, install, listing, load, load_observer
+from wool._plugins.loading import (
+    BUILT_IN,
+    EXTRAS,
+    KINDS,
+    Found,
+    install,
+    listing,
+    load,
+    load_observer,
+)
 from wool._plugins.observers import Observer
 from wool._plugins.records import DISCOVERY, SERIALIZER, TRANSPORT, Hooks, Kind, P
 from wool.exceptions import ConfigurationError, PluginError
@@ -24,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISCOVERY",
+    "KINDS",
     "SERIALIZER",
     "TRANSPORT",
     "Found",
@@ -41,8 +51,6 @@ __all__ = [
     "serializer",
     "transport",
 ]
-
-KINDS: tuple[Kind[Any], ...] = (TRANSPORT, DISCOVERY, SERIALIZER)
 
 
 class Registration:
@@ -197,11 +205,18 @@ class _Registered:
     """
 
     def __init__(self, plugin: object) -> None:
+        if isinstance(plugin, type):
+            raise PluginError(f"{plugin!r} is a class: register an instance of it, or a module")
         name = plugin.__name__ if isinstance(plugin, ModuleType) else "__main__"
         self.module: str | None = None if name == "__main__" else name
         shown = name if isinstance(plugin, ModuleType) else repr(plugin)
         self.hooks: Hooks = Hooks(plugin, f"The registered plug-in {shown}")
         self.observer: Observer = Observer(self.hooks, self.module)
+        if not self.hooks.are_any:
+            raise PluginError(
+                f"{self.hooks.origin} has no hooks: mark its functions, such as "
+                "wool_transports, with wool.plugins.hookimpl"
+            )
 
 
 def _unknown_name(kind: Kind[Any], name: str, names: set[str]) -> ConfigurationError:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 import wool.plugins
+from wool import abc
 from wool.exceptions import PluginError
 from wool.plugins import API, ContextTranslator, DiscoveryPlugin, SerializerPlugin, TransportPlugin
 
@@ -24,11 +25,29 @@ class Kind(Generic[P]):
     group: str
     hook: str
     record: type[P]
+    interface: type[Any]
+    capabilities: frozenset[str] = frozenset()
 
 
-TRANSPORT = Kind("transport", "wool.transports", "wool_transports", TransportPlugin)
-DISCOVERY = Kind("discovery", "wool.discoveries", "wool_discoveries", DiscoveryPlugin)
-SERIALIZER = Kind("serializer", "wool.serializers", "wool_serializers", SerializerPlugin)
+TRANSPORT = Kind(
+    "transport",
+    "wool.transports",
+    "wool_transports",
+    TransportPlugin,
+    abc.Transport,
+    frozenset({"in-process", "local", "network", "uid", "unix"}),
+)
+DISCOVERY = Kind(
+    "discovery",
+    "wool.discoveries",
+    "wool_discoveries",
+    DiscoveryPlugin,
+    abc.Discovery,
+    frozenset({"local", "network"}),
+)
+SERIALIZER = Kind(
+    "serializer", "wool.serializers", "wool_serializers", SerializerPlugin, abc.Serializer
+)
 
 
 class Hooks:
@@ -53,6 +72,11 @@ class Hooks:
                 f"Upgrade wool-core if the plug-in is newer, else the plug-in."
             ) from error
 
+    @property
+    def are_any(self) -> bool:
+        """Whether the plug-in has hooks at all."""
+        return bool(self._manager.get_hookcallers(self.plugin))
+
     def records(self, kind: Kind[P]) -> list[P]:
         """Returns the records of one kind, in their order; raises `PluginError` on a wrong one."""
         found = self._yielded(kind.hook)
@@ -75,6 +99,7 @@ class Hooks:
         for record in self.records(kind):
             if record.name == name:
                 self._check_api(record)
+                self._check_capabilities(record, kind)
                 return record
         return None
 
@@ -98,7 +123,22 @@ class Hooks:
                 f"wool.plugins.{wanted.__name__}. Report this to its authors."
             )
 
+    def _check_capabilities(self, record: Plugin, kind: Kind[Any]) -> None:
+        told: Any = record.capabilities  # authors may use no type checker
+        if not isinstance(told, frozenset | set) or told - kind.capabilities:
+            known = f"of {', '.join(sorted(kind.capabilities))}" if kind.capabilities else "empty"
+            raise PluginError(
+                f"{self.origin} says that the {kind.word} {record.name!r} has the capabilities "
+                f"{record.capabilities!r}, which have to be a frozenset {known}. Report this to "
+                f"its authors."
+            )
+
     def _check_api(self, record: Plugin) -> None:
+        if type(record.api) is not int:
+            raise PluginError(
+                f"{self.origin} says that it was written for version {record.api!r} of the plug-in "
+                f"interface, which has to be a number. Report this to its authors."
+            )
         if record.api != API:
             upgrade = self.origin if record.api < API else "wool-core"
             raise PluginError(

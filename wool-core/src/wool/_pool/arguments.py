@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +13,7 @@ from wool._security.credentials import Credentials
 from wool._serialization.rules import OUR_OWN, find_spec
 from wool._serialization.sources import read_text
 from wool._settings.model import Core
-from wool.exceptions import ConfigurationError
+from wool.exceptions import ConfigurationError, PluginError
 
 
 def checked_size(core: Core, discovering: bool) -> int:
@@ -110,4 +110,22 @@ def _check_modules(core: Core) -> None:
             raise ConfigurationError(
                 f"{name} is in ship, but is no Python source that could be sent: install it on "
                 "the workers"
+            )
+
+
+def check_shared(modules: Mapping[str, str | None]) -> None:
+    """Checks that workers in processes of their own can have the back-ends of a pool.
+
+    Args:
+        modules: where they come from, by name; None: they exist in this process only.
+
+    Raises:
+        PluginError: they cannot.
+    """
+    for name, module in modules.items():
+        if module is None:
+            raise PluginError(
+                f"{name!r} is known to this process only, so workers in processes of their own "
+                "cannot have it: register a module that they can import, or use the transport "
+                "'memory'"
             )

@@ -18,6 +18,7 @@ from wool._plugins import lookup
 from wool._plugins.observers import Observer
 from wool._pool.arguments import (
     call_options,
+    check_shared,
     checked_credentials,
     checked_size,
     module_names,
@@ -242,6 +243,9 @@ class WorkerPool(Pool):
             serializer = lookup.serializer(self._core.serializer)
         options, _ = self._settings.options(serializer.plugin.name, serializer.plugin.options)
         self._serializer = serializer.make(options)
+        if self._size and "in-process" not in plugin.capabilities:
+            given = {name: module for name, (module, _) in transports.export().items()}
+            check_shared({**given, serializer.plugin.name: serializer.module})
         self._told = None
         self._telling = None
         plugins = self._plugins = lookup.companions()

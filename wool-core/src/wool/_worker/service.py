@@ -17,6 +17,7 @@ from typing import Any
 from wool import abc
 from wool._client.pool import PYTHON, VERSION
 from wool._plugins.observers import Observer
+from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
 from wool._security.keyring import Keyring
 from wool._session.routes import is_socket, socket_directory
@@ -24,6 +25,7 @@ from wool._worker.executor import Executor
 from wool._worker.server import Server
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
+from wool.exceptions import PluginError, WoolError
 
 _log = logging.getLogger("wool.worker")
 
@@ -78,7 +80,7 @@ class Service:
         acceptor = credentials.acceptor()
         if address is not None and is_socket(address):
             self._lock = sockets.enter(socket_directory(address))
-        listener = self._listener = await transport.listen(address, credentials=acceptor.tls)
+        listener = self._listener = await _listen(plugin.name, transport, address, acceptor.tls)
         info = worker_info(setup.id, listener.address, setup.tags, setup.serializer_name)
         routes, keyring = setup.transports.routes, setup.keyring
         self._server = Server(
@@ -137,6 +139,29 @@ class Service:
         address = self._setup.listen
         if address is not None and is_socket(address):
             sockets.discard(socket_directory(address))
+
+
+async def _listen(
+    name: str, transport: abc.Transport, address: str | None, tls: abc.Tls | None
+) -> abc.Listener:
+    """Has a transport listen; what it should not raise or return is said to be its fault."""
+    place = f" at {address}" if address else ""
+    try:
+        listener = await transport.listen(address, credentials=tls)
+    except WoolError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"the transport {name!r} fails to listen{place}: {type(error).__name__}: {error}. "
+            "Upgrade it, or report this to its authors"
+        ) from error
+    told = getattr(listener, "address", None)
+    if not isinstance(told, str) or scheme_transport(told) != name:
+        raise PluginError(
+            f"the transport {name!r} listens{place} and calls that {told!r}, which is no address "
+            f"{name}://…: report this to its authors"
+        )
+    return listener
 
 
 def worker_info(ident: str, address: str, tags: Any, serializer: str) -> WorkerInfo:

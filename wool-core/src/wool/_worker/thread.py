@@ -38,8 +38,11 @@ class WorkerThread:
             thread.start()
 
     async def ready(self) -> dict[str, Any]:
-        """Waits until the worker serves; returns its report."""
-        info = await asyncio.wrap_future(self._ready)
+        """Waits until the worker serves; returns its report, or why it does not."""
+        try:
+            info = await asyncio.wrap_future(self._ready)
+        except Exception as error:
+            return {"error": f"{type(error).__name__}: {error}"}
         return {"address": info.address, "host": info.host, "pid": info.pid}
 
     async def wait(self) -> int:
@@ -62,7 +65,11 @@ class WorkerThread:
             self._io_loop.call_soon_threadsafe(self._stop.set)
 
     async def _serve(self) -> None:
-        self._ready.set_result(await self._service.open())
+        try:
+            self._ready.set_result(await self._service.open())
+        except Exception as error:
+            self._ready.set_exception(error)
+            return
         await self._stop.wait()
         await self._service.aclose(drain=None, grace=self._grace)
 
