@@ -48,7 +48,7 @@ class Explained:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, (Exception, pytest.fail.Exception)):
+        if isinstance(error, (Exception, pytest.fail.Exception, SystemExit)):
             error.add_note(self._note)
 
 

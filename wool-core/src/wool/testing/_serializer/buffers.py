@@ -26,7 +26,8 @@ class Buffers(Base):
         """Buffers of 64 KiB and more that support it are no part of the head."""
         data = pattern(size)
         payload = trip.dumps({"deep": [Holder(kind(data))]})
-        assert [raw(buffer).nbytes for buffer in payload.buffers] == [size]
+        sizes = [raw(buffer).nbytes for buffer in payload.buffers]
+        assert sizes == [size], f"buffers of {sizes} bytes are out of band, not one of {size}"
         assert raw(payload.head).nbytes < 2000, "the buffer is in the head"
         assert bytes(trip.loads(payload)["deep"][0].data) == data
 
@@ -82,7 +83,7 @@ class Buffers(Base):
     def test_whether_they_can_be_written(self, trip: Trip, size: int, kind: Any) -> None:
         """What could be written to still can; what could not, cannot."""
         got = memoryview(trip(Holder(kind(pattern(size)))).data)
-        assert got.readonly == (kind is bytes)
+        assert got.readonly == (kind is bytes), f"read-only: {got.readonly}, from {kind.__name__}"
 
     @remedy("Refuse what is not contiguous, or copy it; `PickleBuffer.raw()` does the former.")
     def test_buffers_that_are_not_contiguous(self, trip: Trip) -> None:

@@ -134,7 +134,7 @@ class Reducing(Base):
 
         value = [None, True, 1, 1.0, "s", b"b", bytearray(b"x"), (1,), {1: 2}, {3}, frozenset({4})]
         assert trip(value, reduce) == value
-        assert asked == []
+        assert asked == [], "the hook was asked for plain values"
         thing = Thing("asked for")
         trip([thing], reduce)
         assert any(obj is thing for obj in asked)
@@ -154,7 +154,7 @@ class Reducing(Base):
         got = trip([one, {"again": one}, Special("other")], reduce)
         assert [box.content for box in (got[0], got[1]["again"], got[2])] == ["one", "one", "other"]
         assert got[0] is got[1]["again"]
-        assert len(asked) == 2
+        assert len(asked) == 2, f"the hook was asked {len(asked)} times for two objects"
 
     @remedy("Pickle what `reduce` returns like the rest of the value, with the hook.")
     def test_the_hook_is_asked_for_what_it_returns(self, trip: Trip) -> None:

@@ -155,7 +155,8 @@ class Values(Base):
     @given(value=plain)
     def test_plain_values(self, trip: Trip, value: Any) -> None:
         """Plain values come back equal and of the same types, at any depth."""
-        assert alike(value, trip(value))
+        got = trip(value)
+        assert alike(value, got), f"{got!r} in place of {value!r}"
 
     @remedy("Do as `pickle` does: `__reduce_ex__`, `copyreg`, `__getstate__`, `__setstate__`.")
     @pytest.mark.parametrize("value", OBJECTS.values(), ids=OBJECTS)
@@ -194,7 +195,7 @@ class Values(Base):
         thing, items = Thing("shared"), [1]
         value = [thing, {"again": thing, "items": items}, (items, Record("r", (thing,)))]
         first, second, third = trip(value)
-        assert first is second["again"]
+        assert first is second["again"], "one object has become two"
         assert first is third[1].parts[0]
         assert second["items"] is third[0]
         first.name = "changed"
@@ -257,7 +258,7 @@ class Values(Base):
         for payload, name in ((after, [2]), (before, [1]), (after, [2])):
             first, second = trip.loads(payload)
             assert (first.name, second is first) == (name, True)
-            assert first is not thing
+            assert first is not thing, "loads gave the sender's own object"
             first.name.append("mine")
         direct = trip.serializer.loads(before)[0], trip.serializer.loads(before)[0]
         assert direct[0] is not direct[1], "two calls of loads gave the same object"
@@ -271,7 +272,8 @@ class Values(Base):
         watched = weakref.ref(thing), weakref.ref(got)
         del thing, got
         gc.collect()
-        assert [ref() for ref in watched] == [None, None]
+        assert watched[0]() is None, "what was sent is kept"
+        assert watched[1]() is None, "what has arrived is kept"
 
     @remedy("Pickle functions and classes that cannot be imported by value, as cloudpickle does.")
     def test_functions_by_value(self, trip: Trip) -> None:
