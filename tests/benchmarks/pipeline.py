@@ -27,26 +27,28 @@ from wool._session.handshaking import dial
 STAGES = ("one", "two", "three", "four", "five")
 
 
-@wool.routine
-async def produce(items: int, size: int, folder: str) -> AsyncIterator[bytes]:
-    """Stage one."""
-    note(folder, "one", f"on {os.getpid()}")
-    try:
-        for i in range(items):
-            yield i.to_bytes(8, "big") + bytes(size - 8)
-    finally:
-        note(folder, "one", "ends")
+def make_stages(prefetch: int) -> tuple[Any, Any]:
+    """Returns the first stage, and the one that is used three times."""
 
+    @wool.routine(prefetch=prefetch)
+    async def produce(items: int, size: int, folder: str) -> AsyncIterator[bytes]:
+        note(folder, "one", f"on {os.getpid()}")
+        try:
+            for i in range(items):
+                yield i.to_bytes(8, "big") + bytes(size - 8)
+        finally:
+            note(folder, "one", "ends")
 
-@wool.routine
-async def transform(name: str, source: Any, folder: str) -> AsyncIterator[bytes]:
-    """Stages two to four."""
-    note(folder, name, f"on {os.getpid()}")
-    try:
-        async for item in source:
-            yield item[::-1]
-    finally:
-        note(folder, name, "ends")
+    @wool.routine(prefetch=prefetch)
+    async def transform(name: str, source: Any, folder: str) -> AsyncIterator[bytes]:
+        note(folder, name, f"on {os.getpid()}")
+        try:
+            async for item in source:
+                yield item[::-1]
+        finally:
+            note(folder, name, "ends")
+
+    return produce, transform
 
 
 @wool.routine
@@ -138,7 +140,10 @@ async def through_caller(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield item
 
 
-def pipeline(tie: Callable[[Any], Any], items: int, size: int, folder: str) -> Any:
+def pipeline(
+    tie: Callable[[Any], Any], items: int, size: int, folder: str, prefetch: int = 0
+) -> Any:
+    produce, transform = make_stages(prefetch)
     source = produce(items, size, folder)
     for name in STAGES[1:-1]:
         source = transform(name, tie(source), folder)
@@ -146,18 +151,23 @@ def pipeline(tie: Callable[[Any], Any], items: int, size: int, folder: str) -> A
 
 
 async def measure(
-    label: str, tie: Callable[[Any], Any], items: int, size: int, count: Count
+    label: str,
+    tie: Callable[[Any], Any],
+    items: int,
+    size: int,
+    count: Count,
+    prefetch: int = 0,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sent, received = count.sent, count.received
         begin = time.perf_counter()
-        result = await pipeline(tie, items, size, folder)
+        result = await pipeline(tie, items, size, folder, prefetch)
         seconds = time.perf_counter() - begin
         assert result == (items, items * size), result
         passed = (count.sent - sent) + (count.received - received)
         places = len({notes(folder, name)[0] for name in STAGES})
     print(
-        f"{label:16} {size:>8,} B  {items:>6,} items  {items / seconds:>8,.0f} items/s  "
+        f"{label:17} {size:>8,} B  {items:>6,} items  {items / seconds:>8,.0f} items/s  "
         f"{items * size / seconds / 2**20:>7.1f} MiB/s  through the caller: {passed:>13,} B "
         f"({passed / items:,.1f} B an item)  on {places} workers"
     )
@@ -201,6 +211,7 @@ async def main() -> None:
             await pipeline(through_workers, 100, 100, folder)
         for size, items in ((100, options.items), (65536, options.items // 3)):
             await measure("worker to worker", through_workers, items, size, count)
+            await measure("with prefetch=16", through_workers, items, size, count, 16)
             await measure("by the caller", through_caller, items // 3, size, count)
         await kill_three(pool, 100)
 
