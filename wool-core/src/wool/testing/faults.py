@@ -10,10 +10,11 @@ import socket
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import Any, Self
 
 from wool._plugins import lookup
-from wool._plugins.lookup import TRANSPORT
+from wool._plugins.lookup import TRANSPORT, Found
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import PluginError
 from wool.plugins import TransportPlugin, hookimpl, register
@@ -39,19 +40,16 @@ class Faults:
         self._lock = threading.Lock()
         self._faults: tuple[tuple[str | None, Fault], ...] = ()
         self._connections: set[FaultyConnection] = set()
-        self._plugins: list[TransportPlugin] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         for name in sorted(lookup.process().names_of(TRANSPORT)):
             with contextlib.suppress(PluginError):  # whoever chooses it is told
-                self._plugins.append(self._faulty(lookup.transport(name).plugin))
-        self._stack.enter_context(register(self))
+                self._stack.enter_context(register(self._stand_in(lookup.transport(name))))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        self._plugins.clear()
 
     @contextmanager
     def clog(self, worker: WorkerInfo | str | None = None) -> Generator[None]:
@@ -116,11 +114,6 @@ class Faults:
 
     # What faulty connections need
 
-    @hookimpl
-    def wool_transports(self) -> Iterable[TransportPlugin]:
-        """Yields all transports, with faults."""
-        return self._plugins
-
     def on(self, address: str) -> Fault:
         """Returns what is wrong with an address at the moment."""
         return Fault.sum(fault for place, fault in self._faults if place in (None, address))
@@ -135,11 +128,22 @@ class Faults:
         with self._lock:
             self._connections.discard(connection)
 
-    def _faulty(self, plugin: TransportPlugin) -> TransportPlugin:
-        def make(options: Any) -> FaultyTransport:
-            return FaultyTransport(plugin.factory(options), self)
+    def _stand_in(self, found: Found[TransportPlugin]) -> ModuleType:
+        """Makes a module that yields a transport with faults, in this process.
 
-        return dataclasses.replace(plugin, factory=make)
+        It has the name of the original: that is what workers in other processes import.
+        """
+
+        def make(options: Any) -> FaultyTransport:
+            return FaultyTransport(found.plugin.factory(options), self)
+
+        @hookimpl
+        def wool_transports() -> Iterable[TransportPlugin]:
+            yield dataclasses.replace(found.plugin, factory=make)
+
+        module = ModuleType(found.module or "__main__")
+        vars(module)["wool_transports"] = wool_transports
+        return module
 
     @contextmanager
     def _fault(self, worker: WorkerInfo | str | None, fault: Fault) -> Generator[None]:
