@@ -128,7 +128,7 @@ class WebSocketListener(abc.Listener):
                 websocket = await self._admit(sock, protocol, upgrade)
         except BaseException as error:
             # Else the buffers of asyncio's TLS, 256 KiB each, wait for the garbage collector.
-            traceback.clear_frames(error.__traceback__)
+            _forget(error)
             if not isinstance(error, (OSError, InvalidHandshake, HungUp)):
                 raise
             return  # the peer knows what it did; TimeoutError and ssl.SSLError are OSErrors too
@@ -138,6 +138,7 @@ class WebSocketListener(abc.Listener):
             self._strangers.pop(task, None)
             if websocket is None:
                 upgrade.abort()
+                del upgrade, protocol
         if websocket is not None:
             try:
                 await handler(websocket)
@@ -184,3 +185,11 @@ class WebSocketListener(abc.Listener):
         if request.method == "HEAD":
             answer.body = b""
         return answer
+
+
+def _forget(error: BaseException) -> None:
+    """Lets go of what the functions had in hand that an error, or what led to it, has ended."""
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__context__

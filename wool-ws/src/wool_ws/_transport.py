@@ -44,8 +44,12 @@ class WebSocketTransport(abc.Transport):
                 except abc.ConnectFailed as error:
                     if credentials is None or not _errors.is_silent(error):
                         raise
+                    first = error
                 # A worker with too many strangers hangs up too, not only one that wants none of us.
-                return await self._dial(place, credentials, timeout)
+                try:
+                    return await self._dial(place, credentials, timeout)
+                except abc.ConnectFailed as error:
+                    raise error if error.reason == "tls" else first from None
         except TimeoutError:
             raise _errors.timed_out(place, timeout) from None
 
@@ -92,9 +96,9 @@ class WebSocketTransport(abc.Transport):
                 encrypted = context is not None
                 raise _errors.no_websocket(place, error, encrypted=encrypted) from error
         except BaseException:
-            upgrade.abort()
             if upgrade.transport is None:
                 sock.close()
+            upgrade.abort()
             raise
 
     async def _open(self, protocol: ClientProtocol, upgrade: Upgrade) -> WebSocket:

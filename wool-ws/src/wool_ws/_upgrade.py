@@ -81,9 +81,10 @@ class Upgrade(asyncio.Protocol):
                     self.transport.write(data)
 
     def abort(self) -> None:
-        """Closes at once."""
-        if self.transport is not None:
-            self.transport.abort()
+        """Closes at once, and lets go of the connection."""
+        transport, self.transport = self.transport, None
+        if transport is not None:
+            transport.abort()
 
     # asyncio.Protocol
 
