@@ -19,14 +19,11 @@ from wool._client.packing import Packed, unpack_context
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.codec import interrupted, rebuild_error, result_error
+from wool._serialization.codec import rebuild_error, result_error
 from wool._serialization.context import Arrived
-from wool._serialization.exceptions import Summary, load_exception
-from wool._serialization.modules import find_name
-from wool._serialization.units import MissingCode
 from wool._worker.ahead import Ahead
+from wool._worker.decoding import find, load, load_thrown
 from wool._worker.sharing import Sharing
-from wool.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
@@ -334,7 +331,7 @@ class Execution:
                 return f.NEXT, None
             if frame.operation == f.SEND:
                 return f.SEND, await self._load(segments, referents)
-            self._thrown = await self._retry(lambda: self._load_thrown(segments, referents))
+            self._thrown = await load_thrown(self.caller, segments, referents)
             return f.THROW, self._thrown
         except asyncio.CancelledError as error:  # while code was being fetched
             return f.THROW, error
@@ -387,7 +384,9 @@ class Execution:
             segments, arrived = unpack_context(self._open.context, segments)
         function = self._executor.targets.get(self._open.routine)
         if function is None:
-            function = await self._find(self._open.routine)
+            function = await find(self.caller, self._open.routine)
+            if not self._open.routine.startswith(("#", "=")):  # those belong to one pool
+                self._executor.targets[self._open.routine] = function
         self._name = function.__qualname__
         try:
             args, kwargs = await self._load(segments, referents)
@@ -399,53 +398,8 @@ class Execution:
             await self._shared.take(arrived, self._load)
         return function, args, kwargs
 
-    async def _find(self, target: str) -> FunctionType:
-        if target.startswith("#"):
-            key = bytes.fromhex(target[1:])
-            try:
-                return await self._retry(lambda: self.caller.pool.store.load(key))
-            except Exception as error:
-                raise rebuild_error("the routine", error, self.caller.where) from error
-        if target.startswith("="):
-            try:
-                found = await self._retry(lambda: self.caller.pool.store.target(target[1:]))
-            except Exception as error:
-                what = f"the routine {target[1:]}"
-                raise rebuild_error(what, error, self.caller.where) from error
-            return beneath(found)
-        try:
-            function = import_target(target)
-        except Exception as error:
-            raise SerializationError(
-                f"the routine {target} cannot be imported on {self.caller.where}: "
-                f"{type(error).__name__}: {error}. Check that its module is installed there in the "
-                "same version, or have it sent along: WorkerPool(ship=[…])"
-            ) from error
-        self._executor.targets[target] = function
-        return function
-
     async def _load(self, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS) -> Any:
-        codec = self.caller.pool.codec
-        return await self._retry(lambda: codec.decode(segments, None, referents))
-
-    def _load_thrown(self, segments: Sequence[Buffer], referents: Referents) -> BaseException:
-        summary = Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
-        codec = self.caller.pool.codec
-
-        def decode(segments: Sequence[Buffer]) -> Any:
-            return codec.decode(segments, None, referents)
-
-        return load_exception(summary, segments or None, decode, passing=(MissingCode,))
-
-    async def _retry(self, load: Any) -> Any:
-        """Loads something, fetching from the caller what code is missing."""
-        while True:
-            try:
-                return load()
-            except MissingCode as missing:
-                await self.caller.fetch([missing.key])
-            except KeyboardInterrupt as error:  # of the user's own making: SIGINT is ignored here
-                raise interrupted(error) from error
+        return await load(self.caller, segments, referents)
 
     # Replies ------------------------------------------------------------------------------------
 
@@ -571,19 +525,3 @@ class Execution:
             if self._orphaned:
                 self.caller.drop(self.number)
         return executor.load, self._hungry()
-
-
-def import_target(target: str) -> FunctionType:
-    """Finds the function of `module:qualified.name`, beneath decorators of ours.
-
-    Raises:
-        Exception: whatever importing the module raises.
-    """
-    return beneath(find_name(target))
-
-
-def beneath(found: Any) -> FunctionType:
-    """Returns the function that a name stands for, without decorators of ours."""
-    found = getattr(found, "__func__", found)
-    routine = getattr(found, "__wool__", None)
-    return found if routine is None else routine.function

@@ -1,0 +1,100 @@
+"""From what a caller has sent to routines and values, asking it for code that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from wool._protocol.frames import Buffer
+from wool._serialization.classes import Referents
+from wool._serialization.codec import interrupted, rebuild_error
+from wool._serialization.exceptions import Summary, load_exception
+from wool._serialization.modules import find_name
+from wool._serialization.units import MissingCode
+from wool.exceptions import SerializationError
+
+if TYPE_CHECKING:
+    from wool._worker.caller import Caller
+
+
+async def find(caller: Caller, target: str) -> FunctionType:
+    """Finds the function of a routine; see `frames.Open.routine`.
+
+    Raises:
+        SerializationError: it cannot be found here.
+    """
+    store = caller.pool.store
+    if target.startswith("#"):
+        key = bytes.fromhex(target[1:])
+        try:
+            return await _retry(caller, lambda: store.load(key))
+        except Exception as error:
+            raise rebuild_error("the routine", error, caller.where) from error
+    if target.startswith("="):
+        try:
+            found = await _retry(caller, lambda: store.target(target[1:]))
+        except Exception as error:
+            raise rebuild_error(f"the routine {target[1:]}", error, caller.where) from error
+        return beneath(found)
+    try:
+        return import_target(target)
+    except Exception as error:
+        raise SerializationError(
+            f"the routine {target} cannot be imported on {caller.where}: "
+            f"{type(error).__name__}: {error}. Check that its module is installed there in the "
+            "same version, or have it sent along: WorkerPool(ship=[…])"
+        ) from error
+
+
+async def load(caller: Caller, segments: Sequence[Buffer], referents: Referents) -> Any:
+    """Rebuilds a value.
+
+    Raises:
+        Exception: whatever rebuilding it raises.
+    """
+    codec = caller.pool.codec
+    return await _retry(caller, lambda: codec.decode(segments, None, referents))
+
+
+async def load_thrown(
+    caller: Caller, segments: Sequence[Buffer], referents: Referents
+) -> BaseException:
+    """Rebuilds an exception that is to be thrown in, or as much of it as can be."""
+    summary = Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
+    codec = caller.pool.codec
+
+    def decode(segments: Sequence[Buffer]) -> Any:
+        return codec.decode(segments, None, referents)
+
+    def rebuild() -> BaseException:
+        return load_exception(summary, segments or None, decode, passing=(MissingCode,))
+
+    return await _retry(caller, rebuild)
+
+
+async def _retry(caller: Caller, rebuild: Callable[[], Any]) -> Any:
+    """Rebuilds something, fetching from the caller what code is missing."""
+    while True:
+        try:
+            return rebuild()
+        except MissingCode as missing:
+            await caller.fetch([missing.key])
+        except KeyboardInterrupt as error:  # of the user's own making: SIGINT is ignored here
+            raise interrupted(error) from error
+
+
+def import_target(target: str) -> FunctionType:
+    """Finds the function of `module:qualified.name`, beneath decorators of ours.
+
+    Raises:
+        Exception: whatever importing the module raises.
+    """
+    return beneath(find_name(target))
+
+
+def beneath(found: Any) -> FunctionType:
+    """Returns the function that a name stands for, without decorators of ours."""
+    found = getattr(found, "__func__", found)
+    routine = getattr(found, "__wool__", None)
+    return found if routine is None else routine.function
