@@ -50,7 +50,8 @@ format: $(VENV)/.dev  ## fix style where that is safe
 clean:  ## remove what was installed and cached
 	rm -rf $(VENV) build .coverage* .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 
-# The environment gets its packages from uv, which knows dependency groups; uv comes from pip.
+# The environment gets its packages from uv, which knows dependency groups; uv comes from pip. Bytecode is
+# compiled once: a worker imports anew, and may not be allowed to keep what it has compiled.
 $(BIN)/uv:
 	@echo "Creating $(VENV) ..."
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Wool needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -58,10 +59,12 @@ $(BIN)/uv:
 	@$(PYTHON) -m pip --python $(BIN)/python install --quiet uv
 
 $(VENV)/.demo: $(BIN)/uv pyproject.toml wool-core/pyproject.toml
-	@$(INSTALL) --editable wool-core --group demo
+	@$(INSTALL) --compile-bytecode --editable wool-core --group demo
+	@$(BIN)/python -m compileall -q wool-core/src
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/uv pyproject.toml $(PACKAGES:=/pyproject.toml) $(PLUGINS:=/pyproject.toml)
 	@echo "Installing tools and test dependencies ..."
-	@$(INSTALL) --editable 'wool-core[all]' $(addprefix --editable ./,$(PACKAGES) $(PLUGINS)) --group dev
+	@$(INSTALL) --compile-bytecode --editable 'wool-core[all]' $(addprefix --editable ./,$(PACKAGES) $(PLUGINS)) --group dev
+	@$(BIN)/python -m compileall -q $(PACKAGES:=/src)
 	@touch $@
