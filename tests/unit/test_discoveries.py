@@ -24,6 +24,12 @@ class Options:
     namespace: str = "default"
 
 
+class Nothing(wool.abc.Discovery):
+    """Finds nobody."""
+
+    announce = watch = None  # type: ignore[assignment]
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is set, and no file is near."""
@@ -42,7 +48,7 @@ def discoveries() -> Iterator[list[Any]]:
             name=name,
             api=1,
             options=Options,
-            factory=lambda options: made.append(options) or wool.abc.Discovery,
+            factory=lambda options: made.append(options) or Nothing(),
             capabilities=frozenset(capabilities),
         )
 
