@@ -16,6 +16,7 @@ from wool import _namesake
 OURS = Path(wool.__file__).parent
 FOREIGN_INIT = "from wool.exceptions import WoolError\nclass WorkerPool: pass\n"
 FOREIGN_ERRORS = "class WoolError(Exception): pass\n"
+KIT = "from wool.testing import TransportSuite"
 METADATA = "Metadata-Version: 2.1\nName: wool\nVersion: 0.15.7\n"
 
 
@@ -73,7 +74,7 @@ def test_private_names_ask_nobody(both: Path):
 
 
 @pytest.mark.parametrize(
-    "code", ["import wool.abc", "import wool.plugins", "import wool.testing", "import wool_ws"]
+    "code", ["import wool.abc", "import wool.plugins", "import wool_ws", KIT]
 )
 def test_ours_first(overwritten: Path, code: str):
     done = run(overwritten, "-c", code)
