@@ -73,9 +73,7 @@ def test_private_names_ask_nobody(both: Path):
     assert done.stderr.splitlines()[-1].endswith("no attribute '__path_to_nowhere__'")
 
 
-@pytest.mark.parametrize(
-    "code", ["import wool.abc", "import wool.plugins", "import wool_ws", KIT]
-)
+@pytest.mark.parametrize("code", ["import wool.abc", "import wool.plugins", "import wool_ws", KIT])
 def test_ours_first(overwritten: Path, code: str):
     done = run(overwritten, "-c", code)
     error = done.stderr.splitlines()[-1]
