@@ -287,13 +287,12 @@ class Link:
 
     def _look(self, times: int) -> None:
         """Does not keep calls waiting for a worker that takes long to answer."""
-        if not self.dialling or self._closing:
-            return
-        if times:
+        if times and self.dialling and not self._closing:
             self._client.loop.call_later(_PATIENCE / _LOOKS, self._look, times - 1)
-        else:
+            return
+        self._release()  # in whatever way it has ended
+        if self.dialling and not self._closing:
             self._slow = True
-            self._release()
             self.usable = self.hungry = False
             queue, self._queue = self._queue, []
             for exchange in queue:
