@@ -47,7 +47,9 @@ class Run:
 
     def failed(self) -> Iterator[tuple[str, str]]:
         """Waits; then yields suite and test of what has failed, with parameters and without."""
-        self.process.wait()
+        status = self.process.wait()
+        # Of 0 and 1, pytest says that it ran all tests to their end: otherwise nothing was shown.
+        assert status in {0, 1}, f"pytest ended with {status}:\n{self.log.read_text()}"
         for case in ET.parse(self.report).iter("testcase"):
             suite, name = case.attrib["classname"].rpartition(".")[2], case.attrib["name"]
             for test in dict.fromkeys((name, name.partition("[")[0])):
