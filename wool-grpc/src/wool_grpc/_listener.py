@@ -27,6 +27,9 @@ _FOR_EVER = 1e9
 _CLOSING = 1000
 """Milliseconds that gRPC may take to close sockets, which it does in a thread of its own."""
 
+_SEEING = 1.0
+"""Seconds that gRPC may take to see the calls end that it has itself cancelled."""
+
 
 class GrpcListener(abc.Listener):
     """Takes connections, and probes of its health.
@@ -117,11 +120,13 @@ class GrpcListener(abc.Listener):
         try:
             await self._door.watch()
         finally:
-            self._stop_listening()
+            stopping = self._stop_listening()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._server.stop(None)
+            await asyncio.shield(stopping)
+            await self._proxy.answered(_SEEING)
             await self.aclose()
 
     async def aclose(self) -> None:

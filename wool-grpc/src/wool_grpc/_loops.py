@@ -18,6 +18,9 @@ from typing import Any
 
 Owner = Any
 
+_ANSWERING = "_schedule_rpc_coro"
+"""What gRPC calls the coroutine in which a server has a call handled, and sees it end."""
+
 
 class LoopProxies:
     """The proxies of the loops on which a transport is in use."""
@@ -45,6 +48,7 @@ class LoopProxy:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = weakref.ref(loop)
+        self._answering: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
     @contextlib.contextmanager
     def posing(self) -> Generator[None]:
@@ -86,7 +90,17 @@ class LoopProxy:
         task = asyncio.Task(work, loop=self._open(), name=name)
         asyncio._unregister_task(task)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+        if work.__qualname__ == _ANSWERING:
+            self._answering.add(task)
         return task
+
+    async def answered(self, timeout: float) -> None:
+        """Waits until servers have seen all their calls end, at most `timeout` seconds.
+
+        A server stops before that, and prints a traceback if its loop is closed in between.
+        """
+        if pending := [task for task in self._answering if not task.done()]:
+            await asyncio.wait(pending, timeout=timeout)
 
     def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any) -> None:
         loop = self._loop()
