@@ -1,6 +1,8 @@
 # Two commands set everything up: `make demo` and `make test`. Later runs skip what is in place.
 PYTHON ?= python3
 ARGS ?=
+# Tests wait more than they compute. Those of one file share what they have set up.
+PROCESSES ?= 2
 
 PACKAGES := wool-core wool-grpc wool-shm wool-ws wool-zeroconf
 MODULES := wool $(subst -,_,$(filter-out wool-core,$(PACKAGES)))
@@ -31,7 +33,7 @@ lint: $(VENV)/.dev  ## style, types, direction of imports
 	$(BIN)/lint-imports --no-logo
 
 check: $(VENV)/.dev  ## the tests; make check ARGS="-k name" for some of them
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
 
 compat: $(VENV)/.dev  ## tests against the built packages: each Python, oldest and newest dependencies
 	$(BIN)/python tests/publishing/compat.py $(ARGS)

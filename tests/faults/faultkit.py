@@ -131,8 +131,11 @@ def rss(pid: int) -> int:
 
 
 def shared_memory() -> set[str]:
+    """What is in shared memory, but for what tests that run beside this one may put there."""
     path = Path("/dev/shm")
-    return set(os.listdir(path)) if path.is_dir() else set()
+    others = ("wool-", ".org.chromium.")  # a discovery's folder, which has its own tests; a browser
+    names = os.listdir(path) if path.is_dir() else ()
+    return {name for name in names if not name.startswith(others)}
 
 
 # Scripts
