@@ -96,12 +96,18 @@ async def test_values_return_equal(name: str) -> None:
     assert also == value
 
 
+def named(value: Any) -> str:
+    """Names a case the same in every process."""
+    kind, name = type(value).__name__, getattr(value, "name", "")
+    return f"{kind} {getattr(value, '__qualname__', name)}"
+
+
 @pytest.mark.parametrize(
     "value",
     [None, True, Ellipsis, NotImplemented, Colour.RED, Level.HIGH, Permission.READ,
      Permission.READ | Permission.WRITE, MISSING, Point, Colour, int, len, math, echo, print,
      math.sqrt, KeywordOnly, ValueError, Point.__init__, asyncio.sleep, type(None)],
-    ids=repr,
+    ids=named,
 )  # fmt: skip
 async def test_what_is_known_by_name_keeps_its_identity(value: Any) -> None:
     assert await echo(value) is value
