@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wool._backends import unix
+from wool._backends._framing import SCRATCH
 from wool._backends.unix import MAX_MESSAGE, MAX_PATH, Options, UnixTransport
 from wool.abc import ConnectFailed, Connection, ConnectionLost, MessageTooLarge, Segments
 
@@ -265,6 +266,16 @@ def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
 
+def arrive(pipe: unix._Pipe, data: bytes) -> None:
+    """As a loop does it, which reads no more than there is room for."""
+    while data:
+        room = pipe.get_buffer(-1)
+        count = min(len(room), len(data))
+        room[:count] = data[:count]
+        pipe.buffer_updated(count)
+        data = data[count:]
+
+
 messages = st.lists(st.binary(max_size=40), max_size=8)
 places = st.lists(st.integers(0, 10_000), max_size=20)
 
@@ -277,7 +288,7 @@ def test_any_fragmentation(sent: list[bytes], places: list[int], reads: set[int]
         pipe = pipe_on(Socket())
         got: list[bytes] = []
         for i, piece in enumerate(cut(b"".join(map(prefixed, sent)), places)):
-            pipe.data_received(piece)
+            arrive(pipe, piece)
             if i in reads and pipe._messages:
                 got += map(bytes, await pipe.receive())
         pipe.connection_lost(None)
@@ -353,7 +364,7 @@ async def test_a_stranger_may_send_little(transport: UnixTransport) -> None:
         pipe = await served.pipes.get()
         await asyncio.get_running_loop().sock_sendall(sock, (1 << 31).to_bytes(4, "little"))
         await lost(pipe)
-        assert cast(Any, pipe)._body is None
+        assert len(cast(Any, pipe).get_buffer(-1)) <= SCRATCH
         sock.close()
 
 

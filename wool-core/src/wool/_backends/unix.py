@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wool import abc
+from wool._backends._framing import PREFIX, Incoming
 from wool.plugins import API, TransportPlugin, hookimpl
 
 MAX_MESSAGE = 16 << 20
@@ -143,8 +144,8 @@ class _UnixListener(abc.Listener):
                 os.rmdir(self._directory)
 
 
-class _Pipe(asyncio.Protocol, abc.Connection):
-    """Cuts the byte stream of a socket into messages."""
+class _Pipe(asyncio.BufferedProtocol, abc.Connection):
+    """Messages over a socket."""
 
     max_message_size = MAX_MESSAGE
 
@@ -158,9 +159,7 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         self._descriptor = -1
         self._writing = threading.Lock()  # of _descriptor
         self._rest = b""
-        self._prefix = b""
-        self._body: bytearray | None = None
-        self._filled = 0
+        self._incoming = Incoming()
         self._arrived: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -177,7 +176,7 @@ class _Pipe(asyncio.Protocol, abc.Connection):
             raise abc.MessageTooLarge(f"{max(sizes)} bytes in one message; at most {MAX_MESSAGE}")
         self._write_rest()
         for size, segments in zip(sizes, messages, strict=True):
-            small.append(size.to_bytes(4, "little"))
+            small.append(size.to_bytes(PREFIX, "little"))
             for segment in segments:
                 if len(segment) < _JOIN_BELOW:
                     small.append(segment)
@@ -200,7 +199,7 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         data = b"".join(
             part
             for segments in messages
-            for part in (sum(map(len, segments)).to_bytes(4, "little"), *segments)
+            for part in (sum(map(len, segments)).to_bytes(PREFIX, "little"), *segments)
         )
         with self._writing:
             if self._descriptor < 0:
@@ -266,7 +265,7 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         """Whether the kernel says that the peer is of this user."""
         return self._error is not None or self.extra("uid") == os.geteuid()
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -280,42 +279,19 @@ class _Pipe(asyncio.Protocol, abc.Connection):
         if self._connected is not None:
             self._connected(self)
 
-    def data_received(self, data: bytes) -> None:
-        view = memoryview(data)
-        if self._prefix:
-            view = memoryview(self._prefix + data)
-            self._prefix = b""
-        while view:
-            if self._body is not None:
-                view = self._fill(self._body, view)
-                continue
-            if len(view) < 4:
-                self._prefix = bytes(view)
-                break
-            size = int.from_bytes(view[:4], "little")
-            if size > self.receive_limit:
-                self._transport.abort()
-                return
-            view = view[4:]
-            if size <= len(view):
-                self._messages.append(view[:size])
-                self._waiting += size
-                view = view[size:]
-            else:
-                self._body = bytearray(size)
-                self._filled = 0
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._incoming.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            for message in self._incoming.take(nbytes, self.receive_limit):
+                self._messages.append(message)
+                self._waiting += len(message)
+        except ValueError:
+            self._transport.abort()  # what came before is still delivered
+            return
         if self._messages:
             self._announce()
-
-    def _fill(self, body: bytearray, view: memoryview) -> memoryview:
-        piece = view[: len(body) - self._filled]
-        body[self._filled : self._filled + len(piece)] = piece
-        self._filled += len(piece)
-        if self._filled == len(body):
-            self._messages.append(memoryview(body))
-            self._waiting += len(body)
-            self._body = None
-        return view[len(piece) :]
 
     def _announce(self) -> None:
         if self._waiting > _READ_AHEAD and self._reading:
