@@ -1,7 +1,7 @@
 # Two commands set everything up: `make demo` and `make test`. Later runs skip what is in place.
 PYTHON ?= python3
 ARGS ?=
-# Tests wait more than they compute. Those of one file share what they have set up.
+# Tests wait more than they compute. Those of one file share what they have set up; long files come first.
 PROCESSES ?= 2
 
 PACKAGES := wool-core wool-grpc wool-shm wool-ws wool-zeroconf
@@ -33,7 +33,7 @@ lint: $(VENV)/.dev  ## style, types, direction of imports
 	$(BIN)/lint-imports --no-logo
 
 check: $(VENV)/.dev  ## the tests; make check ARGS="-k name" for some of them
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 compat: $(VENV)/.dev  ## tests against the built packages: each Python, oldest and newest dependencies
 	$(BIN)/python tests/publishing/compat.py $(ARGS)

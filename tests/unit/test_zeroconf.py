@@ -481,15 +481,16 @@ async def test_namespaces_do_not_see_each_other(ours: ZeroconfDiscovery, options
 
 
 async def test_an_update_that_changes_nothing(ours: ZeroconfDiscovery) -> None:
-    name, late = _service.instance(WORKER.id), replace(WORKER, id="late")
+    late = replace(WORKER, id="late")
+    names = [_service.instance(worker.id) for worker in (WORKER, late)]
     async with Wire() as wire, ours.watch() as events, ours.announce(WORKER) as announcement:
         assert await upcoming(events) == Snapshot([WORKER])
         await announcement.update(replace(WORKER, load=9))
         async with ours.announce(late):
             await nothing_but(events, late)
-            await wire.until(lambda record: record.key == _service.instance("late"))
-        texts = {record.text for record in wire.heard if record.type == _library.TXT}
-        assert len(texts) == 2, name
+            await wire.until(lambda record: record.key == names[1])
+        heard = [r for r in wire.heard if r.type == _library.TXT and r.key in names]
+        assert len({record.text for record in heard}) == 2
 
 
 async def test_updates_that_are_refused(ours: ZeroconfDiscovery) -> None:
