@@ -19,15 +19,11 @@ from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
 from wool._client.few import Few
 from wool._client.link import Link
 from wool._client.loans import Loans
-from wool._protocol import frames as f
 from wool._session import background
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
-    AuthenticationError,
     NoWorkersAvailable,
-    ProtocolError,
-    VersionMismatch,
     WoolError,
     WorkerLost,
     WorkerStopped,
@@ -164,12 +160,13 @@ class Client:
         idle = sum(link.hungry and link.usable for link in self.links.values())
         if not idle:
             return
-        donors = [k for k in self.links.values() if k.unbegun and not k.hungry and not k.recalling]
+        busy = [k.table for k in self.links.values() if k.table is not None and not k.hungry]
+        donors = [table for table in busy if table.unbegun and not table.recalling]
         before = self.loop.time() - PATIENCE
-        slow = [link for link in donors if link.oldest <= before]
-        slow.sort(key=lambda link: -link.unbegun)
-        for link in slow[:idle]:
-            link.recall()
+        slow = [table for table in donors if table.oldest <= before]
+        slow.sort(key=lambda table: -table.unbegun)
+        for table in slow[:idle]:
+            table.recall()
         if len(slow) < len(donors):
             self.rebalance()
 
@@ -218,22 +215,6 @@ class Client:
         task = background.start(self.loop, work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def dial(
-        self, info: WorkerInfo, dial: Callable[..., Coroutine[Any, Any, tuple[Session, f.Welcome]]]
-    ) -> tuple[Session, f.Welcome]:
-        """Opens a session to a worker on behalf of a link.
-
-        Raises:
-            WoolError: it cannot be reached or used; names the worker.
-        """
-        pool, address = self.pool, info.address
-        route = pool.routes.to(address)
-        credentials = pool.keyring.pick(address, local=route.local)
-        try:
-            return await dial(route, address, pool.hello(credentials.kind), credentials)
-        except (AuthenticationError, ProtocolError, VersionMismatch) as error:
-            raise type(error)(f"worker {address} cannot be used: {error}") from error
 
     # Membership -------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from wool.abc import Buffer
 from wool.exceptions import SerializationError, WoolError
 
 if TYPE_CHECKING:
+    from wool._client.calls import CallTable
     from wool._client.link import Link
     from wool._client.pool import Pool
 
@@ -130,7 +131,8 @@ class Exchange:
 
     Attributes:
         link: the worker it was given to; None while it waits for one.
-        number: its id on that link; 0 while it provably has not begun.
+        table: where it is among the calls of a session, once it has been sent.
+        number: its id there; 0 while it provably has not begun.
         loans: unstarted calls among its arguments, until it is known whether it began.
         begun: whether it is known to have begun there.
         sent: when it was sent there, in the loop's time.
@@ -160,11 +162,13 @@ class Exchange:
         "sent",
         "step",
         "suspended",
+        "table",
     )
 
     def __init__(self, client: Carrier, request: Request) -> None:
         self.request: Request = request
         self.link: Link | None = None
+        self.table: CallTable | None = None
         self.number: int = 0
         self.begun: bool = False
         self.sent: float = 0.0
@@ -219,9 +223,9 @@ class Exchange:
         Raises:
             SerializationError: it has it no more, or is gone.
         """
-        if self.link is None:
+        if self.table is None:
             raise SerializationError("a reply mentions code that its worker did not send")
-        await self.link.fetch(keys)
+        await self.table.fetch(keys)
 
     def next_step(self) -> None:
         """Prepares for the end of another step."""

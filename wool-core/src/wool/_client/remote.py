@@ -124,8 +124,8 @@ class RemoteStream:
     def _give_up(self) -> None:
         """Closes the remote generator without waiting for it."""
         exchange = self._exchange
-        if exchange is not None and exchange.link is not None and exchange.suspended:
-            exchange.link.close_stream(exchange)
+        if exchange is not None and exchange.table is not None and exchange.suspended:
+            exchange.table.close_stream(exchange)
 
     def take(self) -> Any:
         """Returns what was yielded, and keeps no reference to it."""
@@ -178,8 +178,8 @@ class RemoteStream:
 
     def _resume(self, exchange: Exchange, value: Any, thrown: bool) -> None:
         pool = self._pool
-        link = exchange.link
-        assert link is not None
+        table = exchange.table
+        assert table is not None
         operation, encoded = f.NEXT, _NOTHING
         if thrown:
             operation, self._thrown = f.THROW, value
@@ -200,7 +200,7 @@ class RemoteStream:
         units = pool.codec.units(encoded.code) if encoded.code else ()
         exchange.next_step()
         segments, exports = encoded.segments, encoded.exports
-        sent = link.resume(exchange, operation, units, segments, exports, context, more)
+        sent = table.resume(exchange, operation, units, segments, exports, context, more)
         if encoded.calls and sent:
             Loans(encoded.calls).settle(taken=True)
 

@@ -1,0 +1,324 @@
+"""The calls that are out over one session: sending them, and taking what the worker answers."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import TYPE_CHECKING
+
+from wool._client.exchange import Exchange, Failed, Reply
+from wool._client.linkend import LinkEnd
+from wool._client.packing import learn, unpack_context
+from wool._client.references import References
+from wool._protocol import frames as f
+from wool._protocol.frames import Buffer, Frame
+from wool._serialization.classes import NO_REFERENTS
+from wool._serialization.context import Arrived
+from wool._serialization.references import Export
+from wool._serialization.units import CodeUnit
+from wool._session.session import Session
+from wool.exceptions import Rejected, SerializationError, WoolError, WorkerStopped
+
+if TYPE_CHECKING:
+    from wool._client.client import Client
+    from wool._client.link import Link
+
+
+class CallTable:
+    """The calls that are out over one session.
+
+    Args:
+        link: to the worker; it is told what the worker says of itself.
+        kin: whether the worker imports what the pool does, and needs no modules sent.
+
+    Attributes:
+        calls: by their number; none once the session has ended.
+        recalling: whether an answer to `recall` is awaited.
+    """
+
+    def __init__(self, client: Client, link: Link, session: Session, *, kin: bool) -> None:
+        self.calls: dict[int, Exchange] = {}
+        self.recalling: bool = False
+        self._references = References(LinkEnd(client, session, self.fetch), session)
+        self._client = client
+        self._link = link
+        self._session = session
+        self._kin = kin
+        self._version = 0  # of the modules that were sent
+        self._begun = 0  # how many of the calls are known to have begun
+        self._last = 0  # the number of the call that was sent last
+        self._recalled = 0  # the last one there was when calls were recalled
+        self._fetches: dict[int, asyncio.Future[None]] = {}
+
+    @property
+    def unbegun(self) -> int:
+        """How many of the calls may not have begun."""
+        return len(self.calls) - self._begun
+
+    @property
+    def oldest(self) -> float:
+        """When the first of those that may not have begun was sent, in the loop's time."""
+        sent = (exchange.sent for exchange in self.calls.values() if not exchange.begun)
+        return next(sent, float("inf"))
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """The calls, and the uses of the worker's objects, that are out."""
+        return [*self.calls.values(), *self._references.imports.uses]
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is something that would be lost with the session."""
+        return bool(self.exchanges) or self._references.any
+
+    # To the worker ------------------------------------------------------------------------------
+
+    def open(self, exchange: Exchange) -> None:
+        """Sends a call."""
+        session, request = self._session, exchange.request
+        codes, data = self._codes(request.units)
+        number = exchange.number = self._last = session.machine.next_id()
+        exchange.table = self
+        exchange.begun = False
+        exchange.sent = self._client.loop.time()
+        segments = [*data, *request.segments]
+        frame = f.Open(
+            number,
+            request.stream,
+            request.target,
+            request.parent,
+            [len(s) for s in segments],
+            codes,
+            request.ahead,
+            self._lend(request.exports) if request.exports else [],
+            list(request.context),
+        )
+        alone = not self.calls
+        self.calls[number] = exchange
+        # One call after another is quickest without the writer, many at once with it.
+        if not (alone and session.send_now(frame, segments)):
+            session.send(frame, segments)
+
+    def resume(
+        self,
+        exchange: Exchange,
+        operation: int,
+        units: Sequence[CodeUnit] = (),
+        args: Sequence[Buffer] = (),
+        exports: Sequence[Export] = (),
+        context: Sequence[f.Variable] = (),
+        more: int = 1,
+    ) -> bool:
+        """Asks for the next step of a stream; False if the worker is gone."""
+        if exchange.losing:
+            return False  # the step ends when it is known why the worker was lost
+        if self.calls.get(exchange.number) is not exchange:
+            exchange.end(Failed(WorkerStopped("the stream's worker is gone")))
+            return False
+        session = self._session
+        codes, data = self._codes(units)
+        segments = [*data, *args]
+        sizes = [len(s) for s in segments]
+        names = self._lend(exports) if exports else []
+        frame = f.Resume(
+            exchange.number, exchange.step, operation, sizes, codes, names, list(context), more
+        )
+        if not (len(self.calls) == 1 and session.send_now(frame, segments)):
+            session.send(frame, segments)
+        return True
+
+    def close_stream(self, exchange: Exchange) -> None:
+        """Closes a suspended stream, without anybody waiting for it."""
+        if not exchange.begin_close():
+            return
+        exchange.next_step()
+        operation = f.CLOSE if exchange.request.ahead else f.THROW
+        self.resume(exchange, operation, args=[pickle.dumps(GeneratorExit())])
+
+    def close_suspended(self) -> None:
+        """Closes all streams that are between two steps."""
+        for exchange in list(self.calls.values()):
+            if exchange.suspended:
+                self.close_stream(exchange)
+
+    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+        """Cancels a call; the worker's answer ends the step."""
+        if exchange.number in self.calls:
+            self._session.send(f.Cancel(exchange.number, exchange.awaited, message))
+
+    def recall(self) -> None:
+        """Asks for half of the calls that have not begun."""
+        if not self.recalling:
+            self.recalling = True
+            self._recalled = self._last
+            self._session.send(f.Recall(ceil(self.unbegun / 2)))
+
+    async def fetch(self, keys: Sequence[bytes]) -> None:
+        """Asks the worker for code that a reply mentions.
+
+        Raises:
+            SerializationError: the worker is gone or has it no more.
+        """
+        number = self._session.machine.next_id()
+        future = self._client.loop.create_future()
+        if not self._session.send(f.Need(number, list(keys))):
+            raise SerializationError("the worker that could say what the reply means is gone")
+        self._fetches[number] = future
+        await future
+        if self._client.pool.store.missing(keys):
+            raise SerializationError("the worker no longer has the code that its reply mentions")
+
+    def _codes(self, units: Sequence[CodeUnit]) -> tuple[list[f.Code], list[Buffer]]:
+        """Returns those units that the worker does not have, and marks them as sent."""
+        codes: list[f.Code] = []
+        data: list[Buffer] = []
+        if not self._kin:
+            modules = self._client.pool.modules
+            version = modules.version()
+            if version != self._version:
+                self._version = version
+                units = [*modules.units(), *units]
+        known = self._session.known
+        for unit in units:
+            if unit.key not in known:
+                known.add(unit.key)
+                known.update(unit.provides)
+                codes.append(f.Code(unit.key, list(unit.provides)))
+                data.append(unit.data)
+        return codes, data
+
+    def _lend(self, exports: Sequence[Export]) -> list[bytes]:
+        return self._references.exports.lend(exports)
+
+    # The end ------------------------------------------------------------------------------------
+
+    def clear(self, failing: Callable[[str], WoolError]) -> list[Exchange]:
+        """Lets go of the calls, and of uses of the worker's objects; returns all that were out.
+
+        Args:
+            failing: makes the error for using such an object from now on, from its name.
+        """
+        calls, self.calls = self.calls, {}
+        self._begun = 0
+        return [*calls.values(), *self._references.imports.lost(failing)]
+
+    def lose(self, failing: Callable[[str], WoolError]) -> list[Exchange]:
+        """The session has ended: lets go of everything; returns what was out, as `clear`."""
+        for future in self._fetches.values():
+            if not future.done():
+                future.set_result(None)
+        self._fetches.clear()
+        self._references.exports.lost()
+        return self.clear(failing)
+
+    # From the worker ----------------------------------------------------------------------------
+
+    def on_frame(self, frame: Frame, segments: Sequence[Buffer]) -> None:
+        """Takes what the worker sends."""
+        if isinstance(frame, (f.Return, f.Raise, f.Value)):
+            self._on_reply(frame, segments)
+        elif isinstance(frame, f.GiveBack):
+            self._on_give_back(frame)
+        elif isinstance(frame, f.Reject):
+            self._on_reject(frame)
+        elif isinstance(frame, f.Open):  # the worker uses an object of ours
+            self._references.on_open(frame, self._learn(frame.codes, segments))
+        elif isinstance(frame, f.Cancel):
+            self._references.on_cancel(frame)
+        elif isinstance(frame, f.Release):
+            self._references.on_release(frame)
+        elif isinstance(frame, f.Idle):
+            self._note_load(frame.load, frame.hungry)
+        elif isinstance(frame, f.Drain):
+            self._session.send(f.Drain())  # after it comes no call that the worker must expect
+            self._link.on_drain()
+        elif isinstance(frame, f.Need):
+            self._supply(frame)
+        elif isinstance(frame, f.Supply):
+            self._learn(frame.codes, segments)
+            future = self._fetches.pop(frame.call, None)
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    def _on_reply(self, frame: f.Return | f.Raise | f.Value, segments: Sequence[Buffer]) -> None:
+        referents = NO_REFERENTS
+        context: Sequence[Arrived] = ()
+        if frame.codes:
+            segments = self._learn(frame.codes, segments)
+        if frame.context:
+            segments, context = unpack_context(frame.context, segments)
+        if frame.references:
+            referents = self._references.arrive(frame)
+        if isinstance(frame, f.Value):
+            exchange = self.calls.get(frame.call)
+            if exchange is not None:
+                exchange.suspended = True
+                if exchange.abandoned:
+                    self.close_stream(exchange)
+                    return
+                if not exchange.begun:
+                    exchange.begun = True
+                    self._begun += 1
+        else:
+            exchange = self._forget(frame.call)
+            if exchange is None:
+                self._references.imports.on_reply(frame, segments, referents)
+                return
+        self._note_load(frame.load, frame.hungry)
+        if exchange is not None:
+            exchange.end(Reply(frame, segments, referents, context))
+
+    def _note_load(self, load: int, seen: int) -> None:
+        """Tells the link how much the worker has to do.
+
+        Args:
+            load: how many calls it has.
+            seen: if it could begin another one, the last of ours that it had seen; else 0. If there
+                is one under way that it had not, that is the one.
+        """
+        hungry = seen > 0 and seen >= self._last
+        self._link.on_load(load - len(self.calls), hungry=hungry)
+
+    def _on_give_back(self, frame: f.GiveBack) -> None:
+        self._references.imports.on_give_back(frame)
+        returned = [e for number in frame.calls if (e := self._forget(number)) is not None]
+        if frame.recalled:
+            self.recalling: bool = False
+            if not frame.waiting:
+                for number, exchange in self.calls.items():
+                    exchange.begun = exchange.begun or number <= self._recalled
+                self._begun = sum(exchange.begun for exchange in self.calls.values())
+        for exchange in returned:
+            # The call may have been cut short: its code need not have arrived.
+            self._session.known.difference_update(u.key for u in exchange.request.units)
+            self._client.given_back(exchange)
+
+    def _on_reject(self, frame: f.Reject) -> None:
+        exchange = self._forget(frame.call)
+        if exchange is None:
+            self._references.imports.on_reject(frame)
+        else:
+            exchange.number = 0
+            address = self._link.info.address
+            exchange.end(Failed(Rejected(f"{address} refused: {frame.message}")))
+
+    def _forget(self, number: int) -> Exchange | None:
+        exchange = self.calls.pop(number, None)
+        if exchange is not None and exchange.begun:
+            self._begun -= 1
+        return exchange
+
+    def _supply(self, frame: f.Need) -> None:
+        """Sends code that the worker lacks or has lost."""
+        sent = [unit for exchange in self.calls.values() for unit in exchange.request.units]
+        units = [unit for unit in sent if unit.key in frame.keys]
+        units += self._client.pool.book.find(frame.keys)
+        codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
+        data = [unit.data for unit in units]
+        self._session.send(f.Supply(frame.call, [len(d) for d in data], codes), data)
+
+    def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Keeps the code that came with a payload; returns the segments of the payload."""
+        return learn(self._client.pool.store, self._session, codes, segments)
