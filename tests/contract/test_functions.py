@@ -94,6 +94,20 @@ async def test_nonlocal_within_one_call() -> None:
     assert await counted() == 2
 
 
+async def test_a_recursive_closure_keeps_what_its_function_has() -> None:
+    @wool.routine
+    async def factorial(n: int, *, product: int = 1) -> Any:
+        """Multiplies."""
+        if n:
+            return await factorial(n - 1, product=product * n)
+        this: Any = factorial
+        return product, this.__doc__, set(this.__annotations__), this.__kwdefaults__, this.unit
+
+    factorial.unit = "pieces"  # type: ignore[attr-defined]
+    names = {"n", "product", "return"}
+    assert await factorial(5) == (120, "Multiplies.", names, {"product": 1}, "pieces")
+
+
 async def test_a_recursive_closure() -> None:
     @wool.routine
     async def factorial(n: int) -> int:

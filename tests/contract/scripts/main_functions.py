@@ -38,8 +38,8 @@ async def stream(n):
 
 
 @wool.routine
-async def recursive(n):
-    return [n, *(await recursive(n - 1))] if n else []
+async def recursive(n, *, last=()):
+    return [n, *(await recursive(n - 1))] if n else [*last]
 
 
 @wool.routine

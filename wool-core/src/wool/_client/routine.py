@@ -63,6 +63,8 @@ async def routine(PARAMETERS):
         del __error__, __context__, __input__, __steps__
 """
 
+_COPIED = ("__annotations__", "__doc__", "__kwdefaults__", "__module__", "__qualname__")
+
 
 class Routine:
     """What Wool knows of a routine.
@@ -95,8 +97,15 @@ class Routine:
         return without_defaults(self.function, args, kwargs)
 
     def reduce(self) -> tuple[Any, ...]:
-        """Reduces the wrapper for pickling by value: it is generated anew."""
-        return remake, (self.function, self.tags, self.prefetch)
+        """Reduces the wrapper for pickling by value: it is generated anew.
+
+        What it copies of the function goes along: one that calls itself is generated before the
+        function has any of it.
+        """
+        wrapper = self.wrapper
+        attributes = {n: v for n, v in vars(wrapper).items() if n not in ("__wool__", "__wrapped__")}
+        copied = {name: getattr(wrapper, name) for name in _COPIED}
+        return remake, (self.function, self.tags, self.prefetch), (attributes, copied)
 
 
 def remake(function: FunctionType, tags: frozenset[str], prefetch: int) -> FunctionType:
