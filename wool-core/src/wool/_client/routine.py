@@ -63,6 +63,7 @@ async def routine(PARAMETERS):
         del __error__, __context__, __input__, __steps__
 """
 
+_MADE = ("__wool__", "__wrapped__")
 _COPIED = ("__annotations__", "__doc__", "__kwdefaults__", "__module__", "__qualname__")
 
 
@@ -103,7 +104,7 @@ class Routine:
         function has any of it.
         """
         wrapper = self.wrapper
-        attributes = {n: v for n, v in vars(wrapper).items() if n not in ("__wool__", "__wrapped__")}
+        attributes = {n: v for n, v in vars(wrapper).items() if n not in _MADE}
         copied = {name: getattr(wrapper, name) for name in _COPIED}
         return remake, (self.function, self.tags, self.prefetch), (attributes, copied)
 
