@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import wool
+from wool._client.identity import VERSION
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("wool-*/pyproject.toml"))
@@ -158,6 +159,10 @@ def test_entry_points():
         ]
         assert {point.name for point in ours} == expected
         assert all(importlib.util.find_spec(point.value) for point in ours)
+
+
+def test_workers_and_callers_tell_the_version_that_is_published():
+    assert importlib.metadata.version("wool-core") == VERSION
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)

@@ -35,7 +35,7 @@ from serve import set_credit
 
 import wool
 from wool._backends.cloudpickle import Options, make
-from wool._client.pool import PeerPool
+from wool._client.peer_pool import PeerPool
 from wool._protocol.frames import CallOptions
 from wool._protocol.transfer import WINDOW
 from wool._security.credentials import SameUser, Token

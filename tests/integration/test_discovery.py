@@ -17,7 +17,7 @@ from faultkit import eventually
 import wool
 from integration.discoverykit import TOKEN, Told, at
 from wool import abc
-from wool._client.pool import PeerPool
+from wool._client.peer_pool import PeerPool
 from wool.exceptions import AuthenticationError, ConfigurationError, NoWorkersAvailable
 
 pytestmark = pytest.mark.usefixtures("token")

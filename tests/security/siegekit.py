@@ -19,7 +19,7 @@ from faultkit import CARRIERS, alive
 
 import wool
 from wool._backends.cloudpickle import Options, make
-from wool._client.pool import PeerPool
+from wool._client.peer_pool import PeerPool
 from wool._protocol.frames import CallOptions
 from wool._security.credentials import Credentials, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring

@@ -15,7 +15,7 @@ from faultjobs import add
 from siegekit import Target, calling
 
 from wool import abc
-from wool._client.pool import PYTHON, VERSION
+from wool._client.identity import PYTHON, VERSION
 from wool._protocol import frames as f
 from wool._protocol.handshake import Handshake, Role, hello
 from wool._security.credentials import Credentials

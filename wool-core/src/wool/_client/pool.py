@@ -1,34 +1,31 @@
 """A pool as its callers see it: who its workers are, and a client for each event loop.
 
 `WorkerPool` starts the workers of a pool and keeps them running; `PeerPool` is the view that a
-worker has of the pool it belongs to, for the calls that routines make.
+worker has of the pool it belongs to.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import platform
-import re
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from wool._client import remote
 from wool._client.client import Balancer, Client
 from wool._client.current import ACTIVE
+from wool._client.identity import hello
 from wool._client.link import Link
 from wool._client.observing import ObservedStream, observed_call
+from wool._client.reasons import in_words, reason_against
 from wool._client.routine import Routine
 from wool._client.sharing import Complaints
 from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
-from wool._protocol.handshake import hello
-from wool._protocol.transfer import CHUNK, WINDOW
 from wool._security.keyring import Keyring
-from wool._serialization.classes import CLASSES
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codec import Codec
 from wool._serialization.context import ContextCodec
@@ -46,12 +43,6 @@ from wool.exceptions import (
     WorkerLost,
     WorkerStopped,
 )
-
-VERSION = "0.1.0"
-PYTHON = ".".join(platform.python_version_tuple()[:2])
-
-FEW_NAMED = 3
-"""Of workers with one trouble, so many are named."""
 
 
 class Pool:
@@ -108,7 +99,6 @@ class Pool:
         self.closed: bool = True
         self._process = 0
         self._clients: dict[asyncio.AbstractEventLoop, Client] = {}
-        self._watchers: set[Callable[[], None]] = set()
         self._awaiting: dict[Callable[[], None], int] = {}
         self._lock = threading.Lock()
 
@@ -161,7 +151,6 @@ class Pool:
         def notify() -> None:
             loop.call_soon_threadsafe(changed.set)
 
-        self._watchers.add(notify)
         self._awaiting[notify] = n
         try:
             async with asyncio.timeout(timeout):
@@ -176,7 +165,6 @@ class Pool:
         except TimeoutError:
             raise self._too_few(n, f" after {timeout:g} s") from None
         finally:
-            self._watchers.discard(notify)
             del self._awaiting[notify]
 
     def _check_hope(self, n: int) -> None:
@@ -223,16 +211,15 @@ class Pool:
         Returns:
             What can follow a sentence; nothing if there is nothing to say.
         """
-        reasons = self.reasons(tags)
-        words = [f"{_some(places)}: {reason}" for reason, places in sorted(reasons.items())]
-        return f"; {'; '.join(words)}" if words else ""
+        words = in_words(self.reasons(tags))
+        return f"; {words}" if words else ""
 
     def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:
         """Returns the addresses of the workers that cannot be called, by the reasons for it."""
         reasons: dict[str, list[str]] = {}
         for client in list(self._clients.values()):
             for link in list(client.links.values()):
-                reason = _reason(link, tags)
+                reason = reason_against(link, tags)
                 if reason is not None and link.info.address not in reasons.get(reason, ()):
                     reasons.setdefault(reason, []).append(link.info.address)
         return reasons
@@ -288,17 +275,8 @@ class Pool:
 
     def hello(self, security: str) -> f.Hello:
         """Returns what a client of this pool says of itself."""
-        return hello(
-            wool=VERSION,
-            python=PYTHON,
-            serializers=[self.serializer_name],
-            serializer=self.serializer_name,
-            process=CLASSES.process,
-            window=WINDOW,
-            chunk=CHUNK,
-            pool=self.id,
-            security=security,
-        )
+        name = self.serializer_name
+        return hello([name], serializer=name, pool=self.id, security=security)
 
     def on_connected(self, link: Link, session: Session) -> None:
         """A client has opened a session to a worker."""
@@ -309,7 +287,7 @@ class Pool:
         self._notify()
 
     def _notify(self) -> None:
-        for notify in list(self._watchers):
+        for notify in list(self._awaiting):
             notify()
 
     def peers(self, infos: Iterable[WorkerInfo], *, relayed: bool = False) -> f.Peers:
@@ -404,95 +382,13 @@ class Pool:
         self.members = {}
 
 
-class Gate(Protocol):
-    """Keeps calls from beginning on the loop of a worker; see `Executor`."""
-
-    def hold(self) -> bool: ...
-    def release(self) -> None: ...
-
-
-class PeerPool(Pool):
-    """The pool of a worker, as the calls that its routines make see it.
-
-    Idle connections are closed soon: workers that only keep one another connected to a pool that is
-    gone would never notice.
-
-    Args:
-        modules: those that its calls need.
-        gate: of the worker.
-
-    Attributes:
-        told: whether the pool itself has said who its workers are.
-    """
-
-    idle_timeout = 60.0
-    keeps = False
-    told = False
-
-    def __init__(
-        self,
-        ident: str,
-        options: f.CallOptions,
-        modules: Modules | None = None,
-        gate: Gate | None = None,
-    ) -> None:
-        super().__init__(ident, options, modules)
-        self._gate = gate
-
-    def hold(self) -> bool:
-        """Keeps the worker from beginning calls, which could block the loop that connects."""
-        return self._gate is not None and self._gate.hold()
-
-    def release(self) -> None:
-        """Ends one `hold`."""
-        assert self._gate is not None
-        self._gate.release()
-
-    def on_connected(self, link: Link, session: Session) -> None:
-        """Passes on what the pool has told: it may not be connected to that worker itself."""
-        super().on_connected(link, session)
-        session.send(self.peers(self.members.values(), relayed=True))
-
-    def learn(self, peers: f.Peers) -> bool:
-        """Takes the options of the pool; returns whether the peers told are news.
-
-        Workers only pass on what they were told. What the pool says itself counts more.
-        """
-        if peers.relayed and self.told:
-            return False
-        self.told = not peers.relayed
-        if peers.options != self.options:
-            self.options = peers.options
-            if isinstance(self.modules, Home):
-                self.modules.obey(rules_of(peers.options))
-            self.choose_context()
-        return True
-
-
 def rules_of(options: f.CallOptions) -> Rules:
     """Returns what a pool says about modules."""
     return Rules(options.travels, tuple(options.ship), tuple(options.by_reference))
 
 
-def _reason(link: Link, tags: frozenset[str]) -> str | None:
-    if link.failure is not None:  # it may begin with the address, which is said anyway
-        address = re.escape(link.info.address)
-        return re.sub(rf"^(worker )?{address}:? ", "", str(link.failure))
-    if not link.met:
-        return "there is no connection yet"
-    lacking = tags - link.info.tags
-    return f"does not offer the tags {', '.join(sorted(lacking))}" if lacking else None
-
-
 def _loaded(info: WorkerInfo, load: int) -> WorkerInfo:
     return info if info.load == load else replace(info, load=load)
-
-
-def _some(places: list[str]) -> str:
-    """Names a few of many."""
-    if len(places) <= FEW_NAMED:
-        return ", ".join(places)
-    return f"{', '.join(places[:FEW_NAMED])} and {len(places) - FEW_NAMED} more"
 
 
 def _start_closing(loop: asyncio.AbstractEventLoop, client: Client, error: WoolError) -> None:

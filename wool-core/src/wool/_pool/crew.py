@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from wool._client.pool import PYTHON, VERSION
+from wool._client.identity import PYTHON, VERSION
 from wool._pool.announcing import announce
 from wool._worker.discoveries import Chosen
 from wool._worker.process import WorkerProcess, describe_exit

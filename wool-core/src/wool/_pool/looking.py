@@ -7,15 +7,12 @@ import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from wool._client.pool import PYTHON, VERSION
+from wool._client.identity import hello
 from wool._client.probing import Probe, Seen
 from wool._pool.membership import Membership
 from wool._protocol import frames as f
-from wool._protocol.handshake import hello
-from wool._protocol.transfer import CHUNK, WINDOW
 from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
-from wool._serialization.classes import CLASSES
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
 from wool._worker.discoveries import Chosen
@@ -61,16 +58,7 @@ class Look:
         self._failed = False
 
     def _hello(self, security: str) -> f.Hello:
-        return hello(
-            wool=VERSION,
-            python=PYTHON,
-            serializers=[self._serializer],
-            serializer=self._serializer,
-            process=CLASSES.process,
-            window=WINDOW,
-            chunk=CHUNK,
-            security=security,
-        )
+        return hello([self._serializer], serializer=self._serializer, security=security)
 
     def _on_found(self, found: dict[str, WorkerInfo]) -> None:
         self._heard.set()

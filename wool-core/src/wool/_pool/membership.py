@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from wool import abc
-from wool._client.pool import PYTHON
+from wool._client.identity import PYTHON
 from wool._session.routes import is_socket
 from wool._worker.discoveries import Chosen, words
 from wool._workerinfo import WorkerInfo

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wool._client.exchange import Failed
 from wool._client.loans import Loans
 from wool._client.packing import Packed, learn, note, pack, pack_context
-from wool._client.pool import PeerPool
+from wool._client.peer_pool import PeerPool
 from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame

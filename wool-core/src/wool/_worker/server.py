@@ -15,11 +15,10 @@ from itertools import count
 from typing import Any
 
 from wool import abc
-from wool._client.pool import PYTHON, VERSION, PeerPool
+from wool._client.identity import hello
+from wool._client.peer_pool import PeerPool
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
-from wool._protocol.handshake import hello
-from wool._protocol.transfer import CHUNK, WINDOW
 from wool._security.credentials import Acceptor
 from wool._security.keyring import Keyring
 from wool._serialization.arrived import Away
@@ -107,15 +106,8 @@ class Server:
         await session.run(caller.on_frame, caller.on_lost)
 
     def _hello(self) -> f.Hello:
-        return hello(
-            wool=VERSION,
-            python=PYTHON,
-            serializers=list(self.info.serializers),
-            process=CLASSES.process,
-            window=WINDOW,
-            chunk=CHUNK,
-            security=self._acceptor.credentials.kind,
-        )
+        kind = self._acceptor.credentials.kind
+        return hello(list(self.info.serializers), security=kind)
 
     def _welcome(self) -> f.Welcome:
         info = self.info

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wool import abc
-from wool._client.pool import PYTHON, VERSION
+from wool._client.identity import PYTHON, VERSION
 from wool._plugins.observers import Observer
 from wool._plugins.schemes import scheme_transport
 from wool._security import sockets

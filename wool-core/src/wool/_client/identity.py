@@ -1,0 +1,36 @@
+"""What this process says of itself to others."""
+
+from __future__ import annotations
+
+import platform
+
+from wool._protocol import frames as f
+from wool._protocol import handshake
+from wool._protocol.transfer import CHUNK, WINDOW
+from wool._serialization.classes import CLASSES
+
+VERSION = "0.1.0"
+PYTHON = ".".join(platform.python_version_tuple()[:2])
+
+
+def hello(
+    serializers: list[str], *, security: str, serializer: str = "", pool: str = ""
+) -> f.Hello:
+    """Returns what one side of a connection says of itself.
+
+    Args:
+        serializers: those that it knows.
+        security: what kind of credentials it has.
+        serializer, pool: of a caller, what it uses, and for whom.
+    """
+    return handshake.hello(
+        wool=VERSION,
+        python=PYTHON,
+        serializers=serializers,
+        process=CLASSES.process,
+        window=WINDOW,
+        chunk=CHUNK,
+        pool=pool,
+        serializer=serializer,
+        security=security,
+    )
