@@ -6,8 +6,10 @@ import asyncio
 import gc
 import os
 import threading
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faultjobs import add, count, fib, nap
@@ -32,6 +34,14 @@ async def until_cancelled(path: Path) -> None:
 @wool.routine
 async def fail() -> None:
     raise KeyError("on purpose")
+
+
+@wool.routine
+async def closing(path: Path) -> AsyncGenerator[int]:
+    try:
+        yield 1
+    finally:
+        path.touch()
 
 
 async def various(n: int) -> None:
@@ -171,6 +181,55 @@ async def test_loop_that_is_closed_after_use(
             gc.collect()
     gc.collect()
     assert caplog.messages == []
+
+
+@both
+async def test_stream_stepped_on_another_loop(transport: str, folder: Path) -> None:
+    """It is closed where it began, and whoever steps it is told why; the pool serves on."""
+
+    def elsewhere(step: Any) -> None:
+        async def made() -> Any:
+            return await step
+
+        with pytest.raises(RuntimeError, match="different event loop"):
+            asyncio.run(made())
+
+    steps: list[Callable[[Any], Any]] = [
+        lambda stream: stream.__anext__(),
+        lambda stream: stream.athrow(KeyError()),
+        lambda stream: stream.aclose(),
+    ]
+    async with opened(1, transport=transport):
+        for number, step in enumerate(steps):
+            closed = folder / f"closed-{number}"
+            stream = closing(closed)
+            await anext(stream)
+            await asyncio.to_thread(elsewhere, step(stream))
+            await eventually(closed.exists, what="its `finally`")
+        await various(1)
+
+
+@both
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+async def test_stream_collected_after_its_loop(
+    transport: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a word, as a local one."""
+    left: list[Any] = []
+
+    def use_and_close() -> None:
+        loop = asyncio.new_event_loop()
+        stream = closing(folder / "closed")
+        loop.run_until_complete(anext(stream))
+        loop.close()
+        left.append(stream)
+
+    async with opened(1, transport=transport):
+        await asyncio.to_thread(use_and_close)
+        left.clear()
+        gc.collect()
+        await various(1)
+    assert capsys.readouterr().err == ""
 
 
 async def test_many_short_lived_loops() -> None:

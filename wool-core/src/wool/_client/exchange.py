@@ -200,6 +200,11 @@ class Exchange:
             self.loans = None
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where it belongs: a stream is stepped there alone."""
+        return self._client.loop
+
+    @property
     def awaited(self) -> int:
         """Which step a cancel is for."""
         return self.step

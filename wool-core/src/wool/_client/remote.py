@@ -7,6 +7,7 @@ them, so that no frame of Wool's stands in a traceback.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from types import FunctionType
@@ -115,11 +116,17 @@ class RemoteStream:
                 running.wait_ends()
 
     def given_up(self, exception: BaseException) -> bool:
-        """Whether a generator that ignored GeneratorExit is being collected; see `LocalStream`."""
-        if not (self._closing and isinstance(exception, GeneratorExit)):
+        """Whether a generator is being collected with nobody to close it: it has ignored
+        GeneratorExit, see `LocalStream`, or its loop is closed.
+        """
+        exchange = self._exchange
+        if exchange is None or not isinstance(exception, GeneratorExit):
             return False
-        self._give_up()
-        return True
+        if exchange.loop.is_closed():
+            return True
+        if self._closing:
+            self._give_up()
+        return self._closing
 
     def _give_up(self) -> None:
         """Closes the remote generator without waiting for it."""
@@ -142,6 +149,8 @@ class RemoteStream:
                 self.trace.exchange = exchange
         elif pool.closed and isinstance(value, GeneratorExit):
             return False  # closing is silent
+        elif exchange.loop is not asyncio.get_running_loop():
+            return self._leave(exchange)
         else:
             pool.check_open()
             if exchange.failed is not None:
@@ -170,6 +179,16 @@ class RemoteStream:
         if context := context_of(outcome):
             await self._sharing.take(context, lambda s: _load(self._pool, exchange, s))
         return outcome
+
+    def _leave(self, exchange: Exchange) -> bool:
+        """It is stepped away from its loop: it is closed there."""
+        with contextlib.suppress(RuntimeError):  # that loop is closed, and with it the stream
+            exchange.loop.call_soon_threadsafe(self._give_up)
+        name = self._open[0].function.__qualname__
+        self.error = RuntimeError(
+            f"the stream {name}() is bound to a different event loop: step it where it began"
+        )
+        return False
 
     def _fail(self, outcome: Failed, value: Any) -> bool:
         """The stream's worker is gone; closing the stream is silent about it."""
