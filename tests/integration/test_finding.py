@@ -19,6 +19,7 @@ from integration.discoverykit import Told, at
 from wool import abc
 from wool._client.few import MANY
 from wool._client.identity import PYTHON
+from wool._client.peer_pool import PeerPool
 from wool._pool import worker_pool
 from wool._protocol.frames import CallOptions, Peers
 from wool._session.session import Session
@@ -82,6 +83,23 @@ async def at_c() -> str:
 @wool.routine(tags=["a"])
 async def at_a() -> tuple[str, CallOptions]:
     return await at_b()
+
+
+@wool.routine(tags=["c"])
+async def known_to_c() -> set[str]:
+    pool = wool.current_pool()
+    assert pool is not None
+    return {worker.address for worker in pool.workers}
+
+
+@wool.routine(tags=["a"])
+async def known_to_c_asked_by_a() -> set[str]:
+    return await known_to_c()
+
+
+@wool.routine(tags=["b"])
+async def stay_at_b() -> AsyncIterator[set[str]]:
+    yield await known_to_c()
 
 
 def found(*infos: wool.WorkerInfo) -> Told:
@@ -209,6 +227,35 @@ async def test_a_worker_changes_its_tags(workers: Any) -> None:
         told.events.put_nowait(abc.Changed(replace(other, tags=frozenset({"cpu"}))))
         await eventually(lambda: {w.id for w in pool.workers if "gpu" in w.tags} == {info.id})
         assert {await on_gpu() for _ in range(5)} == {info.id}
+
+
+async def test_news_reach_a_worker_that_its_pool_has_hung_up_on(
+    workers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By way of a newcomer, which the pool has told."""
+    monkeypatch.setattr(wool.WorkerPool, "idle_timeout", 0.2)
+    [a], [b], [c] = [await workers(1, tag) for tag in "abc"]
+    told = found(b, c)
+    async with wool.WorkerPool(discovery=told) as pool:
+        staying = stay_at_b()
+        assert await anext(staying) == await known_to_c() == {b.address, c.address}
+        await eventually(lambda: connected(pool) == 1, what="only b to be connected")
+        told.events.put_nowait(abc.Joined(a))
+        assert await known_to_c_asked_by_a() == {a.address, b.address, c.address}
+        await staying.aclose()
+
+
+def test_workers_heed_their_pool_and_newer_editions_of_its_news() -> None:
+    pool = PeerPool("a pool", CallOptions())
+
+    def heeds(edition: int, *, relayed: bool) -> bool:
+        return pool.learn(Peers([], relayed=relayed, edition=edition))
+
+    assert heeds(3, relayed=True)
+    assert not heeds(2, relayed=True)
+    assert not heeds(3, relayed=True), "who passes it on may have left some out"
+    assert heeds(3, relayed=False)
+    assert heeds(4, relayed=True)
 
 
 # Few of many

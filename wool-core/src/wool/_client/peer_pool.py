@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from wool._client.link import Link
@@ -9,6 +10,7 @@ from wool._client.pool import Pool, rules_of
 from wool._protocol import frames as f
 from wool._serialization.travelling import Home, Modules
 from wool._session.session import Session
+from wool._workerinfo import WorkerInfo
 
 
 class Gate(Protocol):
@@ -29,12 +31,12 @@ class PeerPool(Pool):
         gate: of the worker.
 
     Attributes:
-        told: whether the pool itself has said who its workers are.
+        edition: of what is known of the pool's workers; 0: nothing.
     """
 
     idle_timeout = 60.0
     keeps = False
-    told = False
+    edition = 0
 
     def __init__(
         self,
@@ -58,19 +60,25 @@ class PeerPool(Pool):
     def on_connected(self, link: Link, session: Session) -> None:
         """Passes on what the pool has told: it may not be connected to that worker itself."""
         super().on_connected(link, session)
-        session.send(self.peers(self.members.values(), relayed=True))
+        workers = peers(self.members.values())
+        session.send(f.Peers(workers, self.options, relayed=True, edition=self.edition))
 
     def learn(self, peers: f.Peers) -> bool:
         """Takes the options of the pool; returns whether the peers told are news.
 
-        Workers only pass on what they were told. What the pool says itself counts more.
+        What the pool says itself always is: workers pass on only those that they can reach.
         """
-        if peers.relayed and self.told:
+        if peers.relayed and peers.edition <= self.edition:
             return False
-        self.told = not peers.relayed
+        self.edition = peers.edition
         if peers.options != self.options:
             self.options = peers.options
             if isinstance(self.modules, Home):
                 self.modules.obey(rules_of(peers.options))
             self.choose_context()
         return True
+
+
+def peers(infos: Iterable[WorkerInfo]) -> list[f.Peer]:
+    """Returns what a worker is told of others."""
+    return [f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags)) for w in infos]

@@ -290,11 +290,6 @@ class Pool:
         for notify in list(self._awaiting):
             notify()
 
-    def peers(self, infos: Iterable[WorkerInfo], *, relayed: bool = False) -> f.Peers:
-        """Returns what a worker is told of others, and of what holds for calls."""
-        workers = [f.Peer(w.id, w.address, w.host, w.pid, sorted(w.tags)) for w in infos]
-        return f.Peers(workers, self.options, relayed)
-
     def hold(self) -> bool:
         """Calls wait for a connection; returns whether `release` is to be called after that."""
         return False

@@ -13,6 +13,7 @@ from wool import abc
 from wool._client.client import Balancer
 from wool._client.current import ACTIVE, OPEN
 from wool._client.link import Link
+from wool._client.peer_pool import peers
 from wool._client.pool import Pool, rules_of
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
@@ -150,6 +151,7 @@ class WorkerPool(Pool):
         self._before: Pool | None = None
         self._placement: Placement | None = None
         self._plugins: tuple[Observer, ...] = ()
+        self._news = f.Peers([], options)
         self._told: f.Peers | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -416,20 +418,23 @@ class WorkerPool(Pool):
             self._telling.cancel()
             self._telling = None
         client = self._clients.get(self._loop)
-        peers = self._peers()
-        if client is None or self.closed or peers == self._told:
+        news = self._peers()
+        if client is None or self.closed or news == self._told:
             return
-        self._told = peers
+        self._told = news
         for link in client.links.values():
             if link.session is not None:
-                link.session.send(peers)
+                link.session.send(news)
 
     def _peers(self) -> f.Peers:
         """Returns the workers that this pool is connected to, or may be at any time."""
         client = self._clients.get(self._loop)
         links = list(client.links.values()) if client is not None else []
-        infos = [link.info for link in links]
-        return self.peers(infos)
+        workers = peers(link.info for link in links)
+        with self._lock:  # sessions are opened on any thread
+            if workers != self._news.workers:
+                self._news = f.Peers(workers, self.options, edition=self._news.edition + 1)
+            return self._news
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls at a worker whose connection ended, with its exit code."""

@@ -313,7 +313,9 @@ class Peers(Frame, tag=35, frozen=True):
     workers: list[Peer]
     options: CallOptions = CallOptions()
     relayed: bool = False
-    """Whether the dialler is a worker of that pool itself: what the pool says counts more."""
+    """Whether the dialler is a worker of that pool itself, and passes on what it was told."""
+    edition: Count = 0
+    """Grows with the pool's news: what is passed on counts only if it is newer."""
 
 
 class Lent(msgspec.Struct, array_like=True, frozen=True):
