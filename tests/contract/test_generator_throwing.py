@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from traceback import extract_tb
 from typing import Any
 
 import pytest
@@ -149,6 +150,63 @@ async def test_athrow_that_comes_out_in_a_later_step() -> None:
     assert await stream.athrow(error) == 2
     raised = await caught(anext(stream))
     assert type(raised) is ValueError and raised.args == ("kept",)
+
+
+@pytest.mark.parametrize("passed", ["directly", "to a routine"])
+async def test_what_is_done_to_an_exception_that_was_thrown_in(passed: str) -> None:
+    """What `raise` and `add_note` do, the one who threw it sees."""
+
+    async def changing() -> Any:
+        way: Any = None
+        while True:
+            try:
+                way = yield
+            except ValueError as error:
+                if way == "noted":
+                    error.add_note("on the way")
+                    raise
+                if way == "caused":
+                    raise error from KeyError("cause")
+                if way == "causeless":
+                    raise error from None
+                try:
+                    raise KeyError("context")
+                except KeyError:
+                    raise error  # noqa: B904
+
+    @wool.routine
+    async def throw(stream: Any, way: str, error: BaseException) -> BaseException:
+        await anext(stream)
+        await stream.asend(way)
+        raised = await caught(stream.athrow(error))
+        assert raised is error
+        return raised
+
+    async def outcome(way: str) -> BaseException:
+        if passed == "to a routine":
+            return await throw(changing(), way, thrown())
+        return await throw.__wrapped__(wool.routine(changing)(), way, thrown())
+
+    def thrown() -> ValueError:
+        error = ValueError("thrown")
+        error.__context__ = error.__cause__ = TypeError("before")
+        error.add_note("first")
+        return error
+
+    noted, caused, causeless, later = [
+        await outcome(way) for way in ("noted", "caused", "causeless", "later")
+    ]
+    assert noted.__notes__ == ["first", "on the way"]
+    assert [type(e.__cause__) for e in (noted, caused, causeless)] == [
+        TypeError,
+        KeyError,
+        type(None),
+    ]
+    assert [e.__suppress_context__ for e in (noted, caused, causeless, later)] == [True] * 4
+    assert type(noted.__context__) is TypeError
+    assert type(later.__context__) is KeyError
+    for error in (noted, caused, causeless, later):
+        assert "way = yield" in [frame.line for frame in extract_tb(error.__traceback__)]
 
 
 async def test_athrow_that_is_replaced() -> None:

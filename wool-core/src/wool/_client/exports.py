@@ -18,6 +18,7 @@ from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import rebuild_error, result_error
 from wool._serialization.exceptions import Summary, dump_exception, load_exception
 from wool._serialization.references import STEPS, Export
+from wool._serialization.thrown import Thrown
 from wool._serialization.units import MissingCode
 from wool._session import background
 from wool.abc import Buffer
@@ -134,7 +135,7 @@ class Serving:
         self._stopped = False  # cancelled before it began
         self._delivered = 0
         self._base = 0
-        self._thrown: BaseException | None = None
+        self._thrown: Thrown | None = None
 
     def start(self) -> None:
         """Begins in a task of its own."""
@@ -201,10 +202,11 @@ class Serving:
             try:
                 if self._operation == "athrow":
                     summary = Summary("wool.RemoteError", "an exception that was thrown in", "")
-                    self._thrown = load_exception(
+                    thrown = load_exception(
                         summary, segments or None, decode, passing=(MissingCode,)
                     )
-                    return (self._thrown,), {}
+                    self._thrown = Thrown(thrown)
+                    return (thrown,), {}
                 return decode(segments) if segments else ((), {})
             except MissingCode as missing:
                 await self._table.end.fetch([missing.key])
@@ -247,10 +249,10 @@ class Serving:
 
     def _raise(self, error: BaseException) -> None:
         table = self._table
-        echo = error is self._thrown
+        echo = self._thrown is not None and error is self._thrown.exception
         said: list[str] = []
         packed = Packed()
-        if not echo:
+        if not (echo and isinstance(error, GeneratorExit)):
             label = table.end.label
             summary, found = dump_exception(error, lambda v: self._encode(v, label), label)
             said = [summary.type_name, summary.message, summary.traceback]

@@ -341,6 +341,8 @@ async def reply_error(
     assert isinstance(outcome, Reply)
     assert isinstance(outcome.frame, f.Raise)
     if outcome.frame.echo and thrown is not None:
+        if outcome.segments:  # what has been done to it
+            await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
         return thrown
     error = await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
     if isinstance(error, asyncio.CancelledError) and exchange.cancellation is not None:

@@ -22,7 +22,6 @@ from wool._serialization.classes import (
     find_class,
     find_in_module,
     find_module,
-    find_thrown,
     loading,
 )
 from wool._serialization.code import CodeBook, CodeStore
@@ -36,6 +35,7 @@ from wool._serialization.references import (
     reduce_reference,
     travels,
 )
+from wool._serialization.thrown import Thrown
 from wool._serialization.units import CodeUnit, MissingCode
 from wool._serialization.variables import reduce_variable
 from wool.abc import Buffer, Payload, Serializer
@@ -63,7 +63,7 @@ class _Reducer:
 
     __slots__ = ("book", "calls", "code", "exports", "label", "modules", "thrown")
 
-    def __init__(self, book: CodeBook, label: str | None, thrown: BaseException | None) -> None:
+    def __init__(self, book: CodeBook, label: str | None, thrown: Thrown | None) -> None:
         self.book = book
         self.modules = book.modules
         self.code: dict[bytes, type | FunctionType] = {}
@@ -89,8 +89,8 @@ class _Reducer:
                 return self._reduce_reference(obj)
             return reduce_function(obj, self.modules)
         if isinstance(obj, BaseException):
-            if obj is self.thrown:
-                return find_thrown, ()
+            if self.thrown is not None and obj is self.thrown.exception:
+                return self.thrown.reduce(self.label)
             return reduce_exception(obj, self.label)
         if isinstance(obj, CodeType):
             return reduce_code(obj)
@@ -142,9 +142,7 @@ class Codec:
         self._dumps = serializer.dumps
         self._loads = serializer.loads
 
-    def encode(
-        self, value: Any, label: str | None = None, thrown: BaseException | None = None
-    ) -> Encoded:
+    def encode(self, value: Any, label: str | None = None, thrown: Thrown | None = None) -> Encoded:
         """Encodes a value.
 
         Args:

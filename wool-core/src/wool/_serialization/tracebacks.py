@@ -36,29 +36,31 @@ def here(role: str = "worker") -> str:
     return f"<{role} pid {os.getpid()} on {socket.gethostname()}>"
 
 
-def capture(tb: TracebackType | None, label: str | None = None) -> Frames | None:
+def capture(
+    tb: TracebackType | None, label: str | None = None, end: TracebackType | None = None
+) -> Frames | None:
     """Extracts what a traceback shows, without Wool's own frames.
 
     Args:
         label: if given, an entry of this filename goes in front, so that a reader sees where the
             frames below ran. Frames which came from elsewhere as a whole keep only their own.
+        end: where to stop, if it is come to.
     """
-    if tb is None:
+    if tb is None or (not (steps := _steps(tb, end)) and end is not None):
         return None
     known: dict[tuple[int, int], Entry] = {}
-    entries = [_entry(step, known) for step in _cut(_steps(tb))]
+    entries = [_entry(step, known) for step in _cut(steps)]
     if label is not None and not (entries and entries[0][2] == REMOTE_CALL):
         entries.insert(0, (label, 1, REMOTE_CALL, None, -1, -1))
     return tuple(entries)
 
 
-def rebuild(frames: Frames | None) -> TracebackType | None:
-    """Makes a traceback that shows `frames`, and sees to it that their lines can be shown."""
+def rebuild(frames: Frames | None, tb: TracebackType | None = None) -> TracebackType | None:
+    """Makes a traceback that shows `frames`, then `tb`; sees to it that lines can be shown."""
     if not frames:
-        return None
+        return tb
     _remember(frames)
     made: dict[Entry, FrameType] = {}
-    tb: TracebackType | None = None
     for entry in reversed(frames):
         if entry not in made:
             made[entry] = _frame(entry)
@@ -69,9 +71,9 @@ def rebuild(frames: Frames | None) -> TracebackType | None:
 # Taking apart
 
 
-def _steps(tb: TracebackType | None) -> list[TracebackType]:
+def _steps(tb: TracebackType | None, end: TracebackType | None) -> list[TracebackType]:
     steps: list[TracebackType] = []
-    while tb is not None:
+    while tb is not None and tb is not end:
         if not _is_own(tb.tb_frame):
             steps.append(tb)
         tb = tb.tb_next

@@ -20,6 +20,7 @@ from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.context import Change
 from wool._serialization.exceptions import dump_exception, here
+from wool._serialization.thrown import Thrown
 from wool._session.session import Session
 from wool._worker.execution import Execution
 from wool._workerinfo import WorkerInfo
@@ -285,9 +286,7 @@ class Caller:
         if self.pool.store.missing(keys):
             raise SerializationError("the caller no longer has code that its call mentions")
 
-    def encode(
-        self, value: Any, label: str | None = None, thrown: BaseException | None = None
-    ) -> Packed:
+    def encode(self, value: Any, label: str | None = None, thrown: Thrown | None = None) -> Packed:
         """Encodes a value for this caller: the code it lacks, then the value.
 
         Raises:
@@ -301,7 +300,7 @@ class Caller:
         return pack_context(self.pool.codec, self.session, packed, changes)
 
     def encode_exception(
-        self, error: BaseException, thrown: BaseException | None
+        self, error: BaseException, thrown: Thrown | None
     ) -> tuple[list[str], Packed]:
         """Encodes an exception, or as much of it as can be; `thrown` came from the caller."""
         label = here()

@@ -11,6 +11,7 @@ from wool._serialization.classes import Referents
 from wool._serialization.codec import interrupted, rebuild_error
 from wool._serialization.exceptions import Summary, load_exception
 from wool._serialization.modules import find_name
+from wool._serialization.thrown import Thrown
 from wool._serialization.units import MissingCode
 from wool.exceptions import SerializationError
 
@@ -57,9 +58,7 @@ async def load(caller: Caller, segments: Sequence[Buffer], referents: Referents)
     return await _retry(caller, lambda: codec.decode(segments, None, referents))
 
 
-async def load_thrown(
-    caller: Caller, segments: Sequence[Buffer], referents: Referents
-) -> BaseException:
+async def load_thrown(caller: Caller, segments: Sequence[Buffer], referents: Referents) -> Thrown:
     """Rebuilds an exception that is to be thrown in, or as much of it as can be."""
     summary = Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
     codec = caller.pool.codec
@@ -70,7 +69,7 @@ async def load_thrown(
     def rebuild() -> BaseException:
         return load_exception(summary, segments or None, decode, passing=(MissingCode,))
 
-    return await _retry(caller, rebuild)
+    return Thrown(await _retry(caller, rebuild))
 
 
 async def _retry(caller: Caller, rebuild: Callable[[], Any]) -> Any:

@@ -21,6 +21,7 @@ from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import rebuild_error, result_error
 from wool._serialization.context import Arrived
+from wool._serialization.thrown import Thrown
 from wool._worker.ahead import Ahead
 from wool._worker.decoding import find, load, load_thrown
 from wool._worker.sharing import Sharing
@@ -107,7 +108,7 @@ class Execution:
         self._requests: deque[tuple[f.Resume, Sequence[Buffer], Referents]] = deque()
         self._ahead = Ahead(frame.ahead) if frame.ahead else None
         self._requested: asyncio.Future[None] | None = None
-        self._thrown: BaseException | None = None
+        self._thrown: Thrown | None = None
         self._shared = Sharing(caller.pool, crossing=frame.ahead > 0)
 
     @property
@@ -332,7 +333,7 @@ class Execution:
             if frame.operation == f.SEND:
                 return f.SEND, await self._load(segments, referents)
             self._thrown = await load_thrown(self.caller, segments, referents)
-            return f.THROW, self._thrown
+            return f.THROW, self._thrown.exception
         except asyncio.CancelledError as error:  # while code was being fetched
             return f.THROW, error
         except Exception as error:
@@ -444,10 +445,10 @@ class Execution:
             self._end()
             self.caller.post(f.GiveBack([self.number], 0), [])
             return
-        echo = error is self._thrown
+        echo = self._thrown is not None and error is self._thrown.exception
         summary: list[str] = []
         packed = Packed()
-        if not echo:
+        if not (echo and isinstance(error, GeneratorExit)):  # closing comes to nothing else
             summary, packed = self.caller.encode_exception(error, self._thrown)
         packed = self._with_context(packed)
         load, hungry = self._end()
