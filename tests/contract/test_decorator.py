@@ -118,6 +118,14 @@ async def test_what_is_no_async_function_is_refused(what: Any) -> None:
         wool.routine(what)
 
 
+@pytest.mark.parametrize(
+    "options", [{"prefetch": 1.5}, {"prefetch": "2"}, {"tags": "large"}, {"tags": [3]}], ids=repr
+)
+async def test_options_of_no_use_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(options))):
+        wool.routine(**options)
+
+
 async def test_a_coroutine_is_refused() -> None:
     call = add(1)
     with pytest.raises(TypeError):

@@ -255,6 +255,26 @@ async def test_many_short_lived_loops() -> None:
             )
 
 
+async def test_pools_left_in_the_order_they_were_entered() -> None:
+    """Each gives back what it was entered in; with none left, routines run here."""
+    outer, middle, inner = (wool.WorkerPool(size=1, transport="memory") for _ in range(3))
+    for pool in (outer, middle, inner):
+        await pool.__aenter__()
+    await middle.__aexit__(None, None, None)
+    assert wool.current_pool() is inner
+    await outer.__aexit__(None, None, None)
+    assert wool.current_pool() is inner and await add(1, 2) == 3
+    await inner.__aexit__(None, None, None)
+    assert wool.current_pool() is None and await add(1, 2) == 3
+
+
+async def test_pool_left_twice() -> None:
+    """By hand, and by its `async with`."""
+    async with opened(1, transport="memory") as pool:
+        await pool.__aexit__(None, None, None)
+        assert wool.current_pool() is None
+
+
 async def test_nested_pools() -> None:
     """The innermost pool of the context is used; leaving it gives the outer one back."""
     async with opened(1) as outer:

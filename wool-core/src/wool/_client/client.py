@@ -102,7 +102,10 @@ class Client:
         balancer = self.pool.balancer
         if balancer is not None:
             chosen = balancer(tags, [link.info for link in links])
-            return next(link for link in links if link.info == chosen)
+            for link in links:
+                if link.info == chosen:
+                    return link
+            raise ValueError(f"it returned {chosen!r}, which is none of the workers it was given")
         return least_loaded(links)
 
     def _widen(self, tags: frozenset[str]) -> bool:

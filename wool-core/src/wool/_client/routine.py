@@ -148,9 +148,13 @@ def routine(
     """
     if isinstance(tags, str):
         raise TypeError(f"tags must be several labels, not the string {tags!r}")
+    if type(prefetch) is not int:
+        raise TypeError(f"prefetch must be a whole number, not {prefetch!r}")
     if prefetch < 0:
         raise ValueError(f"prefetch must not be negative: {prefetch}")
-    labels = frozenset(tags)
+    labels: frozenset[Any] = frozenset(tags)
+    if not all(isinstance(label, str) for label in labels):
+        raise TypeError(f"tags must be strings, not {tags!r}")
     if function is None:
         return functools.partial(_decorate, tags=labels, prefetch=prefetch)
     return _decorate(function, labels, prefetch)

@@ -133,6 +133,8 @@ class WorkerPool(Pool):
         self._core = core
         if isinstance(tags, str):
             raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
+        if balancer is not None and not callable(balancer):
+            raise ConfigurationError(f"balancer must be a function, not {balancer!r}")
         self._discovery = self._find_discovery(discovery)
         options = call_options(core, travels=self._discovery is not None)
         super().__init__(secrets.token_hex(8), options, Home(rules_of(options)), balancer=balancer)
@@ -231,11 +233,27 @@ class WorkerPool(Pool):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self.closed:
+            return  # it has been left already
         OPEN.remove(self)
-        if ACTIVE.get() is self:  # it may be left in another context than it was entered in
-            ACTIVE.set(self._before)
-        self._before = None
+        self._step_out()
         await self._close(graceful=kind is None)
+
+    def _step_out(self) -> None:
+        """Gives the context back what it had before.
+
+        The pool may be left before others that were entered in it, or in another context.
+        """
+        inner = ACTIVE.get()
+        seen: set[Pool] = {self}
+        if inner is self:
+            ACTIVE.set(self._before)
+        while isinstance(inner, WorkerPool) and inner not in seen:
+            seen.add(inner)
+            if inner._before is self:
+                inner._before = self._before
+            inner = inner._before
+        self._before = None
 
     def _load(self) -> None:
         """Makes the back-ends, and decides how workers are reached and by whom."""

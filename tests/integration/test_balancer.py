@@ -1,0 +1,63 @@
+"""A balancer of the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from faultjobs import add
+from faultkit import opened
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@wool.routine(tags={"large"})
+async def where() -> int:
+    return os.getpid()
+
+
+async def test_it_chooses() -> None:
+    asked: list[frozenset[str]] = []
+
+    def last(tags: frozenset[str], workers: Sequence[wool.WorkerInfo]) -> wool.WorkerInfo:
+        asked.append(tags)
+        return max(workers, key=lambda worker: worker.pid or 0)
+
+    async with opened(2, balancer=last, tags={"large"}) as pool:
+        await pool.wait(2, timeout=30)
+        chosen = max(worker.pid or 0 for worker in pool.workers)
+        assert [await where() for _ in range(5)] == [chosen] * 5
+        assert set(asked) == {frozenset({"large"})}
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [(None, "returned None"), ("junk", "returned 'junk'"), (KeyError("no"), r"KeyError\('no'\)")],
+    ids=["nothing", "junk", "an exception"],
+)
+async def test_it_does_not_choose(returned: Any, reason: str) -> None:
+    """The call fails and says why; nothing else does."""
+    useful = False
+
+    def balancer(tags: frozenset[str], workers: Sequence[wool.WorkerInfo]) -> Any:
+        if useful:
+            return workers[0]
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    async with opened(1, balancer=balancer):
+        with pytest.raises(wool.WoolError, match=f"balancer failed to choose.*{reason}"):
+            await add(1, 2)
+        useful = True
+        assert await add(1, 2) == 3
+
+
+def test_it_is_no_function() -> None:
+    nothing: Any = 3
+    with pytest.raises(wool.ConfigurationError, match="balancer must be a function, not 3"):
+        wool.WorkerPool(size=1, balancer=nothing)
