@@ -220,9 +220,59 @@ def test_what_is_imported_and_when() -> None:
         assert "grpc.aio" in sys.modules
         assert not [m for m in ("google.protobuf", "grpc_health.v1", "cryptography")
                     if m in sys.modules]
-        assert "GRPC_VERBOSITY" not in os.environ
+        assert not wool_grpc._library.CHOICES.keys() & os.environ.keys()
     """
     silent(python(code))
+
+
+FORK = """
+import asyncio, gc, os, sys
+import wool
+import wool_grpc
+from wool_grpc._transport import GrpcTransport
+
+
+async def attempt(kind):
+    try:
+        if kind == "dial":
+            await transport.connect(listener.address, credentials=None, timeout=5)
+        else:
+            await transport.listen(None, credentials=None)
+    except wool.WoolError as error:
+        print(kind, "fork" in str(error) and "spawn" in str(error), flush=True)
+
+
+async def handle(connection):
+    await connection.receive()
+
+
+async def main():
+    global transport, listener
+    transport = GrpcTransport(wool_grpc.Options())
+    listener = await transport.listen(None, credentials=None)
+    serving = asyncio.ensure_future(listener.serve(handle))
+    connection = await transport.connect(listener.address, credentials=None, timeout=5)
+    child = os.fork()
+    if not child:
+        gc.disable()  # what is the parent's cannot be collected here
+        asyncio._set_running_loop(None)
+        for kind in "dial", "listen":
+            asyncio.run(attempt(kind))
+        os._exit(7)
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    print("child", os.waitstatus_to_exitcode(status))
+    await connection.send([[b"still here"]])
+    serving.cancel()
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_forked_child() -> None:
+    """It is told, instead of waiting for ever, and its parent goes on."""
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (0, "dial True\nlisten True\nchild 7\n"), done.stderr
 
 
 # Addresses ---------------------------------------------------------------------------------------

@@ -7,22 +7,50 @@ import os
 import sys
 from typing import Any
 
+from wool import WoolError
+
+
+CHOICES = {
+    # It would print every failed TLS handshake, also those of strangers, on standard error.
+    "GRPC_VERBOSITY": "NONE",
+    # It would have forked children carry on with its threads, of which they die. A child that does
+    # not use gRPC needs nothing of it, and one that wants to call has to open a pool of its own.
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+}
+
 
 def _load() -> Any:
-    """Imports gRPC so that it keeps its log to itself.
+    """Imports gRPC with settings of ours, unless somebody else has made some.
 
-    It would print every failed TLS handshake, also those of strangers, on standard error. It reads
-    the variable when it is imported; processes started later shall not inherit our choice.
+    It reads them when it is imported; processes started later shall not inherit our choice.
     """
-    variable = "GRPC_VERBOSITY"
-    if "grpc" in sys.modules or variable in os.environ:
-        return importlib.import_module("grpc.aio")
-    os.environ[variable] = "NONE"
+    chosen = {name: value for name, value in CHOICES.items() if name not in os.environ}
+    if "grpc" in sys.modules:
+        chosen = {}
+    os.environ.update(chosen)
     try:
         return importlib.import_module("grpc.aio")
     finally:
-        del os.environ[variable]
+        for name in chosen:
+            del os.environ[name]
 
 
 aio: Any = _load()
 grpc: Any = importlib.import_module("grpc")
+
+
+_PROCESS = os.getpid()
+
+
+def check_process() -> None:
+    """Checks that this is the process that has loaded gRPC: in a forked child it would hang.
+
+    Raises:
+        WoolError: it is a child.
+    """
+    if os.getpid() != _PROCESS:
+        raise WoolError(
+            f"process {os.getpid()} is a fork of process {_PROCESS}, which has loaded gRPC: there "
+            "it would wait for ever. Start processes anew (multiprocessing's method 'spawn'), fork "
+            "before the first pool is opened, or choose another transport"
+        )

@@ -12,7 +12,7 @@ from wool_grpc._arguments import channel_arguments, suited
 from wool_grpc._calls import Dialled
 from wool_grpc._connection import GrpcConnection
 from wool_grpc._errors import refusal
-from wool_grpc._library import aio, grpc
+from wool_grpc._library import aio, check_process, grpc
 from wool_grpc._listener import GrpcListener
 from wool_grpc._loops import LoopProxies
 from wool_grpc._tls import channel_credentials, expected_name
@@ -30,6 +30,7 @@ class GrpcTransport(abc.Transport):
     async def connect(
         self, address: str, *, credentials: abc.Tls | None, timeout: float
     ) -> abc.Connection:
+        check_process()
         place = parse(address)
         try:
             async with asyncio.timeout(timeout):
@@ -82,6 +83,7 @@ class GrpcTransport(abc.Transport):
         return dialled
 
     async def listen(self, address: str | None, *, credentials: abc.Tls | None) -> abc.Listener:
+        check_process()
         place = parse(address or "grpc://127.0.0.1:0")
         spot = (await resolve(place))[0]
         options, proxy = suited(self._options, place), self._proxies.get()
