@@ -9,7 +9,6 @@ from typing import Any
 
 from wool import WoolError
 
-
 CHOICES = {
     # It would print every failed TLS handshake, also those of strangers, on standard error.
     "GRPC_VERBOSITY": "NONE",
