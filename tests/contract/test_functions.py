@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import importlib.util
 import inspect
@@ -146,6 +147,22 @@ async def test_functions_as_arguments_and_results() -> None:
     assert await apply(local_routine, 3) == 15
     returned = await echo(local_routine)
     assert await returned(4) == 20
+
+
+async def test_what_wraps_a_routine_is_not_taken_for_it() -> None:
+    @contextlib.asynccontextmanager
+    @wool.routine
+    async def managed(x: int) -> Any:
+        yield x
+
+    @wool.routine
+    async def use(x: int) -> int:
+        async with managed(x) as value:
+            return value
+
+    assert await use(1) == 1
+    async with (await echo(managed))(2) as value:
+        assert value == 2
 
 
 async def test_decorators_above_and_below() -> None:

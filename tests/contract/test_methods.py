@@ -159,7 +159,8 @@ async def test_the_asynchronous_protocols(journal: Journal) -> None:
 
         @wool.routine
         async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> bool:
-            journal.write(f"exit {kind and kind.__name__} {error}")
+            where = traceback and traceback.tb_frame.f_code.co_name
+            journal.write(f"exit {kind and kind.__name__} {error} {where}")
             return kind is KeyError
 
         @wool.routine
@@ -176,7 +177,10 @@ async def test_the_asynchronous_protocols(journal: Journal) -> None:
         assert value == "entered"
         assert [i async for i in resource] == [0, 1, 2]
         assert await resource(5) == 15
-    assert journal.lines() == ["enter", "exit None None"]
+    assert journal.lines() == ["enter", "exit None None None"]
+    async with resource:
+        raise KeyError(1)
+    assert journal.lines()[3] == "exit KeyError 1 test_the_asynchronous_protocols"
 
 
 async def test_one_name_for_another() -> None:

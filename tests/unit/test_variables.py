@@ -45,6 +45,13 @@ def test_strange_things_among_the_modules(monkeypatch: pytest.MonkeyPatch) -> No
     assert identity.names == ("a_lazy_module:v",)
 
 
+def test_a_type_without_a_namespace() -> None:
+    """As C code leaves it that forgot `PyType_Ready`: Python 3.11's own has such a one."""
+    pytest.importorskip("_testcapi")
+    variable: ContextVar[int] = ContextVar("v")
+    assert isinstance(VariableTable().identify(variable, None, {}), Nameless)
+
+
 def test_the_module_that_defines_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     variable: ContextVar[int] = ContextVar("v")
     for n in range(9):

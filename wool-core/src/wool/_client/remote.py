@@ -17,7 +17,7 @@ from wool._client.current import RUNNING, RunningCall
 from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, Request, shield
 from wool._client.loans import Loans
 from wool._client.packing import values_of, variables_of
-from wool._client.routine import Routine, without_defaults
+from wool._client.routine import Routine, settle_context, without_defaults
 from wool._client.sharing import Sharing, context_of
 from wool._protocol import frames as f
 from wool._serialization.codec import Encoded, rebuild_error
@@ -133,6 +133,10 @@ class RemoteStream:
         exchange = self._exchange
         if exchange is not None and exchange.table is not None and exchange.suspended:
             exchange.table.close_stream(exchange)
+
+    def settle(self, error: BaseException, context: BaseException | None) -> None:
+        """Restores the `__context__` of an error from afar, which knew nothing of ours."""
+        settle_context(error, context)
 
     def take(self) -> Any:
         """Returns what was yielded, and keeps no reference to it."""

@@ -12,6 +12,7 @@ import ast
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from operator import attrgetter
 from types import FrameType, FunctionType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
@@ -43,15 +44,19 @@ async def routine(PARAMETERS):
     __steps__ = __stream__(__routine__, POSITIONAL, KEYWORDS)
     __input__ = None
     __thrown__ = False
-    while await __steps__.step(__input__, __thrown__):
-        try:
-            __input__ = yield __steps__.take()
-            __thrown__ = False
-        except BaseException as __exception__:
-            if __steps__.given_up(__exception__):
-                raise
-            __input__ = __exception__
-            __thrown__ = True
+    try:
+        while await __steps__.step(__input__, __thrown__):
+            try:
+                __input__ = yield __steps__.take()
+                __thrown__ = False
+            except BaseException as __exception__:
+                if __steps__.given_up(__exception__):
+                    raise
+                __input__ = __exception__
+                __thrown__ = True
+    except GeneratorExit:
+        if __steps__.error is None:
+            raise
     __error__ = __steps__.error
     if __error__ is None:
         return
@@ -59,7 +64,7 @@ async def routine(PARAMETERS):
     try:
         raise __error__
     finally:
-        __settle__(__error__, __context__)
+        __steps__.settle(__error__, __context__)
         del __error__, __context__, __input__, __steps__
 """
 
@@ -107,6 +112,10 @@ class Routine:
         attributes = {n: v for n, v in vars(wrapper).items() if n not in _MADE}
         copied = {name: getattr(wrapper, name) for name in _COPIED}
         return remake, (self.function, self.tags, self.prefetch), (attributes, copied)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as that of its wrapper, when met in what `functools.wraps` copied from that."""
+        return attrgetter("__wool__"), (self.wrapper,)
 
 
 def remake(function: FunctionType, tags: frozenset[str], prefetch: int) -> FunctionType:

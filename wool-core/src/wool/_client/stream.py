@@ -59,6 +59,10 @@ class LocalStream:
         """
         return self._closing and isinstance(exception, GeneratorExit)
 
+    def settle(self, error: BaseException, context: BaseException | None) -> None:
+        """Restores the `__context__` of an error that was raised again: it was right before."""
+        error.__context__ = context
+
     def take(self) -> Any:
         """Returns what was yielded, and keeps no reference to it."""
         value, self._value = self._value, None

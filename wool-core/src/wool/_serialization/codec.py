@@ -11,7 +11,14 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, ModuleType
+from types import (
+    AsyncGeneratorType,
+    CodeType,
+    CoroutineType,
+    FunctionType,
+    ModuleType,
+    TracebackType,
+)
 from typing import Any, cast
 
 from wool._serialization.calls import Call, future_stays, reduce_call, used_call
@@ -36,6 +43,7 @@ from wool._serialization.references import (
     travels,
 )
 from wool._serialization.thrown import Thrown
+from wool._serialization.tracebacks import capture, rebuild
 from wool._serialization.units import CodeUnit, MissingCode
 from wool._serialization.variables import reduce_variable
 from wool.abc import Buffer, Payload, Serializer
@@ -92,8 +100,8 @@ class _Reducer:
             if self.thrown is not None and obj is self.thrown.exception:
                 return self.thrown.reduce(self.label)
             return reduce_exception(obj, self.label)
-        if isinstance(obj, CodeType):
-            return reduce_code(obj)
+        if isinstance(obj, (CodeType, TracebackType)):
+            return reduce_code(obj) if isinstance(obj, CodeType) else (rebuild, (capture(obj),))
         if isinstance(obj, ModuleType):
             name = self.modules.name(vars(obj))
             return NotImplemented if name is None else (find_module, (name,))

@@ -59,7 +59,8 @@ def reduce_function(function: FunctionType, modules: Modules) -> Any:
     if reference is not None:
         return find_in_module, reference
     routine = function.__dict__.get("__wool__")
-    if routine is None or modules.importable(function):
+    # `functools.wraps` copies the attribute to what others make of a routine.
+    if routine is None or routine.wrapper is not function or modules.importable(function):
         return NotImplemented
     return routine.reduce()
 

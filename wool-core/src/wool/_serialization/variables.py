@@ -223,7 +223,8 @@ def _bindings_in(
         elif issubclass(kind, type):
             inside = type.__dict__["__dict__"].__get__(value)
             full_name = type.__dict__["__qualname__"].__get__(value)
-            if inside.get("__module__") == module and full_name == prefix + name:
+            # C code may leave a type that has no namespace yet.
+            if inside and inside.get("__module__") == module and full_name == prefix + name:
                 yield from _bindings_in(module, f"{full_name}.", inside)
 
 
