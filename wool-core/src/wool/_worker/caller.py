@@ -23,6 +23,7 @@ from wool._serialization.exceptions import dump_exception, here
 from wool._serialization.thrown import Thrown
 from wool._session.session import Session
 from wool._worker.execution import Execution
+from wool._worker.stream import StreamExecution
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import SerializationError, WoolError, WorkerLost
 
@@ -84,7 +85,7 @@ class Caller:
                 segments = self._learn(frame.codes, segments)
             if isinstance(frame, f.Open):
                 self._open(frame, segments)
-            elif (execution := self._calls.get(frame.call)) is not None:
+            elif isinstance(execution := self._calls.get(frame.call), StreamExecution):
                 referents = self._references.arrive(frame)
                 self._executor.call(execution.resume, frame, segments, referents)
         elif isinstance(frame, f.Cancel):
@@ -187,7 +188,8 @@ class Caller:
             self._references.on_open(frame, segments)
             return
         referents = self._references.arrive(frame)
-        execution = Execution(self._executor, self, frame, segments, referents)
+        kind = StreamExecution if frame.stream else Execution
+        execution = kind(self._executor, self, frame, segments, referents)
         self._calls[frame.call] = execution
         if self._server.draining:
             self.send(f.GiveBack([frame.call], 0), ())

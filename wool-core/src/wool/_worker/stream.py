@@ -1,0 +1,255 @@
+"""A stream as the worker executes it: its steps, all in one task and one context."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from wool._client.exchange import cancel_argument
+from wool._client.packing import Packed, unpack_context
+from wool._protocol import frames as f
+from wool._protocol.frames import Buffer
+from wool._serialization.classes import NO_REFERENTS, Referents
+from wool._serialization.codec import rebuild_error
+from wool._worker.ahead import Ahead
+from wool._worker.decoding import load_thrown
+from wool._worker.execution import Execution
+
+if TYPE_CHECKING:
+    from wool._worker.caller import Caller
+    from wool._worker.executor import Executor
+
+TURN = 16
+"""After so many values a stream that runs ahead lets other calls run."""
+
+
+class StreamExecution(Execution):
+    """The call of an async generator."""
+
+    __slots__ = (
+        "_abandoned",
+        "_ahead",
+        "_closing",
+        "_kept",
+        "_requested",
+        "_requests",
+        "_step",
+        "_struck",
+    )
+
+    def __init__(
+        self,
+        executor: Executor,
+        caller: Caller,
+        frame: f.Open,
+        segments: Sequence[Buffer],
+        referents: Referents = NO_REFERENTS,
+    ) -> None:
+        super().__init__(executor, caller, frame, segments, referents)
+        self._ahead = Ahead(frame.ahead) if frame.ahead else None
+        self._step = 0
+        self._requests: deque[tuple[f.Resume, Sequence[Buffer], Referents]] = deque()
+        self._requested: asyncio.Future[None] | None = None  # while it is suspended
+        self._kept: asyncio.CancelledError | None = None  # came between two steps, for the next
+        self._struck = False  # the caller's, who means the next
+        self._closing = False  # cancelled in a step because its consumer closes it
+        self._abandoned = False  # being closed for want of a caller
+
+    # From the caller ----------------------------------------------------------------------------
+
+    def cancel(self, step: int, message: bytes | None) -> None:
+        """Cancels one step; ignored if that has ended."""
+        if step != (self._step if self._ahead is None else self._ahead.sent):
+            return
+        if self._in_step or not self._begun:
+            super().cancel(step, message)
+        elif self._asked:
+            # The step has been asked for and is about to begin: it begins with the cancel.
+            self._kept = asyncio.CancelledError(*cancel_argument(message))
+            self._struck = True
+
+    def resume(
+        self, frame: f.Resume, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS
+    ) -> None:
+        """Asks for the next step."""
+        if self._ahead is None:
+            self._step = frame.step
+        else:
+            self._ahead.ask(frame.more)
+            if frame.operation == f.CLOSE and self._in_step and self.task is not None:
+                # It is past the `yield` that its consumer is at, and need not come to another.
+                self._closing = True
+                self.task.cancel("the stream is being closed")
+        if self._ahead is None or frame.operation != f.NEXT or frame.context:
+            self._requests.append((frame, segments, referents))
+        self._wake()
+
+    def abandon(self) -> None:
+        """The caller or the worker is going: a step is cancelled, a suspended stream closed."""
+        super().abandon()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._requested is not None and not self._requested.done():
+            self._requested.set_result(None)
+
+    @property
+    def _asked(self) -> bool:
+        """Whether there is a next step to make."""
+        return bool(self._requests) or (self._ahead is not None and self._ahead.may_go)
+
+    # Running ------------------------------------------------------------------------------------
+
+    async def _execute(
+        self, function: FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        try:
+            generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+        except BaseException as error:
+            self._finish_raise(error)
+            return
+        operation, argument = f.NEXT, None
+        while True:
+            try:
+                value = await self._advance(generator, operation, argument)
+            except StopAsyncIteration:
+                self._finish_empty()
+                return
+            except BaseException as error:
+                # Its traceback has this frame, which must not have it: what the generator held
+                # is to be closed now, not when garbage is collected.
+                del argument
+                if self._closing and isinstance(error, asyncio.CancelledError):
+                    self._finish_empty()
+                else:
+                    self._finish_raise(error)
+                return
+            if self._abandoned:
+                self._end()  # it has ignored GeneratorExit, and nobody is there to tell
+                return
+            if not self._post_value(value):
+                operation, argument = f.THROW, GeneratorExit()
+                self._abandoned = True
+                continue
+            del value, argument
+            operation, argument = await self._suspend()
+
+    async def _advance(
+        self, generator: AsyncGenerator[Any, Any], operation: int, argument: Any
+    ) -> Any:
+        """Makes one step."""
+        kept, self._kept = self._kept, None
+        try:
+            if operation == f.THROW:
+                if kept is not None and not isinstance(argument, GeneratorExit):
+                    assert self.task is not None
+                    self.task.uncancel()
+                    self.task.cancel(*kept.args)
+                return await generator.athrow(argument)
+            if kept is not None:
+                return await generator.athrow(kept)
+            return await generator.asend(argument)
+        finally:
+            del argument, kept  # as in `_execute`
+
+    async def _suspend(self) -> tuple[int, Any]:
+        """Waits for the next step. A cancel of the task meanwhile is kept for it."""
+        self._leave_step()
+        while not (self._asked or self._stopped):
+            self._requested = self._executor.loop.create_future()
+            try:
+                await self._requested
+            except asyncio.CancelledError as error:
+                self._kept = error
+        self._requested = None
+        self._enter_step()
+        if self._ahead is not None and not self._ahead.sent % TURN:
+            await self._let_others()
+        if self._stopped:
+            self._abandoned = True
+            return f.THROW, GeneratorExit()
+        if self._closing:
+            self._stop_cancelling()
+        if not self._requests or (self._ahead is not None and self._kept is not None):
+            return f.NEXT, None  # it runs ahead, or is cancelled before it is sent something
+        return await self._take_request()
+
+    async def _take_request(self) -> tuple[int, Any]:
+        """Rebuilds what was sent or thrown in."""
+        frame, segments, referents = self._requests.popleft()
+        self._step = frame.step
+        try:
+            if frame.context:
+                segments, arrived = unpack_context(frame.context, segments)
+                await self._shared.take(arrived, self._load)
+            if frame.operation == f.NEXT:
+                return f.NEXT, None
+            if frame.operation == f.SEND:
+                return f.SEND, await self._load(segments, referents)
+            self._thrown = await load_thrown(self.caller, segments, referents)
+            return f.THROW, self._thrown.exception
+        except asyncio.CancelledError as error:  # while code was being fetched
+            return f.THROW, error
+        except Exception as error:
+            return f.THROW, rebuild_error("the value sent", error, self.caller.where)
+
+    def _stop_cancelling(self) -> None:
+        """It has come to a `yield` although it was cancelled to be closed: it is closed there."""
+        assert self.task is not None
+        self._closing, self._kept = False, None
+        self.task.uncancel()
+
+    async def _let_others(self) -> None:
+        """Lets the loop turn, and those be heard who want the stream to stop."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as error:
+            self._kept = error
+
+    def _enter_step(self) -> None:
+        assert self.task is not None
+        self._in_step = True
+        self._delivered = 0
+        self._base = self.task.cancelling()
+        if self._struck:
+            self._struck = False
+            self._delivered = 1
+            self._base -= 1
+        if self._outstanding == 0:
+            self._executor.enter()
+
+    # Replies ------------------------------------------------------------------------------------
+
+    def _finish_empty(self) -> None:
+        """The generator has returned."""
+        if self._is_heard():
+            self._finish_return(Packed())
+
+    def _post_value(self, value: Any) -> bool:
+        """Reports a value; False if it cannot be sent, which ends the stream."""
+        if self._orphaned:
+            return True
+        packed = self._encode(value)
+        if packed is None:
+            return False
+        packed = self._with_context(packed)
+        if self._ahead is not None:
+            self._ahead.note(f.total(packed.segments))
+        frame = f.Value(
+            self.number,
+            self._step,
+            self._delivered,
+            self._uncancelled(),
+            self._executor.load,
+            self._hungry(),
+            packed.sizes,
+            packed.codes,
+            self.caller.lend(packed),
+            packed.context,
+        )
+        more = self._ahead is not None and self._ahead.may_go
+        self.caller.answer(frame, packed, more=more)
+        return True
