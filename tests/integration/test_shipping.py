@@ -13,11 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
 import wool
 from contract.served import workers
+from wool._client import identity
 
 Project = Callable[..., None]
 
@@ -416,7 +418,10 @@ async def test_never_to_another_python(project: Project, monkeypatch: pytest.Mon
     """The code of one minor version would crash another; such a worker is told of no call."""
     project(jobs=JOBS, words=hello("hello"), punctuation="mark = '!'")
     jobs = importlib.import_module("jobs")
-    monkeypatch.setattr("wool._worker.server.PYTHON", "3.9")
+    monkeypatch.setattr(
+        "wool._worker.server.hello",
+        lambda *args, **more: msgspec.structs.replace(identity.hello(*args, **more), python="3.9"),
+    )
     async with wool.Worker() as worker:
         pool = wool.WorkerPool(discovery=[worker.info.address])
         with pytest.raises(wool.VersionMismatch, match=r"Python 3\.9"):
