@@ -11,12 +11,14 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wool.abc import Buffer
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader  # slow to import, and of no use beyond its name
 
 Key = tuple[bytes, tuple[str, ...]]
 Find = Callable[[bytes, Sequence[str]], "ContextVar[Any] | None"]
@@ -89,7 +91,7 @@ def drop(key: Key) -> dict[Key, Waiting]:
     return rest
 
 
-class Arrivals(Loader):
+class Arrivals:
     """Notices when modules are imported that values wait for; a finder of the import system."""
 
     def __init__(self) -> None:
@@ -100,7 +102,7 @@ class Arrivals(Loader):
         """Watches for the modules of a variable."""
         self._wanted.update(name.partition(":")[0] for name in key[1])
         if self not in sys.meta_path:
-            sys.meta_path.insert(0, self)  # pyright: ignore[reportArgumentType]
+            sys.meta_path.insert(0, self)
 
     def listen(self, listener: Any) -> None:
         """Has `listener.settle_contexts()` called when variables have arrived."""
@@ -126,7 +128,7 @@ class Arrivals(Loader):
     # What the import system asks for ------------------------------------------------------------
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None, /
     ) -> ModuleSpec | None:
         """Finds a module that values wait for as the other finders do, and watches its loader."""
         if name not in self._wanted:
@@ -135,12 +137,12 @@ class Arrivals(Loader):
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None and hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Watched(spec.loader, self)
+                    spec.loader = cast("Loader", _Watched(spec.loader, self))
                 return spec
         return None
 
 
-class _Watched(Loader):
+class _Watched:
     """Loads a module as its own loader does, and says so afterwards."""
 
     def __init__(self, loader: Loader, arrivals: Arrivals) -> None:

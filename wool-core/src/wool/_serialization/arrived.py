@@ -14,10 +14,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wool._serialization import modules
 from wool._serialization.arrivals import ARRIVALS
@@ -26,6 +25,9 @@ from wool._serialization.stage import STAGE
 from wool._serialization.travelling import Reference
 from wool._serialization.units import CodeUnit, MissingCode
 from wool._serialization.variables import VARIABLES
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 
 class Away:
@@ -264,14 +266,15 @@ def _remember_lines(source: Source) -> None:
         linecache.cache[source.filename] = len(source.text), None, lines, source.filename
 
 
-class _Loader(Loader):
+class _Loader:
     """Lets the import system have modules that have arrived."""
 
     def __init__(self, away: Away) -> None:
         self._away = away
 
     def spec(self, source: Source) -> ModuleSpec:
-        spec = ModuleSpec(source.name, self, origin=source.filename, is_package=source.package)
+        loader = cast("Loader", self)
+        spec = ModuleSpec(source.name, loader, origin=source.filename, is_package=source.package)
         spec.has_location = source.filename is not None
         return spec
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Protocol
@@ -29,7 +28,7 @@ class Cast(Protocol):
         ...
 
 
-class Stage(MetaPathFinder):
+class Stage:
     """Shows the modules of one pool at a time.
 
     Attributes:
