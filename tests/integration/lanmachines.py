@@ -14,9 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from faultkit import eventually
-
 from integration.netns import Host
+from integration.servedkit import CLI, Spoken
 
 CALLER = str(Path(__file__).with_name("lan_caller.py"))
 TOKEN = secrets.token_urlsafe(32)
@@ -28,35 +27,20 @@ def environment(**more: str) -> dict[str, str]:
     return {**plain, "WOOL_TOKEN": TOKEN, **more}
 
 
-class Served:
+class Served(Spoken):
     """`wool worker` on a machine."""
 
     def __init__(self, host: Host, folder: Path, arguments: Sequence[str], **more: str) -> None:
-        self.process = host.popen(
-            [sys.executable, "-m", "wool.cli", "worker", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env=environment(**more),
+        super().__init__(
+            host.popen(
+                [*CLI, "worker", *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=folder,
+                env=environment(**more),
+            )
         )
-        self.lines: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip())
-
-    async def says(self, text: str) -> str:
-        def found() -> str | None:
-            return next((line for line in self.lines if text in line), None)
-
-        return await eventually(found, within=30, what=f"{text!r} in {self.lines}")
-
-    async def address(self) -> str:
-        line = await self.says("serves at")
-        return line.partition("serves at ")[2].partition(",")[0]
 
 
 class Caller:

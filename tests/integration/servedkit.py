@@ -25,18 +25,11 @@ def environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "WOOL_TOKEN": TOKEN, **variables}
 
 
-class Served:
-    """`wool worker` in a process of its own."""
+class Spoken:
+    """What a `wool worker` says, read as it comes."""
 
-    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
-        self.process = subprocess.Popen(
-            [*CLI, "worker", *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env=environment(**variables),
-        )
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -50,11 +43,27 @@ class Served:
         def found() -> str | None:
             return next((line for line in self.lines if text in line), None)
 
-        return await eventually(found, within=20, what=f"{text!r} in {self.lines}")
+        return await eventually(found, within=30, what=f"{text!r} in {self.lines}")
 
     async def address(self) -> str:
         line = await self.says("serves at")
         return line.partition("serves at ")[2].partition(",")[0]
+
+
+class Served(Spoken):
+    """`wool worker` in a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
+        super().__init__(
+            subprocess.Popen(
+                [*CLI, "worker", *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=folder,
+                env=environment(**variables),
+            )
+        )
 
     async def exit(self) -> int:
         code = await asyncio.to_thread(self.process.wait, 30)

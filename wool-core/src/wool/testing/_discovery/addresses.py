@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -11,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 from wool.abc import Discovery, Snapshot, WorkerInfo
-from wool.testing._discovery.base import held, tidy
+from wool.testing._discovery.base import held, leaves_nothing, tidy
 from wool.testing._discovery.events import Watcher
-from wool.testing._kit import descriptors, remedy, soon, turns, until
+from wool.testing._kit import remedy, soon, turns
 
 
 class AddressChecks:
@@ -138,15 +137,4 @@ class AddressChecks:
             async with self.watching(subject) as watcher, self.watching(subject):
                 await watcher.sees(*self.workers())
 
-        def threads() -> int:
-            return len([one for one in threading.enumerate() if "asyncio_" not in one.name])
-
-        await use()
-        before = descriptors(), threads()
-        for _ in range(10):
-            await use()
-        await until(
-            lambda: descriptors() <= before[0] and threads() <= before[1],
-            f"having {before} descriptors and threads again, as before,",
-            self.patience,
-        )
+        await leaves_nothing(use, self.patience)

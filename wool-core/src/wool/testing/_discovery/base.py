@@ -7,7 +7,8 @@ import contextlib
 import gc
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ import pytest_asyncio
 
 from wool.abc import Announcement, Discovery, WorkerInfo
 from wool.testing._discovery.events import Watcher
-from wool.testing._kit import here
+from wool.testing._kit import descriptors, here, until
 from wool.testing._process import Process
 
 T = TypeVar("T")
@@ -59,6 +60,24 @@ async def tidy(caplog: pytest.LogCaptureFixture, patience: float) -> AsyncGenera
         assert record.levelno < logging.WARNING, (
             f"logged, though nothing was wrong; mend the cause, or log it as INFO: {message}"
         )
+
+
+async def leaves_nothing(use: Callable[[], Awaitable[None]], patience: float) -> None:
+    """Fails if using something again and again leaves descriptors or threads."""
+
+    def open_now() -> tuple[int, int]:
+        """Threads of the loop's executor stay: there are some for everybody."""
+        running = [one for one in threading.enumerate() if "asyncio_" not in one.name]
+        return descriptors(), len(running)
+
+    def as_before() -> bool:
+        return all(now <= then for now, then in zip(open_now(), before, strict=True))
+
+    await use()  # what is opened for the first time may stay
+    before = open_now()
+    for _ in range(10):
+        await use()
+    await until(as_before, f"having {before} descriptors and threads again, as before,", patience)
 
 
 class Site:

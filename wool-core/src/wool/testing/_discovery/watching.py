@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from dataclasses import replace
 
 import pytest
 
 from wool.abc import Left, Snapshot
-from wool.testing._discovery.base import Base, Site
-from wool.testing._kit import descriptors, remedy, soon, turns, until
+from wool.testing._discovery.base import Base, Site, leaves_nothing
+from wool.testing._kit import remedy, soon, turns
 
 
 class Watching(Base):
@@ -215,16 +214,4 @@ class Watching(Base):
             async with site.watch() as watcher, site.announce(worker):
                 await watcher.sees(worker)
 
-        def threads() -> int:
-            """Those of the loop's executor stay: there are some for everybody."""
-            return len([one for one in threading.enumerate() if "asyncio_" not in one.name])
-
-        await use()
-        before = descriptors(), threads()
-        for _ in range(10):
-            await use()
-        await until(
-            lambda: descriptors() <= before[0] and threads() <= before[1],
-            f"having {before} descriptors and threads again, as before,",
-            self.patience,
-        )
+        await leaves_nothing(use, self.patience)
