@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wool._client.few import MANY, MOST, MOST_SPARE, Few, Ranks, choose_few
+from wool._client.few import MANY, MOST, MOST_SPARE, Few
 from wool._workerinfo import WorkerInfo
 
 
@@ -19,6 +19,16 @@ def workers(count: int, *tags: str, start: int = 0) -> dict[str, WorkerInfo]:
     }
 
 
+def named(keys: set[str]) -> dict[str, WorkerInfo]:
+    return {key: WorkerInfo(id=key, address=f"x://{key}") for key in keys}
+
+
+def few_of(client: bytes, width: int) -> Few:
+    few = Few(client)
+    few.width = width
+    return few
+
+
 keys = st.sets(st.text(max_size=4), max_size=60)
 
 
@@ -26,7 +36,7 @@ keys = st.sets(st.text(max_size=4), max_size=60)
 def test_own_ones_and_as_many_others(
     members: set[str], own: set[str], limit: int, client: bytes
 ) -> None:
-    chosen = choose_few(dict.fromkeys(members), Ranks(client), own, limit)
+    chosen = few_of(client, limit).choose(named(members), own)
     assert own & members <= set(chosen) <= members
     assert len(set(chosen) - own) == min(limit, len(members - own))
 
@@ -35,9 +45,9 @@ def test_own_ones_and_as_many_others(
 def test_only_those_who_preferred_a_worker_mind_that_it_goes(
     members: set[str], gone: set[str], limit: int
 ) -> None:
-    ranks = Ranks(b"me")
-    before = set(choose_few(dict.fromkeys(members), ranks, (), limit))
-    after = set(choose_few(dict.fromkeys(members - gone), ranks, (), limit))
+    few = few_of(b"me", limit)
+    before = set(few.choose(named(members), ()))
+    after = set(few.choose(named(members - gone), ()))
     assert before - gone <= after
     assert len(after - before) <= len(before & gone)
 
@@ -46,14 +56,14 @@ def test_clients_choose_differently_and_evenly() -> None:
     members = workers(200)
     chosen: Counter[str] = Counter()
     for client in range(400):
-        chosen.update(list(choose_few(members, Ranks(client.to_bytes(8, "big")), (), 20)))
+        chosen.update(list(few_of(client.to_bytes(8, "big"), 20).choose(members, ())))
     assert len(chosen) == 200
     assert sum(chosen.values()) == 400 * 20
     assert 15 < min(chosen.values()) and max(chosen.values()) < 70, "40 each, on average"
 
 
 def test_a_client_prefers_differently_even_among_few() -> None:
-    first = {next(iter(choose_few(workers(4), Ranks(bytes([n])), ()))) for n in range(20)}
+    first = {next(iter(Few(bytes([n])).choose(workers(4), ()))) for n in range(20)}
     assert len(first) > 1
 
 

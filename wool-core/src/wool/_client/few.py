@@ -11,11 +11,8 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Collection, Iterable, Mapping
-from typing import TypeVar
 
 from wool._workerinfo import WorkerInfo
-
-V = TypeVar("V")
 
 MANY = 32
 """Links one client keeps to workers it shares with others, and again for each set of tags."""
@@ -58,21 +55,6 @@ class Order:
             most = max(limit, 2 * len(self._first))
             self._first = heapq.nsmallest(most, self._keys, key=self._ranks.__getitem__)
         return self._first[:limit]
-
-
-def choose_few(
-    members: Mapping[str, V], ranks: Ranks, own: Collection[str], limit: int = MANY
-) -> dict[str, V]:
-    """Returns the members that a client keeps links to, those that it prefers first.
-
-    Args:
-        members: all there are, by their keys.
-        ranks: of the client.
-        own: keys of those that work for this client's pool alone; all of them are chosen.
-        limit: how many of the others to choose.
-    """
-    first = Order((key for key in members if key not in own), ranks).first(limit)
-    return {key: members[key] for key in (*own, *first) if key in members}
 
 
 class Few:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from wool._client.current import RUNNING
 from wool._client.exchange import Cancelled, Failed, NotStarted, Outcome
-from wool._serialization.context import Arrived, Change, Mirror
+from wool._serialization.context import Arrived, Change
+from wool._serialization.mirror import Mirror
 from wool._serialization.variables import VARIABLES
 from wool.abc import Buffer
 from wool.exceptions import ContextWarning

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
-from wool._serialization.context import Arrived, Change, Kind, Mirror, changed_since
+from wool._serialization.context import Arrived, Change, Kind
+from wool._serialization.mirror import Mirror, changed_since
 from wool.abc import Buffer
 
 if TYPE_CHECKING:
