@@ -17,8 +17,9 @@ TRANSPORTS = sorted({place.partition("+")[0] for place in PLACES}, key=PLACES.in
 #: Each script, and how many outcomes it compares.
 COMPARED = {
     "main_plain": 2,
-    "main_functions": 12,
-    "main_classes": 6,
+    "main_functions": 13,
+    "main_classes": 7,
+    "main_sentinels": 3,
     "main_exceptions": 9,
     "main_generators": 6,
     "main_globals": 7,

@@ -430,3 +430,19 @@ async def test_signal_in_a_routine(folder: Path) -> None:
         assert caught.value.signal == signal.SIGKILL
         await pool.wait(2, timeout=10)
         assert await add(1, 2) == 3
+
+
+async def test_class_whose_definition_cannot_be_rebuilt() -> None:
+    """It fails each time in the same words; what was made of it is not taken for the class."""
+
+    class Holder:
+        held = FailsToUnpickle(LookupError("not here"))
+
+    @wool.routine
+    async def look(holder: Any) -> Any:
+        return holder.held
+
+    async with opened(1):
+        for _ in range(2):
+            await fails(look(Holder()), "not here")
+        assert await add(1, 2) == 3

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import enum
+import functools
 import typing
 
 import comparing
@@ -144,6 +145,47 @@ async def methods():
     )
 
 
+class Lazy:
+    @functools.cached_property
+    def numbers(self):
+        """Documented."""
+        return [1]
+
+    @functools.lru_cache
+    def squared(self, n):
+        return n * n
+
+    class Inner:
+        pass
+
+
+@wool.routine
+async def use_lazy(lazy):
+    class Local:
+        pass
+
+    return (
+        lazy.numbers is lazy.numbers,
+        type(lazy).numbers.__doc__,
+        lazy.squared(3),
+        Lazy.Inner.__qualname__,
+        Local.__qualname__,
+        Local.__qualname__ == (await look_at(Local)),
+    )
+
+
+@wool.routine
+async def look_at(cls):
+    return cls.__qualname__
+
+
+async def lazy():
+    class Here:
+        pass
+
+    return await use_lazy(Lazy()), await look_at(Here)
+
+
 async def untouched():
     before = {name: value for name, value in vars(Point).items() if callable(value)}
     await echo(Point(1))
@@ -165,4 +207,4 @@ async def patched():
         Point.moved = original
 
 
-comparing.compare(values, classes, inside, methods, untouched, patched)
+comparing.compare(values, classes, inside, methods, lazy, untouched, patched)

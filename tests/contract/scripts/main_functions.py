@@ -38,7 +38,7 @@ async def stream(n):
 
 
 @wool.routine
-async def recursive(n, *, last=()):
+async def recursive(n, first=0, *, last=()):
     return [n, *(await recursive(n - 1))] if n else [*last]
 
 
@@ -126,6 +126,36 @@ async def call_wrongly():
     return await plain()
 
 
+@functools.lru_cache(maxsize=10)
+def cached(n):
+    return n if n < 2 else cached(n - 1) + cached(n - 2)
+
+
+@functools.singledispatch
+def kind(value):
+    return "anything"
+
+
+@kind.register
+def _(value: int):
+    return "a number"
+
+
+@wool.routine
+async def use_library(n):
+    return cached(n), cached.cache_parameters(), kind(n), kind("text")
+
+
+async def of_the_standard_library():
+    kind("text")  # which it keeps in mind
+    return (
+        await use_library(20),
+        await use_library(21),
+        await call(cached, 9),
+        await call(lambda: kind(1)),
+    )
+
+
 async def functions_as_results():
     function = await call(lambda: helper)
     return function(3), await (await call(lambda: plain))(3) == await plain(3)
@@ -146,6 +176,7 @@ comparing.compare(
     call_many,
     call_map,
     call_wrongly,
+    of_the_standard_library,
     functions_as_results,
     name_of_the_module,
 )

@@ -69,7 +69,14 @@ async def routine(PARAMETERS):
 """
 
 _MADE = ("__wool__", "__wrapped__")
-_COPIED = ("__annotations__", "__doc__", "__kwdefaults__", "__module__", "__qualname__")
+_COPIED = (
+    "__annotations__",
+    "__defaults__",
+    "__doc__",
+    "__kwdefaults__",
+    "__module__",
+    "__qualname__",
+)
 
 
 class Routine:

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import Enum
 from itertools import count
 from types import MemberDescriptorType, ModuleType
 from typing import Any, Protocol
@@ -49,13 +50,17 @@ class ClassTable:
         with self.lock:
             key = self._keys.get(cls)
             if key is None:
-                key = self.process + next(self._numbers).to_bytes(8, "big")
+                key = self.new_key()
                 self._add(key, cls)
             return key
 
+    def new_key(self) -> bytes:
+        """Makes a key that no other process makes."""
+        return self.process + next(self._numbers).to_bytes(8, "big")
+
     def find(self, key: bytes) -> type | None:
-        """Returns the class with this key, if this process knows it."""
-        return self._classes.get(key)
+        """Returns the class with this key, if this process knows it and has all of it."""
+        return None if key in self._unfinished else self._classes.get(key)
 
     def make(self, key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
         """Returns the class with this key, made from its definition unless it is known."""
@@ -200,17 +205,20 @@ def find_class(key: bytes) -> type:
 def guard_class(cls: type, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...]:
     """Changes cloudpickle's reduction of a class so that a class that is known stays as it is.
 
-    Slots are given when the class is made; cloudpickle sets them later, which makes no slots.
+    Slots and the qualified name are given when the class is made: cloudpickle sets the former
+    later, which makes no slots, and leaves out the latter, except of an `Enum`.
     """
     make, arguments, (attributes, slots), _, _, set_state = native
-    if cls.__dict__.get("__slots__") and len(arguments) > 3 and isinstance(arguments[3], dict):
-        more: dict[str, Any] = {**arguments[3], "__slots__": cls.__dict__["__slots__"]}
+    if not issubclass(cls, Enum) and len(arguments) > 3:
+        more: dict[str, Any] = {**arguments[3], "__qualname__": cls.__qualname__}
         arguments = (*arguments[:3], more, *arguments[4:])
-        attributes = {
-            name: value
-            for name, value in attributes.items()
-            if name != "__slots__" and not isinstance(value, MemberDescriptorType)
-        }
+        if cls.__dict__.get("__slots__"):
+            more["__slots__"] = cls.__dict__["__slots__"]
+            attributes = {
+                name: value
+                for name, value in attributes.items()
+                if name != "__slots__" and not isinstance(value, MemberDescriptorType)
+            }
     body = (key, set_state, (attributes, slots))
     return make_class, (key, make, arguments), body, None, None, finish_class
 

@@ -35,6 +35,7 @@ from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codeobjects import reduce_code
 from wool._serialization.codepickler import reduce_function
 from wool._serialization.exceptions import reduce_exception
+from wool._serialization.library import reduce_library
 from wool._serialization.modules import missing_remedy
 from wool._serialization.references import (
     Export,
@@ -114,7 +115,7 @@ class _Reducer:
         if travels(obj):
             return self._reduce_reference(obj)
         self.modules.mention(obj)
-        return NotImplemented
+        return reduce_library(obj, self.modules)
 
     def _reduce_call(self, call: Call) -> Any:
         reduced = reduce_call(call, self.modules, self._key)

@@ -13,7 +13,9 @@ from typing import Any, cast
 from wool._serialization.classes import CLASSES, find_in_module, find_module, guard_class
 from wool._serialization.codeobjects import reduce_code
 from wool._serialization.exceptions import reduce_exception
+from wool._serialization.library import reduce_library
 from wool._serialization.namespaces import Scope, Versions, share_globals
+from wool._serialization.sentinels import is_sentinel, reduce_sentinel
 from wool._serialization.sources import mentioned
 from wool._serialization.travelling import Modules
 from wool._serialization.variables import reduce_variable
@@ -93,14 +95,14 @@ def _pickler_class(base: Any) -> Any:
                 return self._reduce_function(obj) if reduced is NotImplemented else reduced
             if isinstance(obj, ModuleType) and (name := self.modules.name(vars(obj))):
                 return find_module, (name,)
-            if isinstance(obj, CodeType):
-                return reduce_code(obj)
-            if isinstance(obj, BaseException):
-                return reduce_exception(obj)
+            if isinstance(obj, (CodeType, BaseException)):
+                return reduce_code(obj) if isinstance(obj, CodeType) else reduce_exception(obj)
             if type(obj) is ContextVar:
                 return reduce_variable(cast("ContextVar[Any]", obj), self.modules)
             self.modules.mention(obj)
-            return native(self, obj)
+            sentinel = type(obj) not in self.dispatch_table and is_sentinel(obj)
+            reduced = reduce_sentinel(obj) if sentinel else reduce_library(obj, self.modules)
+            return native(self, obj) if reduced is NotImplemented else reduced
 
         def _reduce_class(self, cls: type) -> Any:
             reference = self.modules.reference(cls)
