@@ -18,7 +18,7 @@ from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply, 
 from wool._client.loans import Loans
 from wool._client.packing import Packed, note, pack
 from wool._client.proxies import make_proxy
-from wool._client.remote import decode_reply, reply_error
+from wool._client.replies import decode_reply, reply_error
 from wool._protocol import frames as f
 from wool._serialization.classes import Referents
 from wool._serialization.exceptions import dump_exception

@@ -1,4 +1,4 @@
-"""Calls and streams that run on a worker, from encoding the arguments to decoding the outcome.
+"""Calls and streams that run on a worker.
 
 Nothing here raises into user code: outcomes are returned, and the wrapper of the routine raises
 them, so that no frame of Wool's stands in a traceback.
@@ -9,24 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from wool._client.current import RUNNING, RunningCall
-from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, Request, shield
+from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, shield
 from wool._client.loans import Loans
-from wool._client.packing import values_of, variables_of
-from wool._client.routine import Routine, settle_context, without_defaults
+from wool._client.packing import variables_of
+from wool._client.replies import decode_reply, load_variable, reply_error
+from wool._client.requests import encode_sent, make_request, with_context
+from wool._client.routine import Routine, settle_context
 from wool._client.sharing import Sharing, context_of
 from wool._protocol import frames as f
-from wool._serialization.codec import Encoded, rebuild_error
-from wool._serialization.context import Change
-from wool._serialization.exceptions import Summary, dump_exception, load_exception
-from wool._serialization.travelling import Modules
-from wool._serialization.units import CodeUnit, MissingCode
-from wool.abc import Buffer
-from wool.exceptions import ContextWarning, SerializationError, WoolError
+from wool._serialization.codec import Encoded
+from wool._serialization.exceptions import dump_exception
+from wool.exceptions import ContextWarning, WoolError
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
@@ -58,12 +54,12 @@ async def call(
         running.wait_begins()
     try:
         sharing = Sharing(pool)
-        exchange = pool.client().open(_request(pool, routine, args, kwargs, running, sharing))
+        exchange = pool.client().open(make_request(pool, routine, args, kwargs, running, sharing))
         if trace is not None:
             trace.exchange = exchange
         outcome = await exchange.wait()
         if context := context_of(outcome):
-            await sharing.take(context, lambda segments: _load(pool, exchange, segments))
+            await sharing.take(context, lambda segments: load_variable(pool, exchange, segments))
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
             return await decode_reply(pool, exchange, outcome), None
         return None, await reply_error(pool, exchange, outcome, None)
@@ -147,7 +143,7 @@ class RemoteStream:
         pool = self._pool
         exchange = self._exchange
         if exchange is None:
-            request = _request(pool, *self._open, running, self._sharing)
+            request = make_request(pool, *self._open, running, self._sharing)
             exchange = self._exchange = pool.client().open(request)
             if self.trace is not None:
                 self.trace.exchange = exchange
@@ -181,7 +177,7 @@ class RemoteStream:
     async def _outcome(self, exchange: Exchange) -> Outcome | Cancelled:
         outcome = await exchange.wait()
         if context := context_of(outcome):
-            await self._sharing.take(context, lambda s: _load(self._pool, exchange, s))
+            await self._sharing.take(context, lambda s: load_variable(self._pool, exchange, s))
         return outcome
 
     def _leave(self, exchange: Exchange) -> bool:
@@ -209,10 +205,10 @@ class RemoteStream:
             encoded = dump_exception(value, pool.codec.encode_closed)[1] or _NOTHING
         elif value is not None:
             operation = f.SEND
-            encoded = _encode_sent(pool, self._open[0], value)
+            encoded = encode_sent(pool, self._open[0], value)
         context: Sequence[f.Variable] = ()
         if changes := self._sharing.changes():
-            encoded = _with_context(encoded, changes)
+            encoded = with_context(encoded, changes)
             context = variables_of(changes)
         more = exchange.ask(urgent=operation != f.NEXT or bool(context))
         if not more:
@@ -226,151 +222,3 @@ class RemoteStream:
         sent = table.resume(exchange, operation, units, segments, exports, context, more)
         if encoded.calls and sent:
             Loans(encoded.calls).settle(taken=True)
-
-
-def _request(
-    pool: Pool,
-    routine: Routine,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    running: RunningCall | None,
-    sharing: Sharing,
-) -> Request:
-    """Encodes a call.
-
-    Raises:
-        SerializationError: an argument or the routine's own code cannot be sent.
-    """
-    codec = pool.codec
-    args, kwargs = without_defaults(routine.function, args, kwargs)
-    encoded = codec.encode_arguments(routine.function, args, kwargs)
-    units: list[CodeUnit] = []
-    target = _target(pool.modules, routine)
-    if target is None:
-        units.append(_function_unit(pool, routine.function))
-        target = f"#{units[0].key.hex()}"
-    changes = sharing.changes()  # code goes first: it gives its variables names
-    if changes:
-        encoded = _with_context(encoded, changes)
-    if encoded.code:
-        units += codec.units(encoded.code)
-    return Request(
-        target,
-        routine.function.__qualname__,
-        routine.is_stream,
-        routine.tags,
-        "" if running is None else running.info.id,
-        units,
-        encoded.segments,
-        encoded.calls,
-        encoded.exports,
-        variables_of(changes) if changes else (),
-        routine.prefetch if routine.is_stream else 0,
-    )
-
-
-def _with_context(encoded: Encoded, changes: Sequence[Change]) -> Encoded:
-    """Adds the values of context variables to a payload."""
-    values = values_of(changes)
-    segments = [*encoded.segments, *values.segments]
-    return replace(encoded, segments=segments, code={**encoded.code, **values.code})
-
-
-def _target(modules: Modules, routine: Routine) -> str | None:
-    """Returns how a routine is named to workers, None if its function travels by value."""
-    wrapper, function = routine.wrapper, routine.function
-    reference = modules.reference(wrapper) or modules.reference(function)
-    if reference is not None:
-        return "=" + ":".join(reference)
-    if routine.target is None and (modules.importable(wrapper) or modules.importable(function)):
-        routine.target = f"{function.__module__}:{function.__qualname__}"
-    return routine.target
-
-
-def _function_unit(pool: Pool, function: FunctionType) -> CodeUnit:
-    try:
-        return pool.book.function(function)
-    except Exception as error:
-        raise SerializationError(
-            f"the routine {function.__qualname__}() cannot be sent to a worker: "
-            f"{type(error).__name__}: {error}. Something it refers to, a global or a variable of "
-            "the enclosing function, cannot be pickled: pass it as an argument or make it inside"
-        ) from error
-
-
-def _encode_sent(pool: Pool, routine: Routine, value: Any) -> Encoded:
-    try:
-        return pool.codec.encode(value)
-    except Exception as error:
-        raise SerializationError(
-            f"the value ({type(value).__qualname__}) sent to {routine.function.__qualname__}() "
-            f"cannot be pickled: {type(error).__name__}: {error}"
-        ) from error
-
-
-async def decode_reply(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
-    """Rebuilds a result.
-
-    Raises:
-        SerializationError: it cannot be rebuilt here.
-    """
-    while True:
-        try:
-            return pool.codec.decode(reply.segments, None, reply.referents)
-        except MissingCode as missing:
-            await exchange.fetch([missing.key])
-        except Exception as error:
-            raise rebuild_error(
-                f"a result of {exchange.request.name}()", error, "this side"
-            ) from error
-
-
-async def _load(pool: Pool, exchange: Exchange, segments: Sequence[Buffer]) -> Any:
-    """Rebuilds the value of a context variable."""
-    while True:
-        try:
-            return pool.codec.decode(segments)
-        except MissingCode as missing:
-            await exchange.fetch([missing.key])
-
-
-async def reply_error(
-    pool: Pool, exchange: Exchange, outcome: Outcome | Cancelled, thrown: BaseException | None
-) -> BaseException:
-    """Returns the exception that an outcome amounts to."""
-    if isinstance(outcome, Failed):
-        return outcome.fresh_error()
-    if isinstance(outcome, Cancelled):
-        return outcome.error
-    assert isinstance(outcome, Reply)
-    assert isinstance(outcome.frame, f.Raise)
-    if outcome.frame.echo and thrown is not None:
-        if outcome.segments:  # what has been done to it
-            await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
-        return thrown
-    error = await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
-    if isinstance(error, asyncio.CancelledError) and exchange.cancellation is not None:
-        return exchange.cancellation
-    return error
-
-
-async def _load_exception(
-    pool: Pool,
-    exchange: Exchange,
-    reply: Reply,
-    frame: f.Raise,
-    thrown: BaseException | None,
-) -> BaseException:
-    def loads(segments: Sequence[Buffer]) -> Any:
-        return pool.codec.decode(segments, thrown, reply.referents)
-
-    summary = Summary(*frame.summary)
-    payload = reply.segments or None
-    while True:
-        try:
-            return load_exception(summary, payload, loads, passing=(MissingCode,))
-        except MissingCode as missing:
-            try:
-                await exchange.fetch([missing.key])
-            except SerializationError:
-                return summary.error()

@@ -1,0 +1,86 @@
+"""From what a worker has answered to a value or an exception."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply
+from wool._protocol import frames as f
+from wool._serialization.codec import rebuild_error
+from wool._serialization.exceptions import Summary, load_exception
+from wool._serialization.units import MissingCode
+from wool.abc import Buffer
+from wool.exceptions import SerializationError
+
+if TYPE_CHECKING:
+    from wool._client.pool import Pool
+
+
+async def decode_reply(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
+    """Rebuilds a result.
+
+    Raises:
+        SerializationError: it cannot be rebuilt here.
+    """
+    while True:
+        try:
+            return pool.codec.decode(reply.segments, None, reply.referents)
+        except MissingCode as missing:
+            await exchange.fetch([missing.key])
+        except Exception as error:
+            raise rebuild_error(
+                f"a result of {exchange.request.name}()", error, "this side"
+            ) from error
+
+
+async def load_variable(pool: Pool, exchange: Exchange, segments: Sequence[Buffer]) -> Any:
+    """Rebuilds the value of a context variable."""
+    while True:
+        try:
+            return pool.codec.decode(segments)
+        except MissingCode as missing:
+            await exchange.fetch([missing.key])
+
+
+async def reply_error(
+    pool: Pool, exchange: Exchange, outcome: Outcome | Cancelled, thrown: BaseException | None
+) -> BaseException:
+    """Returns the exception that an outcome amounts to."""
+    if isinstance(outcome, Failed):
+        return outcome.fresh_error()
+    if isinstance(outcome, Cancelled):
+        return outcome.error
+    assert isinstance(outcome, Reply)
+    assert isinstance(outcome.frame, f.Raise)
+    if outcome.frame.echo and thrown is not None:
+        if outcome.segments:  # what has been done to it
+            await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
+        return thrown
+    error = await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
+    if isinstance(error, asyncio.CancelledError) and exchange.cancellation is not None:
+        return exchange.cancellation
+    return error
+
+
+async def _load_exception(
+    pool: Pool,
+    exchange: Exchange,
+    reply: Reply,
+    frame: f.Raise,
+    thrown: BaseException | None,
+) -> BaseException:
+    def loads(segments: Sequence[Buffer]) -> Any:
+        return pool.codec.decode(segments, thrown, reply.referents)
+
+    summary = Summary(*frame.summary)
+    payload = reply.segments or None
+    while True:
+        try:
+            return load_exception(summary, payload, loads, passing=(MissingCode,))
+        except MissingCode as missing:
+            try:
+                await exchange.fetch([missing.key])
+            except SerializationError:
+                return summary.error()

@@ -1,0 +1,102 @@
+"""From a call of a routine to what is sent to a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from wool._client.current import RunningCall
+from wool._client.exchange import Request
+from wool._client.packing import values_of, variables_of
+from wool._client.routine import Routine, without_defaults
+from wool._client.sharing import Sharing
+from wool._serialization.codec import Encoded
+from wool._serialization.context import Change
+from wool._serialization.travelling import Modules
+from wool._serialization.units import CodeUnit
+from wool.exceptions import SerializationError
+
+if TYPE_CHECKING:
+    from wool._client.pool import Pool
+
+
+def make_request(
+    pool: Pool,
+    routine: Routine,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    running: RunningCall | None,
+    sharing: Sharing,
+) -> Request:
+    """Encodes a call.
+
+    Raises:
+        SerializationError: an argument or the routine's own code cannot be sent.
+    """
+    codec = pool.codec
+    args, kwargs = without_defaults(routine.function, args, kwargs)
+    encoded = codec.encode_arguments(routine.function, args, kwargs)
+    units: list[CodeUnit] = []
+    target = _target(pool.modules, routine)
+    if target is None:
+        units.append(_function_unit(pool, routine.function))
+        target = f"#{units[0].key.hex()}"
+    changes = sharing.changes()  # code goes first: it gives its variables names
+    if changes:
+        encoded = with_context(encoded, changes)
+    if encoded.code:
+        units += codec.units(encoded.code)
+    return Request(
+        target,
+        routine.function.__qualname__,
+        routine.is_stream,
+        routine.tags,
+        "" if running is None else running.info.id,
+        units,
+        encoded.segments,
+        encoded.calls,
+        encoded.exports,
+        variables_of(changes) if changes else (),
+        routine.prefetch if routine.is_stream else 0,
+    )
+
+
+def with_context(encoded: Encoded, changes: Sequence[Change]) -> Encoded:
+    """Adds the values of context variables to a payload."""
+    values = values_of(changes)
+    segments = [*encoded.segments, *values.segments]
+    return replace(encoded, segments=segments, code={**encoded.code, **values.code})
+
+
+def _target(modules: Modules, routine: Routine) -> str | None:
+    """Returns how a routine is named to workers, None if its function travels by value."""
+    wrapper, function = routine.wrapper, routine.function
+    reference = modules.reference(wrapper) or modules.reference(function)
+    if reference is not None:
+        return "=" + ":".join(reference)
+    if routine.target is None and (modules.importable(wrapper) or modules.importable(function)):
+        routine.target = f"{function.__module__}:{function.__qualname__}"
+    return routine.target
+
+
+def _function_unit(pool: Pool, function: FunctionType) -> CodeUnit:
+    try:
+        return pool.book.function(function)
+    except Exception as error:
+        raise SerializationError(
+            f"the routine {function.__qualname__}() cannot be sent to a worker: "
+            f"{type(error).__name__}: {error}. Something it refers to, a global or a variable of "
+            "the enclosing function, cannot be pickled: pass it as an argument or make it inside"
+        ) from error
+
+
+def encode_sent(pool: Pool, routine: Routine, value: Any) -> Encoded:
+    try:
+        return pool.codec.encode(value)
+    except Exception as error:
+        raise SerializationError(
+            f"the value ({type(value).__qualname__}) sent to {routine.function.__qualname__}() "
+            f"cannot be pickled: {type(error).__name__}: {error}"
+        ) from error
