@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -277,6 +278,45 @@ async def test_stops_that_come_back_out(kind: type[BaseException]) -> None:
     assert raised.args == (f"async generator raised {kind.__name__}",)
     assert raised.__cause__ is thrown  # contextlib looks at this
     await serving()
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["call", "stream"])
+async def test_one_that_nothing_may_be_set_on(stream: bool) -> None:
+    """As an exception that is a frozen dataclass: the interpreter does not ask its class."""
+
+    @wool.routine
+    async def call() -> None:
+        try:
+            raise Frozen(1)
+        except Frozen:
+            raise Frozen(2)  # noqa: B904
+
+    @wool.routine
+    async def steps() -> AsyncGenerator[int]:
+        yield 1
+        await call()
+
+    async def outcome() -> BaseException:
+        try:
+            raise Frozen(0)
+        except Frozen:
+            return await caught(anext(iterator) if stream else call())
+
+    iterator = steps()
+    if stream:
+        await anext(iterator)
+    error: Any = await outcome()
+    codes: list[int] = []
+    while error is not None:
+        assert type(error) is Frozen
+        codes.append(error.code)
+        error = error.__context__
+    assert codes == [2, 1, 0]
 
 
 async def test_odd_exceptions_in_groups() -> None:

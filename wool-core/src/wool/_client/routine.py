@@ -314,13 +314,15 @@ def settle_context(error: BaseException, context: BaseException | None) -> None:
 
     As locally, what the caller was handling meanwhile is at the end of the chain.
     """
+    from wool._client.stream import set_context
+
     handled = error.__context__
     if context is None or handled is context:
         return
-    error.__context__ = context
+    set_context(error, context)
     seen = {id(error)}
     while id(context) not in seen and context.__context__ is not None:
         seen.add(id(context))
         context = context.__context__
     if handled is not None and id(handled) not in seen and handled is not context:
-        context.__context__ = handled
+        set_context(context, handled)

@@ -61,12 +61,17 @@ class LocalStream:
 
     def settle(self, error: BaseException, context: BaseException | None) -> None:
         """Restores the `__context__` of an error that was raised again: it was right before."""
-        error.__context__ = context
+        set_context(error, context)
 
     def take(self) -> Any:
         """Returns what was yielded, and keeps no reference to it."""
         value, self._value = self._value, None
         return value
+
+
+def set_context(error: BaseException, context: BaseException | None) -> None:
+    """Sets it as the interpreter does: the class may refuse, as a frozen dataclass."""
+    BaseException.__setattr__(error, "__context__", context)
 
 
 def _leave_alone(generator: object) -> None:
