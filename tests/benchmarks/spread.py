@@ -3,7 +3,7 @@
     python tests/benchmarks/spread.py --workers 10000 --callers 1000 --svg docs/_static/spread.svg
 
 What a caller decides is decided by Wool's own code: which workers it keeps links to
-(`wool._client.few`) and which of these gets a call (`wool._client.choosing`). Simulated are the
+(`wool._client.subset`) and which of these gets a call (`wool._client.balancing`). Simulated are the
 network, workers that do one call after another, callers that keep a number of calls out at all
 times, and what they take back of them for workers that have nothing to do. For comparison: each
 call goes to a random one of all workers, and stays there.
@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import charts
 
-from wool._client.choosing import least_loaded
+from wool._client.balancing import least_loaded
 from wool._client.client import PATIENCE
-from wool._client.few import MANY, Few
+from wool._client.subset import MANY, Subset
 from wool._workerinfo import WorkerInfo
 
 SERVICE, LATENCY = 0.1, 0.001
@@ -250,10 +250,10 @@ def preferences(workers: int, callers: int, seed: int) -> list[list[int]]:
     numbers = {key: number for number, key in enumerate(members)}
     chosen: list[list[int]] = []
     for caller in range(callers):
-        few = Few(f"{seed}/{caller}".encode())
-        while few.can_widen:
-            few.widen()
-        chosen.append([numbers[key] for key in few.choose(members, ())])
+        subset = Subset(f"{seed}/{caller}".encode())
+        while subset.can_widen:
+            subset.widen()
+        chosen.append([numbers[key] for key in subset.choose(members, ())])
     return chosen
 
 

@@ -17,9 +17,9 @@ from faultkit import eventually
 import wool
 from integration.discoverykit import Told, at
 from wool import abc
-from wool._client.few import MANY
 from wool._client.identity import PYTHON
 from wool._client.peer_pool import PeerPool
+from wool._client.subset import MANY
 from wool._pool import worker_pool
 from wool._protocol.frames import CallOptions, Peers
 from wool._session.session import Session

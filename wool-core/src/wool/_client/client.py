@@ -14,11 +14,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wool._client.ahead import AheadExchange
-from wool._client.choosing import least_loaded
+from wool._client.balancing import least_loaded
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
-from wool._client.few import Few
 from wool._client.link import Link
 from wool._client.loans import Loans
+from wool._client.subset import Subset
 from wool._session import background
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
@@ -46,7 +46,7 @@ class Client:
         self.pool = pool
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.closed: bool = False
-        self._few = Few(secrets.token_bytes(8))
+        self._subset = Subset(secrets.token_bytes(8))
         self.links: dict[str, Link] = {}
         self._waiting: dict[Exchange, asyncio.TimerHandle] = {}
         self._retired: set[Link] = set()
@@ -70,7 +70,7 @@ class Client:
             exchange.end(Failed(self.pool.closed_error()))
             return
         tags = exchange.request.tags
-        if tags and self._few.ask(tags):
+        if tags and self._subset.ask(tags):
             self._take_members()
         try:
             link = self._choose(tags)
@@ -110,11 +110,11 @@ class Client:
 
     def _widen(self, tags: frozenset[str]) -> bool:
         """Looks for more workers if all of those that are linked have enough to do."""
-        if len(self.links) >= len(self.pool.members) or not self._few.can_widen:
+        if len(self.links) >= len(self.pool.members) or not self._subset.can_widen:
             return False
         if any(k.hungry and k.usable and tags <= k.info.tags for k in self.links.values()):
             return False
-        self._few.widen()
+        self._subset.widen()
         self._take_members()
         return True
 
@@ -231,7 +231,7 @@ class Client:
     def _take_members(self) -> None:
         """Makes the links those to the few workers that are chosen."""
         failing = sum(link.failure is not None for link in self.links.values())
-        members = self._few.choose(self.pool.members, self.pool.own, failing)
+        members = self._subset.choose(self.pool.members, self.pool.own, failing)
         for ident in [k for k in self.links if k not in members]:
             link = self.links.pop(ident)
             link.usable = False
@@ -276,7 +276,7 @@ class Client:
                 self._spawn(self._close_when_done(link))
         for link in [link for link in self._retired if not link.needed]:
             self._spawn(self._close_when_done(link))
-        if self._few.narrow(sum(len(link.exchanges) for link in self.links.values())):
+        if self._subset.narrow(sum(len(link.exchanges) for link in self.links.values())):
             self._take_members()
         self._sweep = self.loop.call_later(idle / 2, self._close_idle)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wool._client.few import MANY, MOST, MOST_SPARE, Few
+from wool._client.subset import MANY, MOST, MOST_SPARE, Subset
 from wool._workerinfo import WorkerInfo
 
 
@@ -23,10 +23,10 @@ def named(keys: set[str]) -> dict[str, WorkerInfo]:
     return {key: WorkerInfo(id=key, address=f"x://{key}") for key in keys}
 
 
-def few_of(client: bytes, width: int) -> Few:
-    few = Few(client)
-    few.width = width
-    return few
+def subset_of(client: bytes, width: int) -> Subset:
+    subset = Subset(client)
+    subset.width = width
+    return subset
 
 
 keys = st.sets(st.text(max_size=4), max_size=60)
@@ -36,7 +36,7 @@ keys = st.sets(st.text(max_size=4), max_size=60)
 def test_own_ones_and_as_many_others(
     members: set[str], own: set[str], limit: int, client: bytes
 ) -> None:
-    chosen = few_of(client, limit).choose(named(members), own)
+    chosen = subset_of(client, limit).choose(named(members), own)
     assert own & members <= set(chosen) <= members
     assert len(set(chosen) - own) == min(limit, len(members - own))
 
@@ -45,9 +45,9 @@ def test_own_ones_and_as_many_others(
 def test_only_those_who_preferred_a_worker_mind_that_it_goes(
     members: set[str], gone: set[str], limit: int
 ) -> None:
-    few = few_of(b"me", limit)
-    before = set(few.choose(named(members), ()))
-    after = set(few.choose(named(members - gone), ()))
+    subset = subset_of(b"me", limit)
+    before = set(subset.choose(named(members), ()))
+    after = set(subset.choose(named(members - gone), ()))
     assert before - gone <= after
     assert len(after - before) <= len(before & gone)
 
@@ -56,68 +56,68 @@ def test_clients_choose_differently_and_evenly() -> None:
     members = workers(200)
     chosen: Counter[str] = Counter()
     for client in range(400):
-        chosen.update(list(few_of(client.to_bytes(8, "big"), 20).choose(members, ())))
+        chosen.update(list(subset_of(client.to_bytes(8, "big"), 20).choose(members, ())))
     assert len(chosen) == 200
     assert sum(chosen.values()) == 400 * 20
     assert 15 < min(chosen.values()) and max(chosen.values()) < 70, "40 each, on average"
 
 
 def test_a_client_prefers_differently_even_among_few() -> None:
-    first = {next(iter(Few(bytes([n])).choose(workers(4), ()))) for n in range(20)}
+    first = {next(iter(Subset(bytes([n])).choose(workers(4), ()))) for n in range(20)}
     assert len(first) > 1
 
 
 def test_those_with_rare_tags() -> None:
-    few = Few(b"me")
+    subset = Subset(b"me")
     members = workers(1000) | workers(3, "gpu", start=1000)
-    assert few.ask(frozenset({"gpu"}))
-    assert not few.ask(frozenset({"gpu"}))
-    chosen = few.choose(members, ())
+    assert subset.ask(frozenset({"gpu"}))
+    assert not subset.ask(frozenset({"gpu"}))
+    chosen = subset.choose(members, ())
     assert {"w1000", "w1001", "w1002"} <= set(chosen)
     assert MANY <= len(chosen) <= MANY + 3
     unknown = {f"x://{n}": WorkerInfo(address=f"x://{n}") for n in range(1000)}
-    assert MANY <= len(few.choose(unknown, ())) <= 2 * MANY, "any of them may offer the tags"
+    assert MANY <= len(subset.choose(unknown, ())) <= 2 * MANY, "any of them may offer the tags"
 
 
 @pytest.mark.parametrize("failing", [0, 5, 1000])
 def test_others_stand_in(failing: int) -> None:
-    few = Few(b"me")
+    subset = Subset(b"me")
     members = workers(1000)
-    chosen = set(few.choose(members, (), failing))
+    chosen = set(subset.choose(members, (), failing))
     assert len(chosen) == MANY + min(failing, MOST_SPARE)
-    assert set(few.choose(members, ())) <= chosen
+    assert set(subset.choose(members, ())) <= chosen
 
 
 def test_ranks_of_those_that_are_gone_are_forgotten() -> None:
-    few = Few(b"me")
+    subset = Subset(b"me")
     for start in range(0, 100_000, 10_000):
-        few.choose(workers(100, start=start), ())
-    assert len(few._ranks) <= 2 * 100 + MANY + 100
+        subset.choose(workers(100, start=start), ())
+    assert len(subset._ranks) <= 2 * 100 + MANY + 100
 
 
 def test_more_while_there_is_much_to_do() -> None:
-    few = Few(b"me")
+    subset = Subset(b"me")
     members = workers(1000)
-    before = set(few.choose(members, ()))
-    while few.can_widen:
-        few.widen()
-        after = set(few.choose(members, ()))
+    before = set(subset.choose(members, ()))
+    while subset.can_widen:
+        subset.widen()
+        after = set(subset.choose(members, ()))
         assert before < after
         before = after
     assert len(before) == MOST
-    assert not few.narrow(calls=MOST), "there still is"
-    while few.narrow(calls=3):
-        assert set(few.choose(members, ())) < before
-    assert len(few.choose(members, ())) == MANY
+    assert not subset.narrow(calls=MOST), "there still is"
+    while subset.narrow(calls=3):
+        assert set(subset.choose(members, ())) < before
+    assert len(subset.choose(members, ())) == MANY
 
 
 def test_nobody_is_ranked_again_as_long_as_the_members_are_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    few = Few(b"me")
+    subset = Subset(b"me")
     members = workers(1000)
-    few.ask(frozenset({"gpu"}))
-    first = few.choose(members, (), failing=40)
+    subset.ask(frozenset({"gpu"}))
+    first = subset.choose(members, (), failing=40)
     monkeypatch.setattr("heapq.nsmallest", None)
-    assert few.choose(members, (), failing=40) == first
-    assert set(few.choose(members, ())) < set(first)
+    assert subset.choose(members, (), failing=40) == first
+    assert set(subset.choose(members, ())) < set(first)

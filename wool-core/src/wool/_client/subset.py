@@ -1,4 +1,4 @@
-"""Which of many workers a client keeps links to.
+"""Which of many workers a client keeps links to: its subset.
 
 Rendezvous hashing (Thaler and Ravishankar, 1998): each client ranks all workers by a hash of its
 own name and theirs, and takes the first few. Clients rank differently, so the load spreads; a
@@ -57,7 +57,7 @@ class Order:
         return self._first[:limit]
 
 
-class Few:
+class Subset:
     """The choice of one client.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from wool._client.choosing import FEW, least_loaded
+from wool._client.balancing import FEW, least_loaded
 
 
 @dataclass
