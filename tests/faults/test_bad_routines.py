@@ -18,7 +18,7 @@ from pathlib import Path
 
 import faultjobs
 import pytest
-from faultjobs import add, block, count, hold, seize, stay
+from faultjobs import add, block, count, fib, hold, seize, stay
 from faultkit import TRANSPORTS, alive, eventually, kill, opened, pid_in, pids
 
 import wool
@@ -328,6 +328,7 @@ async def test_every_task_cancelled(transport: str, folder: Path) -> None:
                 await cancel_everything()
                 assert await add(1, 2) == 3
                 assert [i async for i in count(3)] == [0, 1, 2]
+                assert await fib(3) == 2  # its calls go by connections of that worker
         assert {worker.id for worker in pool.workers} == workers
 
 

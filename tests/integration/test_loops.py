@@ -255,6 +255,45 @@ async def test_many_short_lived_loops() -> None:
             )
 
 
+def cancel_others() -> set[Any]:
+    """As a careless shutdown handler does."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    return others
+
+
+@both
+async def test_every_task_of_another_loop_cancelled(transport: str) -> None:
+    """The loop goes on, and so do calls from it."""
+
+    async def main(*, dialling: bool) -> None:
+        if not dialling:
+            assert await add(1, 2) == 3
+        lost = asyncio.create_task(add(3, 4))
+        await asyncio.sleep(0)
+        cancel_others()
+        with pytest.raises(asyncio.CancelledError):
+            await lost
+        async with asyncio.timeout(20):
+            assert await add(1, 2) == 3
+
+    async with opened(1, transport=transport):
+        for dialling in (True, False):
+            await asyncio.to_thread(asyncio.run, main(dialling=dialling))
+
+
+@both
+async def test_every_task_of_the_pools_loop_cancelled(transport: str) -> None:
+    """Those that keep its workers too: calls say so, and do not wait."""
+    async with opened(2, transport=transport):
+        assert await add(1, 2) == 3
+        await asyncio.wait(cancel_others())
+        with pytest.raises(wool.NoWorkersAvailable, match="have been cancelled"):
+            async with asyncio.timeout(20):
+                await add(1, 2)
+
+
 async def test_pools_left_in_the_order_they_were_entered() -> None:
     """Each gives back what it was entered in; with none left, routines run here."""
     outer, middle, inner = (wool.WorkerPool(size=1, transport="memory") for _ in range(3))

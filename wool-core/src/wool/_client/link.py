@@ -178,6 +178,7 @@ class Link:
         """Dials, unless that is done or under way."""
         if self._task is None:
             self._task = background.start(self._client.loop, self._run())
+            self._task.add_done_callback(self._on_ended)
             self._look(_LOOKS)
 
     def _look(self, times: int) -> None:
@@ -264,6 +265,19 @@ class Link:
         if self.refused:
             self._client.flush()  # those who wait for a worker may do so in vain
 
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        if task is self._task and task.cancelled():  # before it has run, or as it dialled
+            self._task = None
+            self._on_cancelled()
+
+    def _on_cancelled(self) -> None:
+        """Somebody has cancelled all tasks of the loop, which may nevertheless go on."""
+        if not self._closing and not self._client.closed:
+            self._release()
+            self._lingering = self._slow = False
+            self._pause()
+            self._send_elsewhere()
+
     def _release(self) -> None:
         if self._held:
             self._held = False
@@ -291,9 +305,10 @@ class Link:
         lost = self.table.lose(self._vanish())
         self._task = self.session = self.table = None
         if self._closing or self._client.closed or self._lingering:
-            stopped = WorkerStopped("the event loop that made the call has ended")
+            stopped = WorkerStopped("the loop that made the call has ended, or all its tasks have")
             for exchange in lost:
                 exchange.end(Failed(stopped))
+            self._on_cancelled()
             return
         if isinstance(error, TransportError):
             self.failure = error

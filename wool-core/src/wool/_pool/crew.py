@@ -79,6 +79,7 @@ class Crew:
         self._exits: dict[str, concurrent.futures.Future[int]] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}
         self._failures = 0
+        self._dismissed = False
 
     def begin(self, early: Sequence[WorkerProcess]) -> None:
         """Starts the workers.
@@ -88,9 +89,23 @@ class Crew:
         """
         first = [*early, *[None] * (self._size - len(early))]
         self._keepers = [asyncio.create_task(self._keep(process)) for process in first]
+        for keeper in self._keepers:
+            keeper.add_done_callback(self._on_kept)
+
+    def _on_kept(self, keeper: asyncio.Task[None]) -> None:
+        """Somebody has cancelled all tasks of the loop: calls need not wait for a worker."""
+        if keeper.cancelled() and not self._dismissed:
+            self._on_failure(
+                NoWorkersAvailable(
+                    "the pool's workers have ended, because all tasks of the event loop it was "
+                    "opened on have been cancelled: spare those you have not made, or open a pool "
+                    "anew"
+                )
+            )
 
     def dismiss(self) -> None:
         """Replaces nobody any more, and tells those that are running to end."""
+        self._dismissed = True
         for keeper in self._keepers:
             keeper.cancel()
 
