@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -16,6 +17,8 @@ from faultjobs import add, count, fib, nap
 from faultkit import TRANSPORTS, eventually, opened, pids
 
 import wool
+from wool._worker.service import Service
+from wool._worker.thread import WorkerThread
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -305,6 +308,30 @@ async def test_pools_left_in_the_order_they_were_entered() -> None:
     assert wool.current_pool() is inner and await add(1, 2) == 3
     await inner.__aexit__(None, None, None)
     assert wool.current_pool() is None and await add(1, 2) == 3
+
+
+async def test_pool_left_while_a_worker_in_this_process_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody waits for that worker any more; its threads end all the same."""
+    starts, told, before = itertools.count(), threading.Event(), set(threading.enumerate())
+    begin, stop = Service.open, WorkerThread.stop
+
+    async def open_late(service: Service) -> wool.WorkerInfo:
+        if next(starts):
+            await asyncio.to_thread(told.wait)
+        return await begin(service)
+
+    async def stop_and_tell(worker: WorkerThread, grace: float) -> None:
+        told.set()
+        await stop(worker, grace)
+
+    monkeypatch.setattr(Service, "open", open_late)
+    monkeypatch.setattr(WorkerThread, "stop", stop_and_tell)
+    async with wool.WorkerPool(size=2, transport="memory"):
+        pass
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("wool")]
 
 
 async def test_pool_left_twice() -> None:

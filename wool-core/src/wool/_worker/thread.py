@@ -24,6 +24,7 @@ class WorkerThread:
     def __init__(self, setup: Setup, concurrency: int | None) -> None:
         self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
         self._ready: concurrent.futures.Future[WorkerInfo] = concurrent.futures.Future()
+        self._ready.set_running_or_notify_cancel()  # it starts even if nobody waits for that
         self._stopping = threading.Event()
         self._user_loop = asyncio.new_event_loop()
         self._io_loop = asyncio.new_event_loop()
