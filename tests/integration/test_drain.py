@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from faultjobs import add, count, hold, mark, nap
+from faultjobs import add, count, hold, mark, nap, pid
 from faultkit import alive, eventually, kill, opened, pid_in, pids
 
 import wool
@@ -96,6 +96,35 @@ async def test_sigterm_with_an_open_stream() -> None:
         async with asyncio.timeout(10):
             assert [i async for i in stream] == [1, 2, 3, 4]
         await eventually(lambda: not alive(victim), what="the worker to end")
+
+
+@wool.routine
+async def begin(path: Path, release: Path) -> tuple[int, int]:
+    here = os.getpid()
+    path.write_text(str(here))
+    while not release.exists():
+        await asyncio.sleep(0.01)
+    return here, await pid()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_sigterm_before_a_nested_call(folder: Path, size: int) -> None:
+    """A running call that calls others still finishes: its worker gets to know the new ones."""
+    async with opened(size) as pool:
+        old = pids(pool)
+        calls = [
+            asyncio.ensure_future(begin(folder / f"{n}", folder / "go")) for n in range(2 * size)
+        ]
+        for n in range(2 * size):
+            await pid_in(folder / f"{n}")
+        for victim in old:
+            os.kill(victim, signal.SIGTERM)
+        (folder / "go").touch()
+        async with asyncio.timeout(15):
+            outcomes = await asyncio.gather(*calls)
+        assert {here for here, _ in outcomes} == old
+        for victim in old:
+            await eventually(lambda v=victim: not alive(v), what="the drained worker to end")
 
 
 async def test_sigkill_while_draining(folder: Path) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import copy
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wool._client.ahead import AheadExchange
@@ -242,6 +242,12 @@ class Client:
                 self.links[ident] = Link(self, info, own=ident in self.pool.own)
             else:
                 self.links[ident].learn(info)
+
+    def sessions(self) -> Iterator[Session]:
+        """Yields those with the workers, also with ones that leave and have calls still."""
+        for link in (*self.links.values(), *self._retired):
+            if link.session is not None:
+                yield link.session
 
     def reach(self) -> None:
         """Dials as many workers as somebody waits for; calls have others dialled."""

@@ -440,9 +440,8 @@ class WorkerPool(Pool):
         if client is None or self.closed or news == self._told:
             return
         self._told = news
-        for link in client.links.values():
-            if link.session is not None:
-                link.session.send(news)
+        for session in client.sessions():
+            session.send(news)
 
     def _peers(self) -> f.Peers:
         """Returns the workers that this pool is connected to, or may be at any time."""
