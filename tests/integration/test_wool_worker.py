@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from faultjobs import add, block, hold
+from faultjobs import add, block, fib, hold, pid
 from faultkit import pid_in
 
 import wool
@@ -44,6 +44,28 @@ async def test_it_serves_and_drains(scheme: str, start: Any, folder: Path) -> No
         assert await held == served.process.pid
     assert await served.exit() == 0
     assert served.lines[-1].endswith("wool: left")
+
+
+@wool.routine
+async def relay(path: Path, release: Path) -> tuple[int, int]:
+    path.write_text(str(os.getpid()))
+    while not release.exists():
+        await asyncio.sleep(0.01)
+    return await pid(), await fib(4)
+
+
+async def test_asked_to_leave_it_runs_what_its_calls_call(start: Any, folder: Path) -> None:
+    """They could not finish otherwise where there is no other worker."""
+    served = start("--address", f"unix://{folder}/s/w")
+    async with wool.WorkerPool(discovery=[await served.address()]):
+        running = asyncio.create_task(relay(folder / "pid", folder / "go"))
+        await pid_in(folder / "pid")
+        served.process.send_signal(signal.SIGTERM)
+        await served.says("SIGTERM: takes no more calls")
+        (folder / "go").touch()
+        async with asyncio.timeout(10):
+            assert await running == (served.process.pid, 3)
+    assert await served.exit() == 0
 
 
 async def test_asked_twice_it_cancels(start: Any, folder: Path) -> None:

@@ -167,7 +167,9 @@ class Link:
             self._client.rebalance()
 
     def on_drain(self) -> None:
-        """The worker has said that it takes no more calls."""
+        """The worker has said that it takes no more calls; from those that run there it does."""
+        if self.info.id == self._client.pool.here:
+            return
         self.usable = self.hungry = False
         self.draining = True
         self._client.pool.on_drain(self.info)

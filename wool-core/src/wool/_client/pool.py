@@ -59,6 +59,7 @@ class Pool:
         modules: those that travel with the calls.
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
+        here: id of the worker whose calls use it, if they do.
         observers: who is told of calls.
         translators: what has contexts of libraries travel.
         context: encodes context variables; None if they do not travel.
@@ -70,6 +71,7 @@ class Pool:
 
     idle_timeout: float = 300.0
     keeps = True
+    here = ""
 
     routes: Routes
     keyring: Keyring

@@ -191,7 +191,8 @@ class Caller:
         kind = StreamExecution if frame.stream else Execution
         execution = kind(self._executor, self, frame, segments, referents)
         self._calls[frame.call] = execution
-        if self._server.draining:
+        # What runs here may go on calling: it could not finish otherwise if there is nobody else.
+        if self._server.draining and not frame.parent.startswith(f"{self.worker.id}-"):
             self.send(f.GiveBack([frame.call], 0), ())
             return
         self.seen = frame.call

@@ -131,6 +131,7 @@ class Server:
             pool = self._pools[peer.pool] = PeerPool(
                 peer.pool, f.CallOptions(), modules, self.executor
             )
+            pool.here = self.info.id
             pool.follow(self._observers)
             pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
             pool.own = frozenset([self.info.address])
