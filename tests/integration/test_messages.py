@@ -239,31 +239,6 @@ async def test_bad_concurrency(concurrency: int) -> None:
     check(caught.value, "concurrency", str(concurrency))
 
 
-async def test_worker_that_dies_while_importing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "fatal_import.py").write_text(
-        "import os, wool\n"
-        "if os.getpid() != int(os.environ['SAFE_PID']):\n"
-        "    os._exit(13)\n"
-        "@wool.routine\n"
-        "async def never():\n"
-        "    return 1\n"
-    )
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("SAFE_PID", str(os.getpid()))
-    import fatal_import  # type: ignore[import-not-found]
-
-    try:
-        async with opened(1):
-            with pytest.raises(wool.WorkerLost) as caught:
-                await fatal_import.never()
-            check(caught.value, r"\b13\b", "worker")
-            assert caught.value.exitcode == 13
-    finally:
-        del sys.modules["fatal_import"]
-
-
 async def test_module_that_fails_to_import_on_the_worker(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
