@@ -11,6 +11,9 @@ from wool_grpc._library import aio
 
 METHOD = "/wool.Transport/Connect"
 
+TAKEN = ("wool-transport", "1")
+"""What a listener sends at once as metadata: that it has taken the call."""
+
 EOF: Any = aio.EOF
 """What `Call.read` returns when there is nothing more."""
 

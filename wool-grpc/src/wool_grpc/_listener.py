@@ -12,7 +12,7 @@ from wool import abc
 from wool_grpc import Options
 from wool_grpc._addresses import Address, advertised, known, peer_of
 from wool_grpc._arguments import connections, server_arguments
-from wool_grpc._calls import METHOD, Accepted
+from wool_grpc._calls import METHOD, TAKEN, Accepted
 from wool_grpc._connection import GrpcConnection
 from wool_grpc._door import Door
 from wool_grpc._health import Health
@@ -94,7 +94,7 @@ class GrpcListener(abc.Listener):
         if self._stopping is not None:
             return
         try:
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata((TAKEN,))
         except Exception:
             return  # whoever dialled has gone
         peer = peer_of(context.peer())

@@ -9,16 +9,13 @@ from wool import abc
 from wool_grpc import Options, _probe
 from wool_grpc._addresses import Address, known, parse, resolve
 from wool_grpc._arguments import channel_arguments, suited
-from wool_grpc._calls import Dialled
+from wool_grpc._calls import TAKEN, Dialled
 from wool_grpc._connection import GrpcConnection
 from wool_grpc._errors import refusal
-from wool_grpc._library import aio, check_process, grpc
+from wool_grpc._library import aio, check_process
 from wool_grpc._listener import GrpcListener
 from wool_grpc._loops import LoopProxies
 from wool_grpc._tls import channel_credentials, expected_name
-
-OK: Any = grpc.StatusCode.OK
-
 
 class GrpcTransport(abc.Transport):
     """Connects over gRPC."""
@@ -74,9 +71,8 @@ class GrpcTransport(abc.Transport):
                 channel = aio.secure_channel(place.target, secure, options=arguments)
             dialled = Dialled(channel)
         try:
-            await dialled.call.initial_metadata()  # the listener has taken the call
-            if dialled.call.done() and (code := await dialled.call.code()) is not OK:
-                raise _NoCall(refusal(place.text, code))
+            if TAKEN[0] not in await dialled.call.initial_metadata():  # it is being refused
+                raise _NoCall(refusal(place.text, await dialled.call.code()))
         except BaseException:
             dialled.abort()
             raise
