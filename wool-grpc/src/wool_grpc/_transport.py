@@ -17,6 +17,7 @@ from wool_grpc._listener import GrpcListener
 from wool_grpc._loops import LoopProxies
 from wool_grpc._tls import channel_credentials, expected_name
 
+
 class GrpcTransport(abc.Transport):
     """Connects over gRPC."""
 
