@@ -4,7 +4,9 @@ import asyncio
 import functools
 import json as encoder
 import math
+import sys
 import threading
+import typing
 from collections import Counter
 
 import comparing
@@ -156,6 +158,45 @@ async def of_the_standard_library():
     )
 
 
+P = typing.ParamSpec("P")
+Ts = typing.TypeVarTuple("Ts")
+Count = typing.NewType("Count", int)
+
+
+def passing(function: typing.Callable[P, typing.Any]):
+    async def inner(*args: P.args, **kwargs: P.kwargs):
+        return await function(*args, **kwargs)
+
+    return inner
+
+
+@wool.routine
+@passing
+async def annotated(n: Count, *rest: typing.Unpack[Ts]) -> typing.Callable[P, Count]:
+    return Count(n), rest, P.__name__
+
+
+async def of_typing():
+    outcomes = [await annotated(1, 2)]
+    if sys.version_info >= (3, 12):
+        scope = {"wool": wool, "__name__": "__main__"}
+        exec(ALIASES, scope)
+        outcomes.append(await scope["aliased"](3))
+    return outcomes
+
+
+ALIASES = """
+type Pair = tuple[int, int]
+type Tree = list[Tree] | Pair
+type Pairs = list[Pair] | Tree
+type Unknown = dict[str, unknown.Thing]
+
+@wool.routine
+async def aliased[T: int, *Us](n: T, tree: Tree = (), *us: *Us, it: Unknown = 0) -> Pair | Pairs:
+    return n, n, Pair.__name__, us
+"""
+
+
 async def functions_as_results():
     function = await call(lambda: helper)
     return function(3), await (await call(lambda: plain))(3) == await plain(3)
@@ -177,6 +218,7 @@ comparing.compare(
     call_map,
     call_wrongly,
     of_the_standard_library,
+    of_typing,
     functions_as_results,
     name_of_the_module,
 )
