@@ -19,7 +19,7 @@ COMPARED = {
     "main_plain": 2,
     "main_functions": 14,
     "main_classes": 7,
-    "main_sentinels": 3,
+    "main_sentinels": 4,
     "main_exceptions": 9,
     "main_generators": 6,
     "main_globals": 7,

@@ -1,5 +1,7 @@
 """Sentinels of `__main__`: code that compares with `is` goes on being right."""
 
+import dataclasses
+
 import comparing
 
 import wool
@@ -51,6 +53,15 @@ async def again(n, found=MISSING):
     return found is MISSING if n == 0 else await again(n - 1)
 
 
+@wool.routine
+async def of_a_module(x=dataclasses.MISSING, *, y=dataclasses.MISSING):
+    return x is dataclasses.MISSING, y is dataclasses.field().default
+
+
+async def of_the_standard_library():
+    return await of_a_module(), await of_a_module(1)
+
+
 async def one_after_another():
     return [await f() for f in (first, second, third, fourth, second, first)]
 
@@ -72,4 +83,9 @@ async def in_a_routine_that_calls_itself():
     return await again(3)
 
 
-comparing.compare(one_after_another, of_an_enclosing_function, in_a_routine_that_calls_itself)
+comparing.compare(
+    one_after_another,
+    of_the_standard_library,
+    of_an_enclosing_function,
+    in_a_routine_that_calls_itself,
+)

@@ -101,7 +101,7 @@ def _pickler_class(base: Any) -> Any:
                 return reduce_variable(cast("ContextVar[Any]", obj), self.modules)
             self.modules.mention(obj)
             sentinel = type(obj) not in self.dispatch_table and is_sentinel(obj)
-            reduced = reduce_sentinel(obj) if sentinel else reduce_library(obj, self.modules)
+            reduced = (reduce_sentinel if sentinel else reduce_library)(obj, self.modules)
             return native(self, obj) if reduced is NotImplemented else reduced
 
         def _reduce_class(self, cls: type) -> Any:

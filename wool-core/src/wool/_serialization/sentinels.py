@@ -6,11 +6,14 @@ them travel one at a time. As with classes, each has a key, and a process makes 
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from wool._serialization.classes import CLASSES
+from wool._serialization.classes import CLASSES, find_in_module
+from wool._serialization.modules import find_name, findable
+from wool._serialization.travelling import Modules
 
 _DEFAULTS = ("__eq__", "__hash__", "__reduce__", "__reduce_ex__", "__getstate__")
 
@@ -26,6 +29,7 @@ class SentinelTable:
         self._plain_keys: dict[int, bytes] = {}
         self._others: weakref.WeakValueDictionary[bytes, Any] = weakref.WeakValueDictionary()
         self._other_keys: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
+        self._homes: dict[bytes, tuple[str, str] | None] = {}
 
     def key(self, obj: Any) -> bytes:
         """Returns the key of a sentinel, a new one if it was made here."""
@@ -45,6 +49,14 @@ class SentinelTable:
                 found = make()
                 self._add(key, found)
             return found
+
+    def home(self, key: bytes, obj: Any) -> tuple[str, str] | None:
+        """Returns the module and name that a sentinel is bound to wherever that is imported."""
+        if key not in self._homes:
+            if len(self._homes) > LIMIT:
+                self._homes.clear()
+            self._homes[key] = _find_home(obj)
+        return self._homes[key]
 
     def _add(self, key: bytes, obj: Any) -> None:
         if type(obj) is not object:
@@ -78,11 +90,25 @@ def is_sentinel(obj: Any) -> bool:
         return False
 
 
-def reduce_sentinel(obj: Any) -> tuple[Any, ...]:
+def reduce_sentinel(obj: Any, modules: Modules) -> tuple[Any, ...]:
     """Reduces a sentinel, for use in a pickler's `reducer_override`."""
-    return find_sentinel, (SENTINELS.key(obj), type(obj))
+    key = SENTINELS.key(obj)
+    home = SENTINELS.home(key, obj)
+    if home is None:
+        return find_sentinel, (key, type(obj))
+    travels = modules.name(vars(sys.modules[home[0]])) is not None
+    return (find_in_module, home) if travels else (find_name, (":".join(home),))
 
 
 def find_sentinel(key: bytes, cls: Any) -> Any:
     """Units name this function to refer to a sentinel."""
     return SENTINELS.find(key, lambda: cls.__new__(cls))
+
+
+def _find_home(obj: Any) -> tuple[str, str] | None:
+    """Returns the module and name a sentinel is bound to, unless only `__main__` has it."""
+    for name, module in list(sys.modules.items()):
+        scope = getattr(module, "__dict__", {})
+        if any(value is obj for value in list(scope.values())) and findable(name):
+            return name, next(n for n, value in list(scope.items()) if value is obj)
+    return None
