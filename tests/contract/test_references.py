@@ -957,6 +957,33 @@ async def test_a_coroutine_of_mine_says_what_to_do(place: Place) -> None:
     assert await coroutine == 1
 
 
+async def test_code_takes_no_copy_of_what_has_to_stay(place: Place) -> None:
+    if not place.remote:
+        pytest.skip("nothing is pickled")
+    queue: asyncio.Queue[int] = asyncio.Queue()
+
+    async def wait() -> int:
+        return await queue.get()
+
+    @wool.reference
+    async def put(value: int) -> None:
+        await queue.put(value)
+
+    @wool.routine
+    async def indirectly() -> int:
+        return await wait()
+
+    @wool.routine
+    async def marked() -> None:
+        await put(1)
+
+    for routine, name in (indirectly, "queue"), (marked, "put"):
+        with pytest.raises(wool.SerializationError, match=f"'{name}' .* as an argument"):
+            await routine()
+    queue.put_nowait(1)
+    assert await call(wait) == 1
+
+
 async def test_another_loop_than_the_one_it_came_to(place: Place, journal: Journal) -> None:
     if not place.remote:
         pytest.skip("a generator of this process")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 from collections.abc import Iterable, Iterator
@@ -15,10 +16,12 @@ from wool._serialization.codeobjects import reduce_code
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.library import reduce_library
 from wool._serialization.namespaces import Scope, Versions, share_globals
+from wool._serialization.references import must_stay
 from wool._serialization.sentinels import is_sentinel, reduce_sentinel
 from wool._serialization.sources import mentioned
 from wool._serialization.travelling import Modules
 from wool._serialization.variables import reduce_variable
+from wool.exceptions import SerializationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ def _pickler_class(base: Any) -> Any:
             reduced = native(self, function)
             if reduced is NotImplemented or len(reduced) != 6:
                 return reduced  # by name
+            _check_variables(function)
             self.functions.append(function)
             scope = self.scopes.get(id(function.__globals__))
             if scope is None:
@@ -127,6 +131,16 @@ def _pickler_class(base: Any) -> Any:
             return share_globals(function, reduced, scope, self.versions)
 
     return CodePickler
+
+
+def _check_variables(function: FunctionType) -> None:
+    """Raises SerializationError if a function closes over something that has to stay here."""
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # it is empty
+            value = cell.cell_contents
+            if must_stay(value):
+                kind = type(value).__qualname__
+                raise SerializationError(f"its {name!r} ({kind}) stays where it is")
 
 
 def _scope(function: FunctionType, base: dict[str, Any], modules: Modules) -> Scope:

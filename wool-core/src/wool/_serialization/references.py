@@ -198,7 +198,7 @@ def held_by(value: Any) -> Held | None:
     if isinstance(value, FunctionType):
         return value.__dict__.get("__wool_held__")
     cls = cast("type[Any]", type(value))
-    return value._held if getattr(cls, "__wool_proxy__", None) is cls else None
+    return value._held if is_proxy(cls) else None
 
 
 def travels(value: Any) -> bool:
@@ -211,11 +211,23 @@ def function_travels(function: FunctionType) -> bool:
     return id(function) in MARKS.marked or "__wool_held__" in function.__dict__
 
 
+def must_stay(value: Any) -> bool:
+    """Whether an object would be of no use as a copy, which is all that code can take along."""
+    if isinstance(value, FunctionType):
+        return function_travels(value)
+    cls = cast("type[Any]", type(value))
+    return issubclass(cls, WAITED_FOR) or id(value) in MARKS.marked or is_proxy(cls)
+
+
+def is_proxy(cls: type[Any]) -> bool:
+    """Whether objects of a class stand for what lives elsewhere."""
+    return getattr(cls, "__wool_proxy__", None) is cls
+
+
 @lru_cache(CLASSES_KNOWN)
 def _stays(cls: type[Any]) -> bool:
     """Whether all objects of a class travel by reference."""
-    proxy = getattr(cls, "__wool_proxy__", None) is cls
-    return proxy or hasattr(cls, "__anext__") or issubclass(cls, WAITED_FOR)
+    return is_proxy(cls) or hasattr(cls, "__anext__") or issubclass(cls, WAITED_FOR)
 
 
 def portray(value: Any) -> Portrayal:
