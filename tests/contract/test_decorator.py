@@ -126,6 +126,20 @@ async def test_options_of_no_use_are_refused(options: dict[str, Any]) -> None:
         wool.routine(**options)
 
 
+async def test_parameters_of_any_name() -> None:
+    @wool.routine
+    async def shout(PARAMETERS: int, ARGUMENTS: int = 2, *POSITIONAL: int, **KEYWORDS: int) -> Any:  # noqa: N803
+        return PARAMETERS, ARGUMENTS, POSITIONAL, KEYWORDS
+
+    @wool.routine
+    async def routine(routine: int, self: int = 1, *, cls: int = 2) -> Any:
+        return routine, self, cls
+
+    assert await shout(1) == (1, 2, (), {})
+    assert await shout(1, 3, 4, KEYWORDS=5) == (1, 3, (4,), {"KEYWORDS": 5})
+    assert await routine(0) == (0, 1, 2)
+
+
 async def test_a_coroutine_is_refused() -> None:
     call = add(1)
     with pytest.raises(TypeError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from operator import attrgetter
 from types import FrameType, FunctionType
@@ -244,8 +245,13 @@ def _compile(function: FunctionType, template: str) -> Any:
     """Compiles a template for the signature of a function, all of it on its first line."""
     parameters, positional, keywords = _signature(function)
     arguments = ", ".join([f"*{positional}"] * bool(positional) + [f"**{keywords}"])
-    source = template.replace("PARAMETERS", parameters).replace("ARGUMENTS", arguments)
-    source = source.replace("POSITIONAL", positional).replace("KEYWORDS", keywords)
+    parts = {
+        "PARAMETERS": parameters,
+        "ARGUMENTS": arguments,
+        "POSITIONAL": positional,
+        "KEYWORDS": keywords,
+    }
+    source = re.sub("|".join(parts), lambda found: parts[found[0]], template)
     tree = ast.parse(source)
     cast(ast.AsyncFunctionDef, tree.body[0]).name = function.__name__
     line = function.__code__.co_firstlineno
