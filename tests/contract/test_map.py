@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import itertools
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -195,6 +196,22 @@ async def test_an_exception_of_the_input() -> None:
             seen.append(x)
     assert seen in ([], [1], [1, 4])
     await serving()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_results_are_not_kept(ordered: bool) -> None:
+    """As `concurrent.futures` has it: who takes a result has the only reference to it."""
+
+    @wool.routine
+    async def make(x: int) -> KeywordOnly:
+        return KeywordOnly(code=x)
+
+    taken: list[weakref.ref[KeywordOnly]] = []
+    async for result in wool.map(make, range(10), ordered=ordered):
+        taken.append(weakref.ref(result))
+        del result
+        assert taken[-1]() is None
+    assert len(taken) == 10
 
 
 async def test_wrong_arguments() -> None:

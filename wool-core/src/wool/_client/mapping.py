@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -54,8 +55,9 @@ async def map(
     window: _Window[T] = _Window(routine, iterables, limit)
     try:
         while await window.advance():
-            for task in window.ready(ordered):
-                yield task.result()
+            ready = window.ready(ordered)
+            while ready:
+                yield ready.popleft().result()  # nobody but the consumer keeps it
     finally:
         await window.aclose()
 
@@ -80,7 +82,8 @@ class _Window(Generic[T]):
         self._exhausted = False
         self._next: asyncio.Task[tuple[Any, ...]] | None = None
         self._out: dict[asyncio.Task[T], None] = {}
-        self._finished: deque[asyncio.Task[T]] = deque()
+        self._finished: deque[asyncio.Task[T]] = deque()  # since it was last looked
+        self._done: set[asyncio.Task[T]] = set()  # all whose results are still to be yielded
         self._changed = asyncio.Event()
 
     async def advance(self) -> bool:
@@ -94,22 +97,17 @@ class _Window(Generic[T]):
             self._changed.clear()
             await self._changed.wait()
 
-    def ready(self, ordered: bool) -> Iterator[asyncio.Task[T]]:
-        """Takes the calls whose results are to be yielded now; one that failed comes first."""
+    def ready(self, ordered: bool) -> deque[asyncio.Task[T]]:
+        """Takes the calls whose results are to be yielded now; those that failed come first."""
         finished, self._finished = self._finished, deque()
-        for task in finished:
-            if task.cancelled() or task.exception() is not None:
-                self._out.pop(task, None)
-                yield task
-        if ordered:
-            while self._out and (first := next(iter(self._out))).done():
-                del self._out[first]
-                yield first
-            return
-        for task in finished:
-            if task in self._out:
-                del self._out[task]
-                yield task
+        failed = [task for task in finished if task.cancelled() or task.exception() is not None]
+        self._done.update(finished)
+        rest = itertools.takewhile(self._done.__contains__, self._out) if ordered else finished
+        ready = deque(dict.fromkeys((*failed, *rest)))
+        for task in ready:
+            del self._out[task]
+        self._done.difference_update(ready)
+        return ready
 
     async def aclose(self) -> None:
         """Cancels what is out and waits for it to end."""
