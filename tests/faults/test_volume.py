@@ -116,6 +116,21 @@ async def test_fib_12_with_one_call_at_a_time(size: int) -> None:
         assert await fib(12) == 144
 
 
+@wool.routine
+async def add_in_thread(x: int) -> int:
+    async def made() -> int:
+        return await add(x, 1)
+
+    return await asyncio.to_thread(lambda: asyncio.run(made()))
+
+
+async def test_nesting_by_way_of_a_thread() -> None:
+    """A thread that has a call's context calls on its behalf, which takes no slot meanwhile."""
+    async with opened(1, concurrency=1), asyncio.timeout(20):
+        assert await add_in_thread(1) == 2
+        assert await asyncio.gather(*(add_in_thread(n) for n in range(5))) == [1, 2, 3, 4, 5]
+
+
 async def test_many_calls_at_once() -> None:
     """20,000 calls in one `gather`."""
     async with opened(), asyncio.timeout(60):

@@ -111,17 +111,21 @@ class Execution:
 
     def wait_begins(self) -> None:
         """A Wool operation of this call is outstanding; its slot is free meanwhile."""
-        if self._executor.is_here:
-            self._outstanding += 1
-            if self._outstanding == 1 and self._in_step:
-                self._executor.leave()
+        if not self._executor.is_here:  # in a thread that has the call's context
+            self._executor.call(self.wait_begins)
+            return
+        self._outstanding += 1
+        if self._outstanding == 1 and self._in_step:
+            self._executor.leave()
 
     def wait_ends(self) -> None:
         """That operation is over."""
-        if self._executor.is_here:
-            self._outstanding -= 1
-            if self._outstanding == 0 and self._in_step:
-                self._executor.enter()
+        if not self._executor.is_here:
+            self._executor.call(self.wait_ends)
+            return
+        self._outstanding -= 1
+        if self._outstanding == 0 and self._in_step:
+            self._executor.enter()
 
     def remark(self, label: str, text: str) -> None:
         """The caller is told with the next answer."""
