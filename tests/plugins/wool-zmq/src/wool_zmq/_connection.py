@@ -117,10 +117,12 @@ class ZmqConnection(Connection):
     async def aclose(self) -> None:
         """Waits until the peer has everything, but not for long."""
         self.end("the connection is closed")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._over.wait(), 1.0)
-        self._messages.clear()
-        self.over("")
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), 1.0)
+        finally:
+            self._messages.clear()
+            self.over("")
 
     def extra(self, attribute: str, default: Any = None) -> Any:
         value = {"peer": "zmq", "same_host": True, "uid": self.uid}.get(attribute)
