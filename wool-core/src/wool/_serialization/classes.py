@@ -196,6 +196,9 @@ def find_class(key: bytes) -> type:
         # Whoever loads the definition holds the class, until the payload being read does.
         definition = _loading.get()[0].load(key)
         cls = CLASSES.find(key)
+        if cls is None and isinstance(definition, type):
+            # It could be imported by when its definition was written, which is its name then.
+            cls = definition
         del definition
     if cls is None:
         raise MissingCode(key)
