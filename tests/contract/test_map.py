@@ -283,3 +283,15 @@ async def test_two_at_once() -> None:
 
 async def test_a_thousand() -> None:
     assert [x async for x in wool.map(square, range(1000))] == [x * x for x in range(1000)]
+
+
+@wool.routine
+async def stream(x: int) -> AsyncIterator[int]:
+    yield x
+
+
+@pytest.mark.parametrize("function", [abs, stream])
+async def test_what_cannot_be_awaited(function: Any) -> None:
+    """A sync function, or a stream: the error says what to do."""
+    with pytest.raises(TypeError, match=rf"{function.__name__}\(\) has returned .*`async def`"):
+        [x async for x in wool.map(function, [1])]

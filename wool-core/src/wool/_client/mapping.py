@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 from collections import deque
 from collections.abc import (
@@ -43,7 +44,7 @@ async def map(
 
     Raises:
         ValueError: `limit` is below 1.
-        TypeError: there is no iterable.
+        TypeError: there is no iterable, or what is called is not async.
     """
     if not iterables:
         raise TypeError("map needs at least one iterable beside the routine")
@@ -131,7 +132,14 @@ class _Window(Generic[T]):
             except (StopIteration, StopAsyncIteration):
                 self._exhausted = True
                 return
-            task = asyncio.ensure_future(self._routine(*args))
+            call = self._routine(*args)
+            if not inspect.isawaitable(call):
+                name = getattr(self._routine, "__qualname__", repr(self._routine))
+                raise TypeError(
+                    f"map awaits what it calls, and {name}() has returned a {type(call).__name__}: "
+                    "give it an `async def` that does not yield"
+                )
+            task = asyncio.ensure_future(call)
             self._out[task] = None
             task.add_done_callback(self._note)
 
