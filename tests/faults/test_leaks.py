@@ -186,7 +186,13 @@ async def two(i):
     return measure()
 
 async def main():
-    return [await two(i) for i in range(0, rounds, 2)]
+    found = [await two(i) for i in range(0, rounds, 2)]
+    for _ in range(500):  # gRPC closes its sockets in threads of its own
+        if all(found[-1][name] <= found[9][name] for name in found[9] if name != "memory"):
+            break
+        await asyncio.sleep(0.01)
+        found[-1] = measure()
+    return found
 
 print(json.dumps(asyncio.run(main())))
 """

@@ -123,6 +123,7 @@ class ImportTable:
         self._lend = lend
         self._imports: dict[bytes, Mentioned] = {}
         self._uses: dict[int, Use] = {}
+        self._unsent: list[Use] = []  # the session had ended before it was known why
         self._failing: Callable[[str], WoolError] | None = None
         self._dropped: deque[Mentioned] = deque()
         self._flushing = False
@@ -154,7 +155,7 @@ class ImportTable:
     @property
     def uses(self) -> list[Use]:
         """The uses that are out."""
-        return list(self._uses.values())
+        return [*self._uses.values(), *self._unsent]
 
     def arrive(self, key: bytes) -> Import:
         """Counts a mention of an object."""
@@ -191,8 +192,9 @@ class ImportTable:
         """Nothing can be used any more; returns the uses that are out."""
         if self._failing is None:
             self._failing = failing
-        uses, self._uses = self._uses, {}
-        return list(uses.values())
+        uses = [*self._uses.values(), *self._unsent]
+        self._uses, self._unsent = {}, []
+        return uses
 
     def _open(self, use: Use, packed: Packed) -> None:
         session = self._session
@@ -211,9 +213,12 @@ class ImportTable:
             note(session, packed.codes)
             return
         use.number = 0
-        if self._uses.pop(number, None) is not None:
-            failing = self._failing or _vanished
-            self.end_point.on_user(use.end, Failed(failing(request.name)))
+        if self._uses.pop(number, None) is None:
+            return
+        if self._failing is None:
+            self._unsent.append(use)  # the session is ending, and will say why
+        else:
+            self.end_point.on_user(use.end, Failed(self._failing(request.name)))
 
     def _send_cancel(self, use: Use, message: bytes | None) -> None:
         if use.number in self._uses:
@@ -298,7 +303,3 @@ class ImportTable:
                 f"what is passed to {name} cannot be sent to its owner: "
                 f"{type(error).__name__}: {error}"
             ) from error
-
-
-def _vanished(name: str) -> WoolError:
-    return WoolError(f"the connection to the owner of {name} has ended")
