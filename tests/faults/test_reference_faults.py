@@ -177,6 +177,22 @@ async def test_the_connection_is_cut(folder: Path) -> None:
             await anext(generator)
 
 
+async def test_an_object_is_used_in_the_moment_of_the_loss(folder: Path) -> None:
+    """Nothing can be sent any more, and nobody has said why yet."""
+    async with opened(1) as pool:
+        _, generator = await lend(folder / "log")
+        [client] = pool._clients.values()
+        [link] = client.links.values()
+        session = link.session
+        assert session is not None
+        session._lost = True
+        step = asyncio.ensure_future(anext(generator))
+        await asyncio.sleep(0)
+        await session.connection.aclose()
+        with pytest.raises(wool.WorkerLost, match="source"):
+            await step
+
+
 # The owner is the caller
 
 

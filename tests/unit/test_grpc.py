@@ -17,7 +17,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -470,6 +470,30 @@ async def test_servers_of_something_else() -> None:
     _, text = await failing(dial(GrpcTransport(Options()), f"grpc://127.0.0.1:{port}"))
     assert "not a worker of Wool" in text
     await server.stop(None)
+
+
+async def test_a_listener_that_ends_has_seen_all_calls_end() -> None:
+    """gRPC prints a traceback if its task for a call is left when the loop is closed."""
+    listener = await GrpcTransport(Options()).listen(None, credentials=None)
+    began = asyncio.Event()
+
+    async def handle(connection: Connection) -> None:
+        began.set()
+        await connection.receive()
+
+    serving = asyncio.ensure_future(listener.serve(handle))
+    connection = await dial(GrpcTransport(Options()), listener.address)
+    await began.wait()
+    proxy = cast(Any, listener)._proxy
+    assert len(proxy._answering) == 1, "gRPC calls it by another name"
+    waiting = asyncio.ensure_future(proxy.answered(60))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    serving.cancel()
+    await asyncio.wait([serving])
+    await waiting
+    assert all(task.done() for task in proxy._answering)
+    await connection.aclose()
 
 
 # Framing -----------------------------------------------------------------------------------------

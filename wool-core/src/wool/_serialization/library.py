@@ -21,11 +21,17 @@ _PARAMETERS = (typing.ParamSpec, typing.TypeVarTuple)
 _PARTS = (typing.ParamSpecArgs, typing.ParamSpecKwargs)
 _ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
+_KNOWN = frozenset(
+    {_CACHED, functools.cached_property, weakref.WeakSet, typing.NewType, _ALIAS}
+    | {*_WEAK, *_PARAMETERS, *_PARTS}
+)
 
 
 def reduce_library(obj: Any, modules: Modules) -> Any:
     """Reduces such an object, for use in a pickler's `reducer_override`."""
     cls = _type(obj)
+    if cls not in _KNOWN:  # as good as every object
+        return NotImplemented
     if cls is _CACHED:  # which names itself, whoever can find that
         if modules.importable(obj) or modules.reference(obj) is not None:
             return NotImplemented
@@ -43,8 +49,6 @@ def _reduce_typing(obj: Any, cls: Any, modules: Modules) -> Any:
     """Reduces what annotations are made of, and names itself as well."""
     if cls in _PARTS:
         return cls, (obj.__origin__,)
-    if not (cls in _PARAMETERS or cls is typing.NewType or cls is _ALIAS):
-        return NotImplemented
     module = sys.modules.get(obj.__module__)
     if getattr(module, obj.__name__, None) is obj and (
         findable(obj.__module__) or modules.name(vars(module)) is not None
