@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ class Run:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
+                # There, pytest shows the whole of what differs, however large.
+                env={**os.environ, "CI": "true"},
             )
 
     def failed(self) -> Iterator[tuple[str, str]]:

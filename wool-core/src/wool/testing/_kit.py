@@ -6,8 +6,9 @@ import asyncio
 import functools
 import inspect
 import os
+import reprlib
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -50,6 +51,19 @@ class Explained:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, (Exception, pytest.fail.Exception, SystemExit)):
             error.add_note(self._note)
+
+
+def compare(got: Sequence[Any], wanted: Sequence[Any]) -> None:
+    """Fails unless both have the same items; tells of the first that differs.
+
+    Of `assert got == wanted` pytest shows all that differs where `CI` is set, which takes minutes
+    for long messages.
+    """
+    for number, (one, other) in enumerate(zip(got, wanted, strict=False)):
+        if one != other:
+            pytest.fail(f"item {number} is {reprlib.repr(one)}, not {reprlib.repr(other)}")
+    if len(got) != len(wanted):
+        pytest.fail(f"there are {len(got)} items, not {len(wanted)}")
 
 
 def explanation(promise: str, advice: str) -> str:

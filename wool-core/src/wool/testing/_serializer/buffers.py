@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wool.abc import Payload
-from wool.testing._kit import remedy
+from wool.testing._kit import compare, remedy
 from wool.testing._serializer.base import LARGE, Base, Holder, Trip, leave, raw, received
 
 
@@ -29,21 +29,21 @@ class Buffers(Base):
         sizes = [raw(buffer).nbytes for buffer in payload.buffers]
         assert sizes == [size], f"buffers of {sizes} bytes are out of band, not one of {size}"
         assert raw(payload.head).nbytes < 2000, "the buffer is in the head"
-        assert bytes(trip.loads(payload)["deep"][0].data) == data
+        compare(bytes(trip.loads(payload)["deep"][0].data), data)
 
     @remedy("Keep buffers of less than 64 KiB in the head: a copy of them costs less.")
     @pytest.mark.parametrize("size", [0, 1, 1000, LARGE - 1])
     def test_small_buffers(self, trip: Trip, size: int) -> None:
         """Small ones arrive all the same, in whichever way."""
         data = pattern(size)
-        assert [bytes(got.data) for got in trip([Holder(data), Holder(bytes(data))])] == [data] * 2
+        compare([bytes(got.data) for got in trip([Holder(data), Holder(bytes(data))])], [data] * 2)
 
     @remedy("Put the buffers into the payload in the order in which the head refers to them.")
     def test_many_buffers(self, trip: Trip) -> None:
         """Many buffers, large and small, arrive where they belong."""
         parts = [pattern(LARGE * (number % 2) + number, number) for number in range(20)]
         got = trip([Holder(part) for part in parts])
-        assert [bytes(one.data) for one in got] == parts
+        compare([bytes(one.data) for one in got], parts)
 
     @remedy("Put views of the value's own memory into the payload: `PickleBuffer.raw()`.")
     def test_dumps_does_not_copy(self, trip: Trip) -> None:
@@ -71,11 +71,13 @@ class Buffers(Base):
         one, other = trip.loads(payload), trip.loads(payload)
         raw(one[0].data)[0] = 255
         one[1][0] = 254
-        assert bytes(data) == before, "the sender's own buffer has changed"
-        assert (bytes(other[0].data), other[1]) == (before, before)
+        kept = bytes(data) == before
+        assert kept, "the sender's own buffer has changed"
+        compare((bytes(other[0].data), other[1]), (before, before))
         again = trip.serializer.loads(payload)
         again[1][0] = 253
-        assert bytes(data) == before, "the sender's own bytearray has changed"
+        kept = bytes(data) == before
+        assert kept, "the sender's own bytearray has changed"
 
     @remedy("Leave it to pickle's protocol 5: it notes which buffers are read-only.")
     @pytest.mark.parametrize("size", [10, LARGE])
@@ -92,9 +94,9 @@ class Buffers(Base):
         try:
             got = trip(Holder(view))
         except Exception:
-            assert bytes(trip(Holder(view.tobytes())).data) == view.tobytes()
+            compare(bytes(trip(Holder(view.tobytes())).data), view.tobytes())
         else:
-            assert bytes(got.data) == view.tobytes()
+            compare(bytes(got.data), view.tobytes())
 
     @remedy("Rebuild buffers of other shapes as bytes; only their memory is promised.")
     def test_buffers_of_numbers(self, trip: Trip) -> None:
@@ -104,9 +106,9 @@ class Buffers(Base):
         numbers = array.array("d", range(LARGE // 8))
         shaped = memoryview(pattern(LARGE)).cast("B", (256, LARGE // 256))
         got = trip([Holder(numbers), Holder(shaped), numbers])
-        assert bytes(raw(got[0].data)) == numbers.tobytes()
-        assert bytes(raw(got[1].data)) == shaped.tobytes()
-        assert got[2] == numbers
+        compare(bytes(raw(got[0].data)), numbers.tobytes())
+        compare(bytes(raw(got[1].data)), shaped.tobytes())
+        compare(got[2], numbers)
 
     @remedy("Use protocol 5 for arrays as well: `obj.__reduce_ex__(5)`.")
     @pytest.mark.parametrize("writable", [True, False])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from wool.abc import Payload
-from wool.testing._kit import remedy
+from wool.testing._kit import compare, remedy
 from wool.testing._process import Process
 from wool.testing._serializer.base import LARGE, Base, Boom, Holder, Thing, Trip, raw
 from wool.testing._serializer.reducing import Special, stand_in
@@ -101,8 +101,8 @@ class Faults(Base):
                 value = [Special(), Thing([number, turn]), Holder(data), [Special(), Special()]]
                 got = trip(value, reduce)
                 mine = ("stand-in", str(number))
-                assert got[:2] == [mine, Thing([number, turn])], "another thread's"
-                assert (bytes(got[2].data), got[3]) == (data, [mine] * 2), "another thread's"
+                wanted = [mine, Thing([number, turn]), data, [mine] * 2]
+                compare([*got[:2], bytes(got[2].data), got[3]], wanted)
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(work, range(8)))

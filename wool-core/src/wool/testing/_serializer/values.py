@@ -24,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wool.testing._kit import remedy
+from wool.testing._kit import compare, remedy
 from wool.testing._serializer.base import Base, Boom, Thing, Trip
 
 SETTINGS = settings(
@@ -225,7 +225,7 @@ class Values(Base):
             "numbers": list(range(200_000)),
             "things": [Thing(number) for number in range(5_000)],
         }
-        assert trip(large) == large
+        compare(list(trip(large).items()), list(large.items()))
 
     @remedy("Let RecursionError out, or need no recursion; never crash or cut off.")
     def test_deep_values(self, trip: Trip) -> None:

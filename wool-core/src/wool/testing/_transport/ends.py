@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wool.abc import Connection, ConnectionLost
-from wool.testing._kit import remedy, soon, turns
+from wool.testing._kit import compare, remedy, soon, turns
 from wool.testing._transport.base import Base, End, Site
 from wool.testing._transport.flow import Flood, numbered
 
@@ -50,7 +50,7 @@ class Ends(Base):
 
         for closing, other in await site.links():
             await soon(send_and_close(closing.connection), "aclose", self.patience)
-            assert await other.rest() == sent
+            compare(await other.rest(), sent)
             assert await closing.rest() == []
 
     @remedy("Let `aclose` wait, for a while, until the peer has taken what is queued.")

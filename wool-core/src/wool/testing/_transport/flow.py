@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wool.abc import Connection, ConnectionLost, Segments
-from wool.testing._kit import remedy, soon, turns
+from wool.testing._kit import compare, remedy, soon, turns
 from wool.testing._transport.base import Base, End, Site, chance
 
 MESSAGE = 256 << 10
@@ -105,7 +105,7 @@ class Flow(Base):
             flood = Flood(sender)
             await flood.stalls()
             got = await flood.stop(receiver)
-            assert got == [numbered(number) for number in range(flood.taken)]
+            compare(got, [numbered(number) for number in range(flood.taken)])
             await sender.send(b"and on")
             assert await receiver.read(1) == [b"and on"]
 
@@ -158,7 +158,7 @@ class Flow(Base):
                     got += await receiver.read(len(sent) - len(got))
             if len(got) < len(sent):
                 got += await receiver.read(len(sent) - len(got))
-            assert got == sent
+            compare(got, sent)
 
     @remedy("Let the cancellation pass; do not close the connection for it.")
     async def test_a_cancelled_receive_when_nothing_comes(self, site: Site) -> None:

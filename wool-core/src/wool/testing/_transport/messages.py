@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from wool.abc import Buffer, Connection, MessageTooLarge
-from wool.testing._kit import remedy, soon
+from wool.testing._kit import compare, remedy, soon
 from wool.testing._transport.base import Base, End, Site, chance
 
 KIB = 1 << 10
@@ -42,9 +42,9 @@ class Messages(Base):
         for sender, receiver in await site.links():
             for message in sent:
                 await sender.send(message)
-                assert await receiver.read(1) == [message]
+                compare(await receiver.read(1), [message])
             _, got = await asyncio.gather(sender.send(*sent), receiver.read(len(sent)))
-            assert got == sent
+            compare(got, sent)
 
     @remedy("Set the limits of the library above `max_message_size`, on both sides.")
     async def test_the_largest_message(self, site: Site) -> None:
@@ -55,7 +55,7 @@ class Messages(Base):
             message = noise(min(largest, 64 * MIB))
             sending = sender.send(message, b"next")
             _, got = await asyncio.gather(sending, receiver.read(2))
-            assert got == [message, b"next"]
+            compare(got, [message, b"next"])
 
     @remedy("Check the sizes of all messages before you send the first one.")
     async def test_a_message_that_is_too_large(self, site: Site) -> None:
@@ -83,7 +83,7 @@ class Messages(Base):
 
         for sender, receiver in await site.links():
             _, got = await asyncio.gather(send(sender), receiver.read(len(sent)))
-            assert got == sent
+            compare(got, sent)
 
     @remedy(
         "Join segments, or write them one after the other; mind views of other items than bytes."
@@ -97,7 +97,7 @@ class Messages(Base):
                 sender.send_batch([*batch, [], [b"", b""], (b"tu", b"ple")]),
                 receiver.read(len(batch) + 3),
             )
-            assert got == [*(data for data in sent for _ in range(4)), b"", b"", b"tuple"]
+            compare(got, [*(data for data in sent for _ in range(4)), b"", b"", b"tuple"])
 
     @remedy("Send nothing for it, and never return an empty sequence from `receive`.")
     async def test_an_empty_batch(self, site: Site) -> None:
@@ -119,8 +119,8 @@ class Messages(Base):
                 await (ours, theirs)[end].send(message)
 
         got = await asyncio.gather(ours.read(100), theirs.read(100), send(0), send(1))
-        assert got[0] == sent
-        assert got[1] == sent
+        compare(got[0], sent)
+        compare(got[1], sent)
 
     @remedy("Copy out of buffers that you use again, or give them away.")
     async def test_what_is_received_is_not_touched_again(self, site: Site) -> None:
@@ -151,7 +151,7 @@ class Messages(Base):
             for size in (10, 4096, 100_000, 256 * KIB):
                 sending = send(sender.connection, bytearray(noise(size)))
                 await soon(sending, "send", self.patience)
-                assert await receiver.read(3) == [noise(size) * 2] * 3
+                compare(await receiver.read(3), [noise(size) * 2] * 3)
 
     @remedy("Compare the announced length with `receive_limit` before you read or allocate.")
     async def test_what_a_stranger_may_send(self, site: Site) -> None:
@@ -162,7 +162,7 @@ class Messages(Base):
             assert receiver.connection.receive_limit == 4096
             largest = noise(4096)
             await sender.send(*[largest] * 10)
-            assert await receiver.read(10) == [largest] * 10
+            compare(await receiver.read(10), [largest] * 10)
             await sender.send(noise(4097))
             assert await receiver.rest() == []
             assert await sender.rest() == []
@@ -174,10 +174,10 @@ class Messages(Base):
         others = await site.link(strangers=True)
         theirs.connection.receive_limit = 100_000
         await ours.send(noise(100_000), noise(99_999))
-        assert await theirs.read(2) == [noise(100_000), noise(99_999)]
+        compare(await theirs.read(2), [noise(100_000), noise(99_999)])
         assert [end.connection.receive_limit for end in (ours, *others)] == [4096] * 3
         await theirs.send(noise(4096))
-        assert await ours.read(1) == [noise(4096)]
+        compare(await ours.read(1), [noise(4096)])
         await ours.send(noise(100_001))
         assert await theirs.rest() == []
         await others[0].send(b"alive")

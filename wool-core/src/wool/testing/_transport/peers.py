@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from wool.testing._kit import remedy, soon
+from wool.testing._kit import compare, remedy, soon
 from wool.testing._process import Process
 from wool.testing._transport.base import Base, End, Site
 from wool.testing._transport.ends import lost
@@ -101,7 +101,7 @@ class Peers(Base):
             await flood.stalls()
             peer.signal(signal.SIGCONT)
             got = await flood.stop(end)
-            assert got == [numbered(number) for number in range(flood.taken)]
+            compare(got, [numbered(number) for number in range(flood.taken)])
             await answered(end)
             peer.signal(signal.SIGSTOP)
             flood = Flood(end)
