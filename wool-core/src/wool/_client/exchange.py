@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from wool._client.loans import Loans
 from wool._protocol import frames as f
 from wool._serialization.calls import Call
@@ -35,8 +37,7 @@ MAX_MESSAGE = 64 << 10
 """Largest argument of `task.cancel(…)` in bytes that travels as itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What it takes to open a call, on whichever worker.
 
     Attributes:
@@ -63,8 +64,7 @@ class Request:
     ahead: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """How a step ended: with a frame of the worker.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from wool._protocol import frames as f
 from wool._serialization.calls import Call
@@ -17,8 +18,7 @@ from wool._session.session import Session
 from wool.abc import Buffer
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(msgspec.Struct, frozen=True):
     """What a frame carries.
 
     Attributes:
@@ -28,11 +28,11 @@ class Packed:
         context: names the trailing segments, which are values of context variables.
     """
 
-    codes: list[f.Code] = field(default_factory=list[f.Code])
-    segments: list[Buffer] = field(default_factory=list[Buffer])
+    codes: list[f.Code] = []  # Struct makes a new one for each
+    segments: list[Buffer] = []
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
-    context: list[f.Variable] = field(default_factory=list[f.Variable])
+    context: list[f.Variable] = []
 
     @property
     def sizes(self) -> list[int]:
@@ -66,7 +66,7 @@ def pack_context(codec: Codec, session: Session, packed: Packed, changes: list[C
     sent = {code.key for code in packed.codes}
     new = [i for i, code in enumerate(more.codes) if code.key not in sent]
     units, count = len(packed.codes), len(more.codes)
-    return replace(
+    return msgspec.structs.replace(
         packed,
         codes=[*packed.codes, *(more.codes[i] for i in new)],
         segments=[

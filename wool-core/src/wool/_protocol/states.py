@@ -16,13 +16,13 @@ stream that has yielded from one that may still be waiting to begin.
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from wool._protocol import frames as f
 from wool._protocol.frames import Frame
 
 
-class State(Enum):
+class State(IntEnum):
     """Where a call stands."""
 
     RUNNING = auto()

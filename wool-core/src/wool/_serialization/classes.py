@@ -12,8 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from enum import Enum
 from itertools import count
@@ -128,10 +127,7 @@ NO_REFERENTS: Referents = _NoReferents()
 _loading: ContextVar[tuple[Source, BaseException | None, Referents]] = ContextVar("wool_loading")
 
 
-@contextmanager
-def loading(
-    source: Source, thrown: BaseException | None = None, referents: Referents = NO_REFERENTS
-) -> Generator[None]:
+class Loading:
     """Says, while a payload is being rebuilt, what its names refer to.
 
     Args:
@@ -139,11 +135,22 @@ def loading(
         thrown: the exception that was thrown into the generator whose step the payload ends.
         referents: the live objects that came with the payload.
     """
-    token = _loading.set((source, thrown, referents))
-    try:
-        yield
-    finally:
-        _loading.reset(token)
+
+    __slots__ = ("_known", "_token")
+
+    def __init__(
+        self,
+        source: Source,
+        thrown: BaseException | None = None,
+        referents: Referents = NO_REFERENTS,
+    ) -> None:
+        self._known = source, thrown, referents
+
+    def __enter__(self) -> None:
+        self._token = _loading.set(self._known)
+
+    def __exit__(self, *_: object) -> None:
+        _loading.reset(self._token)
 
 
 def find_thrown() -> BaseException:

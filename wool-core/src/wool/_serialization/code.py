@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from wool._serialization.classes import CLASSES, loading
+from wool._serialization.classes import CLASSES, Loading
 from wool._serialization.codepickler import write
 from wool._serialization.namespaces import Namespaces, Versions
 from wool._serialization.sources import MODULE
@@ -182,7 +182,7 @@ class CodeStore:
             raise MissingCode(key)
         file = io.BytesIO(unit.data)
         self._modules.require(pickle.load(file))
-        with CLASSES.lock, loading(self):
+        with CLASSES.lock, Loading(self):
             found = pickle.load(file)
         if isinstance(found, FunctionType):
             self._book.loaded(found, unit)

@@ -25,11 +25,11 @@ from wool._serialization.calls import Call, future_stays, reduce_call, used_call
 from wool._serialization.classes import (
     CLASSES,
     NO_REFERENTS,
+    Loading,
     Referents,
     find_class,
     find_in_module,
     find_module,
-    loading,
 )
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codeobjects import reduce_code
@@ -204,7 +204,7 @@ class Codec:
         """
         buffers = [_writable(buffer) for buffer in segments[1:]]
         try:
-            with loading(self.store, thrown, referents):
+            with Loading(self.store, thrown, referents):
                 return self._loads(Payload(segments[0], buffers))
         except (Exception, KeyboardInterrupt):
             raise
