@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from wool._serialization.classes import find_class, loading
+from wool._serialization.classes import Loading, find_class
 
 
 class Plain:
@@ -27,5 +27,5 @@ class ByName:
 
 def test_a_definition_that_is_a_name() -> None:
     """It has no key here, and is the class all the same: asking again would bring nothing else."""
-    with loading(ByName()):
+    with Loading(ByName()):
         assert find_class(b"of another process") is Plain

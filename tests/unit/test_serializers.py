@@ -224,6 +224,35 @@ def test_reduce_is_not_asked_for_plain_values(serializer: Serializer) -> None:
     assert any(obj is value[0] for obj in seen)
 
 
+class Pair(tuple[Any, ...]):
+    """Looks plain, and is not."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Point(1),
+        (Point(1), {}),
+        ((Point(1),), {}),
+        (((Point(1),),), {}),
+        ((1,), {"p": Point(1)}),
+        Pair("ab"),
+    ],
+)
+@each_serializer
+def test_reduce_is_asked_for_what_is_within_what_looks_plain(
+    serializer: Serializer, value: Any
+) -> None:
+    seen: list[Any] = []
+
+    def reduce(obj: Any) -> Any:
+        seen.append(type(obj))
+        return NotImplemented
+
+    serializer.dumps(value, reduce)
+    assert {Point, Pair} & set(seen)
+
+
 @each_serializer
 def test_reduce_may_bring_a_state_setter(serializer: Serializer) -> None:
     def reduce(obj: Any) -> Any:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wool import _namesake
 from wool._workerinfo import WorkerInfo
@@ -341,8 +341,7 @@ Reduce = Callable[[Any], Any]
 `object.__reduce_ex__` may return (a tuple of up to six items), which then takes precedence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """A serialized value: a pickle stream and the buffers it refers to, in order."""
 
     head: Buffer

@@ -30,6 +30,8 @@ def payloads(messages: Sequence[Segments], sizes: Sequence[int], most: int) -> l
         sizes: of the messages, in bytes.
         most: bytes in a frame.
     """
+    if len(messages) == 1 and sizes[0] < min(most, _JOIN_BELOW) - 4:
+        return [b"".join((sizes[0].to_bytes(4, "little"), *messages[0]))]
     frames: list[Buffer] = []
     small: list[Buffer] = []
     filled = 0

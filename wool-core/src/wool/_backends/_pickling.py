@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pickle import PickleBuffer
+from typing import Any, cast
 
 PROTOCOL = 5
 """The pickle protocol that knows out-of-band buffers; every supported Python has it."""
@@ -16,6 +18,28 @@ PLAIN = frozenset(
     | {tuple, list, dict, set, frozenset}
 )
 """Types that the C pickler never offers to `reducer_override`."""
+
+
+_ATOMS = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def dump_plain(value: Any) -> bytes | None:
+    """Pickles a value that is sure to be of numbers and strings alone; None for any other one.
+
+    Most arguments and results are, and to make a pickler for them takes longer than they do.
+    """
+    return pickle.dumps(value, PROTOCOL) if _is_plain(value) else None
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is not tuple:
+        return type(value) in _ATOMS
+    items = cast("tuple[Any, ...]", value)
+    if len(items) == 2 and type(items[1]) is dict and not items[1]:
+        items = items[0]  # the arguments of a call, none of them by keyword
+        if type(items) is not tuple:
+            return False
+    return _ATOMS.issuperset(map(type, cast("tuple[Any, ...]", items)))
 
 
 def collector(buffers: list[memoryview]) -> Callable[[PickleBuffer], bool]:

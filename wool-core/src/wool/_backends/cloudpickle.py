@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from wool._backends._pickling import PROTOCOL, collector
+from wool._backends._pickling import PROTOCOL, collector, dump_plain
 from wool.abc import Payload, Reduce, Serializer
 from wool.plugins import API, SerializerPlugin, hookimpl
 
@@ -27,6 +27,9 @@ class CloudpickleSerializer(Serializer):
         self._pickler = _pickler_class(cloudpickle.Pickler)
 
     def dumps(self, value: Any, reduce: Reduce) -> Payload:
+        plain = dump_plain(value)
+        if plain is not None:
+            return Payload(plain)
         file = BytesIO()
         buffers: list[memoryview] = []
         pickler = self._pickler(file, PROTOCOL, collector(buffers))

@@ -8,7 +8,7 @@ from io import BytesIO
 from pickle import PickleBuffer
 from typing import Any
 
-from wool._backends._pickling import PLAIN, PROTOCOL, collector
+from wool._backends._pickling import PLAIN, PROTOCOL, collector, dump_plain
 from wool.abc import Payload, Reduce, Serializer
 from wool.plugins import API, SerializerPlugin, hookimpl
 
@@ -28,6 +28,9 @@ class DillSerializer(Serializer):
         self._unpickler: Any = dill.Unpickler
 
     def dumps(self, value: Any, reduce: Reduce) -> Payload:
+        plain = dump_plain(value)
+        if plain is not None:
+            return Payload(plain)
         file = BytesIO()
         buffers: list[memoryview] = []
         # Without `recurse`, a function of `__main__` would be sent without its globals.
