@@ -8,7 +8,7 @@ into chunks and puts them together, and refuses whatever the tables in `states` 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from wool._protocol import frames as f
@@ -34,7 +34,7 @@ _NOTHING: tuple[Buffer, ...] = ()
 class _Call:
     """What the machine knows of an open call."""
 
-    __slots__ = ("credit", "inbound", "mine", "state", "table")
+    __slots__ = ("after", "credit", "inbound", "mine", "state", "table")
 
     def __init__(
         self, table: dict[State, dict[type[Frame], State]], mine: bool, credit: int
@@ -44,11 +44,14 @@ class _Call:
         self.credit: int = credit
         """What may be sent to the peer in chunks, while no payload is under way."""
         self.state = State.RUNNING
+        self.after: dict[type[Frame], State] = table[State.RUNNING]
+        """The states that frames lead to; others are not allowed now."""
         self.inbound: Inbound | None = None
 
-    def after(self, kind: type[Frame]) -> State | None:
-        """Returns the state that a frame leads to, None if it is not allowed now."""
-        return self.table.get(self.state, {}).get(kind)
+    def enter(self, state: State) -> None:
+        """Goes on to a state; from `CLOSED` no frame leads anywhere."""
+        self.state = state
+        self.after = self.table.get(state, {})
 
 
 class Connection:
@@ -168,14 +171,14 @@ class Connection:
         call = self._calls.get(ident)
         if call is None:
             return None
-        state = call.after(kind)
+        state = call.after.get(kind)
         if state is None or (kind in FROM_OPENER) is not call.mine:
             raise RuntimeError(f"{kind.__name__} cannot be sent in state {call.state.name}")
         self._enter(ident, call, state)
         return call
 
     def _enter(self, ident: int, call: _Call, state: State) -> None:
-        call.state = state
+        call.enter(state)
         if state is not State.CLOSED:
             return
         del self._calls[ident]
@@ -260,21 +263,13 @@ class Connection:
         return []
 
     def _receive_payloaded(self, frame: Payloaded, payload: memoryview) -> list[Event]:
-        if isinstance(frame, f.Open):
-            call = self._accept(frame)
-        else:
-            found = self._find(frame.call, type(frame))
-            if found is None:
-                self._release(frame)
-                return []
-            call = found
+        call, state = self._begin_payload(frame)
+        if call is None:
+            self._release(frame)
+            return []
         size = sum(frame.sizes)
         if len(frame.codes) + _context_segments(frame) > len(frame.sizes):
             raise ProtocolError("the peer announced more code and variables than payload segments")
-        if call.inbound is not None:
-            raise ProtocolError("the peer began a payload before the last one was complete")
-        if not isinstance(frame, f.Open) and call.after(type(frame)) is None:
-            raise _unexpected(type(frame), call)
         if size != len(payload):
             if len(payload):
                 raise ProtocolError(
@@ -282,7 +277,24 @@ class Connection:
                 )
             call.inbound = Inbound(frame, frame.sizes)
             return []
-        return [self._complete(frame, call, _cut(payload, frame.sizes))]
+        if state is not None:
+            self._enter(frame.call, call, state)
+        return [(frame, _cut(payload, frame.sizes))]
+
+    def _begin_payload(self, frame: Payloaded) -> tuple[_Call | None, State | None]:
+        """Returns the call a payload is for, and the state that it leads to when it is complete."""
+        if isinstance(frame, f.Open):
+            return self._accept(frame), None
+        kind = type(frame)
+        call = self._find(frame.call, kind)
+        if call is None:
+            return None, None
+        if call.inbound is not None:
+            raise ProtocolError("the peer began a payload before the last one was complete")
+        state = call.after.get(kind)
+        if state is None:
+            raise _unexpected(kind, call)
+        return call, state
 
     def _receive_chunk(self, frame: f.Chunk, payload: memoryview) -> list[Event]:
         call = self._find(frame.call, f.Chunk)
@@ -341,7 +353,7 @@ class Connection:
 
     def _transit(self, ident: int, call: _Call, kind: type[Frame]) -> None:
         """Makes the transition that receiving a frame causes."""
-        state = call.after(kind)
+        state = call.after.get(kind)
         if state is None or call.inbound is not None:
             raise _unexpected(kind, call)
         self._enter(ident, call, state)
@@ -365,8 +377,10 @@ def _unexpected(kind: type[Frame], call: _Call) -> ProtocolError:
     return ProtocolError(f"the peer sent {kind.__name__} for a call in state {call.state.name}")
 
 
-def _cut(payload: memoryview, sizes: Iterable[int]) -> list[memoryview]:
+def _cut(payload: memoryview, sizes: Sequence[int]) -> list[memoryview]:
     """Cuts the payload of a single message into its segments."""
+    if len(sizes) == 1:
+        return [payload]
     segments: list[memoryview] = []
     start = 0
     for size in sizes:

@@ -7,6 +7,7 @@ chunk size nothing of them is in the frame's own message: they follow in `Chunk`
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -354,6 +355,7 @@ Calling = (
     | Release
 )
 
+_prefix = struct.Struct("<I")
 _encode = msgspec.msgpack.Encoder().encode
 _decode_handshake = msgspec.msgpack.Decoder(Handshaking).decode
 _decode_call = msgspec.msgpack.Decoder(Calling).decode
@@ -375,7 +377,7 @@ def encode(frame: Frame) -> bytes:
 def split(message: bytes | memoryview) -> tuple[memoryview, memoryview]:
     """Splits a message into header and payload."""
     view = memoryview(message)
-    size = int.from_bytes(view[:PREFIX], "little")
+    size = _prefix.unpack_from(view)[0] if len(view) >= PREFIX else len(view)
     end = PREFIX + size
     if size > MAX_HEADER or end > len(view):
         raise ProtocolError(
