@@ -174,6 +174,27 @@ def authority(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("kept", ["ca.pem", "ca-key.pem"])
+def test_half_of_an_authority_is_left_alone(authority: Path, kept: str) -> None:
+    """A new key beside the old certificate would sign what nobody accepts."""
+    before = (authority / kept).read_bytes()
+    for path in authority.iterdir():
+        if path.name != kept:
+            path.unlink()
+    with pytest.raises(ConfigurationError, match=f"{kept} exists already"):
+        certificates.make_authority(authority, 30)
+    assert {path.name: path.read_bytes() for path in authority.iterdir()} == {kept: before}
+
+
+@pytest.mark.parametrize("kept", ["node.pem", "node-key.pem"])
+def test_half_of_a_certificate_is_left_alone(authority: Path, kept: str) -> None:
+    (authority / {"node.pem": "node-key.pem", "node-key.pem": "node.pem"}[kept]).unlink()
+    names = {path.name for path in authority.iterdir()}
+    with pytest.raises(ConfigurationError, match=f"{kept} exists already"):
+        certificates.make_certificate(authority, "node", [], 30)
+    assert {path.name for path in authority.iterdir()} == names
+
+
 def mutual(folder: Path, name: str | None = None) -> wool.Credentials:
     return wool.Credentials.tls(**{k: str(folder / f) for k, f in FILES.items()}, name=name)
 

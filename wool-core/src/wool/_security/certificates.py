@@ -54,6 +54,7 @@ def make_authority(folder: Path, days: int) -> None:
         ConfigurationError: there is one already.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _check_new(folder / "ca-key.pem", folder / "ca.pem")
     key = _new_key()
     name = f"Wool authority {os.urandom(4).hex()}"
     _write(folder / "ca-key.pem", _key_pem(key), secret=True)
@@ -86,6 +87,7 @@ def make_certificate(folder: Path, name: str, hosts: Sequence[str], days: int) -
             f"{folder} has no usable authority (ca.pem, ca-key.pem): {error}"
         ) from None
     names = [_general_name(x509, host) for host in hosts]
+    _check_new(folder / f"{name}-key.pem", folder / f"{name}.pem")
     key = _new_key()
     authority = issuer.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
     certificate = _sign(
@@ -206,13 +208,22 @@ def _key_pem(key: Key) -> bytes:
     )
 
 
+def _check_new(*paths: Path) -> None:
+    """Raises ConfigurationError if a file exists, before the half of a pair has been written."""
+    for path in paths:
+        if path.exists():
+            raise _taken(path)
+
+
+def _taken(path: Path) -> ConfigurationError:
+    return ConfigurationError(f"{path} exists already: remove it, or choose another folder")
+
+
 def _write(path: Path, data: bytes, *, secret: bool = False) -> None:
     """Writes a new file; one that exists is never replaced."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     except FileExistsError:
-        raise ConfigurationError(
-            f"{path} exists already: remove it, or choose another folder"
-        ) from None
+        raise _taken(path) from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
