@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from wool import abc
 from wool._backends import memory, unix
 from wool.testing import Faults, TransportSuite
 from wool.testing._faulty import FaultyTransport
+from wool.testing._pools import opened
 
 
 class TestFaultless(TransportSuite):
@@ -106,6 +108,16 @@ async def test_dropping_loses_and_ends_the_connection() -> None:
             await theirs.receive()
 
 
+async def test_dropping_ends_the_connection_also_if_the_block_raises() -> None:
+    faults = Faults()
+    async with asyncio.timeout(10), linked(faults) as (mine, theirs, _):
+        with pytest.raises(ZeroDivisionError), faults.drop():
+            await mine.send([[b"lost"]])
+            raise ZeroDivisionError
+        with pytest.raises(abc.ConnectionLost):
+            await theirs.receive()
+
+
 async def test_dropping_nothing_does_no_harm() -> None:
     faults = Faults()
     async with asyncio.timeout(10), linked(faults) as (mine, theirs, _):
@@ -175,6 +187,13 @@ async def test_whoever_dials() -> None:
     await (await dialling).aclose()
     serving.cancel()
     await listener.aclose()
+
+
+def test_options_of_no_use_leave_no_thread() -> None:
+    before = threading.active_count()
+    with pytest.raises(wool.ConfigurationError), opened({"size": -1}):
+        pass
+    assert threading.active_count() == before
 
 
 def test_processes_that_are_not_there() -> None:

@@ -22,10 +22,10 @@ def transports() -> list[str]:
 @contextmanager
 def opened(options: dict[str, Any]) -> Generator[WorkerPool]:
     """Opens a pool on a loop in another thread, and activates it in this one."""
+    pool = WorkerPool(**options)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=_run, args=(loop,), name="wool-test-pool", daemon=True)
     thread.start()
-    pool = WorkerPool(**options)
     try:
         asyncio.run_coroutine_threadsafe(pool.__aenter__(), loop).result()
         try:

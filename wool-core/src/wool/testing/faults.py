@@ -33,7 +33,7 @@ class Faults:
 
     While it is entered, pools that are opened dial through it, on every transport. Their callers
     are concerned, not the connections of workers among each other. All methods may be called from
-    any thread. Each takes a worker, or its address, to leave the others alone.
+    any thread. Those about connections take a worker, or its address, to leave the others alone.
     """
 
     def __init__(self) -> None:
@@ -66,11 +66,13 @@ class Faults:
 
         Who dials waits in vain. Connections on which something was lost end with the context.
         """
-        with self._fault(worker, Fault(drops=True)):
-            yield
-        for connection in self._concerned(worker):
-            if connection.has_lost:
-                connection.cut()
+        try:
+            with self._fault(worker, Fault(drops=True)):
+                yield
+        finally:
+            for connection in self._concerned(worker):
+                if connection.has_lost:
+                    connection.cut()
 
     @contextmanager
     def delay(self, seconds: float, worker: WorkerInfo | str | None = None) -> Generator[None]:
