@@ -9,7 +9,9 @@ import random
 import re
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from faultjobs import add, block, count, hold, mark, nap, pid, stay
 from faultkit import alive, eventually, kill, opened, pid_in, pids
 
 import wool
+from wool._worker.process import _watch
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -375,3 +378,25 @@ async def test_random_kills(folder: Path) -> None:
             assert outcome == name and runs == 1, f"{name}: {outcome!r}, ran {runs} times"
     assert values > 100
     assert losses > 0
+
+
+async def test_where_there_are_no_process_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS: a thread waits for the process, and the loop of the pool is told."""
+    monkeypatch.delattr(os, "pidfd_open")
+    threads: list[int] = []
+    told = asyncio.Event()
+
+    def on_exit() -> None:
+        threads.append(threading.get_ident())
+        told.set()
+
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        _watch(child, on_exit)
+        async with asyncio.timeout(30):
+            await told.wait()
+    assert threads == [threading.get_ident()]
+    async with wool.WorkerPool(size=1) as pool:
+        worker = pool.workers[0]
+        os.kill(worker.pid, signal.SIGKILL)
+        await eventually(lambda: pool.workers and pool.workers[0].pid != worker.pid)
+        assert await add(1, 2) == 3

@@ -129,14 +129,17 @@ class WorkerProcess:
 
 
 def _watch(popen: subprocess.Popen[bytes], on_exit: Any) -> None:
-    """Calls `on_exit` when a child has ended, on the running loop.
-
-    Where the system has no process descriptors it is called on a thread.
-    """
-    if not hasattr(os, "pidfd_open"):
-        threading.Thread(target=lambda: (popen.wait(), on_exit()), daemon=True).start()
-        return
+    """Calls `on_exit` when a child has ended, on the running loop."""
     loop = asyncio.get_running_loop()
+    if not hasattr(os, "pidfd_open"):
+
+        def wait() -> None:
+            popen.wait()
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(on_exit)
+
+        threading.Thread(target=wait, daemon=True).start()
+        return
     descriptor = os.pidfd_open(popen.pid)
 
     def ended() -> None:
