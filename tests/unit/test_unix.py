@@ -155,6 +155,17 @@ async def test_an_address_that_is_taken(transport: UnixTransport) -> None:
         await ours.aclose()
 
 
+async def test_a_temporary_folder_whose_path_is_too_long(
+    transport: UnixTransport, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = folder / ("x" * MAX_PATH)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(ConnectFailed, match="too long"):
+        await transport.listen(None, credentials=None)
+    assert list(long.iterdir()) == []
+
+
 async def test_a_peer_of_another_user(
     transport: UnixTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,10 @@ class UnixTransport(abc.Transport):
             sock.setblocking(False)
         except OSError as error:
             sock.close()
-            raise abc.ConnectFailed(f"cannot listen at {path}: {error.strerror}") from error
+            if own is not None:
+                os.rmdir(own)
+            reason = error.strerror or error
+            raise abc.ConnectFailed(f"cannot listen at {path}: {reason}") from error
         return _UnixListener(sock, path, own)
 
 
