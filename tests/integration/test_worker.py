@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import socket
 import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ from faultjobs import add, count
 from faultkit import eventually
 
 import wool
+from wool import abc
 from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
 from wool._protocol.frames import CallOptions
@@ -31,6 +33,7 @@ from wool.exceptions import (
     WoolError,
     WorkerStopped,
 )
+from wool.testing._kit import descriptors
 
 TOKEN = secrets.token_urlsafe(32)
 
@@ -130,6 +133,44 @@ async def test_it_can_be_opened_again(folder: Path) -> None:
             await worker.serve()
     assert len(seen) == 3
     assert "wool-io" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("scheme", ["unix", "ws+unix"])
+async def test_the_place_of_one_that_was_killed(folder: Path, scheme: str) -> None:
+    """Its socket is still there, and nobody listens."""
+    (folder / "sockets").mkdir(0o700)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{folder}/sockets/w")
+        sock.listen()
+    address = f"{scheme}://{folder}/sockets/w"
+    async with wool.Worker(address=address), calling(address):
+        assert (await where())[0] == os.getpid()
+
+
+class Broken(abc.Discovery):
+    """Announces nobody."""
+
+    @asynccontextmanager
+    async def announce(self, worker: wool.WorkerInfo) -> AsyncIterator[abc.Announcement]:
+        raise OSError("there is no network")
+        yield  # pyright: ignore[reportUnreachable]
+
+    def watch(self) -> Any:
+        raise NotImplementedError
+
+
+async def test_entering_in_vain_leaves_nothing_open(folder: Path) -> None:
+    """If somebody else listens there, and if the discovery fails."""
+    async with wool.Worker(address=unix(folder)):
+        for discovery, error in ((None, ConnectFailed), (Broken(), WoolError)):
+            address = unix(folder) if discovery is None else f"{unix(folder)}2"
+            worker = wool.Worker(address=address, discovery=discovery)
+            opened: list[int] = []
+            for _ in range(2):
+                with pytest.raises(error):
+                    await worker.__aenter__()
+                opened.append(descriptors())
+            assert opened[0] == opened[1]
 
 
 async def test_serve_goes_on_until_cancelled(folder: Path) -> None:

@@ -52,6 +52,26 @@ def test_the_life_of_a_directory(folder: Path) -> None:
     assert not directory.exists()
 
 
+def test_a_socket_is_reclaimed_when_its_listener_has_died(folder: Path) -> None:
+    path = str(folder / "s")
+    sockets.reclaim(path)  # there is none
+    with socket.socket(socket.AF_UNIX) as living:
+        living.bind(path)
+        living.listen(0)
+        for _ in range(3):  # its queue is full in the end
+            sockets.reclaim(path)
+            assert os.path.exists(path)
+    sockets.reclaim(path)
+    assert not os.path.exists(path)
+
+
+def test_what_is_no_socket_is_not_reclaimed(folder: Path) -> None:
+    path = folder / "precious"
+    path.touch()
+    sockets.reclaim(str(path))
+    assert path.exists()
+
+
 def test_only_directories_of_ours_are_discarded(folder: Path) -> None:
     mine = folder / "mine"
     mine.mkdir(0o700)

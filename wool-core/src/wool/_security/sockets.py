@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -67,6 +68,14 @@ def check(directory: str) -> None:
         raise ConnectFailed(
             f"{directory} must be a directory of this user with mode 0700 to hold Wool's sockets"
         )
+
+
+def reclaim(path: str) -> None:
+    """Removes a socket whose listener has died; whatever else is there stays."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+        sock.setblocking(False)
+        if stat.S_ISSOCK(os.lstat(path).st_mode) and sock.connect_ex(path) == errno.ECONNREFUSED:
+            os.unlink(path)
 
 
 def discard(directory: str) -> None:

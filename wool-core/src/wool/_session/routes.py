@@ -63,9 +63,14 @@ def is_socket(address: str) -> bool:
     return scheme == "unix" or scheme.endswith("+unix")
 
 
+def socket_path(address: str) -> str:
+    """Returns the path of the Unix socket at `address`."""
+    return address.partition("://")[2]
+
+
 def socket_directory(address: str) -> str:
-    """Returns the directory of the Unix socket at `address`."""
-    return os.path.dirname(address.partition("://")[2])
+    """Returns the directory that it is in."""
+    return os.path.dirname(socket_path(address))
 
 
 def check_socket(address: str) -> None:

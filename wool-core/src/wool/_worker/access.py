@@ -43,6 +43,11 @@ def credentials_of(settings: Settings) -> Credentials | None:
     return MutualTls(str(tls.ca), str(tls.cert), str(tls.key), tls.name)
 
 
+def is_local(address: str | None, plugin: TransportPlugin) -> bool:
+    """Whether what listens there with a transport can be reached from this machine alone."""
+    return "network" not in plugin.capabilities or (address is not None and is_socket(address))
+
+
 def check_place(address: str | None, plugin: TransportPlugin) -> None:
     """Checks that a transport that is not for networks listens on no network.
 

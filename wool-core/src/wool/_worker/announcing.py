@@ -41,9 +41,8 @@ class Announcing:
             await self._ended(task, "announced")
 
     async def _announce(self, opened: asyncio.Future[None]) -> None:
-        async with self._chosen.discovery.announce(
-            self._worker
-        ):  # entered and left by the same task
+        # A task of its own: the context has to be entered and left by the same one.
+        async with self._chosen.discovery.announce(self._worker):
             opened.set_result(None)
             await self._withdrawn.wait()
 

@@ -20,7 +20,8 @@ from wool._plugins.observers import Observer
 from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
 from wool._security.keyring import Keyring
-from wool._session.routes import is_socket, socket_directory
+from wool._session.routes import is_socket, socket_directory, socket_path
+from wool._worker.access import is_local
 from wool._worker.executor import Executor
 from wool._worker.server import Server
 from wool._worker.transports import Transports
@@ -75,12 +76,17 @@ class Service:
         setup = self._setup
         plugin, transport = setup.transports.get(setup.transport)
         address = setup.listen
-        local = "network" not in plugin.capabilities or (address is not None and is_socket(address))
+        local = is_local(address, plugin)
         credentials = setup.keyring.pick(address or f"{plugin.name}://", local=local)
         acceptor = credentials.acceptor()
         if address is not None and is_socket(address):
             self._lock = sockets.enter(socket_directory(address))
-        listener = self._listener = await _listen(plugin.name, transport, address, acceptor.tls)
+            sockets.reclaim(socket_path(address))
+        try:
+            listener = self._listener = await _listen(plugin.name, transport, address, acceptor.tls)
+        except BaseException:
+            self._unlock()
+            raise
         info = worker_info(setup.id, listener.address, setup.tags, setup.serializer_name)
         routes, keyring = setup.transports.routes, setup.keyring
         self._server = Server(
@@ -131,8 +137,12 @@ class Service:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
             await self._listener.aclose()
-            if self._lock is not None:
-                os.close(self._lock)
+            self._unlock()
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def discard(self) -> None:
         """Removes the directory that the worker's pool would have removed, had it not died."""

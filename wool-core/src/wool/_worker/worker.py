@@ -22,7 +22,7 @@ from wool._session.routes import is_socket, socket_scheme
 from wool._settings.blame import blaming
 from wool._settings.settings import Settings
 from wool._settings.sources import ARGUMENT
-from wool._worker.access import check_place, credentials_of
+from wool._worker.access import check_place, credentials_of, is_local
 from wool._worker.announcing import Announcing
 from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
 from wool._worker.executor import Executor
@@ -60,7 +60,8 @@ class Worker:
         credentials: what callers have to have on a network; by default the token in `WOOL_TOKEN` or
             `WOOL_TOKEN_FILE`. A Unix socket serves the processes of its own user and needs none.
         insecure: serves whoever asks, without credentials, on the loopback interface only.
-        drain_timeout: seconds that running calls get to finish when it is left; 30 by default.
+        drain_timeout: seconds that running calls get to finish when it is left, 30 by default; they
+            are cancelled at once if it is left with an exception.
 
     What is not given is taken from the environment and `pyproject.toml`, see `docs/settings.md`.
 
@@ -136,8 +137,8 @@ class Worker:
     def _check_reach(self, plugin: TransportPlugin) -> None:
         """Raises ConfigurationError if those who find the worker could not call it."""
         address = self._advertise or self._address
-        here = "network" not in plugin.capabilities or (address is not None and is_socket(address))
-        if here and self._discovery is not None and self._discovery.reaches_out:
+        reaches_out = self._discovery is not None and self._discovery.reaches_out
+        if reaches_out and is_local(address, plugin):
             place = address or f"the transport {plugin.name!r}"
             raise ConfigurationError(
                 f"{self._discovery} tells other machines of the worker, which cannot reach "
@@ -204,8 +205,12 @@ class Worker:
                 await self._io.run(announcing.open())
                 self._announcing = announcing
         except BaseException:
-            self._info = None
-            await self._end()
+            try:
+                if self._info is not None:  # it serves already
+                    await self._io.run(self._service.aclose(drain=None, grace=CANCEL_GRACE))
+            finally:
+                self._info = None
+                await self._end()
             raise
         return self
 
