@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import (
@@ -19,7 +19,7 @@ from types import (
     ModuleType,
     TracebackType,
 )
-from typing import Any, cast
+from typing import Any
 
 from wool._serialization.calls import Call, future_stays, reduce_call, used_call
 from wool._serialization.classes import (
@@ -45,7 +45,7 @@ from wool._serialization.references import (
 )
 from wool._serialization.thrown import Thrown
 from wool._serialization.tracebacks import capture, rebuild
-from wool._serialization.units import CodeUnit, MissingCode
+from wool._serialization.units import CodeUnit
 from wool._serialization.variables import reduce_variable
 from wool.abc import Buffer, Payload, Serializer
 from wool.exceptions import SerializationError
@@ -81,51 +81,58 @@ class _Reducer:
         self.label = label
         self.thrown = thrown
 
-    def __call__(self, obj: Any) -> Any:
+    def __call__(self, obj: object) -> Any:
+        reduce = _REDUCERS.get(type(obj))
+        if reduce is not None:
+            return reduce(self, obj)
         if isinstance(obj, type):
-            if obj.__module__ == "builtins":
-                return NotImplemented
-            reference = self.modules.reference(obj)
-            if reference is not None:
-                return find_in_module, reference
-            if self.modules.importable(obj):
-                return NotImplemented
-            key = CLASSES.key(obj)
-            self.code[key] = obj
-            return find_class, (key,)
-        if isinstance(obj, FunctionType):
-            if function_travels(obj):
-                return self._reduce_reference(obj)
-            return reduce_function(obj, self.modules)
+            return self.reduce_class(obj)
         if isinstance(obj, BaseException):
-            if self.thrown is not None and obj is self.thrown.exception:
-                return self.thrown.reduce(self.label)
-            return reduce_exception(obj, self.label)
-        if isinstance(obj, (CodeType, TracebackType)):
-            return reduce_code(obj) if isinstance(obj, CodeType) else (rebuild, (capture(obj),))
+            return self.reduce_exception(obj)
         if isinstance(obj, ModuleType):
-            name = self.modules.name(vars(obj))
-            return NotImplemented if name is None else (find_module, (name,))
-        if isinstance(obj, (CoroutineType, AsyncGeneratorType)):
-            return self._reduce_call(cast("Call", obj))
+            return self.reduce_module(obj)
         if isinstance(obj, asyncio.Future):
             raise SerializationError(future_stays(obj))
-        if type(obj) is ContextVar:
-            return reduce_variable(cast("ContextVar[Any]", obj), self.modules)
         if travels(obj):
-            return self._reduce_reference(obj)
+            return self.reduce_reference(obj)
         self.modules.mention(obj)
         return reduce_library(obj, self.modules)
 
-    def _reduce_call(self, call: Call) -> Any:
+    def reduce_class(self, cls: type) -> Any:
+        if cls.__module__ == "builtins":
+            return NotImplemented
+        reference = self.modules.reference(cls)
+        if reference is not None:
+            return find_in_module, reference
+        if self.modules.importable(cls):
+            return NotImplemented
+        key = CLASSES.key(cls)
+        self.code[key] = cls
+        return find_class, (key,)
+
+    def reduce_function(self, function: FunctionType) -> Any:
+        if function_travels(function):
+            return self.reduce_reference(function)
+        return reduce_function(function, self.modules)
+
+    def reduce_exception(self, error: BaseException) -> Any:
+        if self.thrown is not None and error is self.thrown.exception:
+            return self.thrown.reduce(self.label)
+        return reduce_exception(error, self.label)
+
+    def reduce_module(self, module: ModuleType) -> Any:
+        name = self.modules.name(vars(module))
+        return NotImplemented if name is None else (find_module, (name,))
+
+    def reduce_call(self, call: Call) -> Any:
         reduced = reduce_call(call, self.modules, self._key)
         if reduced is NotImplemented:
-            return self._reduce_reference(call)
+            return self.reduce_reference(call)
         if reduced[0] is not used_call:
             self.calls.append(call)
         return reduced
 
-    def _reduce_reference(self, obj: Any) -> Any:
+    def reduce_reference(self, obj: Any) -> Any:
         export, reduced = reduce_reference(obj)
         self.exports.append(export)
         return reduced
@@ -134,6 +141,17 @@ class _Reducer:
         key = self.book.function(function).key
         self.code[key] = function
         return key
+
+
+_REDUCERS: Mapping[type, Callable[[_Reducer, Any], Any]] = {
+    AsyncGeneratorType: _Reducer.reduce_call,
+    CodeType: lambda _, code: reduce_code(code),
+    ContextVar: lambda reducer, variable: reduce_variable(variable, reducer.modules),
+    CoroutineType: _Reducer.reduce_call,
+    FunctionType: _Reducer.reduce_function,
+    TracebackType: lambda _, traceback: (rebuild, (capture(traceback),)),
+}
+"""By the types that no class derives from."""
 
 
 class Codec:
@@ -312,6 +330,3 @@ def _reason(error: BaseException) -> str:
 def _writable(buffer: Buffer) -> Buffer:
     """Makes out-of-band data writable, as the original was; pickle protects read-only ones."""
     return bytearray(buffer) if memoryview(buffer).readonly else buffer
-
-
-__all__ = ["Codec", "Encoded", "MissingCode", "interrupted", "rebuild_error", "result_error"]

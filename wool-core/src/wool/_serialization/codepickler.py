@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
@@ -22,6 +23,9 @@ from wool._serialization.sources import mentioned
 from wool._serialization.travelling import Modules
 from wool._serialization.variables import reduce_variable
 from wool.exceptions import SerializationError
+
+Native = Callable[[Any], Any]
+"""What cloudpickle itself makes of an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,10 @@ def write(value: Any, modules: Modules, versions: Versions) -> Written:
     import cloudpickle
 
     buffer = io.BytesIO()
-    pickler: Any = _pickler_class(cloudpickle.Pickler)(buffer, modules, versions)
-    pickler.dump(value)
-    head = pickle.dumps(modules.named(_imports(pickler.functions)))
-    return Written(head + buffer.getvalue(), tuple(pickler.provides), tuple(pickler.functions))
+    unit = _Unit(modules, versions, cloudpickle.Pickler.dispatch_table)
+    _pickler_class(cloudpickle.Pickler)(buffer, unit).dump(value)
+    head = pickle.dumps(modules.named(_imports(unit.functions)))
+    return Written(head + buffer.getvalue(), tuple(unit.provides), tuple(unit.functions))
 
 
 def reduce_function(function: FunctionType, modules: Modules) -> Any:
@@ -78,57 +82,85 @@ def _imports(functions: Iterable[FunctionType]) -> Iterator[str]:
         yield from mentioned(function.__code__, package)
 
 
+class _Unit:
+    """How what is in a unit is reduced, and what becomes known of the unit by that.
+
+    Args:
+        dispatched: the classes that cloudpickle has reducers for.
+
+    Attributes:
+        provides, functions: as of `Written`.
+    """
+
+    def __init__(self, modules: Modules, versions: Versions, dispatched: Container[type]) -> None:
+        self.provides: list[bytes] = []
+        self.functions: list[FunctionType] = []
+        self._scopes: dict[int, Scope] = {}
+        self._modules = modules
+        self._versions = versions
+        self._dispatched = dispatched
+
+    def reduce(self, obj: Any, native: Native) -> Any:
+        """Reduces an object, for use in a pickler's `reducer_override`."""
+        if isinstance(obj, type):
+            return self._reduce_class(obj, native)
+        if isinstance(obj, FunctionType):
+            return self._reduce_function(obj, native)
+        reduced = self._reduce_other(obj)
+        return native(obj) if reduced is NotImplemented else reduced
+
+    def _reduce_class(self, cls: type, native: Native) -> Any:
+        reference = self._modules.reference(cls)
+        if reference is not None:
+            return find_in_module, reference
+        reduced = native(cls)
+        if self._modules.importable(cls) or reduced is NotImplemented or len(reduced) != 6:
+            return reduced  # by name, or of a built-in type that has none
+        key = CLASSES.key(cls)
+        self.provides.append(key)
+        return guard_class(cls, key, reduced)
+
+    def _reduce_function(self, function: FunctionType, native: Native) -> Any:
+        reduced = reduce_function(function, self._modules)
+        if reduced is not NotImplemented:
+            return reduced
+        reduced = native(function)
+        if reduced is NotImplemented or len(reduced) != 6:
+            return reduced  # by name
+        _check_variables(function)
+        self.functions.append(function)
+        scope = self._scopes.get(id(function.__globals__))
+        if scope is None:
+            scope = _scope(function, reduced[1][1], self._modules)
+            self._scopes[id(function.__globals__)] = scope
+        return share_globals(function, reduced, scope, self._versions)
+
+    def _reduce_other(self, obj: Any) -> Any:
+        if isinstance(obj, ModuleType):
+            name = self._modules.name(vars(obj))
+            return NotImplemented if name is None else (find_module, (name,))
+        if isinstance(obj, CodeType):
+            return reduce_code(obj)
+        if isinstance(obj, BaseException):
+            return reduce_exception(obj)
+        if type(obj) is ContextVar:
+            return reduce_variable(cast("ContextVar[Any]", obj), self._modules)
+        self._modules.mention(obj)
+        if type(obj) not in self._dispatched and is_sentinel(obj):
+            return reduce_sentinel(obj, self._modules)
+        return reduce_library(obj, self._modules)
+
+
 def _pickler_class(base: Any) -> Any:
     native = base.reducer_override
 
     class CodePickler(base):
-        def __init__(self, file: io.BytesIO, modules: Modules, versions: Versions) -> None:
+        def __init__(self, file: io.BytesIO, unit: _Unit) -> None:
             base.__init__(self, file, 5)
-            self.provides: list[bytes] = []
-            self.functions: list[FunctionType] = []
-            self.scopes: dict[int, Scope] = {}
-            self.modules = modules
-            self.versions = versions
+            self.unit = unit
 
         def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, type):
-                return self._reduce_class(obj)
-            if isinstance(obj, FunctionType):
-                reduced = reduce_function(obj, self.modules)
-                return self._reduce_function(obj) if reduced is NotImplemented else reduced
-            if isinstance(obj, ModuleType) and (name := self.modules.name(vars(obj))):
-                return find_module, (name,)
-            if isinstance(obj, (CodeType, BaseException)):
-                return reduce_code(obj) if isinstance(obj, CodeType) else reduce_exception(obj)
-            if type(obj) is ContextVar:
-                return reduce_variable(cast("ContextVar[Any]", obj), self.modules)
-            self.modules.mention(obj)
-            sentinel = type(obj) not in self.dispatch_table and is_sentinel(obj)
-            reduced = (reduce_sentinel if sentinel else reduce_library)(obj, self.modules)
-            return native(self, obj) if reduced is NotImplemented else reduced
-
-        def _reduce_class(self, cls: type) -> Any:
-            reference = self.modules.reference(cls)
-            if reference is not None:
-                return find_in_module, reference
-            reduced = native(self, cls)
-            if self.modules.importable(cls) or reduced is NotImplemented or len(reduced) != 6:
-                return reduced  # by name, or of a built-in type that has none
-            key = CLASSES.key(cls)
-            self.provides.append(key)
-            return guard_class(cls, key, reduced)
-
-        def _reduce_function(self, function: FunctionType) -> Any:
-            reduced = native(self, function)
-            if reduced is NotImplemented or len(reduced) != 6:
-                return reduced  # by name
-            _check_variables(function)
-            self.functions.append(function)
-            scope = self.scopes.get(id(function.__globals__))
-            if scope is None:
-                scope = _scope(function, reduced[1][1], self.modules)
-                self.scopes[id(function.__globals__)] = scope
-            return share_globals(function, reduced, scope, self.versions)
+            return self.unit.reduce(obj, partial(native, self))
 
     return CodePickler
 
