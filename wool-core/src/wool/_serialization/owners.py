@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
-import sysconfig
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from types import (
     AsyncGeneratorType,
     CoroutineType,
@@ -17,6 +15,8 @@ from types import (
     ModuleType,
 )
 from typing import Any, cast
+
+from wool._serialization.rules import is_installed
 
 DEPTH = 3
 """Steps from an object to a module that holds it."""
@@ -37,15 +37,7 @@ def is_library(name: str) -> bool:
     if not isinstance(path, str):
         # Built into the interpreter, or made at run time, as by a notebook.
         return name.partition(".")[0] in sys.stdlib_module_names
-    parts = Path(path).parts
-    if "site-packages" in parts or "dist-packages" in parts:
-        return True
-    return any(Path(path).is_relative_to(root) for root in _standard_library())
-
-
-@cache
-def _standard_library() -> tuple[str, ...]:
-    return tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
+    return is_installed(path)
 
 
 def owner(thing: object, value: object) -> str | None:

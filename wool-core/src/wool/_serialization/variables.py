@@ -22,6 +22,7 @@ from wool._serialization.arrivals import ARRIVALS, WAITING
 from wool._serialization.classes import CLASSES, find_in_module
 from wool._serialization.modules import findable
 from wool._serialization.owners import is_library, owner
+from wool._serialization.rules import OUR_OWN
 from wool._serialization.travelling import Modules
 
 Variable = ContextVar[Any]
@@ -33,8 +34,6 @@ MOST_NAMES = 4
 
 MOST_NAMELESS = 4096
 """So many variables without a name are remembered as such."""
-
-WOOL = frozenset({"wool", "wool_grpc", "wool_shm", "wool_ws", "wool_zeroconf"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +175,7 @@ class VariableTable:
             return known
 
     def _note(self, variable: Variable, places: list[tuple[str, str]]) -> None:
-        if any(module.partition(".")[0] in WOOL for module, _ in places):
+        if any(module.partition(".")[0] in OUR_OWN for module, _ in places):
             # What waits for its variable is passed on as if it were one.
             self._nameless[variable] = Nameless("") if variable is WAITING else IGNORED
             return
