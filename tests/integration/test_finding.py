@@ -20,7 +20,7 @@ from wool import abc
 from wool._client.identity import PYTHON
 from wool._client.peer_pool import PeerPool
 from wool._client.subset import MANY
-from wool._pool import worker_pool
+from wool._pool import peernews
 from wool._protocol.frames import CallOptions, Peers
 from wool._session.session import Session
 from wool.exceptions import NoWorkersAvailable
@@ -311,7 +311,7 @@ async def test_many_are_told_of_one_another_at_once(
         send(session, frame, segments)
 
     monkeypatch.setattr(Session, "send", noted)
-    monkeypatch.setattr(worker_pool, "TELLING", 3.0)
+    monkeypatch.setattr(peernews, "GATHERING", 3.0)
     addresses = [info.address for info in await workers(MANY)]
     async with wool.WorkerPool(discovery=addresses) as pool:
         for number in range(1, MANY + 1):

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from wool._client.proxies import make_proxy
-from wool._serialization.references import OBJECT, Portrayal
+from wool._serialization.references import OBJECT, Interface
 
 
 def proxy(*methods: str) -> Any:
-    held: Any = SimpleNamespace(portrayal=Portrayal(OBJECT, "the Queue", methods))
+    held: Any = SimpleNamespace(interface=Interface(OBJECT, "the Queue", methods))
     return make_proxy(held)
 
 

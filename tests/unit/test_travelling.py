@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from wool._serialization.arrived import Away
+from wool._serialization.received import ReceivedModules
 from wool._serialization.rules import Rules
 from wool._serialization.sources import Source, module_key
-from wool._serialization.travelling import Home
+from wool._serialization.travelling import LocalModules
 from wool._serialization.units import MissingCode
 from wool._serialization.variables import VARIABLES
 
@@ -42,14 +42,14 @@ def forget() -> None:
 
 
 @pytest.fixture
-def away() -> Iterator[Away]:
+def received() -> Iterator[ReceivedModules]:
     """Where modules arrive, in a process that has not imported them."""
-    away = Away("worker 1 on here")
-    yield away
-    away.leave()
+    received = ReceivedModules("worker 1 on here")
+    yield received
+    received.leave()
 
 
-def sources(home: Home) -> dict[str, Source]:
+def sources(home: LocalModules) -> dict[str, Source]:
     return {source.name: source for source in map(Source.load, (u.data for u in home.units()))}
 
 
@@ -65,7 +65,7 @@ def test_what_a_module_imports_goes_along(write: Write) -> None:
     )
     module = importlib.import_module("tr_a")
     importlib.import_module("tr_b.late")
-    home = Home(Rules(travels=True))
+    home = LocalModules(Rules(travels=True))
     assert home.reference(module.f) == ("tr_a", "f")
     assert set(sources(home)) == {
         "tr_a",
@@ -76,11 +76,11 @@ def test_what_a_module_imports_goes_along(write: Write) -> None:
         "tr_b.late",
     }
     assert "tr_b.two" not in sys.modules
-    listed = Home(Rules(travels=True, ship=("tr_b",)))
+    listed = LocalModules(Rules(travels=True, ship=("tr_b",)))
     listed.reference(module.f)
     assert "tr_b.never" in sources(listed)
-    assert Home(Rules(travels=True, by_reference=("tr_a",))).reference(module.f) is None
-    assert Home().reference(module.f) is None
+    assert LocalModules(Rules(travels=True, by_reference=("tr_a",))).reference(module.f) is None
+    assert LocalModules().reference(module.f) is None
 
 
 def test_what_is_installed_or_belongs_to_python_stays() -> None:
@@ -90,33 +90,33 @@ def test_what_is_installed_or_belongs_to_python_stays() -> None:
 
     import wool
 
-    home = Home(Rules(travels=True))
+    home = LocalModules(Rules(travels=True))
     for thing in (json.decoder.JSONDecoder, np.linalg.LinAlgError, wool.WorkerPool, pytest.raises):
         assert home.reference(thing) is None
     assert home.units() == []
 
 
-def test_a_unit_that_comes_again_changes_nothing(write: Write, away: Away) -> None:
+def test_a_unit_that_comes_again_changes_nothing(write: Write, received: ReceivedModules) -> None:
     """Workers pass on what they have been sent, also to those that have it."""
     write(tr_a="class A: pass\n")
-    home = Home(Rules(travels=True))
+    home = LocalModules(Rules(travels=True))
     home.reference(importlib.import_module("tr_a").A)
     first = home.units()
     forget()
     for unit in first:
-        away.add(unit)
-    module = away.find("tr_a")
+        received.add(unit)
+    module = received.find("tr_a")
     cls = module.A
-    assert away.reference(cls) == ("tr_a", "A")
+    assert received.reference(cls) == ("tr_a", "A")
     for unit in first:
-        away.add(unit)
-    away.enter()
-    assert away.find("tr_a") is module and module.A is cls
+        received.add(unit)
+    received.enter()
+    assert received.find("tr_a") is module and module.A is cls
 
 
-def test_an_older_edition_changes_nothing(write: Write, away: Away) -> None:
+def test_an_older_edition_changes_nothing(write: Write, received: ReceivedModules) -> None:
     write(tr_a="VALUE = 1\nclass A: pass\n")
-    home = Home(Rules(travels=True))
+    home = LocalModules(Rules(travels=True))
     module = importlib.import_module("tr_a")
     home.reference(module.A)
     old = home.units()
@@ -127,50 +127,50 @@ def test_an_older_edition_changes_nothing(write: Write, away: Away) -> None:
     new = home.units()
     forget()
     for unit in [*new, *old]:
-        away.add(unit)
-    assert away.find("tr_a").VALUE == 2
+        received.add(unit)
+    assert received.find("tr_a").VALUE == 2
 
 
-def test_nothing_runs_before_all_is_there(write: Write, away: Away) -> None:
+def test_nothing_runs_before_all_is_there(write: Write, received: ReceivedModules) -> None:
     write(tr_a="import tr_b.one\nclass A: pass\n", tr_b____init__="", tr_b__one="")
-    home = Home(Rules(travels=True))
+    home = LocalModules(Rules(travels=True))
     home.reference(importlib.import_module("tr_a").A)
     units = {Source.load(unit.data).name: unit for unit in home.units()}
     forget()
-    away.add(units["tr_a"])
+    received.add(units["tr_a"])
     with pytest.raises(MissingCode) as missing:
-        away.find("tr_a")
+        received.find("tr_a")
     assert missing.value.key in (module_key("tr_b"), module_key("tr_b.one"))
-    assert "tr_a" not in away.imported()
-    away.add(units["tr_b"])
-    away.add(units["tr_b.one"])
-    assert away.find("tr_a").tr_b is away.find("tr_b")
+    assert "tr_a" not in received.imported()
+    received.add(units["tr_b"])
+    received.add(units["tr_b.one"])
+    assert received.find("tr_a").tr_b is received.find("tr_b")
 
 
 def test_variables_are_forgotten_with_their_modules(write: Write) -> None:
     write(tr_a="from contextvars import ContextVar\nclass A: variable = ContextVar('v')\n")
-    home = Home(Rules(travels=True))
+    home = LocalModules(Rules(travels=True))
     home.reference(importlib.import_module("tr_a").A)
     forget()
-    away = Away("worker 1 on here")
+    received = ReceivedModules("worker 1 on here")
     for unit in home.units():
-        away.add(unit)
-    variable = away.find("tr_a").A.variable
-    assert VARIABLES.find(b"", ["tr_a:A.variable"], away.imported()) is variable
+        received.add(unit)
+    variable = received.find("tr_a").A.variable
+    assert VARIABLES.find(b"", ["tr_a:A.variable"], received.imported()) is variable
     known = len(VARIABLES._known)
-    away.leave()
+    received.leave()
     assert len(VARIABLES._known) == known - 1
 
 
 def test_two_pools_do_not_meet(write: Write) -> None:
     write(tr_a="import tr_b.one\ndef f():\n  import tr_b.one as m\n  return m.WHOSE\n")
     write(tr_b____init__="", tr_b__one="WHOSE = 'ann'")
-    pools: list[Away] = []
+    pools: list[ReceivedModules] = []
     for whose in ("ann", "bob"):
         write(tr_b__one=f"WHOSE = {whose!r}\n# {'x' * len(pools)}")
-        home = Home(Rules(travels=True))
+        home = LocalModules(Rules(travels=True))
         home.reference(importlib.import_module("tr_a").f)
-        pools.append(Away("worker 1 on here"))
+        pools.append(ReceivedModules("worker 1 on here"))
         for unit in home.units():
             pools[-1].add(unit)
         forget()

@@ -178,9 +178,9 @@ class Serving:
         export, operation = self._export, self._operation
         if export is None:
             raise WoolError("the object is not lent to the process that uses it")
-        methods = export.portrayal.methods
+        methods = export.interface.methods
         if operation not in methods and f"*{operation}" not in methods:
-            raise WoolError(f"{operation} of {export.portrayal.name} cannot be used from elsewhere")
+            raise WoolError(f"{operation} of {export.interface.name} cannot be used from elsewhere")
         args, kwargs = await self._arguments()
         value = export.value
         method = value if operation == "__call__" else getattr(value, operation)
@@ -216,7 +216,7 @@ class Serving:
 
     @property
     def _name(self) -> str:
-        return "the object" if self._export is None else self._export.portrayal.name
+        return "the object" if self._export is None else self._export.interface.name
 
     # Answers ------------------------------------------------------------------------------------
 

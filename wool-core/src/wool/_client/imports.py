@@ -22,7 +22,7 @@ from wool._client.replies import decode_reply, reply_error
 from wool._protocol import frames as f
 from wool._serialization.classes import Referents
 from wool._serialization.exceptions import dump_exception
-from wool._serialization.references import GENERATOR, Export, Portrayal
+from wool._serialization.references import GENERATOR, Export, Interface
 from wool.abc import Buffer
 from wool.exceptions import Rejected, SerializationError, WoolError
 
@@ -40,7 +40,7 @@ class Import:
     Attributes:
         key: its key at the peer.
         origin: its key where it lives.
-        portrayal: how it looks.
+        interface: what of it can be used.
         table: of the connection it came by.
     """
 
@@ -48,10 +48,10 @@ class Import:
         "__weakref__",
         "_ended",
         "_proxy",
+        "interface",
         "key",
         "mentions",
         "origin",
-        "portrayal",
         "table",
     )
 
@@ -59,15 +59,15 @@ class Import:
         self.table = table
         self.key = key
         self.origin = b""
-        self.portrayal = Portrayal(0, "", ())
+        self.interface = Interface(0, "", ())
         self._proxy: weakref.ref[Any] | None = None
         self._ended = False  # a generator that has ended needs no owner
 
-    def proxy(self, origin: bytes, portrayal: Portrayal) -> Any:
+    def proxy(self, origin: bytes, interface: Interface) -> Any:
         """Returns what user code gets for it, the same as long as that is in use."""
         proxy = None if self._proxy is None else self._proxy()
         if proxy is None:
-            self.origin, self.portrayal = origin, portrayal
+            self.origin, self.interface = origin, interface
             proxy = make_proxy(self)
             self._proxy = weakref.ref(proxy)
         return proxy
@@ -79,7 +79,7 @@ class Import:
         if self._ended and operation in ("__anext__", "aclose"):
             return None, StopAsyncIteration() if operation == "__anext__" else None
         value, error = await self.table.use(self, operation, args, kwargs or {})
-        if self.portrayal.kind == GENERATOR:
+        if self.interface.kind == GENERATOR:
             said = error is None if operation == "aclose" else type(error) is StopAsyncIteration
             self._ended = said and operation in ("__anext__", "aclose")
         return value, error
@@ -256,7 +256,7 @@ class ImportTable:
         Raises:
             RuntimeError: the object came to another event loop than the running one.
         """
-        name = item.portrayal.name
+        name = item.interface.name
         if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError(f"{name} is bound to a different event loop: use it where it came")
         running = RUNNING.get()

@@ -8,7 +8,7 @@ from typing import Protocol
 from wool._client.link import Link
 from wool._client.pool import Pool, rules_of
 from wool._protocol import frames as f
-from wool._serialization.travelling import Home, Modules
+from wool._serialization.travelling import LocalModules, Modules
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 
@@ -73,7 +73,7 @@ class PeerPool(Pool):
         self.edition = peers.edition
         if peers.options != self.options:
             self.options = peers.options
-            if isinstance(self.modules, Home):
+            if isinstance(self.modules, LocalModules):
                 self.modules.obey(rules_of(peers.options))
             self.choose_context()
         return True

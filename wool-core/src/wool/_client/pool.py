@@ -30,7 +30,7 @@ from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codec import Codec
 from wool._serialization.context import ContextCodec
 from wool._serialization.rules import Rules
-from wool._serialization.travelling import Home, Modules
+from wool._serialization.travelling import LocalModules, Modules
 from wool._session.routes import Routes
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
@@ -92,7 +92,7 @@ class Pool:
         self.failure: WoolError | None = None
         self.options = options
         self.balancer = balancer
-        self.modules: Modules = modules or Home()
+        self.modules: Modules = modules or LocalModules()
         self.book: CodeBook = CodeBook(self.modules)
         self.store: CodeStore = CodeStore(self.book)
         self.context: ContextCodec | None = None

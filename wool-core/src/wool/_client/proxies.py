@@ -71,7 +71,7 @@ class Proxy:
         raise AttributeError(what, name=name, obj=self)
 
     def __repr__(self) -> str:
-        return f"<reference to {self._held.portrayal.name}>"
+        return f"<reference to {self._held.interface.name}>"
 
 
 class IteratorProxy(Proxy):
@@ -114,7 +114,7 @@ class GeneratorProxy(ClosableProxy, AsyncGenerator[Any, Any]):
 
 def make_proxy(held: Usable) -> Any:
     """Makes what stands for an object."""
-    look = held.portrayal
+    look = held.interface
     if look.kind == GENERATOR:
         return GeneratorProxy(held)
     if look.kind == ITERATOR:

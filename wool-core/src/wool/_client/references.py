@@ -10,7 +10,7 @@ from wool._client.exports import ExportTable
 from wool._client.imports import Import, ImportTable, Use
 from wool._protocol import frames as f
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.references import EXPORTS, Export, Portrayal
+from wool._serialization.references import EXPORTS, Export, Interface
 from wool.abc import Buffer
 from wool.exceptions import WoolError
 
@@ -113,7 +113,7 @@ class Arrived:
         self._exports = references.exports
         self._imports = {item.key: item for item in imports}
 
-    def find(self, key: bytes, home: bytes, origin: bytes, portrayal: Portrayal) -> Any:
+    def find(self, key: bytes, home: bytes, origin: bytes, interface: Interface) -> Any:
         """Returns the object itself if it lives here, else a proxy for it."""
         own: Export | None = self._exports.find(home) if home else None
         if own is None:
@@ -122,5 +122,5 @@ class Arrived:
             return own.value
         item = self._imports.get(key)
         if item is None:
-            return NO_REFERENTS.find(key, home, origin, portrayal)
-        return item.proxy(origin, portrayal)
+            return NO_REFERENTS.find(key, home, origin, interface)
+        return item.proxy(origin, interface)

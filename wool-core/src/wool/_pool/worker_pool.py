@@ -13,7 +13,6 @@ from wool import abc
 from wool._client.client import Balancer
 from wool._client.current import ACTIVE, OPEN
 from wool._client.link import Link
-from wool._client.peer_pool import peers
 from wool._client.pool import Pool, rules_of
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
@@ -25,13 +24,13 @@ from wool._pool.arguments import (
     module_names,
     positive,
 )
-from wool._pool.crew import Crew
 from wool._pool.membership import Membership
+from wool._pool.peernews import PeerNews
 from wool._pool.placement import Placement, place_alone, place_among_others
-from wool._protocol import frames as f
+from wool._pool.supervisor import Supervisor
 from wool._security.credentials import Credentials, SameUser
 from wool._security.keyring import Keyring
-from wool._serialization.travelling import Home
+from wool._serialization.travelling import LocalModules
 from wool._session.session import Session
 from wool._settings.blame import blaming
 from wool._settings.resolving import dump
@@ -52,15 +51,13 @@ from wool.plugins import TransportPlugin
 if TYPE_CHECKING:
     from wool._worker.thread import WorkerThread
 
-TELLING = 0.02
-"""Seconds in which news of workers are gathered before others are told."""
-
 
 class WorkerPool(Pool):
     """Worker processes on this machine, for the routines called inside of `async with`.
 
     The pool may be opened again after it was closed. It can be used from any task, loop and thread
-    of the process; `with pool.use():` says so where several are open.
+    of the process; `with pool.use():` says so where several are open. Whether it is left in peace,
+    with an exception or cancelled, also while it is entered: none of its processes remains.
 
     Args:
         size: how many workers to start and keep: one that dies is replaced. By default as many as
@@ -96,6 +93,15 @@ class WorkerPool(Pool):
         NoWorkersAvailable: on entering, if the quorum is not reached.
         AuthenticationError, VersionMismatch: the same, because workers were found, but refuse.
     """
+
+    # While it is open:
+    _supervisor: Supervisor | None = None
+    _membership: Membership | None = None
+    _watching: asyncio.Task[None] | None = None
+    _placement: Placement | None = None
+    _plugins: tuple[Observer, ...] = ()
+    _before: Pool | None = None
+    _closing = False
 
     def __init__(
         self,
@@ -137,7 +143,8 @@ class WorkerPool(Pool):
             raise ConfigurationError(f"balancer must be a function, not {balancer!r}")
         self._discovery = self._find_discovery(discovery)
         options = call_options(core, travels=self._discovery is not None)
-        super().__init__(secrets.token_hex(8), options, Home(rules_of(options)), balancer=balancer)
+        modules = LocalModules(rules_of(options))
+        super().__init__(secrets.token_hex(8), options, modules, balancer=balancer)
         self._credentials = checked_credentials(credentials)
         if credentials is None and self._discovery is not None:
             self._credentials = credentials_of(self._settings)
@@ -148,17 +155,8 @@ class WorkerPool(Pool):
         if self._discovery is None:
             self._quorum = min(self._quorum, self._size)
         self._transport_name = self._choose_transport()
-        self._crew: Crew | None = None
-        self._closing = False
-        self._before: Pool | None = None
-        self._placement: Placement | None = None
-        self._plugins: tuple[Observer, ...] = ()
-        self._news = f.Peers([], options)
-        self._told: f.Peers | None = None
-        self._telling: asyncio.TimerHandle | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._membership: Membership | None = None
         self._found: dict[str, WorkerInfo] = {}
+        self._news = PeerNews(options)
 
     def _find_discovery(self, given: Any) -> Chosen | None:
         if isinstance(given, abc.Discovery):
@@ -195,7 +193,7 @@ class WorkerPool(Pool):
         try:
             early.extend(WorkerProcess() for _ in range(0 if in_process else self._size))
             self._load()
-            self._crew = Crew(
+            self._supervisor = Supervisor(
                 self._size,
                 self._start_thread if in_process else self._start_process,
                 tags=self._tags,
@@ -205,7 +203,7 @@ class WorkerPool(Pool):
                 on_end=self.died,
                 on_failure=self._on_no_workers,
             )
-            self._crew.begin(early)
+            self._supervisor.begin(early)
             if self._discovery is not None:
                 self._membership = Membership(
                     self._discovery,
@@ -266,8 +264,7 @@ class WorkerPool(Pool):
         if self._size and "in-process" not in plugin.capabilities:
             given = {name: module for name, (module, _) in transports.export().items()}
             check_shared({**given, serializer.plugin.name: serializer.module})
-        self._told = None
-        self._telling = None
+        self._news.forget()
         plugins = self._plugins = lookup.companions()
         self.follow(plugins)
         placement = self._placement = self._place(plugin)
@@ -299,20 +296,20 @@ class WorkerPool(Pool):
             if graceful:
                 await self._finish_calls()
         finally:
-            crew, watching = self._crew, self._watching
+            supervisor, watching = self._supervisor, self._watching
             self._watching = None
             if watching is not None:
                 watching.cancel()
-            if crew is not None:
-                crew.dismiss()
+            if supervisor is not None:
+                supervisor.stop()
             try:
                 await self.close_clients()
                 if watching is not None:
                     await asyncio.gather(watching, return_exceptions=True)
             finally:
                 try:
-                    if crew is not None:
-                        await crew.aclose()
+                    if supervisor is not None:
+                        await supervisor.aclose()
                 finally:
                     if self._placement is not None:
                         self._placement.discard()
@@ -373,7 +370,7 @@ class WorkerPool(Pool):
 
     def _merge(self) -> None:
         """Makes the own workers and those that were found the members."""
-        own = {} if self._crew is None else self._crew.workers
+        own = {} if self._supervisor is None else self._supervisor.workers
         places = {info.address for info in own.values()}
         found = {key: info for key, info in self._found.items() if info.address not in places}
         self.own: frozenset[str] = frozenset(own)
@@ -402,60 +399,38 @@ class WorkerPool(Pool):
 
     def on_drain(self, worker: WorkerInfo) -> None:
         """A worker that drains is replaced at once, while its last calls run."""
-        if self._crew is not None and not self.closed:
-            self._crew.release(worker.id)
+        if self._supervisor is not None and not self.closed:
+            self._supervisor.replace(worker.id)
 
     # What clients report ------------------------------------------------------------------------
 
     def on_connected(self, link: Link, session: Session) -> None:
         """Tells a worker of its peers as soon as there is a session."""
         super().on_connected(link, session)
-        session.send(self._peers())
+        session.send(self._news.latest(self._clients.get(self._loop)))
         with contextlib.suppress(RuntimeError):  # that loop has ended
             self._loop.call_soon_threadsafe(self._tell_peers_soon)
+
+    def _tell_peers_soon(self) -> None:
+        client = self._clients.get(self._loop)
+        if client is not None and not self.closed:
+            self._news.tell_soon(client)
 
     def set_members(self, members: dict[str, WorkerInfo]) -> None:
         """Replaces the workers, and tells them of one another."""
         super().set_members(members)
         if self.closed:
             return
-        self.client().update()
-        for link in self.client().links.values():
+        client = self.client()
+        client.update()
+        for link in client.links.values():
             if link.own:
                 link.connect()  # so that it learns of the others; a call dials them if need be
-        self._tell_peers()
-
-    def _tell_peers_soon(self) -> None:
-        """Tells them in a moment: where hundreds are connected, more will be by then."""
-        if self._telling is None:
-            self._telling = self._loop.call_later(TELLING, self._tell_peers)
-
-    def _tell_peers(self) -> None:
-        """Tells the workers that this pool is connected to of one another, if there is news."""
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
-        client = self._clients.get(self._loop)
-        news = self._peers()
-        if client is None or self.closed or news == self._told:
-            return
-        self._told = news
-        for session in client.sessions():
-            session.send(news)
-
-    def _peers(self) -> f.Peers:
-        """Returns the workers that this pool is connected to, or may be at any time."""
-        client = self._clients.get(self._loop)
-        links = list(client.links.values()) if client is not None else []
-        workers = peers(link.info for link in links)
-        with self._lock:  # sessions are opened on any thread
-            if workers != self._news.workers:
-                self._news = f.Peers(workers, self.options, edition=self._news.edition + 1)
-            return self._news
+        self._news.tell(client)
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls at a worker whose connection ended, with its exit code."""
-        code = None if self._crew is None else await self._crew.exit_code(worker.id)
+        code = None if self._supervisor is None else await self._supervisor.exit_code(worker.id)
         if code is None:
             return await super().explain_loss(worker, error)
         return WorkerLost(

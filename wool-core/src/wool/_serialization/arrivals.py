@@ -33,7 +33,8 @@ class Waiting:
         failed: is told if that fails.
 
     Attributes:
-        variable: the variable, once it has arrived. `value`: what it was then set to.
+        variable: the variable, once it has arrived.
+        value: what it was then set to.
     """
 
     def __init__(

@@ -113,12 +113,12 @@ class Source(Protocol):
 class Referents(Protocol):
     """What the references in a payload refer to."""
 
-    def find(self, key: bytes, home: bytes, origin: bytes, portrayal: Any) -> Any:
+    def find(self, key: bytes, home: bytes, origin: bytes, interface: Any) -> Any:
         """Returns the object with one of these keys if it lives here, else a proxy for it."""
 
 
 class _NoReferents:
-    def find(self, key: bytes, home: bytes, origin: bytes, portrayal: Any) -> Any:
+    def find(self, key: bytes, home: bytes, origin: bytes, interface: Any) -> Any:
         raise LookupError("a payload refers to a live object that its frame does not name")
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from wool._serialization.anatomy import reduce_exception
-from wool._serialization.portraits import Painter
+from wool._serialization.reduction import reduce_exception
+from wool._serialization.standins import StandIns
 from wool._serialization.summaries import Summary, summarise
 from wool._serialization.tracebacks import here
 
@@ -48,7 +48,7 @@ def dump_exception(
     summary = summarise(exc, label)
     attempts: tuple[Callable[[], Any], ...] = (
         lambda: exc,
-        lambda: Painter(dumps, label).paint(exc),
+        lambda: StandIns(dumps, label).make(exc),
         summary.error,
     )
     for attempt in attempts:

@@ -25,7 +25,8 @@ class Namespace:
     """What is known of a namespace that came from elsewhere.
 
     Attributes:
-        owner: the process it is a copy of. `module`: the name of the module there.
+        owner: the process it is a copy of.
+        module: the name of the module there.
         versions: of the globals it has.
     """
 

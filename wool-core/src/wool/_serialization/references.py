@@ -47,8 +47,8 @@ _SPECIAL = ("__call__", "__aiter__", "__anext__", "__aenter__", "__aexit__")
 
 
 @dataclass(frozen=True, slots=True)
-class Portrayal:
-    """How an object looks from afar.
+class Interface:
+    """What of an object can be used from afar.
 
     Attributes:
         kind: `GENERATOR`, `ITERATOR`, `FUNCTION` or `OBJECT`.
@@ -68,7 +68,7 @@ class Held(Protocol):
     """Its key where the proxy has it from."""
     origin: bytes
     """Its key where it lives."""
-    portrayal: Portrayal
+    interface: Interface
 
 
 class Export:
@@ -82,13 +82,13 @@ class Export:
         driver: makes its steps, if it is an iterator; for the user of this class.
     """
 
-    __slots__ = ("__weakref__", "context", "driver", "held", "key", "loop", "portrayal", "value")
+    __slots__ = ("__weakref__", "context", "driver", "held", "interface", "key", "loop", "value")
 
-    def __init__(self, key: bytes, value: Any, held: Held | None, portrayal: Portrayal) -> None:
+    def __init__(self, key: bytes, value: Any, held: Held | None, interface: Interface) -> None:
         self.key = key
         self.value = value
         self.held = held
-        self.portrayal = portrayal
+        self.interface = interface
         self.loop = asyncio.get_running_loop()
         self.context = contextvars.copy_context()
         self.driver: Any = None
@@ -120,7 +120,7 @@ class Exports:
         export = self._by_object.get(ident)
         if export is None:
             key = CLASSES.process + next(self._numbers).to_bytes(8, "big")
-            look = portray(value) if held is None else held.portrayal
+            look = interface_of(value) if held is None else held.interface
             export = self._by_object[ident] = Export(key, value, held, look)
             self._by_key[key] = export
         return export
@@ -178,7 +178,7 @@ def reference(value: T, /) -> T:
     Raises:
         TypeError: nothing of it is async, or it cannot be marked.
     """
-    if held_by(value) is None and not portray(value).methods:
+    if held_by(value) is None and not interface_of(value).methods:
         raise TypeError(
             f"wool.reference() takes an async function or an object with async methods, and "
             f"{value!r} has none: only what is awaited can be done elsewhere. Write `async def`"
@@ -230,27 +230,25 @@ def _stays(cls: type[Any]) -> bool:
     return is_proxy(cls) or hasattr(cls, "__anext__") or issubclass(cls, WAITED_FOR)
 
 
-def portray(value: Any) -> Portrayal:
-    """Says how an object is to look from afar."""
+def interface_of(value: Any) -> Interface:
+    """Returns what of an object can be used from afar."""
     cls = cast("type[Any]", type(value))
     if isinstance(value, AsyncGeneratorType):
-        return Portrayal(GENERATOR, f"{value.__qualname__}()", _GENERATOR)
+        return Interface(GENERATOR, f"{value.__qualname__}()", _GENERATOR)
     if isinstance(value, (FunctionType, MethodType)):
-        methods = _portray_methods(value, ["__call__"], lambda _: value)
-        return Portrayal(FUNCTION, f"{value.__qualname__}()", methods)
+        methods = _async_methods(value, ["__call__"], lambda _: value)
+        return Interface(FUNCTION, f"{value.__qualname__}()", methods)
     if isinstance(value, AsyncGenerator):
-        return Portrayal(GENERATOR, f"the {cls.__qualname__}", _GENERATOR)
+        return Interface(GENERATOR, f"the {cls.__qualname__}", _GENERATOR)
     if id(value) not in MARKS.marked and hasattr(cls, "__anext__"):
         closing = ("aclose",) if inspect.iscoroutinefunction(getattr(cls, "aclose", None)) else ()
-        return Portrayal(ITERATOR, f"the {cls.__qualname__}", ("__anext__", *closing))
+        return Interface(ITERATOR, f"the {cls.__qualname__}", ("__anext__", *closing))
     names = [*_SPECIAL, *(name for name in dir(cls) if not name.startswith("_"))]
-    methods = _portray_methods(value, names, lambda name: inspect.getattr_static(cls, name, None))
-    return Portrayal(OBJECT, f"the {cls.__qualname__}", methods)
+    methods = _async_methods(value, names, lambda name: inspect.getattr_static(cls, name, None))
+    return Interface(OBJECT, f"the {cls.__qualname__}", methods)
 
 
-def _portray_methods(
-    value: Any, names: list[str], look_up: Callable[[str], Any]
-) -> tuple[str, ...]:
+def _async_methods(value: Any, names: list[str], look_up: Callable[[str], Any]) -> tuple[str, ...]:
     methods: list[str] = []
     for name in names:
         found = look_up(name)
@@ -271,7 +269,7 @@ def reduce_reference(value: Any) -> tuple[Export, tuple[Any, ...]]:
     held = held_by(value)
     export = EXPORTS.export(value, held)
     home, origin = (b"", export.key) if held is None else (held.key, held.origin)
-    look = export.portrayal
+    look = export.interface
     arguments = export.key, home, origin, look.kind, look.name, look.methods
     return export, (find_reference, arguments)
 
@@ -289,4 +287,4 @@ def find_reference(
         home: of what the sender's proxy stands for, where the sender has it from.
         origin: of the object where it lives.
     """
-    return payload_references().find(key, home, origin, Portrayal(kind, name, methods))
+    return payload_references().find(key, home, origin, Interface(kind, name, methods))

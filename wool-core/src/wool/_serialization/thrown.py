@@ -9,8 +9,8 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
-from wool._serialization.anatomy import CAUSE, CONTEXT, SUPPRESS, TRACEBACK
 from wool._serialization.classes import find_thrown
+from wool._serialization.reduction import CAUSE, CONTEXT, SUPPRESS, TRACEBACK
 from wool._serialization.tracebacks import capture, rebuild
 
 _LINKS = {"cause": CAUSE, "suppress": SUPPRESS, "context": CONTEXT}  # the first changes the second

@@ -1,8 +1,8 @@
 """Modules of the user's own project on their way to workers that lack them.
 
 A module travels as its source, and a worker executes that as importing it would: what it defines
-exists there once, under the names it has at home. Values and code refer to it by name. `Home` is
-where the modules are from; `arrived.Away` is a worker that has them sent.
+exists there once, under the names it has at home. Values and code refer to it by name. The process
+that they are from has `LocalModules`, a worker that has them sent `received.ReceivedModules`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Protocol
 
 from wool._serialization import modules
+from wool._serialization.overlay import OVERLAY
 from wool._serialization.rules import Rules, all_within, find_spec, is_own
 from wool._serialization.sources import (
     Source,
@@ -28,7 +29,6 @@ from wool._serialization.sources import (
     read_text,
     with_parents,
 )
-from wool._serialization.stage import STAGE
 from wool._serialization.units import CodeUnit, digest
 
 Reference = tuple[str, str]
@@ -138,7 +138,7 @@ def find_object(module: ModuleType, qualname: str) -> Any:
     return found
 
 
-class Home:
+class LocalModules:
     """Modules of this process, or of one that imports the same.
 
     Args:
@@ -253,8 +253,8 @@ class Home:
         return NONE_SENT
 
     def enter(self) -> None:
-        if STAGE.cast is not None:
-            STAGE.show(None)
+        if OVERLAY.layer is not None:
+            OVERLAY.show(None)
 
     def leave(self) -> None:
         """Nothing has to be done."""

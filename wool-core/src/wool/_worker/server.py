@@ -21,9 +21,9 @@ from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._security.credentials import Acceptor
 from wool._security.keyring import Keyring
-from wool._serialization.arrived import Away
 from wool._serialization.classes import CLASSES
-from wool._serialization.travelling import Home
+from wool._serialization.received import ReceivedModules
+from wool._serialization.travelling import LocalModules
 from wool._session.handshaking import accept
 from wool._session.routes import Routes, is_socket
 from wool._worker.caller import Answer, Caller
@@ -127,7 +127,7 @@ class Server:
         pool = self._pools.get(peer.pool)
         if pool is None:
             kin = peer.pool == self._parent or peer.process == CLASSES.process
-            modules = Home() if kin else Away(self.where)
+            modules = LocalModules() if kin else ReceivedModules(self.where)
             pool = self._pools[peer.pool] = PeerPool(
                 peer.pool, f.CallOptions(), modules, self.executor
             )

@@ -37,7 +37,7 @@ FIRST_DELAY, MOST_DELAY, STABLE_AFTER = 0.05, 2.0, 5.0
 to begin anew."""
 
 
-class Crew:
+class Supervisor:
     """Keeps workers running: one that ends is replaced, one that drains at once.
 
     Args:
@@ -79,7 +79,7 @@ class Crew:
         self._exits: dict[str, concurrent.futures.Future[int]] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}
         self._failures = 0
-        self._dismissed = False
+        self._stopping = False
 
     def begin(self, early: Sequence[WorkerProcess]) -> None:
         """Starts the workers.
@@ -94,7 +94,7 @@ class Crew:
 
     def _on_kept(self, keeper: asyncio.Task[None]) -> None:
         """Somebody has cancelled all tasks of the loop: calls need not wait for a worker."""
-        if keeper.cancelled() and not self._dismissed:
+        if keeper.cancelled() and not self._stopping:
             self._on_failure(
                 NoWorkersAvailable(
                     "the pool's workers have ended, because all tasks of the event loop it was "
@@ -103,9 +103,9 @@ class Crew:
                 )
             )
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         """Replaces nobody any more, and tells those that are running to end."""
-        self._dismissed = True
+        self._stopping = True
         for keeper in self._keepers:
             keeper.cancel()
 
@@ -113,8 +113,8 @@ class Crew:
         """Ends all workers; kills those that do not end soon enough."""
         try:
             await asyncio.gather(*self._keepers, return_exceptions=True)
-            leavers = [worker.stop(STOP_GRACE) for worker in self._running.values()]
-            await asyncio.gather(*leavers, return_exceptions=True)
+            stops = [worker.stop(STOP_GRACE) for worker in self._running.values()]
+            await asyncio.gather(*stops, return_exceptions=True)
         finally:
             for worker in self._running.values():
                 worker.kill()
@@ -122,7 +122,7 @@ class Crew:
             self._running.clear()
             self.workers.clear()
 
-    def release(self, ident: str) -> None:
+    def replace(self, ident: str) -> None:
         """A worker has said that it drains: it is replaced, while its last calls run."""
         leaving = self._leaving.get(ident)
         if leaving is not None:
@@ -183,7 +183,7 @@ class Crew:
             self.workers[ident] = info
             self._on_change()
             leaving = self._leaving[ident] = asyncio.get_running_loop().create_future()
-            exited = asyncio.ensure_future(self._see_out(ident, worker))
+            exited = asyncio.ensure_future(self._reap(ident, worker))
             async with self._announced(info):
                 await asyncio.wait([leaving, exited], return_when=asyncio.FIRST_COMPLETED)
             return
@@ -204,7 +204,7 @@ class Crew:
             announcing.cancel()
             await asyncio.wait([announcing])
 
-    async def _see_out(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
+    async def _reap(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
         """Waits for a worker to end, however long it takes to drain."""
         try:
             await worker.wait()

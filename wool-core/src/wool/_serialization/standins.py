@@ -1,7 +1,7 @@
 """Pickles what can be pickled of an exception that cannot be pickled as it is.
 
-Each exception of the graph (causes, contexts, members of groups) is portrayed: a stand-in object
-whose reduction says how to rebuild the exception, from only those parts that can be pickled. The
+Each exception of the graph (causes, contexts, members of groups) gets a stand-in: an object whose
+reduction says how to rebuild the exception from only those parts that can be pickled. The
 exceptions themselves are not touched.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from wool._serialization.anatomy import (
+from wool._serialization.fields import fields_of
+from wool._serialization.reduction import (
     ARGS,
     links_of,
     make,
@@ -19,12 +20,11 @@ from wool._serialization.anatomy import (
     reduces_itself,
     restore,
 )
-from wool._serialization.fields import fields_of
 from wool._serialization.summaries import repr_of, summarise
 from wool.exceptions import RemoteError
 
 
-class Portrait:
+class StandIn:
     """Is pickled in place of an exception, and comes back as that exception."""
 
     __slots__ = ("reduced",)
@@ -34,8 +34,8 @@ class Portrait:
         return self.reduced
 
 
-class Painter:
-    """Portrays all exceptions of a graph.
+class StandIns:
+    """The stand-ins for all exceptions of a graph.
 
     Args:
         dumps: the serializer; whether a part can be pickled is found out by trying.
@@ -45,23 +45,23 @@ class Painter:
     def __init__(self, dumps: Callable[[Any], Any], label: str | None) -> None:
         self._dumps = dumps
         self._label = label
-        self._portraits: dict[int, Portrait] = {}
-        self._waiting: list[tuple[BaseException, Portrait]] = []
+        self._made: dict[int, StandIn] = {}
+        self._waiting: list[tuple[BaseException, StandIn]] = []
 
-    def paint(self, exc: BaseException) -> Portrait:
-        """Portrays an exception and all that it is linked to."""
-        portrait = self._portrait(exc)
+    def make(self, exc: BaseException) -> StandIn:
+        """Returns the stand-in for an exception, and makes those for all that it is linked to."""
+        made = self._stand_in(exc)
         while self._waiting:
-            sitter, unfinished = self._waiting.pop()
-            unfinished.reduced = self._reduced(sitter)
-        return portrait
+            original, unfinished = self._waiting.pop()
+            unfinished.reduced = self._reduced(original)
+        return made
 
-    def _portrait(self, exc: BaseException) -> Portrait:
-        """Returns the portrait of an exception, which is finished later: graphs have cycles."""
-        if id(exc) not in self._portraits:
-            self._portraits[id(exc)] = Portrait()
-            self._waiting.append((exc, self._portraits[id(exc)]))
-        return self._portraits[id(exc)]
+    def _stand_in(self, exc: BaseException) -> StandIn:
+        """Returns the stand-in for an exception, which is finished later: graphs have cycles."""
+        if id(exc) not in self._made:
+            self._made[id(exc)] = StandIn()
+            self._waiting.append((exc, self._made[id(exc)]))
+        return self._made[id(exc)]
 
     def _reduced(self, exc: BaseException) -> tuple[Any, ...]:
         links = self._links(exc)
@@ -71,8 +71,8 @@ class Painter:
 
     def _links(self, exc: BaseException) -> Any:
         *others, suppress, frames = links_of(exc, self._label)
-        painted = [None if other is None else self._portrait(other) for other in others]
-        return *painted, suppress, frames
+        replaced = [None if other is None else self._stand_in(other) for other in others]
+        return *replaced, suppress, frames
 
     def _substitute(self, exc: BaseException, links: Any) -> tuple[Any, ...]:
         """Puts a RemoteError in place of an exception whose class cannot travel."""
@@ -120,38 +120,38 @@ class Painter:
         return make, (type(exc), *self._members(exc)), (links, body), None, None, restore
 
     def _members(self, exc: BaseException) -> tuple[Any, ...]:
-        return tuple(self._painted(item) for item in members_of(exc))
+        return tuple(self._replaced(item) for item in members_of(exc))
 
     def _argument(self, value: Any) -> Any:
-        painted = self._painted(value)
-        return painted if self._failure(painted) is None else f"<unpicklable: {repr_of(value)}>"
+        replaced = self._replaced(value)
+        return replaced if self._failure(replaced) is None else f"<unpicklable: {repr_of(value)}>"
 
     def _kept(self, values: dict[str, Any], lost: list[str]) -> dict[str, Any]:
         kept: dict[str, Any] = {}
         for name, value in values.items():
-            painted = self._painted(value)
-            failure = self._failure(painted)
+            replaced = self._replaced(value)
+            failure = self._failure(replaced)
             if failure is None:
-                kept[name] = painted
+                kept[name] = replaced
             else:
                 lost.append(f"{name!r} ({repr_of(failure)})")
         return kept
 
-    def _painted(self, value: Any) -> Any:
-        """Portrays a value if it is an exception, or a list or tuple of nothing else."""
+    def _replaced(self, value: Any) -> Any:
+        """Replaces a value if it is an exception, or a list or tuple of nothing else."""
         if isinstance(value, BaseException):
-            return self._portrait(value)
+            return self._stand_in(value)
         if type(value) in (list, tuple):
             items = cast("list[Any]", value)
             if items and all(isinstance(item, BaseException) for item in items):
-                return type(value)(self._portrait(item) for item in items)
+                return type(value)(self._stand_in(item) for item in items)
         return value
 
     def _failure(self, value: Any) -> BaseException | None:
-        """Tries to pickle a value. A portrait always can be."""
-        if isinstance(value, Portrait):
+        """Tries to pickle a value. A stand-in always can be."""
+        if isinstance(value, StandIn):
             return None
-        if type(value) in (list, tuple) and value and isinstance(value[0], Portrait):
+        if type(value) in (list, tuple) and value and isinstance(value[0], StandIn):
             return None
         try:
             self._dumps(value)

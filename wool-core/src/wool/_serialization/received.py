@@ -1,7 +1,7 @@
 """Modules of a caller on a worker that has them sent.
 
 Each caller's pool has its own: two callers may have different versions of a module of one name.
-So these modules do not live in `sys.modules`, though they are shown there, see `stage`. Their
+So these modules do not live in `sys.modules`, though they are shown there, see `overlay`. Their
 import statements, and those of all code that travels by value, look here first.
 """
 
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from wool._serialization import modules
 from wool._serialization.arrivals import ARRIVALS
+from wool._serialization.overlay import OVERLAY
 from wool._serialization.sources import MODULE, Source, module_key, with_parents
-from wool._serialization.stage import STAGE
 from wool._serialization.travelling import Reference
 from wool._serialization.units import CodeUnit, MissingCode
 from wool._serialization.variables import VARIABLES
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from importlib.abc import Loader
 
 
-class Away:
+class ReceivedModules:
     """Modules that a pool has sent to this worker.
 
     Units may be added on one thread while modules are imported on another.
@@ -125,13 +125,13 @@ class Away:
         return self._load(name)
 
     def enter(self) -> None:
-        STAGE.show(self)
+        OVERLAY.show(self)
         while self._changed:
             self._load(self._changed.popleft())
 
     def leave(self) -> None:
-        if STAGE.cast is self:
-            STAGE.show(None)
+        if OVERLAY.layer is self:
+            OVERLAY.show(None)
         VARIABLES.forget(self.imported())
 
     def imported(self) -> dict[str, ModuleType]:
@@ -172,9 +172,9 @@ class Away:
         scope = vars(module)
         scope["__builtins__"] = self.builtins
         self._imported[name] = source, module
-        STAGE.show(self)
-        own = None if STAGE.shows(name) else sys.modules.get(name)
-        STAGE.put(name, module)
+        OVERLAY.show(self)
+        own = None if OVERLAY.shows(name) else sys.modules.get(name)
+        OVERLAY.put(name, module)
         sys.modules[name] = module
         _remember_lines(source)
         try:
@@ -182,9 +182,9 @@ class Away:
             # A module may have put something else into its place, as in any import.
             module = sys.modules.get(name, module)
             self._imported[name] = source, module
-            STAGE.put(name, module)
+            OVERLAY.put(name, module)
         except BaseException:
-            STAGE.hide(name)
+            OVERLAY.hide(name)
             if before is None:
                 del self._imported[name]
             else:
@@ -224,7 +224,7 @@ class Away:
             except ModuleNotFoundError as error:
                 self._explain(error)
                 raise
-        STAGE.show(self)
+        OVERLAY.show(self)
         module = self._load(absolute)
         if not fromlist:
             return self._load(top)
@@ -269,8 +269,8 @@ def _remember_lines(source: Source) -> None:
 class _Loader:
     """Lets the import system have modules that have arrived."""
 
-    def __init__(self, away: Away) -> None:
-        self._away = away
+    def __init__(self, modules: ReceivedModules) -> None:
+        self._modules = modules
 
     def spec(self, source: Source) -> ModuleSpec:
         loader = cast("Loader", self)
@@ -279,12 +279,12 @@ class _Loader:
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._away.imported().get(spec.name)
+        return self._modules.imported().get(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         """It has been executed when it was found."""
 
     def get_source(self, name: str) -> str | None:
         """Returns the text of a module."""
-        source = self._away.source(name)
+        source = self._modules.source(name)
         return None if source is None else source.text

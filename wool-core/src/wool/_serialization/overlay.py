@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Protocol
 
 
-class Cast(Protocol):
+class Layer(Protocol):
     """The modules of one pool."""
 
     def imported(self) -> dict[str, ModuleType]:
@@ -28,31 +28,31 @@ class Cast(Protocol):
         ...
 
 
-class Stage:
-    """Shows the modules of one pool at a time.
+class Overlay:
+    """Lays the modules of one pool at a time over `sys.modules`.
 
     Attributes:
-        cast: whose they are, if any are shown.
+        layer: what is shown, if anything is.
     """
 
     def __init__(self) -> None:
-        self.cast: Cast | None = None
+        self.layer: Layer | None = None
         self._lock = threading.RLock()
         self._shown: dict[str, ModuleType] = {}
 
-    def show(self, cast: Cast | None) -> None:
-        """Shows these instead of what was shown."""
-        if self.cast is cast:
+    def show(self, layer: Layer | None) -> None:
+        """Shows a layer instead of the one that was shown; None shows none."""
+        if self.layer is layer:
             return
         with self._lock:
             for name in list(self._shown):
                 self.hide(name)
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
-            self.cast = cast
-            if cast is not None:
+            self.layer = layer
+            if layer is not None:
                 sys.meta_path.append(self)
-                for name, module in cast.imported().items():
+                for name, module in layer.imported().items():
                     self.put(name, module)
 
     def put(self, name: str, module: ModuleType) -> None:
@@ -75,8 +75,8 @@ class Stage:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
     ) -> ModuleSpec | None:
-        return None if self.cast is None else self.cast.spec(fullname)
+        return None if self.layer is None else self.layer.spec(fullname)
 
 
 # `sys.modules` is a fact of the process, so what it shows is too.
-STAGE = Stage()
+OVERLAY = Overlay()

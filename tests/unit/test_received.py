@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wool._serialization.arrived import Away
+from wool._serialization.received import ReceivedModules
 from wool._serialization.sources import Source, module_key
 from wool._serialization.units import CodeUnit, digest
 
@@ -14,11 +14,11 @@ def unit(text: str) -> CodeUnit:
 
 def test_one_that_is_sent_twice_is_executed_once() -> None:
     """As the caller and another worker both do: what it has made stays what it is."""
-    away = Away("here")
-    away.add(unit("made = object()"))
-    made = away.find("sent_twice").made
-    away.add(unit("made = object()"))
-    assert away.find("sent_twice").made is made
-    away.add(unit("made = object()  # edited"))
-    assert away.find("sent_twice").made is not made
-    away.leave()
+    received = ReceivedModules("here")
+    received.add(unit("made = object()"))
+    made = received.find("sent_twice").made
+    received.add(unit("made = object()"))
+    assert received.find("sent_twice").made is made
+    received.add(unit("made = object()  # edited"))
+    assert received.find("sent_twice").made is not made
+    received.leave()
