@@ -16,8 +16,10 @@ class WorkerInfo:
         id: unique for the life of the worker; a restarted worker has another one.
         address: what others dial, `scheme://…`.
         tags: labels a pool or routine may require.
-        host: name of the machine. `pid`: its process there.
-        python: minor version, such as `"3.12"`. `version`: of wool-core.
+        host: name of the machine.
+        pid: its process there.
+        python: minor version, such as `"3.12"`.
+        version: of wool-core.
         serializers: names of the serializers the worker can load.
         load: calls begun and waiting when the worker last told.
     """

@@ -122,7 +122,10 @@ class Connection(ABC):
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Sends what is queued if the peer takes it soon, then closes. Never fails; idempotent."""
+        """Sends what is queued if the peer takes it soon, then closes. Never fails; idempotent.
+
+        Cancelled, it may have lost what was queued, and can be called again.
+        """
 
     def extra(self, attribute: str, default: Any = None) -> Any:
         """Returns what is known of the connection, or `default`.
@@ -302,8 +305,9 @@ class Discovery(ABC):
     def announce(self, worker: WorkerInfo) -> AbstractAsyncContextManager[Announcement]:
         """Makes `worker` known while the context is open; leaving it withdraws the worker.
 
-        All that is known of it is carried; only `load` need not be. Workers of a process that is
-        killed disappear within a time that the discovery declares.
+        All that is known of it is carried; only `load` need not be. Cancelled while it is entered,
+        it leaves nothing announced. Workers of a process that is killed disappear within a time
+        that the discovery declares.
 
         Raises:
             ConfigurationError: it cannot be announced, on entering; says why.

@@ -11,7 +11,7 @@ with `hookimpl`::
     def wool_transports():
         yield TransportPlugin(name="carrier", api=1, options=Options, factory=make)
 
-The module is imported only when the back-end is chosen, and heavy imports belong inside `factory`.
+The module is imported only when the back-end is chosen, and heavy imports belong in `factory`.
 Observers are not chosen: those that are installed are told of every call.
 """
 
@@ -90,7 +90,7 @@ class DiscoveryPlugin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SerializerPlugin:
-    """A way to turn values into bytes; fields as for `TransportPlugin`, without capabilities."""
+    """A way to turn values into bytes; fields as for `TransportPlugin`, no capabilities yet."""
 
     name: str
     api: int

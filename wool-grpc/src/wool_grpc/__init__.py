@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from wool.plugins import API, TransportPlugin, hookimpl
 
@@ -20,24 +20,26 @@ __all__ = ["Options"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Settings of the transport.
+    """Settings of the transport. Times are in seconds.
 
-    Attributes:
-        keepalive: seconds without a sign of life after which the peer is asked for one.
-        keepalive_timeout: seconds the peer has to answer. Both sides ask, and gRPC's own threads
-            answer, so user code that blocks does not count. A peer that the network no longer
-            reaches is lost after the sum of the two.
-        max_connections: how many connections a listener has at once, those of strangers included;
-            one more is refused. 0: three quarters of the files that the process may have open.
-        window: bytes that a listener takes on one connection before they have been read, from
-            64 KiB to 16 MiB. So much may be under way: a window of 4 MiB carries 80 MB a second
-            if a round trip takes 50 ms, and 20 MB if it takes 200.
+    Raises:
+        ValueError: a setting makes no sense; the message names it.
     """
 
-    keepalive: float = 10.0
-    keepalive_timeout: float = 10.0
-    max_connections: int = 0
-    window: int = 4 << 20
+    keepalive: Annotated[float, "Seconds of silence until a peer is asked for a sign of life."] = (
+        10.0
+    )
+    keepalive_timeout: Annotated[float, "Seconds it has to answer; gRPC's threads do so."] = 10.0
+    max_connections: Annotated[
+        int,
+        "Connections that a listener has at once, strangers included; 0: three quarters of the "
+        "files that the process may have open.",
+    ] = 0
+    window: Annotated[
+        int,
+        "Bytes that a listener takes on one connection before they are read, 64 KiB to 16 MiB: "
+        "what may be under way.",
+    ] = 4 << 20
 
     def __post_init__(self) -> None:
         for name in ("keepalive", "keepalive_timeout"):

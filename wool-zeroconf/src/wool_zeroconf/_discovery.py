@@ -44,9 +44,7 @@ class ZeroconfDiscovery(abc.Discovery):
                 await announcement.aclose()
 
     @asynccontextmanager
-    async def watch(
-        self,
-    ) -> AsyncGenerator[AsyncIterator[abc.Event]]:
+    async def watch(self) -> AsyncGenerator[AsyncIterator[abc.Event]]:
         """Watches the workers of the namespace, own ones included.
 
         The `Snapshot` comes after 0.15 s if this is the only watch, else at once.

@@ -110,10 +110,7 @@ def choose_pool() -> Pool | None:
         WoolError: several pools are open and the context names none.
         WorkerStopped: the context names a pool that has closed.
     """
-    pool = ACTIVE.get()
-    if pool is None:
-        running = RUNNING.get()
-        pool = OPEN.only() if running is None else running.pool
+    pool = current_pool()
     if pool is not None:
         pool.check_open()
     return pool

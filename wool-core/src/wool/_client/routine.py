@@ -97,7 +97,7 @@ class Routine:
         self.prefetch = prefetch
         self.wrapper: FunctionType = function
         self.target: str | None = None
-        """Where a worker finds it, once known; see `_serialization.target`."""
+        """Where workers import it from, once that is known; see `requests`."""
         self.lent: set[FrameType] = set()
         """The frames of calls that are travelling; see `loans`."""
 

@@ -52,7 +52,7 @@ class Membership:
         self._host = socket.gethostname()
 
     async def run(self) -> None:
-        """Watches until cancelled; a discovery that fails is asked again, its news are kept."""
+        """Watches until cancelled; a discovery that fails is asked again."""
         delay = RETRY_FIRST
         while True:
             try:

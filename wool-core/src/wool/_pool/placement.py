@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 
 from wool._security import sockets
-from wool._security.credentials import Credentials, PoolSecret, SameUser, Token
+from wool._security.credentials import REMEDY, Credentials, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
 from wool._session.routes import socket_scheme
 from wool._worker.discoveries import Chosen
@@ -83,8 +83,7 @@ def place_among_others(
     if credentials is None:
         raise ConfigurationError(
             f"workers announced on the transport {plugin.name!r} have to share credentials with "
-            "those who find them: set WOOL_TOKEN (`wool token` prints one), or give "
-            "credentials=wool.Credentials.token(…) or .tls(…)"
+            f"those who find them: {REMEDY}"
         )
     return Placement(keyring=keyring, listen=discovery.place(plugin.name))
 

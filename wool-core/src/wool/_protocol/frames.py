@@ -99,7 +99,7 @@ class Welcome(Frame, tag=3, kw_only=True, frozen=True):
 
 
 class Refuse(Frame, tag=4, frozen=True):
-    """Ends a handshake. `code` is `version`, `authentication` or `stopping`."""
+    """Ends a handshake. `code` is `version`, `authentication` or empty."""
 
     code: str
     message: str
@@ -268,10 +268,14 @@ class Credit(Frame, tag=31, frozen=True):
 
 
 class Ping(Frame, tag=32, frozen=True):
+    """Asks for a `Pong` with the same token."""
+
     token: Count
 
 
 class Pong(Frame, tag=33, frozen=True):
+    """Answers a `Ping`."""
+
     token: Count
 
 

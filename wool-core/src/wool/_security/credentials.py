@@ -23,6 +23,12 @@ from wool.exceptions import AuthenticationError, ConfigurationError
 if TYPE_CHECKING:
     from wool.abc import Connection
 
+REMEDY = (
+    "set WOOL_TOKEN (`wool token` prints one), or give credentials=wool.Credentials.token(…) or "
+    ".tls(…)"
+)
+"""What to do where there are none and have to be."""
+
 _PUBLIC = b"wool: not a secret"
 """The secret of those kinds in which something else authenticates the peer."""
 

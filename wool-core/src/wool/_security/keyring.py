@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from wool._security.credentials import Credentials, restore
+from wool._security.credentials import REMEDY, Credentials, restore
 from wool.exceptions import ConfigurationError
 
 
@@ -31,8 +31,7 @@ class Keyring:
             return self.local
         if self.network is None:
             raise ConfigurationError(
-                f"{address} is on a network, so it takes credentials: set WOOL_TOKEN (`wool token` "
-                "prints one), or give credentials=wool.Credentials.token(…) or .tls(…)"
+                f"{address} is on a network, so it takes credentials: {REMEDY}"
             )
         return self.network
 

@@ -6,13 +6,8 @@ import ipaddress
 import warnings
 from urllib.parse import urlsplit
 
-from wool._security.credentials import Credentials, Insecure
+from wool._security.credentials import REMEDY, Credentials, Insecure
 from wool.exceptions import ConfigurationError
-
-_REMEDY = (
-    "set WOOL_TOKEN (`wool token` prints one), or give credentials=wool.Credentials.token(…) or "
-    ".tls(…)"
-)
 
 
 def network_credentials(
@@ -34,12 +29,12 @@ def network_credentials(
         return credentials
     if not insecure:
         raise ConfigurationError(
-            f"a worker at {place} could be reached by others, so it takes credentials: {_REMEDY}"
+            f"a worker at {place} could be reached by others, so it takes credentials: {REMEDY}"
         )
     if address is not None and not is_loopback(address):
         raise ConfigurationError(
             f"insecure=True is for the loopback interface only, and {place} can be reached from "
-            f"other machines: {_REMEDY}"
+            f"other machines: {REMEDY}"
         )
     warnings.warn(
         f"a worker without authentication listens at {place}: every user and program of this "

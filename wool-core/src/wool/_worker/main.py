@@ -46,11 +46,11 @@ def main(lifeline: BinaryIO) -> None:
     executor = Executor(loop, config["concurrency"])
     stopping = threading.Event()
     ended = threading.Event()
-    service = _Service(config, lifeline.fileno(), executor, stopping, ended)
+    io = _IoThread(config, lifeline.fileno(), executor, stopping, ended)
     # A terminal's Ctrl-C reaches the whole process group; the pool's process decides.
     signal.signal(signal.SIGINT, lambda number, frame: None)
-    signal.signal(signal.SIGTERM, lambda number, frame: service.drain())
-    thread = threading.Thread(target=service.run, name="wool-io", daemon=True)
+    signal.signal(signal.SIGTERM, lambda number, frame: io.drain())
+    thread = threading.Thread(target=io.run, name="wool-io", daemon=True)
     thread.start()
     run_until(loop, stopping.is_set)
     ended.set()
@@ -112,8 +112,8 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-class _Service:
-    """What the I/O thread does."""
+class _IoThread:
+    """What the I/O thread does: it serves, and ends the process when that is over."""
 
     def __init__(
         self,

@@ -8,19 +8,20 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import wool
 from wool import abc
+from wool._backends.static import Silent
 from wool._client.probing import Seen
 from wool._pool.looking import Look
 from wool._security import sockets
 from wool._security.credentials import Credentials
 from wool._settings.model import settings_of
 from wool._settings.settings import Settings
-from wool._worker.discoveries import Chosen, choose_discovery
+from wool._worker.discoveries import Chosen, choose_discovery, words
 from wool.cli.checks.finding import Finding, advice, ok, problem
 from wool.cli.checks.machine import WHO
 from wool.exceptions import WoolError
@@ -82,26 +83,14 @@ class Quiet(abc.Discovery):
         """Does nothing."""
         yield Silent()
 
-    @asynccontextmanager
-    async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[abc.Event]]:
         """Says that there is nobody."""
-
-        async def events() -> AsyncGenerator[Any]:
-            yield abc.Snapshot(())
-            await asyncio.Event().wait()
-
-        stream = events()
-        try:
-            yield stream
-        finally:
-            await stream.aclose()
+        return abc.watching(_nobody())
 
 
-class Silent(abc.Announcement):
-    """Announces nothing."""
-
-    async def update(self, worker: abc.WorkerInfo) -> None:
-        """Does nothing."""
+async def _nobody() -> AsyncGenerator[abc.Event]:
+    yield abc.Snapshot(())
+    await asyncio.get_running_loop().create_future()
 
 
 @wool.routine
@@ -203,8 +192,7 @@ async def _check_announcing(trial: Trial, chosen: Chosen) -> Finding:
             "see what is said above of its network or memory",
         )
     except Exception as error:  # a discovery may raise anything
-        words = str(error) if isinstance(error, WoolError) else f"{type(error).__name__}: {error}"
-        return problem(check, words)
+        return problem(check, words(error))
     return ok(check, f"what is announced is heard on this machine: {_since(began)}")
 
 

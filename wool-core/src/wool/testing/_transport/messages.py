@@ -140,7 +140,7 @@ class Messages(Base):
 
     @remedy("Copy what is still queued when `send` returns, or let it wait; release views.")
     async def test_what_was_sent_is_not_kept(self, site: Site) -> None:
-        """Who sends may change his buffers, and their size, when `send` has returned."""
+        """Whoever sends may change its buffers, and their size, when `send` has returned."""
 
         async def send(connection: Connection, data: bytearray) -> None:
             await connection.send([[data, memoryview(data)]] * 3)
