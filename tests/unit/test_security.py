@@ -9,6 +9,7 @@ import secrets
 import socket
 import ssl
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -172,6 +173,20 @@ def authority(tmp_path: Path) -> Path:
     certificates.make_authority(folder, 30)
     certificates.make_certificate(folder, "node", ["localhost", "127.0.0.1", "::1"], 30)
     return folder
+
+
+def test_making_certificates_needs_a_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    for make in (
+        lambda: certificates.make_authority(tmp_path / "certs", 30),
+        lambda: certificates.make_certificate(tmp_path / "certs", "node", [], 30),
+        certificates.throwaway,
+    ):
+        with pytest.raises(ConfigurationError, match=r"pip install .wool-core\[tls\]"):
+            make()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kept", ["ca.pem", "ca-key.pem"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -57,9 +58,14 @@ class Probe:
             hello = self._hello(credentials.kind)
             session, welcome = await dial(route, info.address, hello, credentials, self._timeout)
         except WoolError as error:
-            return Seen(info, problem=str(error))
+            return Seen(info, problem=without_address(error, info.address))
         await session.connection.aclose()
         return Seen(met(info, welcome, session.peer), welcome.age)
+
+
+def without_address(error: Exception, address: str) -> str:
+    """Returns what an error says of a worker, to follow its address, with which it may begin."""
+    return re.sub(rf"^(worker )?{re.escape(address)}/?:? ", "", str(error))
 
 
 def met(info: WorkerInfo, welcome: f.Welcome, peer: f.Hello) -> WorkerInfo:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from wool._client.link import Link
+from wool._client.probing import without_address
 
 FEW_NAMED = 3
 """Of workers with one trouble, so many are named."""
@@ -13,9 +13,8 @@ FEW_NAMED = 3
 
 def reason_against(link: Link, tags: frozenset[str]) -> str | None:
     """Returns why a call with these tags cannot be given to a worker; None if it can."""
-    if link.failure is not None:  # it may begin with the address, which is said anyway
-        address = re.escape(link.info.address)
-        return re.sub(rf"^(worker )?{address}:? ", "", str(link.failure))
+    if link.failure is not None:
+        return without_address(link.failure, link.info.address)
     if not link.met:
         return "there is no connection yet"
     lacking = tags - link.info.tags

@@ -53,6 +53,7 @@ def make_authority(folder: Path, days: int) -> None:
     Raises:
         ConfigurationError: there is one already.
     """
+    _library()  # complains if it is missing
     folder.mkdir(parents=True, exist_ok=True)
     _check_new(folder / "ca-key.pem", folder / "ca.pem")
     key = _new_key()
@@ -84,7 +85,8 @@ def make_certificate(folder: Path, name: str, hosts: Sequence[str], days: int) -
         )
     except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"{folder} has no usable authority (ca.pem, ca-key.pem): {error}"
+            f"{folder} has no usable authority (ca.pem, ca-key.pem): {error}. Make one with "
+            "`wool certs authority`"
         ) from None
     names = [_general_name(x509, host) for host in hosts]
     _check_new(folder / f"{name}-key.pem", folder / f"{name}.pem")

@@ -26,7 +26,7 @@ def command(ctx: click.Context, check: bool, as_json: bool) -> None:
 
     For each: what it is, the distribution and the module it comes from, whether it is in use, and
     which setting says so. Nothing is imported without --check. With it, the exit code is 1 if one
-    of them cannot be used.
+    of them cannot be used, unless it only lacks an extra of wool-core that nobody has asked for.
     """
     settings = read_settings()
     chosen = active(settings)
