@@ -27,7 +27,7 @@ class CallInfo:
         id: unique among the calls of a pool.
         parent: id of the call this one was made from, or None.
         worker: who runs it.
-        caller: process that made it, as `host:pid`, where known.
+        caller: where it came from, as the transport tells: `host:port`, or `unix socket`.
     """
 
     id: str
@@ -119,6 +119,8 @@ def choose_pool() -> Pool | None:
 def current_pool() -> Pool | None:
     """Returns the pool that a routine called here would use, None if it would run locally.
 
+    On a worker that is a view of the pool that the running call belongs to.
+
     Raises:
         WoolError: several pools are open and the context names none.
     """
@@ -130,6 +132,11 @@ def current_pool() -> Pool | None:
 
 
 def current_call() -> CallInfo | None:
-    """Returns the call that this code runs in, None outside of a routine on a worker."""
+    """Returns the call that this code runs in, None outside of a routine on a worker.
+
+    It has an `id`, that of the call it was made from as `parent` (None if there is none), the
+    `WorkerInfo` of the `worker` that runs it, and in `caller` where it came from, as the transport
+    tells: `host:port`, or `unix socket`.
+    """
     running = RUNNING.get()
     return None if running is None else running.info

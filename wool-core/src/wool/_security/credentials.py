@@ -51,14 +51,12 @@ class Credentials(ABC):
     """What proves to others that they may talk to us, and to us that we may talk to them.
 
     Made with `Credentials.token(…)` or `Credentials.tls(…)`. Its `repr` shows no secret.
-
-    Attributes:
-        kind: names it in errors, and to the peer. No secret.
-        secret: what both sides prove to know.
     """
 
     kind: str
+    """Names it in errors, and to the peer. No secret."""
     secret: bytes
+    """What both sides prove to know."""
 
     @staticmethod
     def token(

@@ -14,6 +14,6 @@ def command() -> None:
     Give the same one to all workers and callers of a cluster, as the environment variable
     WOOL_TOKEN or in a file that WOOL_TOKEN_FILE names:
 
-        wool token > token && chmod 600 token
+        umask 077; wool token > token
     """
     click.echo(tokens.generate())

@@ -86,8 +86,8 @@ def command(
 ) -> None:
     """Show the workers there are, and why one is of no use.
 
-    Each one is dialled and has to authenticate itself, as for a call. Of one that cannot be used,
-    the last column says why: its version, credentials, or that nobody answers.
+    Each one is dialled and has to authenticate itself, as for a call. Why one cannot be used is
+    said below the table: its version, credentials, or that nobody answers.
 
     The exit code is 0 if at least one can be used, or as many as --quorum says, else 1.
     """
