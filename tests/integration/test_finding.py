@@ -392,12 +392,21 @@ async def test_workers_without_the_tags_of_the_pool(known: bool, workers: Any) -
 
 
 async def test_a_call_for_tags_that_nobody_offers(workers: Any) -> None:
-    (info,) = await workers(1, "cpu")
-    async with wool.WorkerPool(discovery=found(info), quorum_timeout=0.5):
+    infos = await workers(2, "cpu")
+    async with wool.WorkerPool(discovery=found(*infos), quorum_timeout=0.5):
         with pytest.raises(NoWorkersAvailable) as caught:
             await on_gpu()
-    assert "with the tags ['gpu']" in str(caught.value)
-    assert f"{info.address}: does not offer the tags gpu" in str(caught.value)
+    text = str(caught.value)
+    assert "with the tags ['gpu']" in text and text.endswith(": does not offer the tags gpu")
+    assert all(info.address in text for info in infos)  # whether there is a connection or not
+
+
+async def test_somebody_who_takes_connections_and_says_nothing(token: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"ws://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(NoWorkersAvailable, match=f"{address}: has not answered yet$"):
+            async with wool.WorkerPool(discovery=[address], quorum_timeout=0.5):
+                pass
 
 
 async def test_other_credentials(workers: Any) -> None:

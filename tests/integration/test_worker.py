@@ -237,6 +237,32 @@ async def test_insecure_is_for_loopback_and_loud(scheme: str) -> None:
                 await add(1, 2)
 
 
+@pytest.mark.parametrize("scheme", ["grpc", "ws"])
+async def test_a_pool_calls_insecure_workers(scheme: str) -> None:
+    with pytest.warns(RuntimeWarning):
+        worker = wool.Worker(transport=scheme, insecure=True)
+    async with worker:
+        with pytest.warns(RuntimeWarning, match="whoever on this machine listens"):
+            pool = wool.WorkerPool(discovery=[worker.info.address], insecure=True)
+        async with pool:
+            assert await add(1, 2) == 3
+
+
+@pytest.mark.filterwarnings("ignore:a pool calls workers without authentication")
+async def test_insecure_pools_stay_on_this_machine(token: str) -> None:
+    with pytest.raises(ConfigurationError, match="leave one of them out"):
+        wool.WorkerPool(discovery="shm", credentials=Token(TOKEN), insecure=True)
+    with pytest.raises(ConfigurationError, match="leave it out"):
+        wool.WorkerPool(size=1, insecure=True)
+    with pytest.raises(ConfigurationError, match="have to share credentials"):
+        async with wool.WorkerPool(size=1, discovery="shm", transport="ws", insecure=True):
+            pass
+    with pytest.raises(NoWorkersAvailable, match=r"loopback interface only") as caught:
+        async with wool.WorkerPool(discovery=["ws://192.0.2.1:7000"], insecure=True):
+            pass
+    assert "ws://192.0.2.1:7000" in str(caught.value)
+
+
 async def test_insecure_is_not_for_unix_sockets(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -251,13 +277,57 @@ async def test_insecure_is_not_for_unix_sockets(folder: Path) -> None:
         ({"address": "127.0.0.1:5000"}, "does not say which transport"),
         ({"address": "carrier://host:1"}, "no transport 'carrier'"),
         ({"address": "grpc://127.0.0.1:0", "transport": "ws"}, "for the transport 'grpc'"),
-        ({"tags": "abc"}, "tags must be several labels"),
+        ({"address": 5}, "address must be a string, not 5"),
+        ({"address": "grpc://[::1:0", "insecure": True}, "loopback interface only"),
+        ({"address": "unix://here/w"}, "write its whole path, unix:///path"),
+        ({"advertise": b"ws://host:1"}, "advertise must be a string"),
+        ({"advertise": "ws://host:1"}, "is for the transport 'ws', and the worker listens"),
+        ({"advertise": "ws://0.0.0.0:1", "transport": "ws"}, "but not dialled"),
+        ({"advertise": "ws://host:0", "transport": "ws"}, "but not dialled"),
+        ({"discovery": ["ws://host:1"]}, r"the name of one, or a wool.abc.Discovery, not \["),
+        ({"credentials": "secret"}, "must be made with"),
         ({"concurrency": 0}, "concurrency"),
         ({"serializer": "cloudpickel"}, "Did you mean 'cloudpickle'"),
     ],
-    ids=["no scheme", "unknown", "two transports", "tags", "concurrency", "serializer"],
 )
 async def test_arguments_of_no_use(options: dict[str, Any], message: str) -> None:
     with pytest.raises(WoolError, match=message):
         async with wool.Worker(**options):
             pass
+
+
+@pytest.mark.parametrize("made", [wool.Worker, wool.WorkerPool])
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ("gpu", "several labels, not the string 'gpu'"),
+        (None, "several labels, not None"),
+        ([1], "and 1 is none"),
+        ([""], "and '' is none"),
+        (["x" * 1000, "y" * 1049], "the tags have 2049 bytes, and 2048 is the most"),
+    ],
+)
+def test_tags_of_no_use(made: Any, tags: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        made(tags=tags)
+
+
+async def test_as_many_tags_as_may_be(folder: Path) -> None:
+    """All of them fit into the handshake, where each takes some bytes besides."""
+    tags = {f"{n:02x}" for n in range(1024 // 4)} | {f"{n:03x}" for n in range(512)}
+    async with wool.Worker(address=unix(folder), tags=tags) as worker:
+        async with calling(worker.info.address):
+            assert await add(1, 2) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"discovery": 5}, "discovery must be several addresses, or a name, not 5"),
+        ({"ship": 5}, "ship must be several modules, not 5"),
+        ({"exclude": 5}, "exclude must be several names, not 5"),
+    ],
+)
+def test_arguments_of_a_pool_of_no_use(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        wool.WorkerPool(**options)

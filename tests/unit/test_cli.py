@@ -140,6 +140,51 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+def test_what_the_system_denies_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("certs", "authority", "--folder", "file/certs")
+    assert result.exit_code == 1
+    assert result.stderr == "wool: file/certs: Not a directory\n"
+
+
+@pytest.mark.parametrize("name", ["", "..", "-x", "a/b", "a\nb", "x" * 65])
+def test_names_that_no_certificate_can_have(name: str) -> None:
+    assert run("certs", "authority").exit_code == 0
+    result = run("certs", "issue", "--", name)
+    assert result.exit_code == 1
+    assert "cannot be the name of a file and of a certificate" in result.stderr
+    assert sorted(os.listdir("certs")) == ["ca-key.pem", "ca.pem"]
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a:80", "http://a", "a b", "999.1.1.1", "10.0.0.0/8", "ä.example"]
+)
+def test_hosts_that_no_certificate_can_name(host: str) -> None:
+    assert run("certs", "authority").exit_code == 0
+    result = run("certs", "issue", "one", host)
+    assert result.exit_code == 1
+    assert f"{host!r} is no host name or address" in result.stderr
+
+
+def test_hosts_that_a_certificate_can_name() -> None:
+    assert run("certs", "authority").exit_code == 0
+    result = run("certs", "issue", "one", "a", "a.example", "*.example", "10.0.0.5", "fd00::1")
+    assert result.exit_code == 0
+    assert "for a, a.example, *.example, 10.0.0.5, fd00::1, localhost" in result.stdout
+
+
+def test_a_token_file_that_holds_something_else(tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xff" * 40)
+    result = run("workers", "ws://127.0.0.1:1", "--token-file", "token")
+    assert result.exit_code == 1
+    assert result.stderr == "wool: --token-file: token holds no token, but other bytes\n"
+    result = run("workers", "ws://127.0.0.1:1", WOOL_TOKEN_FILE="nowhere")
+    assert (
+        result.stderr
+        == "wool: WOOL_TOKEN_FILE: nowhere cannot be read: No such file or directory\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [("wool con", "plain,config"), ("wool plugins --ch", "plain,--check")],

@@ -392,7 +392,8 @@ async def test_a_port_that_is_taken() -> None:
 
 async def test_an_address_of_another_machine() -> None:
     listening = GrpcTransport(Options()).listen("grpc://192.0.2.1:0", credentials=None)
-    assert (await failing(listening))[1].startswith("cannot listen at grpc://192.0.2.1:0")
+    text = "cannot listen at grpc://192.0.2.1:0: Cannot assign requested address"
+    assert (await failing(listening))[1] == text
 
 
 async def test_sockets_that_are_in_the_way(tmp_path: Path) -> None:
@@ -420,6 +421,12 @@ async def test_nobody_listens(tmp_path: Path) -> None:
             reason, text = await failing(dial(transport, address))
             assert reason == "refused"
             assert text.startswith(f"{address} cannot be reached: ")
+
+
+async def test_a_zone_that_is_no_interface() -> None:
+    """The resolver's numbers for errors are not those of the system."""
+    dialling = dial(GrpcTransport(Options()), "grpc://[fe80::1%nowhere]:80")
+    assert "Unknown error" not in (await failing(dialling))[1]
 
 
 async def test_a_name_that_nobody_has() -> None:

@@ -175,6 +175,16 @@ def test_a_distribution_that_is_on_the_path_twice_counts_once(
     assert Lookup().find(TRANSPORT, "pigeon").module == "acme_pigeon"
 
 
+def test_a_distribution_without_metadata(install: Install, site: Path) -> None:
+    """Such as one whose uninstallation has broken off; that of others costs nothing."""
+    install("acme", "1.2", {"pigeon": "acme_pigeon"})
+    install("birds", "3.4", {"falcon": "birds_falcon"}, names=("falcon",))
+    (site / "birds-3.4.dist-info" / "METADATA").unlink()
+    here = Lookup()
+    assert here.find(TRANSPORT, "pigeon").distribution == "acme 1.2"
+    assert here.find(TRANSPORT, "falcon").distribution == "an unknown distribution"
+
+
 def test_two_distributions_with_one_name(install: Install) -> None:
     install("acme", "1.2", {"pigeon": "acme_pigeon"})
     install("birds", "3.4", {"pigeon": "birds_pigeon"})

@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 from unit.wskit import GivenTls, answered, answering, dial, echo, failing, lost, serving
 from wool.abc import ConnectFailed, Tls
-from wool_ws import Options
+from wool_ws import Options, _sockets
 from wool_ws._transport import WebSocketTransport
 
 NOW = dt.datetime.now(dt.UTC)
@@ -166,6 +166,18 @@ async def test_tls_spoken_to_a_server_that_answers_in_clear(ca: trustme.CA) -> N
         assert "does not speak TLS" in str(error)
 
 
+async def test_tls_that_is_there_before_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+
+    async def connected(*_: Any) -> socket.socket:
+        return ours
+
+    monkeypatch.setattr(_sockets, "dial", connected)
+    with theirs:
+        theirs.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
+        assert "by TLS only" in str(await failing("ws://127.0.0.1:1/"))
+
+
 async def test_no_tls_spoken_to_a_listener_with(server: Tls) -> None:
     async with serving(None, server) as served:
         error = await failing(served.address.replace("wss:", "ws:"))
@@ -278,6 +290,10 @@ async def test_a_place_that_cannot_be_listened_at(tmp_path: Path) -> None:
         f"ws+unix:///{'x' * 200}",
     ):
         with pytest.raises(ConnectFailed, match="cannot listen at ws"):
+            await WebSocketTransport(Options()).listen(address, credentials=None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"ws://127.0.0.1:{taken.getsockname()[1]}/"
+        with pytest.raises(ConnectFailed, match="in use$"):  # which Python has more words for
             await WebSocketTransport(Options()).listen(address, credentials=None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import gc
 import itertools
 import os
 import shutil
@@ -21,7 +22,8 @@ import pytest
 from unit.wskit import MIB, answered, dial, echo, lost, read, serving, until
 from wool.abc import ConnectionLost, Tls
 from wool.testing import throwaway_tls
-from wool_ws import _listener
+from wool_ws import Options, _listener
+from wool_ws._transport import WebSocketTransport
 
 TLS = throwaway_tls()
 
@@ -168,6 +170,18 @@ async def test_requests_that_are_none(says: bytes) -> None:
         await is_hung_up_on(await stranger(served.place, says))
         await until(lambda: not served.listener._tasks)
         assert served.connections.empty()
+
+
+async def test_tls_that_is_there_before_it_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    """It is of no use to a listener without TLS, and nothing for the log."""
+    listener = await WebSocketTransport(Options()).listen(None, credentials=None)
+    sock = await stranger(place_of(listener.address), b"\x16\x03\x01\x02\x00\x01")
+    serving = asyncio.create_task(listener.serve(echo))
+    await is_hung_up_on(sock)
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_strangers_at_a_listener_that_closes() -> None:

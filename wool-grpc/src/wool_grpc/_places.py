@@ -20,8 +20,7 @@ def claim(place: Address) -> None:
         OSError: it is taken, or no place to listen at.
     """
     if not place.path:
-        if place.port:
-            _bind(place)
+        _bind(place)
         return
     try:
         mode = os.lstat(place.path).st_mode

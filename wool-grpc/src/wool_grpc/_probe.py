@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -202,5 +203,6 @@ def _unreachable(place: Address, error: OSError) -> ConnectFailed:
         reason = "refused"
     elif error.errno == errno.ETIMEDOUT:
         reason = "timeout"
-    what = os.strerror(error.errno) if error.errno else str(error)
+    named = isinstance(error, socket.gaierror)  # whose numbers are others
+    what = os.strerror(error.errno) if error.errno and not named else error.strerror or str(error)
     return ConnectFailed(f"{place.text} cannot be reached: {what}", reason=reason)

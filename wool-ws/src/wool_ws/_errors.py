@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -25,12 +26,12 @@ def timed_out(address: Address, timeout: float) -> ConnectFailed:
 def not_reached(address: Address, error: OSError | UnicodeError) -> ConnectFailed:
     """No connection below HTTP and TLS."""
     if isinstance(error, (socket.gaierror, UnicodeError)):
-        return ConnectFailed(f"{address}: there is no host of that name ({error})")
+        return ConnectFailed(f"{address}: there is no host of that name ({words(error)})")
     if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
         return ConnectFailed(f"{address}: nobody listens there", reason="refused")
     if isinstance(error, TimeoutError):
         return ConnectFailed(f"{address}: the host does not answer", reason="timeout")
-    return ConnectFailed(f"{address}: {error.strerror or error}")
+    return ConnectFailed(f"{address}: {words(error)}")
 
 
 def no_tls(address: Address, error: Exception) -> ConnectFailed:
@@ -49,6 +50,15 @@ def no_tls(address: Address, error: Exception) -> ConnectFailed:
             "it does not speak TLS, does not accept our certificate, or was just ending"
         )
     return ConnectFailed(f"{address}: {text}", reason="tls")
+
+
+def words(error: OSError | UnicodeError) -> str:
+    """Says what the system has against a place; Python adds to that what nobody need know."""
+    if isinstance(error, UnicodeError):
+        return "it cannot be one"
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 def is_silent(error: ConnectFailed) -> bool:

@@ -158,13 +158,13 @@ class WebSocketListener(abc.Listener):
             ssl_handshake_timeout=DEADLINE if secure else None,
             ssl_shutdown_timeout=FLUSH if secure else None,
         )
-        transport = upgrade.transport
-        assert transport is not None
         try:
             request: Request = await upgrade.head()
             protocol.send_response(self._answer(protocol, request))
         finally:
             upgrade.flush()  # websockets itself answers requests that are malformed
+        transport = upgrade.transport
+        assert transport is not None
         if protocol.state is OPEN:
             known = _sockets.facts(transport)
             if any(name in request.headers for name in _FORWARDED):

@@ -67,8 +67,7 @@ class WebSocketTransport(abc.Transport):
         try:
             sock = await _sockets.listen(place)
         except (OSError, UnicodeError) as error:
-            text = f"cannot listen at {place}: {getattr(error, 'strerror', None) or error}"
-            raise abc.ConnectFailed(text) from error
+            raise abc.ConnectFailed(f"cannot listen at {place}: {_errors.words(error)}") from error
         if not place.socket:
             host, port = _addresses.reachable(place.host), sock.getsockname()[1]
             place = dataclasses.replace(place, host=host, port=port, secure=context is not None)
@@ -103,13 +102,13 @@ class WebSocketTransport(abc.Transport):
 
     async def _open(self, protocol: ClientProtocol, upgrade: Upgrade) -> WebSocket:
         """Asks for a WebSocket."""
-        transport = upgrade.transport
-        assert transport is not None
         request = protocol.connect()
         request.headers["User-Agent"] = "wool-ws"
         protocol.send_request(request)
         upgrade.flush()
         await upgrade.head()
+        transport = upgrade.transport
+        assert transport is not None
         known = _sockets.facts(transport)
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         if tls is not None:

@@ -90,6 +90,11 @@ class Link:
         return out + len(self._queue) + self._others
 
     @property
+    def trying(self) -> bool:
+        """Whether it is being dialled."""
+        return self._task is not None and self.session is None
+
+    @property
     def untried(self) -> bool:
         """Whether nobody has tried to connect."""
         return self._task is None and not self.met and self.failure is None
@@ -102,7 +107,7 @@ class Link:
     @property
     def dialling(self) -> bool:
         """Whether there may be a connection in a moment."""
-        return self._task is not None and self.session is None and not self._slow
+        return self.trying and not self._slow
 
     @property
     def exchanges(self) -> list[Exchange]:

@@ -15,10 +15,12 @@ def reason_against(link: Link, tags: frozenset[str]) -> str | None:
     """Returns why a call with these tags cannot be given to a worker; None if it can."""
     if link.failure is not None:
         return without_address(link.failure, link.info.address)
-    if not link.met:
-        return "there is no connection yet"
-    lacking = tags - link.info.tags
-    return f"does not offer the tags {', '.join(sorted(lacking))}" if lacking else None
+    lacking = tags - link.info.tags if link.info.id else None
+    if lacking:
+        return f"does not offer the tags {', '.join(sorted(lacking))}"
+    if link.met:
+        return None
+    return "has not answered yet" if link.trying else "there is no connection yet"
 
 
 def in_words(reasons: Mapping[str, Sequence[str]]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Entry:
 
     @property
     def provider(self) -> str:
-        return f"{self.distribution} {self.version}"
+        return f"{self.distribution} {self.version}".rstrip()
 
 
 def read(groups: Iterable[str]) -> Mapping[str, tuple[Entry, ...]]:
@@ -38,6 +40,8 @@ def _distinct(points: Iterable[metadata.EntryPoint]) -> tuple[Entry, ...]:
 
 
 def _entry(point: metadata.EntryPoint) -> Entry:
-    if point.dist is None:
-        return Entry(point.name, point.value, "an unknown distribution", "")
-    return Entry(point.name, point.value, point.dist.name, point.dist.version)
+    known: Any = {}
+    with contextlib.suppress(Exception):  # an uninstallation that broke off leaves no metadata
+        known = point.dist.metadata  # type: ignore[union-attr]
+    name, version = known.get("Name"), known.get("Version")
+    return Entry(point.name, point.value, name or "an unknown distribution", version or "")

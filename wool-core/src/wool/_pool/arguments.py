@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Credentials
+from wool._security.credentials import Credentials, Insecure
 from wool._serialization.rules import OUR_OWN, find_spec
 from wool._serialization.sources import read_text
 from wool._settings.model import Core
+from wool._settings.settings import Settings
+from wool._worker.access import credentials_of
+from wool._worker.arguments import checked_credentials, several
 from wool.exceptions import ConfigurationError, PluginError
 
 
@@ -39,14 +43,31 @@ def _cpus() -> int:
     return os.cpu_count() or 1
 
 
-def checked_credentials(credentials: Any) -> Credentials | None:
-    """Returns credentials, or raises ConfigurationError for anything else."""
-    if credentials is not None and not isinstance(credentials, Credentials):
+def pool_credentials(
+    given: Any, settings: Settings, *, discovering: bool, insecure: bool
+) -> Credentials | None:
+    """Returns what a pool shows to workers on a network; None: nothing.
+
+    Raises:
+        ConfigurationError: it is of no use, or does not go together.
+    """
+    credentials = checked_credentials(given)
+    if not insecure:
+        return credentials_of(settings) if credentials is None and discovering else credentials
+    if credentials is not None:
+        raise ConfigurationError("insecure=True along with credentials: leave one of them out")
+    if not discovering:
         raise ConfigurationError(
-            "credentials must be made with wool.Credentials.token(…) or wool.Credentials.tls(…), "
-            f"not {type(credentials).__name__}"
+            "insecure=True is for workers that a discovery finds, and there is none: a pool's own "
+            "workers are safe without credentials, so leave it out"
         )
-    return credentials
+    warnings.warn(
+        "a pool calls workers without authentication: whoever on this machine listens at their "
+        "addresses can run code as you",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return Insecure()
 
 
 def positive(name: str, value: Any) -> int | None:
@@ -66,7 +87,8 @@ def module_names(argument: str, given: Iterable[str | ModuleType] | None) -> lis
         return None
     if isinstance(given, (str, ModuleType)):
         raise ConfigurationError(f"{argument} must be a list of modules, not {given!r} alone")
-    names: list[Any] = [getattr(item, "__name__", item) for item in given]
+    items = several(argument, "modules", given)
+    names: list[Any] = [getattr(item, "__name__", item) for item in items]
     for name in names:
         if not isinstance(name, str):
             raise ConfigurationError(f"{argument} must name modules, not {name!r}")

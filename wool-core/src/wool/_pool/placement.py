@@ -6,7 +6,14 @@ import secrets
 from dataclasses import dataclass
 
 from wool._security import sockets
-from wool._security.credentials import REMEDY, Credentials, PoolSecret, SameUser, Token
+from wool._security.credentials import (
+    REMEDY,
+    Credentials,
+    Insecure,
+    PoolSecret,
+    SameUser,
+    Token,
+)
 from wool._security.keyring import Keyring
 from wool._session.routes import socket_scheme
 from wool._worker.discoveries import Chosen
@@ -80,7 +87,7 @@ def place_among_others(
             f"transport {plugin.name!r}: choose one for networks, such as 'grpc', or another "
             "discovery"
         )
-    if credentials is None:
+    if credentials is None or isinstance(credentials, Insecure):
         raise ConfigurationError(
             f"workers announced on the transport {plugin.name!r} have to share credentials with "
             f"those who find them: {REMEDY}"

@@ -19,9 +19,9 @@ from wool._plugins.observers import Observer
 from wool._pool.arguments import (
     call_options,
     check_shared,
-    checked_credentials,
     checked_size,
     module_names,
+    pool_credentials,
     positive,
 )
 from wool._pool.membership import Membership
@@ -35,7 +35,7 @@ from wool._session.session import Session
 from wool._settings.blame import blaming
 from wool._settings.resolving import dump
 from wool._settings.settings import Settings
-from wool._worker.access import credentials_of
+from wool._worker.arguments import labels, several
 from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._worker.transports import Transports
@@ -85,6 +85,8 @@ class WorkerPool(Pool):
             has not started, although they are installed here, or are found by names made at run
             time. The modules of your own project are sent anyway.
         by_reference: modules of your project that are not sent, because all workers have them.
+        insecure: calls workers that a discovery finds on the loopback interface without
+            credentials, as those of `Worker(insecure=True)`.
 
     What is not given is taken from the environment and `pyproject.toml`, see `docs/settings.md`.
 
@@ -121,6 +123,7 @@ class WorkerPool(Pool):
         by_reference: Iterable[str | ModuleType] | None = None,
         context: Literal["auto", "off"] | None = None,
         exclude: Iterable[str] | None = None,
+        insecure: bool = False,
     ) -> None:
         self._settings = Settings.read(lookup.names)
         core, self._origins = self._settings.core(
@@ -134,22 +137,21 @@ class WorkerPool(Pool):
             ship=module_names("ship", ship),
             by_reference=module_names("by_reference", by_reference),
             context=context,
-            exclude=exclude if exclude is None or isinstance(exclude, str) else tuple(exclude),
+            exclude=exclude if exclude is None else tuple(several("exclude", "names", exclude)),
         )
         self._core = core
-        if isinstance(tags, str):
-            raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
         if balancer is not None and not callable(balancer):
             raise ConfigurationError(f"balancer must be a function, not {balancer!r}")
         self._discovery = self._find_discovery(discovery)
         options = call_options(core, travels=self._discovery is not None)
         modules = LocalModules(rules_of(options))
         super().__init__(secrets.token_hex(8), options, modules, balancer=balancer)
-        self._credentials = checked_credentials(credentials)
-        if credentials is None and self._discovery is not None:
-            self._credentials = credentials_of(self._settings)
-        self._size = checked_size(core, self._discovery is not None)
-        self._tags = frozenset(tags)
+        discovering = self._discovery is not None
+        self._credentials = pool_credentials(
+            credentials, self._settings, discovering=discovering, insecure=insecure
+        )
+        self._size = checked_size(core, discovering)
+        self._tags = labels(tags)
         self.required: frozenset[str] = self._tags
         self._quorum = positive("quorum", quorum) or 1
         if self._discovery is None:
@@ -166,7 +168,8 @@ class WorkerPool(Pool):
         if given is None or isinstance(given, str):
             origin = self._origins["discovery"]
             return choose_discovery(self._settings, self._core.discovery, origin=origin)
-        return choose_discovery(self._settings, "static", {"addresses": list(given)})
+        addresses = several("discovery", "addresses, or a name", given)
+        return choose_discovery(self._settings, "static", {"addresses": addresses})
 
     def _stays_in_process(self) -> bool:
         """Whether own workers live in this process, so that a discovery that is set is moot."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 NAME = "wool"
 """What a throw-away certificate is made out to. It is recognised by its fingerprint."""
+
+_FILE = re.compile(r"(?!-)[\w.@ -]{0,63}[\w@]")
+"""What files may be called, and the holders of certificates."""
+
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 # A throw-away certificate lives as long as its worker, so clocks that differ must not matter.
 _ALWAYS = dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
@@ -76,7 +82,7 @@ def make_certificate(folder: Path, name: str, hosts: Sequence[str], days: int) -
             argument is of no use.
     """
     x509, serialization = _library()
-    if Path(name).name != name or len(name) > 64:
+    if not _FILE.fullmatch(name):
         raise ConfigurationError(f"{name!r} cannot be the name of a file and of a certificate")
     try:
         issuer = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
@@ -186,12 +192,12 @@ def _general_name(x509: Any, host: str) -> Any:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(host)
-    except ValueError:
+    if not _HOST.fullmatch(host) or host.rstrip(".").rpartition(".")[2].isdigit():
         raise ConfigurationError(
-            f"{host!r} is no host name or address: write international names as xn--…"
-        ) from None
+            f"{host!r} is no host name or address: leave out scheme and port, and write "
+            "international names as xn--…"
+        )
+    return x509.DNSName(host)
 
 
 def _pem(certificate: Certificate) -> bytes:

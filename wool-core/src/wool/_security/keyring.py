@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from wool._security.credentials import REMEDY, Credentials, restore
+from wool._security.credentials import REMEDY, Credentials, Insecure, restore
+from wool._security.listening import host_of, is_loopback
 from wool.exceptions import ConfigurationError
 
 
@@ -32,6 +33,11 @@ class Keyring:
         if self.network is None:
             raise ConfigurationError(
                 f"{address} is on a network, so it takes credentials: {REMEDY}"
+            )
+        if isinstance(self.network, Insecure) and host_of(address) and not is_loopback(address):
+            raise ConfigurationError(
+                f"{address} may be on another machine, and insecure=True is for the loopback "
+                "interface only: use credentials"
             )
         return self.network
 

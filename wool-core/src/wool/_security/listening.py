@@ -47,10 +47,18 @@ def network_credentials(
 
 def is_loopback(address: str) -> bool:
     """Whether an address `scheme://host:port` is on the loopback interface for certain."""
-    host = urlsplit(address).hostname or ""
+    host = host_of(address)
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def host_of(address: str) -> str:
+    """Returns the host in an address; nothing if there is none, or the address is none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:  # the transport says what is wrong with it
+        return ""

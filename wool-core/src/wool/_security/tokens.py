@@ -48,8 +48,10 @@ def read(path: Path, origin: str) -> str:
     """
     try:
         return check(path.read_text(encoding="ascii"), f"{origin} ({path})")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{origin}: {path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{origin}: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{origin}: {path} holds no token, but other bytes") from None
 
 
 def strength(token: str) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import urlsplit
 
+from wool._plugins.schemes import scheme_transport
 from wool._security.credentials import Credentials, MutualTls, Token, environment_token
-from wool._security.listening import is_loopback
+from wool._security.listening import host_of, is_loopback
 from wool._session.routes import is_socket, socket_scheme
 from wool._settings.model import Tls
 from wool._settings.settings import Settings
@@ -52,8 +54,14 @@ def check_place(address: str | None, plugin: TransportPlugin) -> None:
     """Checks that a transport that is not for networks listens on no network.
 
     Raises:
-        ConfigurationError: it would, or nobody could tell.
+        ConfigurationError: it would, or nobody could tell; or it is a socket that others, who are
+            in other folders, would not find.
     """
+    if address is not None and is_socket(address) and ":///" not in address:
+        scheme = address.partition("://")[0]
+        raise ConfigurationError(
+            f"{address!r} does not name a Unix socket: write its whole path, {scheme}:///path"
+        )
     if address is None or is_socket(address) or plugin.capabilities & {"network", "in-process"}:
         return
     if "unix" in plugin.capabilities:
@@ -62,8 +70,38 @@ def check_place(address: str | None, plugin: TransportPlugin) -> None:
             f"{address}: give the path of a Unix socket, {socket_scheme(plugin.name)}:///path, or "
             "no address, or choose another transport"
         )
-    if urlsplit(address).hostname and not is_loopback(address):
+    if host_of(address) and not is_loopback(address):
         raise ConfigurationError(
             f"the transport {plugin.name!r} never leaves this machine, and {address} can be "
             "reached from others: choose another address or another transport"
         )
+
+
+def check_advertised(address: str, transport: str) -> None:
+    """Checks that others can dial what they are told of a worker.
+
+    Args:
+        transport: the name of the one that it listens with.
+
+    Raises:
+        ConfigurationError: they cannot.
+    """
+    name = scheme_transport(address)
+    if name != transport:
+        raise ConfigurationError(
+            f"advertise: {address} is for the transport {name!r}, and the worker listens with "
+            f"{transport!r}"
+        )
+    if _is_wildcard(address):
+        raise ConfigurationError(
+            f"advertise: {address} can be listened at, but not dialled: give an address under "
+            "which others reach the worker"
+        )
+
+
+def _is_wildcard(address: str) -> bool:
+    """Whether an address names no place, but all hosts or any port."""
+    try:
+        return urlsplit(address).port == 0 or ipaddress.ip_address(host_of(address)).is_unspecified
+    except ValueError:
+        return False  # a name; or no address, which is said when it is dialled

@@ -22,8 +22,9 @@ from wool._session.routes import is_socket, socket_scheme
 from wool._settings.blame import blaming
 from wool._settings.settings import Settings
 from wool._settings.sources import ARGUMENT
-from wool._worker.access import check_place, credentials_of, is_local
+from wool._worker.access import check_advertised, check_place, credentials_of, is_local
 from wool._worker.announcing import Announcing
+from wool._worker.arguments import checked_credentials, instance, labels
 from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
 from wool._worker.executor import Executor
 from wool._worker.main import close_loop, new_loop
@@ -85,8 +86,6 @@ class Worker:
         insecure: bool = False,
         drain_timeout: float | None = None,
     ) -> None:
-        if isinstance(tags, str):
-            raise ConfigurationError(f"tags must be several labels, not the string {tags!r}")
         self._settings = Settings.read(lookup.names)
         self._core, self._origins = self._settings.core(
             transport=transport,
@@ -94,14 +93,14 @@ class Worker:
             concurrency=concurrency,
             drain_timeout=drain_timeout,
         )
-        self._address = address
-        self._advertise = advertise
-        if advertise is not None:
-            scheme_transport(advertise)  # complains if there is no scheme
+        self._address = instance("address", address, str, "a string")
+        self._advertise = instance("advertise", advertise, str, "a string")
         self._discovery = self._find_discovery(discovery)
-        self._tags = frozenset(tags)
+        self._tags = labels(tags)
         self._transports = Transports({}, self._settings)
         self._transport = self._choose_transport(transport)
+        if advertise is not None:
+            check_advertised(advertise, self._transport)
         with blaming(self._origins["transport"] if address is None else ARGUMENT):
             lookup.transport(self._transport)
         plugin, _ = self._transports.get(self._transport)
@@ -109,7 +108,7 @@ class Worker:
             self._address = self._discovery.place(plugin.name, self._discovery.discovery.port)
         check_place(self._address, plugin)
         self._check_reach(plugin)
-        self._keyring = self._make_keyring(plugin, credentials, insecure)
+        self._keyring = self._make_keyring(plugin, checked_credentials(credentials), insecure)
         self._announcing: Announcing | None = None
         self._info: WorkerInfo | None = None
         self._io: _IoThread | None = None
@@ -119,6 +118,7 @@ class Worker:
             return given
         if isinstance(given, abc.Discovery):
             return Chosen(given)
+        instance("discovery", given, str, "the name of one, or a wool.abc.Discovery")
         if given is not None:
             return choose_discovery(self._settings, given)
         origin = self._origins["discovery"]

@@ -5,6 +5,8 @@ A sub-command is imported when it is used, so that help and completion come at o
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from typing import IO, Any
@@ -64,6 +66,11 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except WoolError as error:
             raise Failure(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever has read is gone, which click sees to
+                raise
+            place = f"{os.fspath(error.filename)!s}: " if error.filename else ""
+            raise Failure(f"{place}{error.strerror or error}") from error
 
 
 def _print_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:

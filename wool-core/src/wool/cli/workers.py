@@ -13,6 +13,7 @@ import click
 
 from wool._client.probing import Seen
 from wool._pool.looking import Look
+from wool._security.credentials import Insecure
 from wool._worker.discoveries import Chosen, choose_discovery
 from wool.cli.active import read_settings
 from wool.cli.group import FAILURE
@@ -35,6 +36,7 @@ CLEAR = "\x1b[H\x1b[2J"
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
 @discovery_options("Where to look, if no address is given; by default that of the settings.")
 @credential_options
+@click.option("--insecure", is_flag=True, help="Such as authenticate nobody, on this machine.")
 @click.option(
     "--wait",
     default=0.0,
@@ -77,6 +79,7 @@ def command(
     ca: Path | None,
     cert: Path | None,
     key: Path | None,
+    insecure: bool,
     wait: float,
     quorum: int | None,
     timeout: float,
@@ -105,7 +108,10 @@ def command(
         raise click.UsageError(
             "say where to look: --discovery NAME, WOOL_DISCOVERY, or addresses of workers"
         )
-    look = Look(settings, chosen, credentials_from(token_file, ca, cert, key), timeout)
+    credentials = credentials_from(token_file, ca, cert, key)
+    if insecure and credentials is not None:
+        raise click.UsageError("give --insecure or credentials, not both")
+    look = Look(settings, chosen, Insecure() if insecure else credentials, timeout)
     shown = _Table(chosen, as_json=as_json, again=watch)
     try:
         if quorum is not None:
