@@ -276,6 +276,7 @@ async def test_insecure_is_not_for_unix_sockets(folder: Path) -> None:
     [
         ({"address": "127.0.0.1:5000"}, "does not say which transport"),
         ({"address": "carrier://host:1"}, "no transport 'carrier'"),
+        ({"discovery": "ws://h:1"}, r"the address of a worker.*discovery=\['ws://h:1'\]"),
         ({"address": "grpc://127.0.0.1:0", "transport": "ws"}, "for the transport 'grpc'"),
         ({"address": 5}, "address must be a string, not 5"),
         ({"address": "grpc://[::1:0", "insecure": True}, "loopback interface only"),

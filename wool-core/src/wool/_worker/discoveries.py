@@ -68,6 +68,12 @@ def choose_discovery(
     if name is None:
         return None
     with blaming(origin):
+        if "://" in name:
+            raise ConfigurationError(
+                f"{name!r} is the address of a worker, not the name of a discovery: give a list of "
+                f"addresses, discovery=[{name!r}], or set WOOL_DISCOVERY=static and "
+                f"WOOL_STATIC__ADDRESSES={name}"
+            )
         found = lookup.discovery(name)
     options, _ = settings.options(name, found.plugin.options, arguments)
     return Chosen(found.make(options), found.plugin)
