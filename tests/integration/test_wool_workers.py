@@ -269,6 +269,7 @@ async def test_a_wrong_command_line(arguments: list[str], message: str) -> None:
         (["--discovery", "static", "--namespace", "x"], "static has no option 'namespace'"),
         (["--discovery", "statik"], "Did you mean 'static'"),
         (["nonsense"], "'nonsense' is no address"),
+        (["--discovery", "static"], "wool: the discovery 'static' needs addresses"),
     ],
 )
 async def test_what_cannot_work(arguments: list[str], message: str) -> None:

@@ -115,7 +115,8 @@ class Membership:
     def summary(self) -> str:
         """Says what the discovery has found, or that it has failed."""
         if self._failure is not None:
-            return f"{self._chosen} fails: {words(self._failure)}"
+            said = words(self._failure)
+            return said if said.startswith(str(self._chosen)) else f"{self._chosen} fails: {said}"
         if self._found is None:
             return f"{self._chosen} has said nothing"
         return f"{self._chosen} has found {len(self._found) or 'none'}"
