@@ -209,8 +209,8 @@ class WebSocket(asyncio.Protocol, abc.Connection):
             self._wake()
 
     def _cut(self, frame: Frame) -> None:
-        payload = cast(bytes | bytearray, frame.data)
-        limit = self.receive_limit
+        payload = cast("bytes | bytearray", frame.data)
+        limit = self._receive_limit
         try:
             for message in self._incoming.cut(payload, limit, last=frame.fin):
                 self._messages.append(message)
