@@ -140,7 +140,10 @@ class Pool:
                 ACTIVE.set(before)
 
     async def wait(self, n: int, *, timeout: float | None = None) -> None:
-        """Waits until the pool has at least `n` workers.
+        """Waits until the pool has at least `n` workers; cancelling that changes nothing.
+
+        Args:
+            timeout: seconds to wait; None: as long as it takes.
 
         Raises:
             NoWorkersAvailable: there were fewer after `timeout` seconds, or there will be none.

@@ -56,8 +56,8 @@ class WorkerPool(Pool):
     """Worker processes on this machine, for the routines called inside of `async with`.
 
     The pool may be opened again after it was closed. It can be used from any task, loop and thread
-    of the process; `with pool.use():` says so where several are open. Whether it is left in peace,
-    with an exception or cancelled, also while it is entered: none of its processes remains.
+    of the process; `with pool.use():` says so where several are open. However it is left, and also
+    if entering it fails or is cancelled, none of its processes remains.
 
     Args:
         size: how many workers to start and keep: one that dies is replaced. By default as many as
