@@ -291,7 +291,7 @@ async def test_the_environment_and_the_file(tmp_path: Path, monkeypatch: Any) ->
     ("options", "match"),
     [
         ({"context": "on"}, "context must be one of 'auto', 'off'"),
-        ({"exclude": "a.b"}, "exclude must be a list"),
+        ({"exclude": "a.b"}, "exclude must be several names, not the string"),
         ({"exclude": [1]}, "exclude must be a list"),
     ],
 )
