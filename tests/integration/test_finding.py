@@ -68,6 +68,17 @@ async def wait_here(seconds: float) -> str:
     return call.worker.id
 
 
+@wool.routine
+async def meet(book: Path, count: int) -> str:
+    """Signs the book, and ends when so many have: they all run at once, however slowly."""
+    with book.open("a") as file:
+        file.write("x")
+    await eventually(lambda: book.stat().st_size >= count, within=60, what=f"{count} to meet")
+    call = wool.current_call()
+    assert call is not None
+    return call.worker.id
+
+
 @wool.routine(tags=["b"])
 async def at_b() -> tuple[str, CallOptions]:
     pool = wool.current_pool()
@@ -115,16 +126,16 @@ def connected(pool: wool.WorkerPool) -> int:
 # Lazily
 
 
-async def test_connections_are_opened_when_calls_need_them(workers: Any) -> None:
+async def test_connections_are_opened_when_calls_need_them(workers: Any, folder: Path) -> None:
     infos = await workers(6)
     async with wool.WorkerPool(discovery=found(*infos)) as pool:
         assert len(pool.workers) == 6
         assert connected(pool) == 1
         assert len({await here() for _ in range(20)}) == 1
         assert connected(pool) == 1
-        ran = await asyncio.gather(*(wait_here(0.2) for _ in range(3)))
+        ran = await asyncio.gather(*(meet(folder / "few", 3) for _ in range(3)))
         assert len(set(ran)) == connected(pool) == 3
-        await asyncio.gather(*(wait_here(0.2) for _ in range(12)))
+        await asyncio.gather(*(meet(folder / "many", 12) for _ in range(12)))
         assert connected(pool) == 6
 
 
@@ -282,16 +293,16 @@ async def test_workers_with_rare_tags_are_found_among_many(workers: Any) -> None
 
 
 async def test_links_are_few_unless_there_is_much_to_do(
-    workers: Any, monkeypatch: pytest.MonkeyPatch
+    workers: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wool.WorkerPool, "idle_timeout", 0.4)
     infos = await workers(MANY + 8)
     async with wool.WorkerPool(discovery=found(*infos), quorum=2) as pool:
         links = pool.client().links
         assert len(links) == MANY
-        await asyncio.gather(*(wait_here(0.05) for _ in range(MANY // 2)))
+        await asyncio.gather(*(meet(folder / "few", MANY // 2) for _ in range(MANY // 2)))
         assert len(links) == MANY
-        ran = await asyncio.gather(*(wait_here(0.3) for _ in range(200)))
+        ran = await asyncio.gather(*(meet(folder / "many", 200) for _ in range(200)))
         assert len(links) == len(set(ran)) == connected(pool) == MANY + 8
         await eventually(lambda: len(links) == MANY, what="links to be few again")
         await eventually(lambda: connected(pool) == 0, what="them to be closed")
