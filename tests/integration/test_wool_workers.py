@@ -255,6 +255,8 @@ async def test_waiting_for_some(start: Any, namespace: str) -> None:
         (["ws://x:1", "--ca", "ca.pem"], "does not exist"),
         (["ws://x:1", "--token-file", __file__, "--ca", __file__], "not both"),
         (["ws://x:1", "--cert", __file__], "takes all of --ca, --cert and --key"),
+        (["ws://x:1", "--insecure", "--token-file", __file__], "not both"),
+        (["ws://x:1", "--watch", "--interval", "nan"], "nan is no number of seconds"),
     ],
 )
 async def test_a_wrong_command_line(arguments: list[str], message: str) -> None:

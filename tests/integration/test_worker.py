@@ -9,7 +9,7 @@ import socket
 import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ from wool.exceptions import (
     ConnectFailed,
     NoWorkersAvailable,
     WoolError,
+    WorkerLost,
     WorkerStopped,
 )
+from wool.testing import Faults
 from wool.testing._kit import descriptors
 
 TOKEN = secrets.token_urlsafe(32)
@@ -116,6 +118,22 @@ async def test_left_with_an_exception_it_cancels_at_once(folder: Path) -> None:
                 raise ZeroDivisionError
         with pytest.raises((WorkerStopped, asyncio.CancelledError)):
             await call
+
+
+async def test_one_in_place_of_another_that_was_told_to_stop(folder: Path) -> None:
+    """What has been said of the first is not true of the second."""
+    with Faults() as faults:
+        first = AsyncExitStack()
+        worker = await first.enter_async_context(wool.Worker(address=unix(folder)))
+        async with wool.WorkerPool(discovery=[unix(folder)]):
+            worker.drain()
+            await first.aclose()
+            async with wool.Worker(address=unix(folder)):
+                call = asyncio.create_task(hold(str(folder / "entered")))
+                await eventually((folder / "entered").exists)
+                faults.cut()
+                with pytest.raises(WorkerLost):
+                    await call
 
 
 async def test_it_can_be_opened_again(folder: Path) -> None:

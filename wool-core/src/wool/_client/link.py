@@ -246,6 +246,7 @@ class Link:
         self._retry = _RETRY_FIRST
         self.failure = None
         self.usable = True
+        self.draining, self._others = False, 0  # those were of one that was there before
         self.met = True
         self.hungry = self.hungry or self._slow
         self._slow = False

@@ -19,6 +19,7 @@ from wool._worker.main import new_loop
 from wool.cli.active import read_settings
 from wool.cli.events import Events
 from wool.cli.options import (
+    Seconds,
     credential_options,
     credentials_from,
     discovery_of,
@@ -60,7 +61,7 @@ Examples:
 )
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A label it offers; repeatable.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls it runs at once.")
-@click.option("--drain", type=click.FloatRange(min=0), help="Seconds calls get to finish.")
+@click.option("--drain", type=Seconds(min=0), help="Seconds calls get to finish.")
 @credential_options
 @click.option("--insecure", is_flag=True, help="No authentication; loopback interface only.")
 @click.option("--json", "as_json", is_flag=True, help="Tell events as JSON on standard output.")

@@ -18,6 +18,7 @@ from wool._worker.discoveries import Chosen, choose_discovery
 from wool.cli.active import read_settings
 from wool.cli.group import FAILURE
 from wool.cli.options import (
+    Seconds,
     credential_options,
     credentials_from,
     discovery_of,
@@ -40,7 +41,7 @@ CLEAR = "\x1b[H\x1b[2J"
 @click.option(
     "--wait",
     default=0.0,
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Go on looking for that long before the first table.",
 )
@@ -53,7 +54,7 @@ CLEAR = "\x1b[H\x1b[2J"
 @click.option(
     "--timeout",
     default=3.0,
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     show_default=True,
     metavar="SECONDS",
     help="For each worker to answer.",
@@ -62,7 +63,7 @@ CLEAR = "\x1b[H\x1b[2J"
 @click.option(
     "--interval",
     default=2.0,
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     metavar="SECONDS",
     show_default=True,
     help="Between two tables of --watch.",
