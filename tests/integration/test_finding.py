@@ -126,7 +126,10 @@ def connected(pool: wool.WorkerPool) -> int:
 # Lazily
 
 
-async def test_connections_are_opened_when_calls_need_them(workers: Any, folder: Path) -> None:
+async def test_connections_are_opened_when_calls_need_them(
+    workers: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wool._client.client.PATIENCE", 60)  # no call is taken back for another
     infos = await workers(6)
     async with wool.WorkerPool(discovery=found(*infos)) as pool:
         assert len(pool.workers) == 6
