@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import socket
@@ -25,6 +26,7 @@ from wool._protocol.frames import CallOptions
 from wool._security.credentials import Credentials, Insecure, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
 from wool._worker.transports import Transports
+from wool.abc import Connection
 from wool.exceptions import (
     AuthenticationError,
     ConfigurationError,
@@ -206,6 +208,23 @@ async def test_another_secret_is_of_no_use(folder: Path) -> None:
         async with calling(worker.info.address, local=PoolSecret()):
             with pytest.raises(AuthenticationError, match="the user of the machine"):
                 await add(1, 2)
+
+
+def connections() -> list[Any]:
+    gc.collect()
+    return [one for one in gc.get_objects() if issubclass(type(one), Connection)]
+
+
+@pytest.mark.parametrize("address", ["unix", "grpc", "ws"])
+async def test_nothing_is_kept_of_a_connection_that_is_refused(address: str, folder: Path) -> None:
+    place = unix(folder) if address == "unix" else f"{address}://127.0.0.1:0"
+    before = len(connections())
+    async with wool.Worker(address=place, credentials=Token(TOKEN)) as worker:
+        other = Token(TOKEN[::-1])
+        async with calling(worker.info.address, credentials=other, local=PoolSecret()):
+            with pytest.raises(AuthenticationError):
+                await add(1, 2)
+            await eventually(lambda: len(connections()) == before)
 
 
 # On a network

@@ -6,6 +6,7 @@ It dials when it is first needed, keeps one session, and tries again after that 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,7 @@ class Link:
         self._held = False  # whether other calls are kept from beginning meanwhile
         self._lingering = False
         self._closing = False
+        self._resuming: asyncio.TimerHandle | None = None
 
     # What clients look at -------------------------------------------------------------------
 
@@ -266,6 +268,7 @@ class Link:
         self._release()
         self._task = None
         self._slow = False
+        _let_go(error)
         self.failure = error
         self._pause(_RETRY_REFUSED if self.refused else None)
         self._send_elsewhere()
@@ -294,7 +297,7 @@ class Link:
     def _pause(self, seconds: float | None = None) -> None:
         """Stops using the worker for a while, by default one that grows with every failure."""
         self.usable = self.hungry = False
-        self._client.loop.call_later(seconds or self._retry, self._resume_use)
+        self._resuming = self._client.loop.call_later(seconds or self._retry, self._resume_use)
         self._retry = min(self._retry * 2, _RETRY_MOST)
 
     def _resume_use(self) -> None:
@@ -351,7 +354,19 @@ class Link:
         """Closes the session. Calls that are out are the client's to end."""
         self._closing = True
         self._release()
+        if self._resuming is not None:
+            self._resuming.cancel()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Drops what the functions had in hand that an error, or what led to it, has ended.
+
+    That is a connection, and the error is kept until there is another one.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
