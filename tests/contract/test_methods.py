@@ -16,6 +16,7 @@ from contract.routines import (
     Savings,
     add,
     apply,
+    echo,
 )
 from contract.support import Journal, Place
 
@@ -51,6 +52,14 @@ async def test_bound_methods_are_values() -> None:
     assert await apply(Account(5).deposit, 1) == 6
     assert await functools.partial(Account.deposit, Account(1))(2) == 3
     assert await routines.Account.named_outside(suffix="?") == "EUR?"
+
+
+async def test_class_methods_are_values() -> None:
+    for kind in Account, Savings:
+        for method in kind.named_inside, kind.named_outside, kind(1).named_outside:
+            assert await apply(method, "?") == await method("?")
+            assert await echo([method]) == [method]
+    assert await echo(Account.named_inside.__func__) is Account.named_inside.__func__  # type: ignore[attr-defined]
 
 
 async def test_methods_of_a_class_made_in_a_closure() -> None:

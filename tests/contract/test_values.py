@@ -281,6 +281,51 @@ async def test_instances_of_classes_made_in_a_closure() -> None:
     assert type(pair) is LocalPair and colour is LocalColour.BLUE and recognised
 
 
+async def test_enums_with_more_than_values() -> None:
+    class Planet(enum.Enum):
+        EARTH = (3.3, 2.4)
+        MARS = (6.4, 3.4)
+        RED = MARS
+
+        def __init__(self, mass: float, radius: float) -> None:
+            self.mass = mass
+            self._radius = radius
+
+        def sum(self) -> float:
+            return self.mass + self._radius
+
+    class Status(enum.IntEnum):
+        def __new__(cls, value: int, phrase: str = "") -> Status:
+            self = int.__new__(cls, value)
+            self._value_ = value
+            self.phrase = phrase
+            return self
+
+        phrase: str
+        OK = (200, "fine")
+        GONE = (410, "not here")
+
+    class Access(enum.Flag):
+        READ = 1
+        WRITE = 2
+        BOTH = 3
+
+    @wool.routine
+    async def use(planet: Planet, status: Status, access: Access) -> Any:
+        assert planet is Planet.RED is Planet["RED"] and planet.name == "MARS"
+        assert status is Status(410) and status == 410
+        assert access is Access.BOTH is Access["BOTH"] and access.name == "BOTH"
+        assert [list(kind.__members__) for kind in (Planet, Status, Access)] == [
+            ["EARTH", "MARS", "RED"],
+            ["OK", "GONE"],
+            ["READ", "WRITE", "BOTH"],
+        ]
+        return planet.sum(), Planet.EARTH.sum(), status.phrase, Status.OK.phrase, Planet
+
+    result = await use(Planet.MARS, Status.GONE, Access.READ | Access.WRITE)
+    assert result == (6.4 + 3.4, 3.3 + 2.4, "not here", "fine", Planet)
+
+
 async def test_what_comes_back_does_not_change_the_callers_class() -> None:
     class Versioned:
         limit = 1

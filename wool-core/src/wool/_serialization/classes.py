@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from wool._serialization.units import MissingCode
 
 PROCESS_BYTES = 8
+KEY_BYTES = PROCESS_BYTES + 8
 
 
 class ClassTable:
@@ -55,7 +56,7 @@ class ClassTable:
 
     def new_key(self) -> bytes:
         """Makes a key that no other process makes."""
-        return self.process + next(self._numbers).to_bytes(8, "big")
+        return self.process + next(self._numbers).to_bytes(KEY_BYTES - PROCESS_BYTES, "big")
 
     def find(self, key: bytes) -> type | None:
         """Returns the class with this key, if this process knows it and has all of it."""
@@ -179,7 +180,7 @@ def find_in_module(name: str, qualname: str) -> Any:
     found: Any = find_module(name)
     for part in qualname.split("."):
         found = getattr(found, part)
-    return found
+    return getattr(found, "__func__", found)
 
 
 def find_globals(name: str) -> dict[str, Any]:
@@ -204,7 +205,8 @@ def find_class(key: bytes) -> type:
         definition = _loading.get()[0].load(key)
         cls = CLASSES.find(key)
         if cls is None and isinstance(definition, type):
-            # It could be imported by when its definition was written, which is its name then.
+            # The key is of a later edition; or the class could be imported by when its definition
+            # was written, which is its name then.
             cls = definition
         del definition
     if cls is None:
@@ -216,10 +218,12 @@ def guard_class(cls: type, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ..
     """Changes cloudpickle's reduction of a class so that a class that is known stays as it is.
 
     Slots and the qualified name are given when the class is made: cloudpickle sets the former
-    later, which makes no slots, and leaves out the latter, except of an `Enum`.
+    later, which makes no slots, and leaves out the latter.
     """
     make, arguments, (attributes, slots), _, _, set_state = native
-    if not issubclass(cls, Enum) and len(arguments) > 3:
+    if issubclass(cls, Enum):
+        return _guard_enum(cls, key, native)
+    if len(arguments) > 3:
         more: dict[str, Any] = {**arguments[3], "__qualname__": cls.__qualname__}
         arguments = (*arguments[:3], more, *arguments[4:])
         if cls.__dict__.get("__slots__"):
@@ -233,6 +237,23 @@ def guard_class(cls: type, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ..
     return make_class, (key, make, arguments), body, None, None, finish_class
 
 
+def _guard_enum(cls: type[Enum], key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Does that for an `Enum`: cloudpickle knows its members by their values alone, and no aliases.
+
+    Its members are made without its own `__new__` and `__init__`, so what these have set is sent.
+    """
+    make, arguments, (attributes, slots), _, _, set_state = native
+    values = {name: member.value for name, member in cls.__members__.items()}
+    arguments = (*arguments[:3], values, *arguments[4:])
+    attributes = {name: value for name, value in attributes.items() if name not in values}
+    own = {
+        name: {k: v for k, v in vars(member).items() if not (k[0] == "_" == k[-1])}
+        for name, member in cls.__members__.items()
+    }
+    body = (key, finish_enum, ((attributes, slots), set_state, own))
+    return make_class, (key, make, arguments), body, None, None, finish_class
+
+
 def make_class(key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
     """Definitions name this function to make a class."""
     return CLASSES.make(key, make, arguments)
@@ -242,3 +263,11 @@ def finish_class(cls: type, state: tuple[bytes, Callable[[type, Any], Any], Any]
     """Definitions name this function to fill in the body of a class."""
     key, set_state, body = state
     CLASSES.finish(cls, key, set_state, body)
+
+
+def finish_enum(cls: type[Enum], state: tuple[Any, Callable[[type, Any], Any], Any]) -> None:
+    """Definitions name this function to fill in the body of an `Enum`."""
+    body, set_state, own = state
+    set_state(cls, body)
+    for name, attributes in own.items():
+        vars(cls.__members__[name]).update(attributes)

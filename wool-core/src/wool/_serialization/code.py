@@ -13,11 +13,11 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from wool._serialization.classes import CLASSES, Loading
+from wool._serialization.classes import CLASSES, KEY_BYTES, Loading
 from wool._serialization.codepickler import write
 from wool._serialization.namespaces import Namespaces, Versions
 from wool._serialization.sources import MODULE
@@ -35,11 +35,11 @@ class Binding:
     """A global or closure variable that a function reaches, and what it was bound to."""
 
     look_up: Callable[[], Any]
-    value: Any
+    expected: Callable[[], Any]
 
     def holds(self) -> bool:
         """Whether the variable is still bound to the same object."""
-        return self.look_up() is self.value
+        return self.look_up() is self.expected()
 
 
 class CodeBook:
@@ -47,7 +47,8 @@ class CodeBook:
 
     A cached unit of a function is valid while every global it reaches through functions that
     travel by value is bound to the same object, so redefining a helper takes effect at the next
-    call. Changes inside a global object are not noticed.
+    call. Changes inside a global object are not noticed. A class keeps its key, as its objects keep
+    their class; what its methods reach is sent anew with another edition of its unit.
 
     Args:
         modules: those that travel as a whole.
@@ -58,7 +59,10 @@ class CodeBook:
         self._functions: weakref.WeakKeyDictionary[
             FunctionType, tuple[CodeUnit, tuple[Binding, ...]]
         ] = weakref.WeakKeyDictionary()
-        self._classes: weakref.WeakKeyDictionary[type, CodeUnit] = weakref.WeakKeyDictionary()
+        self._classes: weakref.WeakKeyDictionary[type, tuple[CodeUnit, tuple[Binding, ...]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._editions: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
         self._versions = Versions()
         self._lock = threading.Lock()
 
@@ -66,10 +70,10 @@ class CodeBook:
         """Returns those of the units with these keys that can still be had."""
         wanted = set(keys)
         modules = self.modules.units() if any(key.startswith(MODULE) for key in wanted) else []
-        classes = [cls for key in wanted if (cls := CLASSES.find(key)) is not None]
+        classes = [(key, cls) for key in wanted if (cls := CLASSES.find(key[:KEY_BYTES]))]
         with self._lock:
             units = [unit for unit, _ in self._functions.values() if unit.key in wanted]
-        return modules + units + [self.cls(cls) for cls in classes]
+        return modules + units + [replace(self.cls(cls), key=key) for key, cls in classes]
 
     def function(self, function: FunctionType) -> CodeUnit:
         """Returns the unit of a function.
@@ -88,13 +92,25 @@ class CodeBook:
 
     def cls(self, cls: type) -> CodeUnit:
         """Returns the unit of a class."""
-        unit = self._classes.get(cls)
-        if unit is None:
-            written = write(cls, self.modules, self._versions)
-            unit = CodeUnit(CLASSES.key(cls), written.data, written.provides)
-            with self._lock:
-                self._classes[cls] = unit
+        cached = self._classes.get(cls)
+        if cached is not None and all(binding.holds() for binding in cached[1]):
+            return cached[0]
+        written = write(cls, self.modules, self._versions)
+        key = CLASSES.key(cls)
+        own = key.startswith(CLASSES.process)  # others hear from its owner
+        with self._lock:
+            if cached is not None:
+                self._editions[cls] = self._editions.get(cls, 0) + 1
+            edition = self._editions.get(cls)
+            if edition is not None:
+                key += edition.to_bytes(4, "big")
+            unit = CodeUnit(key, written.data, written.provides)
+            self._classes[cls] = unit, tuple(_bindings(written.functions)) if own else ()
         return unit
+
+    def key(self, cls: type) -> bytes:
+        """Returns the key of the unit of a class, which may not have been written yet."""
+        return CLASSES.key(cls) if self._classes.get(cls) is None else self.cls(cls).key
 
     def loaded(self, function: FunctionType, unit: CodeUnit) -> None:
         """Remembers that a function came from a unit: it is passed on as it came."""
@@ -195,12 +211,21 @@ def _bindings(functions: Iterable[FunctionType]) -> Iterable[Binding]:
     for function in functions:
         scope = function.__globals__
         for name in _names(function.__code__):
-            if name in scope and scope[name] is not function:
-                yield Binding(_global_reader(scope, name), scope[name])
+            value = scope.get(name, _MISSING)  # which may be defined after all
+            if value is not function:
+                yield Binding(_global_reader(scope, name), _keep(value))
         for cell in function.__closure__ or ():
             reader = _cell_reader(cell)
             if reader() is not function:  # it would keep itself alive
-                yield Binding(reader, reader())
+                yield Binding(reader, _keep(reader()))
+
+
+def _keep(value: Any) -> Callable[[], Any]:
+    """Returns what returns a value; of classes it keeps none alive, as their methods name them."""
+    if not isinstance(value, type):
+        return lambda: value
+    cls = weakref.ref(value)
+    return lambda: _MISSING if (found := cls()) is None else found
 
 
 def _names(code: CodeType) -> set[str]:

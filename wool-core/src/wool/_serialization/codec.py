@@ -23,7 +23,6 @@ from typing import Any
 
 from wool._serialization.calls import Call, future_stays, reduce_call, used_call
 from wool._serialization.classes import (
-    CLASSES,
     NO_REFERENTS,
     Loading,
     Referents,
@@ -106,7 +105,7 @@ class _Reducer:
             return find_in_module, reference
         if self.modules.importable(cls):
             return NotImplemented
-        key = CLASSES.key(cls)
+        key = self.book.key(cls)
         self.code[key] = cls
         return find_class, (key,)
 

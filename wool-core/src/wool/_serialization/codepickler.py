@@ -16,6 +16,7 @@ from wool._serialization.classes import CLASSES, find_in_module, find_module, gu
 from wool._serialization.codeobjects import reduce_code
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.library import reduce_library
+from wool._serialization.modules import find_name
 from wool._serialization.namespaces import Scope, Versions, share_globals
 from wool._serialization.references import must_stay
 from wool._serialization.sentinels import is_sentinel, reduce_sentinel
@@ -69,9 +70,12 @@ def reduce_function(function: FunctionType, modules: Modules) -> Any:
         return find_in_module, reference
     routine = function.__dict__.get("__wool__")
     # `functools.wraps` copies the attribute to what others make of a routine.
-    if routine is None or routine.wrapper is not function or modules.importable(function):
+    if routine is None or routine.wrapper is not function:
         return NotImplemented
-    return routine.reduce()
+    if not modules.importable(function):
+        return routine.reduce()
+    named = find_name(f"{function.__module__}:{function.__qualname__}")
+    return NotImplemented if named is function else (getattr, (named, "__func__"))
 
 
 def _imports(functions: Iterable[FunctionType]) -> Iterator[str]:

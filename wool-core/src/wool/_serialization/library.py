@@ -1,5 +1,6 @@
-"""What code is full of and pickle does not know: parts of the standard library that hold a lock,
-weak references or a cache, but come to no more than what they were made from.
+"""What code is full of and pickle does not know: methods of classes, and parts of the standard
+library that hold a lock, weak references or a cache, but come to no more than what they were made
+from.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 import typing
 import weakref
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 from wool._serialization.modules import findable
@@ -22,7 +24,7 @@ _PARTS = (typing.ParamSpecArgs, typing.ParamSpecKwargs)
 _ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 _KNOWN = frozenset(
-    {_CACHED, functools.cached_property, weakref.WeakSet, typing.NewType, _ALIAS}
+    {_CACHED, MethodType, functools.cached_property, weakref.WeakSet, typing.NewType, _ALIAS}
     | {*_WEAK, *_PARAMETERS, *_PARTS}
 )
 
@@ -36,6 +38,8 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
         if modules.importable(obj) or modules.reference(obj) is not None:
             return NotImplemented
         return make_cached, (obj.__wrapped__, obj.cache_parameters())
+    if cls is MethodType:
+        return _reduce_method(obj)
     if cls is functools.cached_property:  # has a lock before Python 3.12
         return make_cached_property, (obj.func, obj.attrname, obj.__doc__)
     if cls in _WEAK:  # `functools.singledispatch` has one
@@ -43,6 +47,15 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
     if cls is weakref.WeakSet:
         return cls, (list(obj),)
     return _reduce_typing(obj, cls, modules)
+
+
+def _reduce_method(method: MethodType) -> Any:
+    """Reduces a method of a class by its name: its function alone has none."""
+    owner: Any = method.__self__
+    name = method.__name__
+    if not isinstance(owner, type) or getattr(owner, name, None) != method:
+        return NotImplemented
+    return getattr, (owner, name)
 
 
 def _reduce_typing(obj: Any, cls: Any, modules: Modules) -> Any:
