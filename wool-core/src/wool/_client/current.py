@@ -6,12 +6,12 @@ process is used: a web framework opens it in one task, and its handlers run in o
 
 from __future__ import annotations
 
-import os
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from wool._forks import after_fork
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
 
@@ -100,7 +100,7 @@ class OpenPools:
 
 # "The only pool open in this process" is a fact of the process, so its list is too.
 OPEN = OpenPools()
-os.register_at_fork(after_in_child=OPEN.forked)
+after_fork(OPEN.forked)
 
 
 def choose_pool() -> Pool | None:

@@ -19,6 +19,7 @@ from itertools import count
 from types import MemberDescriptorType, ModuleType
 from typing import Any, Protocol
 
+from wool._forks import after_fork
 from wool._serialization.units import MissingCode
 
 PROCESS_BYTES = 8
@@ -93,7 +94,7 @@ class ClassTable:
 
 # Class identity is a fact of the process, so its table is too.
 CLASSES = ClassTable()
-os.register_at_fork(after_in_child=CLASSES.forked)
+after_fork(CLASSES.forked)
 
 
 class Source(Protocol):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import os
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from itertools import count
 from types import AsyncGeneratorType, FunctionType, MethodType
 from typing import Any, Protocol, TypeVar, cast
 
+from wool._forks import after_fork
 from wool._serialization.classes import CLASSES, payload_references
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ class Marks:
 # Which objects are in use elsewhere, and how they are to travel, are facts of the process.
 EXPORTS = Exports()
 MARKS = Marks()
-os.register_at_fork(after_in_child=EXPORTS.forked)
+after_fork(EXPORTS.forked)
 
 
 def reference(value: T, /) -> T:

@@ -21,6 +21,9 @@ import threading
 import weakref
 from typing import Any, cast
 
+from wool._forks import after_fork
+from wool.exceptions import ConfigurationError
+
 _BOOT = (
     "import sys, marshal; stream = open(int(sys.argv.pop()), 'rb', closefd=False); "
     "sys.path[:] = marshal.load(stream); "
@@ -38,7 +41,7 @@ def _close_lifelines() -> None:
         lifeline.close()
 
 
-os.register_at_fork(after_in_child=_close_lifelines)
+after_fork(_close_lifelines)
 
 
 class WorkerProcess:
@@ -46,9 +49,17 @@ class WorkerProcess:
 
     Attributes:
         exited: its return code as `subprocess` has it, once it has ended. Belongs to no loop.
+
+    Raises:
+        ConfigurationError: the system has no way to hand a lifeline to a child.
     """
 
     def __init__(self) -> None:
+        if sys.platform == "win32":
+            raise ConfigurationError(
+                "a pool cannot start worker processes on Windows yet: use transport='memory', or "
+                "discovery=… to call workers that run elsewhere"
+            )
         self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
         self._lifeline, theirs = socket.socketpair()
         _LIFELINES.add(self._lifeline)
@@ -158,5 +169,5 @@ def describe_exit(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    hint = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
+    hint = ", as the kernel does when memory runs out" if name == "SIGKILL" else ""
     return f"was killed by {name}{hint}"

@@ -1,0 +1,12 @@
+"""What a fork must not share with its parent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+
+def after_fork(forget: Callable[[], None]) -> None:
+    """Calls back in the child of every fork of this process; Windows has none."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)
