@@ -20,7 +20,7 @@ from contract.routines import (
     tracing,
     tree,
 )
-from contract.support import Journal, caught, ended, forever, started, turns
+from contract.support import Journal, caught, ended, forever, started, this_task, turns
 from contract.types import Plain
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
@@ -210,6 +210,32 @@ async def test_awaits_between_the_yields() -> None:
             yield value
 
     assert [i async for i in busy()] == [10, 11, 12]
+
+
+async def test_a_step_after_one_that_was_cancelled(journal: Journal) -> None:
+    """The cancel belonged to the task that made that step: a later one knows nothing of it."""
+
+    @wool.routine
+    async def stubborn(journal: Journal) -> Any:
+        try:
+            journal.write("started")
+            await forever()
+        except asyncio.CancelledError:
+            yield this_task().cancelling()
+        yield this_task().cancelling()
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(add(1, "not a number"))  # type: ignore[arg-type]
+                await forever()
+        yield "grouped"
+
+    stream = stubborn(journal)
+    task = await started(stream.__anext__(), journal)
+    task.cancel()
+    assert await task == 1
+    assert await anext(stream) == 0
+    assert await anext(stream) == "grouped"
+    await stream.aclose()
 
 
 async def test_a_closure_generator() -> None:

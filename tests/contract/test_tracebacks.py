@@ -25,7 +25,7 @@ from contract.routines import (
     serving,
     stream_floor,
 )
-from contract.support import Place, caught
+from contract.support import Journal, Place, caught, started
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -88,6 +88,37 @@ async def test_line_numbers() -> None:
     last = traceback.extract_tb(error.__traceback__)[-1]
     assert last.lineno is not None
     assert linecache.getline(last.filename, last.lineno).strip().endswith("# third floor")
+
+
+async def test_where_a_cancel_struck(journal: Journal) -> None:
+    """What cancels says what was too slow: in a call, in calls below it and in a stream."""
+
+    @wool.routine
+    async def slow() -> None:
+        journal.write("started")
+        await asyncio.Event().wait()  # too slow
+
+    @wool.routine
+    async def above() -> None:
+        await slow()
+
+    @wool.routine
+    async def stream() -> Any:
+        yield 1
+        await above()
+
+    async def drain() -> None:
+        async for _ in stream():
+            pass
+
+    for awaitable in slow(), above(), drain():
+        task = await started(awaitable, journal)
+        task.cancel("enough")
+        cancelled = await caught(task)
+        assert cancelled.args == ("enough",)
+        assert functions(cancelled)[-2:] == ["slow", "wait"]
+        assert "# too slow" in "".join(traceback.format_exception(cancelled))
+        assert_hidden(cancelled)
 
 
 async def test_frames_of_a_closure() -> None:

@@ -59,9 +59,11 @@ async def reply_error(
             await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
         return thrown
     error = await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
-    if isinstance(error, asyncio.CancelledError) and exchange.cancellation is not None:
-        return exchange.cancellation
-    return error
+    own = exchange.cancellation
+    if own is None or not isinstance(error, asyncio.CancelledError):
+        return error
+    # The caller's own, with the lines where it struck: they tell what was too slow.
+    return own.with_traceback(error.__traceback__)
 
 
 async def _load_exception(

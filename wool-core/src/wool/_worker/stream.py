@@ -33,6 +33,7 @@ class StreamExecution(Execution):
         "_abandoned",
         "_ahead",
         "_closing",
+        "_counted",
         "_kept",
         "_requested",
         "_requests",
@@ -51,6 +52,7 @@ class StreamExecution(Execution):
         super().__init__(executor, caller, frame, segments, referents)
         self._ahead = Ahead(frame.ahead) if frame.ahead else None
         self._step = 0
+        self._counted = 0  # how many cancels the task had when the step began
         self._requests: deque[tuple[f.Resume, Sequence[Buffer], Referents]] = deque()
         self._requested: asyncio.Future[None] | None = None  # while it is suspended
         self._kept: asyncio.CancelledError | None = None  # came between two steps, for the next
@@ -157,6 +159,11 @@ class StreamExecution(Execution):
 
     async def _suspend(self) -> tuple[int, Any]:
         """Waits for the next step. A cancel of the task meanwhile is kept for it."""
+        assert self.task is not None
+        # Those of the caller were for the step, and it is its own task that goes on counting them.
+        mine = self.task.cancelling() - self._counted
+        for _ in range(min(mine, self._delivered - self._uncancelled())):
+            self.task.uncancel()
         self._leave_step()
         while not (self._asked or self._stopped):
             self._requested = self._executor.loop.create_future()
@@ -213,7 +220,7 @@ class StreamExecution(Execution):
         assert self.task is not None
         self._in_step = True
         self._delivered = 0
-        self._base = self.task.cancelling()
+        self._base = self._counted = self.task.cancelling()
         if self._struck:
             self._struck = False
             self._delivered = 1
