@@ -21,7 +21,7 @@ from faultjobs import add, block, count, hold, mark, nap, pid, stay
 from faultkit import alive, eventually, kill, opened, pid_in, pids
 
 import wool
-from wool._worker.process import _watch
+from wool._worker.process import WorkerProcess, _watch
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -400,3 +400,22 @@ async def test_where_there_are_no_process_descriptors(monkeypatch: pytest.Monkey
         os.kill(worker.pid, signal.SIGKILL)
         await eventually(lambda: pool.workers and pool.workers[0].pid != worker.pid)
         assert await add(1, 2) == 3
+
+
+async def test_interrupted_while_it_starts(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal's Ctrl-C reaches workers as well, however young they are."""
+    started: set[int] = set()
+    start = WorkerProcess.__init__
+
+    def start_and_interrupt(self: WorkerProcess) -> None:
+        start(self)
+        started.add(self.pid)
+        os.kill(self.pid, signal.SIGINT)
+
+    monkeypatch.setattr(WorkerProcess, "__init__", start_and_interrupt)
+    async with opened(2) as pool:
+        await pool.wait(2)
+        assert await pid() in started == pids(pool)
+    assert capfd.readouterr() == ("", "")

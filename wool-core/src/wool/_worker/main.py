@@ -49,6 +49,7 @@ def main(lifeline: BinaryIO) -> None:
     io = _IoThread(config, lifeline.fileno(), executor, stopping, ended)
     # A terminal's Ctrl-C reaches the whole process group; the pool's process decides.
     signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked since the process began
     signal.signal(signal.SIGTERM, lambda number, frame: io.drain())
     thread = threading.Thread(target=io.run, name="wool-io", daemon=True)
     thread.start()

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Generator
 from typing import Any, cast
 
 from wool._forks import after_fork
@@ -44,6 +45,16 @@ def _close_lifelines() -> None:
 after_fork(_close_lifelines)
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Generator[None]:
+    """Has a process started meanwhile begin with SIGINT blocked, until it can ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class WorkerProcess:
     """A worker process that has been started.
 
@@ -65,11 +76,12 @@ class WorkerProcess:
         _LIFELINES.add(self._lifeline)
         flags: list[str] = cast(Any, subprocess)._args_from_interpreter_flags()
         try:
-            self._popen = subprocess.Popen(
-                [sys.executable, *flags, "-c", _BOOT, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
+            with _interrupts_held():
+                self._popen = subprocess.Popen(
+                    [sys.executable, *flags, "-c", _BOOT, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                )
         except BaseException:
             self._lifeline.close()
             raise
