@@ -59,6 +59,11 @@ async def fork_and_stay(path: Path, child_path: Path) -> None:
 
 
 @wool.routine
+async def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@wool.routine
 async def slow_count(path: Path):
     path.write_text(str(os.getpid()))
     yield 0
@@ -106,6 +111,17 @@ async def test_killed_worker_is_replaced(folder: Path) -> None:
         assert len(after) == 2 and len(after & before) == 1
         served = await asyncio.gather(*(nap(0.1) for _ in range(20)))
         assert set(served) == after
+
+
+@pytest.mark.everywhere
+async def test_who_is_told_of_a_death_can_wait_for_another_worker() -> None:
+    """The dead one is none of the pool's by then."""
+    async with opened() as pool:
+        for _ in range(3):
+            with pytest.raises(wool.WorkerLost) as caught:
+                await die()
+            assert caught.value.pid not in pids(pool)
+            await pool.wait(2, timeout=10)
 
 
 async def test_killed_worker_hurts_no_call_elsewhere(folder: Path) -> None:

@@ -208,6 +208,7 @@ class Supervisor:
         """Waits for a worker to end, however long it takes to drain."""
         try:
             await worker.wait()
+            self._leave(ident)  # before its callers learn of it, who may wait for another one
             self._on_end(ident)
         finally:
             self._running.pop(ident, None)
