@@ -185,6 +185,20 @@ def test_a_distribution_without_metadata(install: Install, site: Path) -> None:
     assert here.find(TRANSPORT, "falcon").distribution == "an unknown distribution"
 
 
+@pytest.mark.parametrize(
+    "text", ["[wool.transports]\nfalcon\n", "falcon = birds\n", "\x00[", "[]\n = ="]
+)
+def test_a_distribution_with_malformed_entry_points(
+    install: Install, site: Path, text: str
+) -> None:
+    """One that has nothing to do with Wool, perhaps; those of others can be used."""
+    install("acme", "1.2", {"pigeon": "acme_pigeon"})
+    install("birds", "3.4", {"falcon": "birds_falcon"})
+    (site / "birds-3.4.dist-info" / "entry_points.txt").write_text(text)
+    assert Lookup().find(TRANSPORT, "pigeon").distribution == "acme 1.2"
+    assert Lookup().find(TRANSPORT, "unix")
+
+
 def test_two_distributions_with_one_name(install: Install) -> None:
     install("acme", "1.2", {"pigeon": "acme_pigeon"})
     install("birds", "3.4", {"pigeon": "birds_pigeon"})

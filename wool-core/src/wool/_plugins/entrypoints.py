@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -25,8 +25,22 @@ class Entry:
 
 def read(groups: Iterable[str]) -> Mapping[str, tuple[Entry, ...]]:
     """Reads the entry points of `groups`. Takes tens of milliseconds: once is enough."""
-    installed = metadata.entry_points()
+    installed = _installed()
     return {group: _distinct(installed.select(group=group)) for group in groups}
+
+
+def _installed() -> Any:
+    """Returns all entry points; those of a distribution that cannot be read are left out."""
+    try:
+        return metadata.entry_points()
+    except Exception:  # of one distribution, and it does not say which
+        return metadata.EntryPoints(_readable())
+
+
+def _readable() -> Iterator[metadata.EntryPoint]:
+    for distribution in metadata.distributions():
+        with contextlib.suppress(Exception):
+            yield from list(distribution.entry_points)
 
 
 def _distinct(points: Iterable[metadata.EntryPoint]) -> tuple[Entry, ...]:
