@@ -121,6 +121,27 @@ async def test_where_a_cancel_struck(journal: Journal) -> None:
         assert_hidden(cancelled)
 
 
+async def test_what_became_of_a_cancel(journal: Journal) -> None:
+    @wool.routine
+    async def wait() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError:
+            journal.write("started")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                error.add_note("noted")
+                raise
+
+    task = await started(wait(), journal)
+    task.cancel()
+    cancelled = await caught(task)
+    assert cancelled.__notes__ == ["noted"]
+    assert repr(cancelled.__context__) == "KeyError('first')"
+    assert cancelled.__cause__ is None and not cancelled.__suppress_context__
+
+
 async def test_frames_of_a_closure() -> None:
     def helper(n: int) -> float:
         return 1 / n  # in the helper

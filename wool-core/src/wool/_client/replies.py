@@ -62,7 +62,10 @@ async def reply_error(
     own = exchange.cancellation
     if own is None or not isinstance(error, asyncio.CancelledError):
         return error
-    # The caller's own, with the lines where it struck: they tell what was too slow.
+    # The caller's own, with what became of it there; the lines where it struck, above all.
+    own.__dict__.update(error.__dict__)
+    own.__cause__, own.__context__ = error.__cause__, error.__context__
+    own.__suppress_context__ = error.__suppress_context__
     return own.with_traceback(error.__traceback__)
 
 
