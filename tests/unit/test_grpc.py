@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import errno
 import gc
 import logging
 import os
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 import trustme
@@ -1288,6 +1290,37 @@ async def test_what_a_stranger_can_make_us_hold() -> None:
 
 
 # Strangers ---------------------------------------------------------------------------------------
+
+
+async def test_nobody_looks_for_strangers_at_a_unix_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Mock(return_value=[])
+    monkeypatch.setattr(_door, "_descriptors", looks)
+    transport = GrpcTransport(Options())
+    async with serving(transport, f"grpc+unix://{tmp_path}/socket") as served:
+        connection = await dial(transport, served.address)
+        await answered(connection)
+        await connection.aclose()
+    assert not looks.called
+
+
+async def test_a_listener_goes_on_when_no_descriptor_is_left_to_look_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked = asyncio.Event()
+
+    def look() -> list[int]:
+        looked.set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(_door, "_descriptors", look)
+    transport = GrpcTransport(Options())
+    async with serving(transport) as served:
+        await looked.wait()
+        connection = await dial(transport, served.address)
+        await answered(connection)
+        await connection.aclose()
 
 
 async def test_strangers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,10 @@ class Door:
         if not self._port:
             await asyncio.get_running_loop().create_future()
         while True:
-            strangers = self._look()
+            try:
+                strangers = self._look()
+            except OSError:  # no descriptor is left to look with: perhaps there is next time
+                strangers = []
             room = self._room()
             for descriptor, peer in strangers[: max(0, len(strangers) - room)]:
                 _hang_up(descriptor, peer)

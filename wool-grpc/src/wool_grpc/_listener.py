@@ -61,7 +61,7 @@ class GrpcListener(abc.Listener):
         with proxy.posing():
             self._server = aio.server(options=server_arguments(options, place))
         self._place = replace(place, port=self._bind(place, secure))
-        self._door = Door(self._place.port, connections(options))
+        self._door = Door(0 if place.path else self._place.port, connections(options))
         self.address = place.text if place.path else advertised(name, self._place.port)
         service, _, method = METHOD[1:].partition("/")
         stream = grpc.stream_stream_rpc_method_handler(self._accept)
