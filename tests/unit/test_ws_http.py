@@ -261,6 +261,19 @@ async def test_answers_that_are_none(answer: bytes, reason: str, says: str) -> N
             raise error
 
 
+async def test_a_worker_that_dies_while_it_is_dialled(tmp_path: Path) -> None:
+    """Over a Unix socket there is no TLS that it could have wanted: others may be tried."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(hang_up, tmp_path / "x"):
+        error = await failing(f"ws+unix://{tmp_path}/x")
+    assert error.reason == "unknown"
+    assert "hung up before the connection was made" in str(error)
+
+
 async def test_an_endless_answer() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (3 << 20)) as place:
         await failing(f"ws://{place}/there")

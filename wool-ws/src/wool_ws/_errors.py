@@ -83,7 +83,7 @@ def no_websocket(address: Address, error: Exception, *, encrypted: bool) -> Conn
     if isinstance(error, HungUp) and error.silent and encrypted:
         text = "it hung up after the TLS handshake: perhaps it does not accept our certificate"
         return ConnectFailed(f"{address}: {text}, or demands one", reason="tls")
-    if isinstance(error, HungUp) and error.silent:
+    if isinstance(error, HungUp) and error.silent and not address.socket:
         text = f"it hung up on a request without TLS: perhaps {NEEDS_CREDENTIALS}"
         return ConnectFailed(f"{address}: {text}", reason="tls")
     if isinstance(error, HungUp):
