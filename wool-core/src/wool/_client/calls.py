@@ -75,8 +75,8 @@ class CallTable:
 
     # To the worker ------------------------------------------------------------------------------
 
-    def open(self, exchange: Exchange) -> None:
-        """Sends a call."""
+    def open(self, exchange: Exchange) -> bool:
+        """Sends a call; False if the session has ended, of which the link is about to be told."""
         session, request = self._session, exchange.request
         codes, data = self._codes(request.units)
         number = exchange.number = self._last = session.machine.next_id()
@@ -98,8 +98,11 @@ class CallTable:
         alone = not self.calls
         self.calls[number] = exchange
         # One call after another is quickest without the writer, many at once with it.
-        if not (alone and session.send_now(frame, segments)):
-            session.send(frame, segments)
+        if (alone and session.send_now(frame, segments)) or session.send(frame, segments):
+            return True
+        del self.calls[number]  # which the next call would have as well
+        exchange.number, exchange.table = 0, None
+        return False
 
     def resume(
         self,

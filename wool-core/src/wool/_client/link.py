@@ -127,14 +127,16 @@ class Link:
         """Gives a call to the worker, once there is a session."""
         exchange.link = self
         self.hungry = False
-        if self.table is not None:
-            self.table.open(exchange)
+        if self.table is None:
+            self.used = self._client.loop.time()
+            self._queue.append(exchange)
+            self._held = self._held or self._client.pool.hold()
+            self.connect()
+        elif self.table.open(exchange):
             self.used = exchange.sent
-            return
-        self.used = self._client.loop.time()
-        self._queue.append(exchange)
-        self._held = self._held or self._client.pool.hold()
-        self.connect()
+        else:
+            self.usable = False
+            self._queue.append(exchange)  # until `_on_lost`
 
     def cancel(self, exchange: Exchange, message: bytes | None) -> None:
         """Cancels a call, whether it has been sent or not."""
@@ -287,7 +289,7 @@ class Link:
             self._release()
             self._lingering = self._slow = False
             self._pause()
-            self._send_elsewhere()
+        self._send_elsewhere()
 
     def _release(self) -> None:
         if self._held:
@@ -327,6 +329,7 @@ class Link:
         for exchange in lost:
             exchange.losing = True
         self._client.lost(self, lost, error)
+        self._send_elsewhere()
 
     def _vanish(self) -> Callable[[str], WoolError]:
         """Returns what makes the errors for using objects of a worker that is lost now."""
