@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -55,6 +56,42 @@ async def test_it_does_not_choose(returned: Any, reason: str) -> None:
             await add(1, 2)
         useful = True
         assert await add(1, 2) == 3
+
+
+@wool.routine
+async def count(n: int) -> AsyncGenerator[int]:
+    for number in range(n):
+        yield number
+
+
+@wool.routine(prefetch=4)
+async def count_ahead(n: int) -> AsyncGenerator[int]:
+    for number in range(n):
+        yield number
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda: add(1, 2), lambda: anext(count(2)), lambda: anext(count_ahead(2))],
+    ids=["call", "stream", "ahead"],
+)
+async def test_calls_that_fail_at_once_let_others_run(call: Callable[[], Awaitable[int]]) -> None:
+    """Whoever tries again and again does not keep the loop from what would help."""
+    ran = 0
+
+    async def other() -> None:
+        nonlocal ran
+        while True:
+            ran += 1
+            await asyncio.sleep(0)
+
+    async with opened(1, balancer=lambda tags, workers: None):
+        task = asyncio.create_task(other())
+        for number in range(5):
+            with pytest.raises(wool.WoolError, match="balancer failed"):
+                await call()
+            assert ran > number
+        task.cancel()
 
 
 def test_it_is_no_function() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from wool._client.exchange import Cancelled, Carrier, Exchange, Outcome, Reply, Request
+from wool._client.exchange import Cancelled, Carrier, Exchange, Failed, Outcome, Reply, Request
 from wool._protocol import frames as f
 from wool._protocol.transfer import AHEAD_BYTES
 
@@ -79,6 +79,8 @@ class AheadExchange(Exchange):
         self.cancellation = None
         if self._arrived:
             outcome: Outcome | Cancelled = self._arrived.popleft()
+            if isinstance(outcome, Failed):  # see `Exchange.wait`
+                await asyncio.sleep(0)
         else:
             outcome = await self._wait()
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Value:

@@ -244,6 +244,8 @@ class Exchange:
     async def wait(self) -> Outcome | Cancelled:
         """Waits until the step ends."""
         try:
+            if self._end.done():  # it could not be sent: who tries again has to let others run
+                await asyncio.sleep(0)
             await self._end
         except asyncio.CancelledError as error:
             with shield():
