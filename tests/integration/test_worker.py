@@ -25,6 +25,7 @@ from wool._client.peer_pool import PeerPool
 from wool._protocol.frames import CallOptions
 from wool._security.credentials import Credentials, Insecure, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
+from wool._worker import server
 from wool._worker.transports import Transports
 from wool.abc import Connection
 from wool.exceptions import (
@@ -369,3 +370,36 @@ async def test_as_many_tags_as_may_be(folder: Path) -> None:
 def test_arguments_of_a_pool_of_no_use(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         wool.WorkerPool(**options)
+
+
+async def test_a_caller_that_comes_as_the_worker_leaves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been welcomed and has sent calls: they are given back, for others to run."""
+    welcomed, go, real = threading.Event(), threading.Event(), server.accept
+
+    async def accept(*args: Any) -> Any:
+        session = await real(*args)
+        if not welcomed.is_set():
+            welcomed.set()
+            await asyncio.to_thread(go.wait)
+        return session
+
+    async with wool.Worker(address=f"unix://{folder}/sockets/stays") as other:
+        leaving = wool.Worker(address=unix(folder))
+        await leaving.__aenter__()
+        with monkeypatch.context() as patched:
+            patched.setattr("wool._worker.server.accept", accept)
+            async with calling(leaving.info.address) as pool:
+                call = asyncio.ensure_future(add(1, 2))
+                await asyncio.to_thread(welcomed.wait)
+                left = asyncio.ensure_future(leaving.__aexit__(None, None, None))
+                await eventually(lambda: leaving._service._server.draining, what="the drain")
+                address = other.info.address
+                pool.set_members(
+                    {**pool.members, address: wool.WorkerInfo(id=address, address=address)}
+                )
+                go.set()
+                async with asyncio.timeout(20):
+                    assert await call == 3
+                    await left

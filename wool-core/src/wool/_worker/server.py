@@ -34,6 +34,9 @@ from wool.exceptions import WoolError
 MAX_STRANGERS = 256
 """Connections that have not authenticated themselves; the oldest is dropped for one more."""
 
+ARRIVING = 1.0
+"""Seconds that a worker with nothing left to do waits for the end of handshakes."""
+
 RETIRE_AFTER = 1.0
 """Seconds after which it is looked again whether the calls of a pool that is gone have ended."""
 
@@ -99,6 +102,7 @@ class Server:
         finally:
             with contextlib.suppress(ValueError):
                 self._strangers.remove(connection)
+            self.call_ended()
         caller = Caller(self, session, self._pool(session.peer), next(self._numbers))
         self._callers.add(caller)
         if self.draining:
@@ -251,9 +255,24 @@ class Server:
         self.start_drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                while self._has_calls() or not all(c.drained for c in self._callers):
+                while self._is_busy() or await self._is_joined():
                     self._quiet.clear()
                     await self._quiet.wait()
+
+    def _is_busy(self) -> bool:
+        return self._has_calls() or not all(c.drained for c in self._callers)
+
+    async def _is_joined(self) -> bool:
+        """Waits for those who are about to be callers; returns whether there is work again.
+
+        They may have been welcomed, and have sent calls, which would be lost.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ARRIVING):
+                while self._strangers and not self._is_busy():
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        return self._is_busy()
 
     async def cancel_all(self, grace: float) -> None:
         """Cancels all calls and waits for them to end, for `grace` seconds."""
