@@ -131,6 +131,19 @@ def test_import_is_light():
     assert added & heavy == set()
 
 
+def test_whoever_imports_msgspec_does_so_without_typing_extensions():
+    """Each of these packages may be the first: see `wool._msgspec`."""
+    core = ROOT / "wool-core" / "src"
+    users = {
+        ".".join(path.relative_to(core).with_suffix("").parts)
+        for path in core.rglob("*.py")
+        if "\nimport msgspec" in path.read_text()
+    }
+    assert "wool._protocol.frames" in users
+    for code in [f"import {user}" for user in sorted(users)] + ["import wool; wool.WorkerPool"]:
+        assert run(f"{code}; import sys; print('typing_extensions' in sys.modules)") == "False\n"
+
+
 def test_import_time(capsys: pytest.CaptureFixture[str]):
     """Prints the time; a shared machine is no place to assert it."""
 

@@ -23,7 +23,7 @@ from wool._protocol.frames import Frame
 
 
 class State(IntEnum):
-    """Where a call stands."""
+    """Where a call stands; a number, as it is looked up with each frame."""
 
     RUNNING = auto()
     """Opened; it may or may not have begun."""
