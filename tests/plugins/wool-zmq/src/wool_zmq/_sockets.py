@@ -49,8 +49,10 @@ class Monitored:
 
     def post(self, parts: list[Any]) -> None:
         """Hands over a message, without ever waiting; `ZMQError` if nobody is there."""
-        self.socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
-        self._loop.call_soon(self._receive)  # sending counts as a look
+        try:
+            self.socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
+        finally:
+            self._loop.call_soon(self._receive)  # sending counts as a look, even in vain
 
     def _receive(self) -> None:
         while not self.socket.closed and int(self.socket.EVENTS) & zmq.POLLIN:

@@ -10,17 +10,13 @@ from typing import Any, Generic, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from wool.abc import Announcement, WorkerInfo
 from wool.testing._discovery.base import Base, Site
 from wool.testing._discovery.events import Watcher
 from wool.testing._kit import remedy, soon, turns
+from wool.testing._random import use_randomly
 
 T = TypeVar("T")
 SOME = st.integers(0, 99)
@@ -166,6 +162,5 @@ class Use(Base):
     async def test_random_use(self, site: Site) -> None:
         """Whatever is announced and watched, in whatever order, watchers come to know the truth."""
         loop = asyncio.get_running_loop()
-        machine: Any = lambda: Random(self, loop)  # noqa: E731  # one for each run
         runs = settings(SETTINGS, max_examples=self.runs)
-        await asyncio.to_thread(run_state_machine_as_test, machine, settings=runs)
+        await asyncio.to_thread(use_randomly, lambda: Random(self, loop), runs)

@@ -9,15 +9,11 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from wool.abc import ConnectionLost, MessageTooLarge
 from wool.testing._kit import remedy, turns
+from wool.testing._random import use_randomly
 from wool.testing._transport.base import Base, End, Site
 
 T = TypeVar("T")
@@ -176,5 +172,4 @@ class Use(Base):
     async def test_random_use(self, site: Site) -> None:
         """Whatever the two ends do, what arrives is what was sent, in order, from the start."""
         loop = asyncio.get_running_loop()
-        machine: Any = lambda: Random(site, loop)  # noqa: E731  # one for each run
-        await asyncio.to_thread(run_state_machine_as_test, machine, settings=SETTINGS)
+        await asyncio.to_thread(use_randomly, lambda: Random(site, loop), SETTINGS)
