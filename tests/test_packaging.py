@@ -84,10 +84,14 @@ def test_public_names_are_documented(name: str):
     assert getattr(wool, name).__doc__
 
 
-def test_methods_are_documented():
-    public = {name: value for name, value in vars(wool.WorkerPool).items() if name[0] != "_"}
-    missing = [name for name, value in public.items() if not getattr(value, "__doc__", None)]
-    assert missing == []
+@pytest.mark.parametrize(
+    ("name", "members"),
+    {"WorkerPool": "use wait workers", "Worker": "drain info serve"}.items(),
+)
+def test_classes_show_what_is_public_alone(name: str, members: str):
+    shown = getattr(wool, name)
+    assert [member for member in dir(shown) if member[0] != "_"] == members.split()
+    assert all(getattr(shown, member).__doc__ for member in members.split())
 
 
 def test_unknown_name():

@@ -94,7 +94,6 @@ def test_every_page_is_reached(site: Path):
 
 
 def test_the_reference_shows_what_is_public(site: Path):
-    """Pools have many more methods, for other modules of Wool."""
     page = Page(site / "reference" / "api.html")
     shown = {name.removeprefix("wool.") for name in page.anchors if name.startswith("wool.")}
     for name, members in {"WorkerPool": "use wait workers", "Credentials": "tls token"}.items():

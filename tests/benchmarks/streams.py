@@ -99,7 +99,7 @@ class Caller:
         pool.opened(self._routes, self._keyring, "cloudpickle", self._serializer)
         pool.set_members(self._member)
         try:
-            with pool.use():
+            with pool.view.use():
                 yield pool
         finally:
             await pool.close_clients()
@@ -115,7 +115,7 @@ class Caller:
                 await stack.enter_async_context(self.connection()) for _ in range(variant.kept)
             ]
             for pool in pools:
-                with pool.use():
+                with pool.view.use():
                     await echo(0)
             large, small = itertools.cycle(variant.large), itertools.cycle(variant.small)
             yield lambda: _using(pools[next(large)]), lambda: _using(pools[next(small)])
@@ -123,7 +123,7 @@ class Caller:
 
 @asynccontextmanager
 async def _using(pool: PeerPool) -> AsyncIterator[None]:
-    with pool.use():
+    with pool.view.use():
         yield
 
 

@@ -165,7 +165,7 @@ async def test_the_connection_is_cut(folder: Path) -> None:
         _, generator = await lend(folder / "log", 1)
         step = asyncio.ensure_future(anext(generator))
         await eventually(lambda: "stuck" in noted(folder / "log"))
-        [client] = pool._clients.values()
+        [client] = pool._pool._clients.values()
         [link] = client.links.values()
         assert link.session is not None
         await link.session.connection.aclose()
@@ -181,7 +181,7 @@ async def test_an_object_is_used_in_the_moment_of_the_loss(folder: Path) -> None
     """Nothing can be sent any more, and nobody has said why yet."""
     async with opened(1) as pool:
         _, generator = await lend(folder / "log")
-        [client] = pool._clients.values()
+        [client] = pool._pool._clients.values()
         [link] = client.links.values()
         session = link.session
         assert session is not None

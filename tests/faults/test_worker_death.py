@@ -442,7 +442,7 @@ async def test_calls_made_while_the_end_of_a_session_is_not_known_yet() -> None:
     """They have not begun: each is given to another worker, or to the same one later."""
     async with opened(size=1) as pool:
         await add(0, 0)
-        (link,) = pool.client().links.values()
+        (link,) = pool._pool.client().links.values()
         assert link.session is not None
         link.session._lost = True  # as its writer learns it, some turns of the loop before the link
         calls = [asyncio.ensure_future(add(number, 1)) for number in range(5)]

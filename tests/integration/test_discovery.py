@@ -18,6 +18,7 @@ import wool
 from integration.discoverykit import TOKEN, Told, at
 from wool import abc
 from wool._client.peer_pool import PeerPool
+from wool._pool.owned_pool import OwnedPool
 from wool.exceptions import AuthenticationError, ConfigurationError, NoWorkersAvailable
 
 pytestmark = pytest.mark.usefixtures("token")
@@ -91,7 +92,7 @@ async def test_a_dead_worker_is_taken_back_when_it_returns(serving: Any) -> None
     async with wool.WorkerPool(discovery=[one, other], quorum=2) as pool:
         first.process.kill()
         first.process.wait()
-        await eventually(lambda: pool.ready == 1)
+        await eventually(lambda: pool._pool.ready == 1)
         assert {await where() for _ in range(10)} == {second.process.pid}
         Path(one.removeprefix("unix://")).unlink()
         again, _ = serving(one)
@@ -197,14 +198,14 @@ async def test_a_discovery_that_fails_to_announce(caplog: pytest.LogCaptureFixtu
 async def test_idle_connections_are_closed_and_opened_again(
     serving: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wool.WorkerPool, "idle_timeout", 0.1)
+    monkeypatch.setattr(OwnedPool, "idle_timeout", 0.1)
     script, address = serving()
     async with wool.WorkerPool(discovery=[address]) as pool:
-        client = pool.client()
+        client = pool._pool.client()
         for _ in range(3):
             assert await where() == script.process.pid
             await eventually(lambda: all(k.session is None for k in client.links.values()))
-            assert pool.ready == 1
+            assert pool._pool.ready == 1
             await pool.wait(1, timeout=0)
         stream = far(0)
         assert await stream == {script.process.pid}

@@ -21,6 +21,7 @@ from wool._client.identity import PYTHON
 from wool._client.peer_pool import PeerPool
 from wool._client.subset import MANY
 from wool._pool import peernews
+from wool._pool.owned_pool import OwnedPool
 from wool._protocol.frames import CallOptions, Peers
 from wool._session.session import Session
 from wool.exceptions import NoWorkersAvailable
@@ -83,7 +84,7 @@ async def meet(book: Path, count: int) -> str:
 async def at_b() -> tuple[str, CallOptions]:
     pool = wool.current_pool()
     assert pool is not None
-    return await at_c(), pool.options
+    return await at_c(), pool._pool.options
 
 
 @wool.routine(tags=["c"])
@@ -120,7 +121,7 @@ def found(*infos: wool.WorkerInfo) -> Told:
 
 
 def connected(pool: wool.WorkerPool) -> int:
-    return sum(link.session is not None for link in pool.client().links.values())
+    return sum(link.session is not None for link in pool._pool.client().links.values())
 
 
 # Lazily
@@ -168,7 +169,7 @@ async def test_a_call_does_not_wait_for_a_worker_that_does_not_answer(workers: A
             async with asyncio.timeout(5):
                 ran = await asyncio.gather(*(wait_here(0.1) for _ in range(4)))
             assert set(ran) == {info.id}
-            assert pool.client().links[silent_one].session is None
+            assert pool._pool.client().links[silent_one].session is None
 
 
 async def test_nested_calls_far_from_the_caller(
@@ -204,10 +205,10 @@ async def test_two_addresses_of_one_worker(workers: Any, folder: Path) -> None:
         await eventually(
             lambda: any(
                 link.failure is not None and "again" in str(link.failure)
-                for link in pool.client().links.values()
+                for link in pool._pool.client().links.values()
             )
         )
-        assert pool.ready == 2
+        assert pool._pool.ready == 2
         assert await asyncio.gather(*(here() for _ in range(20)))
 
 
@@ -218,7 +219,7 @@ async def test_a_worker_that_leaves_finishes_what_it_has(
     workers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And then its connection is closed, though nobody said that it is gone."""
-    monkeypatch.setattr(wool.WorkerPool, "idle_timeout", 0.2)
+    monkeypatch.setattr(OwnedPool, "idle_timeout", 0.2)
     (info,) = await workers(1)
     told = found(info)
     async with wool.WorkerPool(discovery=told) as pool:
@@ -226,7 +227,7 @@ async def test_a_worker_that_leaves_finishes_what_it_has(
         await eventually(lambda: pool.workers[0].load == 1)
         told.events.put_nowait(abc.Left(info))
         await eventually(lambda: not pool.workers)
-        client = pool.client()
+        client = pool._pool.client()
         assert len(client._retired) == 1
         assert await running == info.id
         await eventually(lambda: not client._retired)
@@ -247,7 +248,7 @@ async def test_news_reach_a_worker_that_its_pool_has_hung_up_on(
     workers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By way of a newcomer, which the pool has told."""
-    monkeypatch.setattr(wool.WorkerPool, "idle_timeout", 0.2)
+    monkeypatch.setattr(OwnedPool, "idle_timeout", 0.2)
     [a], [b], [c] = [await workers(1, tag) for tag in "abc"]
     told = found(b, c)
     async with wool.WorkerPool(discovery=told) as pool:
@@ -298,10 +299,10 @@ async def test_workers_with_rare_tags_are_found_among_many(workers: Any) -> None
 async def test_links_are_few_unless_there_is_much_to_do(
     workers: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wool.WorkerPool, "idle_timeout", 0.4)
+    monkeypatch.setattr(OwnedPool, "idle_timeout", 0.4)
     infos = await workers(MANY + 8)
     async with wool.WorkerPool(discovery=found(*infos), quorum=2) as pool:
-        links = pool.client().links
+        links = pool._pool.client().links
         assert len(links) == MANY
         await asyncio.gather(*(meet(folder / "few", MANY // 2) for _ in range(MANY // 2)))
         assert len(links) == MANY
@@ -340,7 +341,7 @@ async def test_others_stand_in_for_those_that_cannot_be_reached(workers: Any) ->
     infos = await workers(MANY)
     many = [*infos, *fakes(MANY)]
     async with wool.WorkerPool(discovery=found(*many), quorum=MANY, quorum_timeout=30) as pool:
-        assert pool.ready == MANY
+        assert pool._pool.ready == MANY
 
 
 # Not usable

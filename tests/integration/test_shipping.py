@@ -208,8 +208,8 @@ async def test_sent_and_executed_once(address: str, project: Project, tmp_path: 
     counted = importlib.import_module("counted")
     async with wool.WorkerPool(discovery=[address]) as pool:
         sent: list[int] = []
-        units = pool.modules.units
-        pool.modules.units = lambda: sent.append(1) or units()  # type: ignore[method-assign]
+        units = pool._pool.modules.units
+        pool._pool.modules.units = lambda: sent.append(1) or units()  # type: ignore[method-assign]
         await counted.put("a", 1)
         await counted.put("b", 2)
         assert await counted.get() == ({"a": 1, "b": 2}, 2)
@@ -427,7 +427,7 @@ async def test_never_to_another_python(project: Project, monkeypatch: pytest.Mon
         with pytest.raises(wool.VersionMismatch, match=r"Python 3\.9"):
             async with pool:
                 await jobs.greet("you")
-        assert pool.modules.units() == []
+        assert pool._pool.modules.units() == []
 
 
 async def test_a_body_that_fails(address: str, project: Project, tmp_path: Path) -> None:

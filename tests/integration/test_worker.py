@@ -60,7 +60,7 @@ async def calling(
     pool.opened(Transports({}).routes, keyring, "cloudpickle", make(Options()))
     pool.set_members({a: wool.WorkerInfo(id=a, address=a) for a in addresses})
     try:
-        with pool.use():
+        with pool.view.use():
             yield pool
     finally:
         await pool.close_clients()

@@ -18,7 +18,7 @@ async def main(channel: str) -> None:
         async with wool.WorkerPool(
             size=1, transport=channel.removesuffix("+unix"), quorum_timeout=25
         ) as pool:
-            await stay(pool.workers[0], pool.keyring.local.secret)
+            await stay(pool.workers[0], pool._pool.keyring.local.secret)
     else:
         async with wool.Worker(address=f"{channel}://127.0.0.1:0") as worker:
             await stay(worker.info, b"")

@@ -119,7 +119,7 @@ async def calling(
     pool.opened(routes or Transports({}).routes, keyring, "cloudpickle", make(Options()))
     pool.set_members({address: wool.WorkerInfo(id=address, address=address)})
     try:
-        with pool.use():
+        with pool.view.use():
             yield pool
     finally:
         await pool.close_clients()

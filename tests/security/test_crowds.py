@@ -96,7 +96,7 @@ async def worker_at(channel: str) -> AsyncIterator[tuple[str, Credentials]]:
             yield worker.info.address, token
     else:
         async with wool.WorkerPool(size=1, transport=channel.removesuffix("+unix")) as pool:
-            yield pool.workers[0].address, pool.keyring.local
+            yield pool.workers[0].address, pool._pool.keyring.local
 
 
 @pytest.mark.slow

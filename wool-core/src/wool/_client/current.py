@@ -17,6 +17,7 @@ from wool.exceptions import WoolError
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
+    from wool._client.view import PoolView
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,13 @@ def choose_pool() -> Pool | None:
         WoolError: several pools are open and the context names none.
         WorkerStopped: the context names a pool that has closed.
     """
-    pool = current_pool()
+    pool = _named_pool()
     if pool is not None:
         pool.check_open()
     return pool
 
 
-def current_pool() -> Pool | None:
+def current_pool() -> PoolView | None:
     """Returns the pool that a routine called here would use, None if it would run locally.
 
     On a worker that is a view of the pool that the running call belongs to.
@@ -124,6 +125,12 @@ def current_pool() -> Pool | None:
     Raises:
         WoolError: several pools are open and the context names none.
     """
+    pool = _named_pool()
+    return None if pool is None else pool.view
+
+
+def _named_pool() -> Pool | None:
+    """Returns the pool of the context, else of the running call, else the only one there is."""
     pool = ACTIVE.get()
     if pool is None:
         running = RUNNING.get()

@@ -1,7 +1,7 @@
 """A pool as its callers see it: who its workers are, and a client for each event loop.
 
-`WorkerPool` starts the workers of a pool and keeps them running; `PeerPool` is the view that a
-worker has of the pool it belongs to.
+An `OwnedPool` starts its workers and keeps them running; a `PeerPool` is what a worker knows of the
+pool it belongs to.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
 from wool._client import remote
 from wool._client.client import Balancer, Client
-from wool._client.current import ACTIVE
 from wool._client.identity import hello
 from wool._client.link import Link
 from wool._client.observing import ObservedStream, observed_call
 from wool._client.reasons import in_words, reason_against
 from wool._client.routine import Routine
 from wool._client.sharing import Complaints
+from wool._client.view import PoolView
 from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
@@ -64,6 +63,7 @@ class Pool:
         translators: what has contexts of libraries travel.
         context: encodes context variables; None if they do not travel.
         complaints: what has been said of those that cannot.
+        view: what users hold of it.
     """
 
     observers: tuple[Observer, ...] = ()
@@ -84,8 +84,10 @@ class Pool:
         modules: Modules | None = None,
         *,
         balancer: Balancer | None = None,
+        view: PoolView | None = None,
     ) -> None:
         self.id = ident
+        self.view: PoolView = view or PoolView(self)
         self.members: dict[str, WorkerInfo] = {}
         self.own: frozenset[str] = frozenset()
         self.required: frozenset[str] = frozenset()
@@ -104,14 +106,11 @@ class Pool:
         self._awaiting: dict[Callable[[], None], int] = {}
         self._lock = threading.Lock()
 
-    # Public -----------------------------------------------------------------------------------
+    # For its view -------------------------------------------------------------------------------
 
     @property
     def workers(self) -> list[WorkerInfo]:
-        """The workers of the pool as they are known now, each with its load as far as known.
-
-        Of one that was found by its address only, nothing else is known until it is connected.
-        """
+        """The workers as they are known now."""
         known = dict(self.members)
         loads: dict[str, int] = {}
         for client in list(self._clients.values()):
@@ -122,34 +121,8 @@ class Pool:
         once = {info.id or key: (key, info) for key, info in reversed(known.items())}
         return [_loaded(info, loads.get(key, 0)) for key, info in reversed(once.values())]
 
-    @contextmanager
-    def use(self) -> Generator[None]:
-        """Makes calls of this context, and of tasks started in it, use this pool.
-
-        Raises:
-            WorkerStopped: the pool is not open.
-        """
-        self.check_open()
-        before = ACTIVE.get()
-        ACTIVE.set(self)
-        try:
-            yield
-        finally:
-            # Not reset(token): the pool may be left in another context than it was entered in.
-            if ACTIVE.get() is self:
-                ACTIVE.set(before)
-
     async def wait(self, n: int, *, timeout: float | None = None) -> None:
-        """Waits until the pool has at least `n` workers; cancelling that changes nothing.
-
-        Args:
-            timeout: seconds to wait; None: as long as it takes.
-
-        Raises:
-            NoWorkersAvailable: there were fewer after `timeout` seconds, or there will be none.
-            AuthenticationError, VersionMismatch: the same, and that is why.
-            WorkerStopped: the pool has been closed.
-        """
+        """Waits until there are at least `n` workers; see `PoolView`."""
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 

@@ -9,14 +9,19 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
+from wool._client.client import Balancer
+from wool._plugins import lookup
 from wool._protocol.frames import CallOptions
 from wool._security.credentials import Credentials, Insecure
 from wool._serialization.rules import OUR_OWN, find_spec
 from wool._serialization.sources import read_text
+from wool._settings.blame import blaming
 from wool._settings.model import Core
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
 from wool._worker.arguments import checked_credentials, several
+from wool._worker.discoveries import Chosen, choose_discovery
+from wool.abc import Discovery
 from wool.exceptions import ConfigurationError, PluginError
 
 
@@ -41,6 +46,39 @@ def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def checked_balancer(given: Any) -> Balancer | None:
+    """Returns it, or raises ConfigurationError."""
+    if given is not None and not callable(given):
+        raise ConfigurationError(f"balancer must be a function, not {given!r}")
+    return given
+
+
+def pool_discovery(
+    given: Any, settings: Settings, core: Core, origins: Mapping[str, str]
+) -> Chosen | None:
+    """Returns what finds workers that the pool has not started; None: nothing.
+
+    Raises:
+        ConfigurationError, PluginError: there is no such discovery, or it cannot be made.
+    """
+    if isinstance(given, Discovery):
+        return Chosen(given)
+    if given is None and _stays_in_process(core, origins):
+        return None  # whoever debugs or tests a project that has one
+    if given is None or isinstance(given, str):
+        return choose_discovery(settings, core.discovery, origin=origins["discovery"])
+    addresses = several("discovery", "addresses, or a name", given)
+    return choose_discovery(settings, "static", {"addresses": addresses})
+
+
+def _stays_in_process(core: Core, origins: Mapping[str, str]) -> bool:
+    """Whether own workers live in this process, so that a discovery that is set is moot."""
+    if core.transport is None or core.discovery is None or core.size == 0:
+        return False
+    with blaming(origins["transport"]):
+        return "in-process" in lookup.transport(core.transport).plugin.capabilities
 
 
 def pool_credentials(
