@@ -171,11 +171,12 @@ def test_a_worker_nobody_who_finds_it_could_reach(
     wool.Worker(discovery="far", address="ws+unix:///tmp/x/y", advertise="ws://host:80")
 
 
-def test_found_by_others_takes_credentials(discoveries: list[Any]) -> None:
+async def test_found_by_others_takes_credentials(discoveries: list[Any]) -> None:
     with pytest.raises(ConfigurationError, match="takes credentials"):
         wool.Worker(discovery="far")
     with pytest.raises(ConfigurationError, match="have to share"):
-        wool.WorkerPool(size=1, discovery="far")._load()
+        async with wool.WorkerPool(size=1, discovery="far"):
+            pass
 
 
 def test_dns_reaches_other_machines() -> None:

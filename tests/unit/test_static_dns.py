@@ -80,8 +80,8 @@ async def test_a_setting_is_moot_in_one_process(monkeypatch: pytest.MonkeyPatch)
     async with wool.WorkerPool(quorum=1) as pool:
         await pool.wait(1, timeout=20)
         assert {worker.address.partition(":")[0] for worker in pool.workers} == {"memory"}
-    assert wool.WorkerPool(size=0)._discovery is not None
-    assert wool.WorkerPool(discovery="static")._discovery is not None
+    assert wool.WorkerPool(size=0)._pool._plan.discovery is not None
+    assert wool.WorkerPool(discovery="static")._pool._plan.discovery is not None
 
 
 async def test_the_list_never_changes() -> None:
