@@ -180,7 +180,7 @@ class Server:
         gained by a detour. Otherwise the I/O thread sends several at a time.
         """
         caller, frame, segments = answer
-        last = not (more or self._woken or self.executor.pending or self.draining)
+        last = not (more or self._woken or self._answers or self.executor.pending or self.draining)
         if last and caller.send_now(frame, segments):
             return
         self._answers.append(answer)
@@ -198,7 +198,6 @@ class Server:
             self.call(self._send_answers)
 
     def _send_answers(self) -> None:
-        self._woken = False
         answers = self._answers
         alone = len(answers) == 1  # then the session's writer is of no use
         while answers:
@@ -209,9 +208,12 @@ class Server:
             except Exception as error:  # one answer must not keep the others
                 context = {"message": "an answer could not be sent", "exception": error}
                 self._loop.call_exception_handler(context)
+        self._woken = False  # not before: what is posted meanwhile must not overtake these
         if self._idle:
             self._idle = False
             self._tell_idle()
+        if answers:  # it was posted in between
+            self._wake()
 
     def _tell_idle(self) -> None:
         """Tells each caller once that a call could begin, unless a reply has just said so."""
