@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from wool._backends.memory import MAX_MESSAGE, MemoryTransport
+from wool._backends.memory import MAX_MESSAGE, MemoryTransport, _Channel
 from wool.abc import ConnectFailed, Connection, ConnectionLost, MessageTooLarge
 
 MIB = 1 << 20
@@ -178,6 +178,26 @@ async def test_closing(ours_first: bool) -> None:
         assert await read(other, 2) == [b"last", b"words"]
         await lost(other)
         await lost(closing)
+
+
+async def test_a_peer_that_sends_and_closes_as_we_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its own thread: after we have found nothing, and before we ask whether it is gone."""
+    take, looks = _Channel.take, 0
+
+    def take_and_be_late(channel: _Channel) -> list[bytes]:
+        nonlocal looks
+        looks += 1
+        found = take(channel)
+        if looks == 1:
+            channel.put([b"last words"])
+            channel.close()
+        return found
+
+    async with connected() as (ours, _):
+        monkeypatch.setattr(_Channel, "take", take_and_be_late)
+        assert await read(ours, 1) == [b"last words"]
+        with pytest.raises(ConnectionLost):
+            await ours.receive()
 
 
 @pytest.mark.parametrize("ours_first", [True, False])

@@ -159,13 +159,14 @@ class _MemoryConnection(abc.Connection):
 
     async def receive(self) -> Sequence[bytes | memoryview]:
         while True:
+            closed = self._incoming.closed  # what was sent before that can be taken now
             messages = self._incoming.take()
             if max(map(len, messages), default=0) > self.receive_limit:
                 await self.aclose()
-                messages = []
+                messages, closed = [], True
             if messages:
                 return messages
-            if self._incoming.closed:
+            if closed:
                 raise abc.ConnectionLost("the peer closed the connection")
             await self._readable.wait()
 
