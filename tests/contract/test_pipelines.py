@@ -449,9 +449,10 @@ async def test_a_timeout_inside_a_stage(journal: Journal) -> None:
     async def impatient(source: Any) -> Any:
         values: list[Any] = []
         try:
-            async with asyncio.timeout(0.2), aclosing(source):
+            async with asyncio.timeout(None) as timeout, aclosing(source):
                 async for value in source:
                     values.append(value)
+                    timeout.reschedule(asyncio.get_running_loop().time() + 0.1)
         except TimeoutError:
             values.append("late")
         return values

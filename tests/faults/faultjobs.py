@@ -56,6 +56,16 @@ async def hold(path: Path, release: Path) -> int:
 
 
 @wool.routine
+async def block_until(release: Path, path: Path | None = None) -> int:
+    """Blocks its loop until there is the file `release`, letting other threads run."""
+    if path is not None:
+        tell(path)
+    while not release.exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@wool.routine
 async def block(seconds: float, path: Path | None = None) -> int:
     """Blocks its loop, letting other threads run."""
     if path is not None:

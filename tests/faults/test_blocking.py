@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faultjobs import add, block, count, hold, mark, nap, pid, seize, stay
+from faultjobs import add, block, block_until, count, hold, mark, nap, pid, seize, stay
 from faultkit import alive, eventually, opened, pid_in, pids
 
 import wool
@@ -118,15 +118,14 @@ async def test_blocked_loop_keeps_no_call_waiting(folder: Path) -> None:
     async with opened() as pool:
         await asyncio.gather(*(nap(0.05) for _ in range(8)))
         crowd = [asyncio.ensure_future(mark(folder, f"a{i}")) for i in range(50)]
-        blocked = asyncio.ensure_future(block(4, folder / "pid"))
+        blocked = asyncio.ensure_future(block_until(folder / "go", folder / "pid"))
         crowd += [asyncio.ensure_future(mark(folder, f"b{i}")) for i in range(50)]
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             await asyncio.gather(*crowd)
-        assert not blocked.done(), "the calls waited for the blocked worker"
         victim = await pid_in(folder / "pid")
         for _ in range(20):
             assert await pid() in pids(pool) - {victim}
-        assert not blocked.done()
+        (folder / "go").touch()
         assert await blocked == victim
         assert all((folder / f"{c}{i}").stat().st_size == 1 for c in "ab" for i in range(50))
 
@@ -138,25 +137,26 @@ async def test_blocked_loop_keeps_no_call_waiting_ever(folder: Path) -> None:
         await asyncio.gather(*(nap(0.05) for _ in range(8)))
         for turn in range(15):
             crowd = [asyncio.ensure_future(mark(folder, f"a{turn}-{i}")) for i in range(50)]
-            blocked = asyncio.ensure_future(block(0.7))
+            blocked = asyncio.ensure_future(block_until(folder / f"go{turn}"))
             crowd += [asyncio.ensure_future(mark(folder, f"b{turn}-{i}")) for i in range(50)]
-            _, late = await asyncio.wait(crowd, timeout=0.6)
-            assert not late or blocked.done(), f"{len(late)} calls waited, turn {turn}"
+            _, late = await asyncio.wait(crowd, timeout=20)
+            assert not late, f"{len(late)} calls waited, turn {turn}"
+            (folder / f"go{turn}").touch()
             await asyncio.gather(blocked, *crowd)
 
 
 async def test_cancel_behind_a_blocked_worker(folder: Path) -> None:
     """A blocked worker answers the cancel of a call that has not begun; it then never begins."""
     async with opened(1):
-        blocked = asyncio.ensure_future(block(3, folder / "pid"))
+        blocked = asyncio.ensure_future(block_until(folder / "go", folder / "pid"))
         await pid_in(folder / "pid")
         queued = asyncio.ensure_future(mark(folder, "never"))
         await asyncio.sleep(0.2)  # lets it arrive
-        async with asyncio.timeout(1.5):
+        async with asyncio.timeout(20):
             queued.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await queued
-        assert not blocked.done()
+        (folder / "go").touch()
         await blocked
         assert await mark(folder, "later") == "later"
         assert not (folder / "never").exists()
@@ -178,7 +178,7 @@ async def test_cancel_of_the_call_that_blocks(folder: Path) -> None:
 async def test_drain_while_blocked(folder: Path) -> None:
     """SIGTERM to a blocked worker: it gives its waiting calls back at once, and ends its own."""
     async with opened(2, concurrency=1):
-        first = asyncio.ensure_future(block(4, folder / "a"))
+        first = asyncio.ensure_future(block_until(folder / "end", folder / "a"))
         victim = await pid_in(folder / "a")
         second = asyncio.ensure_future(hold(folder / "b", folder / "go"))
         await pid_in(folder / "b")
@@ -186,10 +186,10 @@ async def test_drain_while_blocked(folder: Path) -> None:
         await asyncio.sleep(0.2)  # lets them arrive
         os.kill(victim, signal.SIGTERM)
         (folder / "go").touch()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             await asyncio.gather(*queued)
             await second
-        assert not first.done()
+        (folder / "end").touch()
         assert await first == victim
         await eventually(lambda: not alive(victim), what="the drained worker to end")
 

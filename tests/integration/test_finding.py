@@ -397,7 +397,7 @@ async def test_why_those_that_were_found_are_of_no_use(workers: Any) -> None:
 async def test_workers_without_the_tags_of_the_pool(known: bool, workers: Any) -> None:
     plain, tagged = *(await workers(1, "cpu")), *(await workers(1, "cpu", "gpu"))
     infos = [plain, tagged] if known else [at(plain.address), at(tagged.address)]
-    message = await refused(found(*infos), tags=["gpu"], quorum=2)
+    message = await refused(found(*infos), tags=["gpu"], quorum=2, quorum_timeout=2)
     assert message.startswith("1 of 2 workers")
     assert plain.address in message and "the tags" in message and "gpu" in message
     assert tagged.address not in message
@@ -427,7 +427,7 @@ async def test_somebody_who_takes_connections_and_says_nothing(token: str) -> No
 async def test_other_credentials(workers: Any) -> None:
     token = wool.Credentials.token("1234567890abcdef" * 4)
     (info,) = await workers(1, address="ws://127.0.0.1:0", credentials=token)
-    message = await refused(found(info), wool.AuthenticationError)
+    message = await refused(found(info), wool.AuthenticationError, quorum_timeout=2)
     assert info.address in message and "secret" in message
 
 

@@ -62,9 +62,10 @@ http {{
 """
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+def free_ports() -> list[int]:
+    place = ("127.0.0.1", 0)
+    with socket.create_server(place) as one, socket.create_server(place) as other:  # so they differ
+        return [int(sock.getsockname()[1]) for sock in (one, other)]
 
 
 class Nginx:
@@ -86,7 +87,7 @@ class Nginx:
         (folder / "certificate.pem").write_bytes(
             b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
         )
-        port, self.worker = free_port(), free_port()
+        port, self.worker = free_ports()
         (folder / "nginx.conf").write_text(
             CONFIGURATION.format(
                 folder=folder, port=port, worker=self.worker, timeout=f"{READ_TIMEOUT:g}"

@@ -80,8 +80,7 @@ async def test_a_refusal_that_comes_at_once(target: Target) -> None:
         await connection.send([[hello], [refusal(AuthenticationError("not you"))]])
 
     async with listening(target.address, refuse, secure=not target.local) as address:
-        async with calling(address, target.credentials) as pool:
-            pool.quorum_timeout = 0.5
+        async with calling(address, target.credentials):
             error = await failure(add(1, 2))
     assert type(error) is AuthenticationError and "not you" in str(error)
 

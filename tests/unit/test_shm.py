@@ -349,7 +349,7 @@ async def test_nothing_is_left(base: Path, discovery: Discovery, how: str) -> No
     before = held()
     for turn in range(30):
         await use_and_cancel(turn)
-        assert held() == before
+        assert all(now <= then for now, then in zip(held(), before, strict=True))
         assert list(base.iterdir()) == []
     assert not _process.this().members
     assert not _process.this().monitors
@@ -363,7 +363,8 @@ async def test_all_watches_share_a_thread_and_an_instance(discovery: Discovery) 
         for _ in range(200):
             events = await stack.enter_async_context(discovery.watch())
             assert await following(events) == Snapshot(())
-        assert (threading.active_count(), len(os.listdir("/dev/fd"))) == before
+        assert threading.active_count() <= before[0]
+        assert len(os.listdir("/dev/fd")) <= before[1]
 
 
 # Files

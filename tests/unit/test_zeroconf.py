@@ -68,7 +68,7 @@ def nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     files, threads = open_sockets(), set(threading.enumerate())
     yield
     gc.collect()
-    assert open_sockets() == files
+    assert open_sockets() <= files  # those of tests before may have gone meanwhile
     assert set(threading.enumerate()) - threads == set()
     assert caplog.records == []
 
