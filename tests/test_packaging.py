@@ -14,6 +14,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,8 @@ ENTRY_POINTS = {
 def test_public_names():
     assert set(wool.__all__) - SUBMODULES == NAMES | EXCEPTIONS
     assert list(wool.__all__) == sorted(wool.__all__)
-    assert set(wool.__all__) <= set(dir(wool))
+    assert dir(wool) == wool.__all__
+    assert dir(wool.testing) == wool.testing.__all__
 
 
 def test_star_import():
@@ -86,12 +88,22 @@ def test_public_names_are_documented(name: str):
 
 @pytest.mark.parametrize(
     ("name", "members"),
-    {"WorkerPool": "use wait workers", "Worker": "drain info serve"}.items(),
+    {
+        "WorkerPool": "use wait workers",
+        "Worker": "drain info serve",
+        "Credentials": "tls token",
+        "testing.Faults": "clog cut delay drop kill refuse stop",
+    }.items(),
 )
 def test_classes_show_what_is_public_alone(name: str, members: str):
-    shown = getattr(wool, name)
+    shown = attrgetter(name)(wool)
     assert [member for member in dir(shown) if member[0] != "_"] == members.split()
     assert all(getattr(shown, member).__doc__ for member in members.split())
+
+
+def test_credentials_show_what_is_public_alone():
+    shown = wool.Credentials.token("0123456789abcdef" * 4)
+    assert [member for member in dir(shown) if member[0] != "_"] == ["tls", "token"]
 
 
 def test_unknown_name():

@@ -24,7 +24,7 @@ from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Credentials, Insecure, PoolSecret, SameUser, Token
+from wool._security.credentials import Insecure, Key, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
 from wool._worker import server
 from wool._worker.caller import Caller
@@ -55,7 +55,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @asynccontextmanager
 async def calling(
-    *addresses: str, credentials: Credentials | None = None, local: Credentials | None = None
+    *addresses: str, credentials: Key | None = None, local: Key | None = None
 ) -> AsyncIterator[PeerPool]:
     """What a pool that has found workers at these addresses does."""
     pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=1.0))
@@ -268,8 +268,9 @@ async def test_insecure_is_for_loopback_and_loud(scheme: str) -> None:
             wool.Worker(address=f"{scheme}://{host}:0", insecure=True)
     with pytest.raises(ConfigurationError, match="leave one of them out"):
         wool.Worker(address=f"{scheme}://127.0.0.1:0", credentials=Token(TOKEN), insecure=True)
-    with pytest.warns(RuntimeWarning, match="can run code as you"):
+    with pytest.warns(RuntimeWarning, match="can run code as you") as told:
         worker = wool.Worker(address=f"{scheme}://127.0.0.1:0", insecure=True)
+    assert [warning.filename for warning in told] == [__file__]
     async with worker:
         async with calling(worker.info.address, credentials=Insecure()):
             assert await add(1, 2) == 3

@@ -21,7 +21,7 @@ import wool
 from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Credentials, PoolSecret, SameUser, Token
+from wool._security.credentials import Key, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
 from wool._session.routes import Routes, is_socket
 from wool._worker.transports import Transports
@@ -75,12 +75,12 @@ class Target:
         return is_socket(self.address)
 
     @property
-    def credentials(self) -> Credentials:
+    def credentials(self) -> Key:
         """What its callers have."""
         return PoolSecret(self.secret) if self.local else Token(TOKEN)
 
     @property
-    def wrong(self) -> Credentials:
+    def wrong(self) -> Key:
         """Credentials of the same kind that are of no use."""
         return PoolSecret() if self.local else Token(secrets.token_urlsafe(32))
 
@@ -106,7 +106,7 @@ class Target:
 
 @asynccontextmanager
 async def calling(
-    address: str, credentials: Credentials | None = None, routes: Routes | None = None
+    address: str, credentials: Key | None = None, routes: Routes | None = None
 ) -> AsyncIterator[PeerPool]:
     """What a pool does that has found a worker at this address.
 

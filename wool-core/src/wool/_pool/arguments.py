@@ -12,7 +12,7 @@ from typing import Any
 from wool._client.client import Balancer
 from wool._plugins import lookup
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Credentials, Insecure
+from wool._security.credentials import Insecure, Key
 from wool._serialization.rules import OUR_OWN, find_spec
 from wool._serialization.sources import read_text
 from wool._settings.blame import blaming
@@ -83,7 +83,7 @@ def _stays_in_process(core: Core, origins: Mapping[str, str]) -> bool:
 
 def pool_credentials(
     given: Any, settings: Settings, *, discovering: bool, insecure: bool
-) -> Credentials | None:
+) -> Key | None:
     """Returns what a pool shows to workers on a network; None: nothing.
 
     Raises:

@@ -11,7 +11,7 @@ from wool._client.identity import hello
 from wool._client.probing import Probe, Seen
 from wool._pool.membership import Membership
 from wool._protocol import frames as f
-from wool._security.credentials import Credentials, SameUser
+from wool._security.credentials import Key, SameUser
 from wool._security.keyring import Keyring
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
@@ -43,7 +43,7 @@ class Look:
         self,
         settings: Settings,
         chosen: Chosen,
-        credentials: Credentials | None,
+        credentials: Key | None,
         timeout: float,
     ) -> None:
         core, _ = settings.core()

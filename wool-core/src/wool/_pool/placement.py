@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from wool._security import sockets
 from wool._security.credentials import (
     REMEDY,
-    Credentials,
     Insecure,
+    Key,
     PoolSecret,
     SameUser,
     Token,
@@ -48,7 +48,7 @@ class Placement:
             sockets.discard(self.directory)
 
 
-def place_alone(plugin: TransportPlugin, credentials: Credentials | None) -> Placement:
+def place_alone(plugin: TransportPlugin, credentials: Key | None) -> Placement:
     """Places the workers of a pool that looks for no others; only that pool can call them.
 
     Raises:
@@ -65,7 +65,7 @@ def place_alone(plugin: TransportPlugin, credentials: Credentials | None) -> Pla
 
 
 def place_among_others(
-    plugin: TransportPlugin, discovery: Chosen, credentials: Credentials | None
+    plugin: TransportPlugin, discovery: Chosen, credentials: Key | None
 ) -> Placement:
     """Places the workers of a pool that are announced, so that others can hold what it takes.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wool._client.client import Balancer
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Credentials
+from wool._security.credentials import Key
 from wool._settings.model import Core
 from wool._settings.settings import Settings
 from wool._worker.discoveries import Chosen
@@ -32,7 +32,7 @@ class Plan:
     tags: frozenset[str]
     discovery: Chosen | None
     transport: str
-    credentials: Credentials | None
+    credentials: Key | None
     balancer: Balancer | None
     options: CallOptions
     quorum: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,22 +42,17 @@ class Acceptor:
         binding: what of the channel the proofs are bound to.
     """
 
-    def __init__(self, credentials: Credentials, tls: Tls | None, binding: bytes) -> None:
+    def __init__(self, credentials: Key, tls: Tls | None, binding: bytes) -> None:
         self.credentials = credentials
         self.tls = tls
         self.binding = binding
 
 
-class Credentials(ABC):
+class Credentials:
     """What proves to others that they may talk to us, and to us that we may talk to them.
 
     Made with `Credentials.token(…)` or `Credentials.tls(…)`. Its `repr` shows no secret.
     """
-
-    kind: str
-    """Names it in errors, and to the peer. No secret."""
-    secret: bytes
-    """What both sides prove to know."""
 
     @staticmethod
     def token(
@@ -105,6 +101,18 @@ class Credentials(ABC):
         """
         return MutualTls(ca, cert, key, name)
 
+
+class Key(Credentials, ABC):
+    """Credentials, with what the two ends of a connection ask of them.
+
+    Attributes:
+        kind: names it in errors, and to the peer. No secret.
+        secret: what both sides prove to know.
+    """
+
+    kind: str
+    secret: bytes
+
     @abstractmethod
     def acceptor(self) -> Acceptor:
         """Returns what it takes to listen."""
@@ -125,6 +133,9 @@ class Credentials(ABC):
     def export(self) -> dict[str, Any]:
         """Returns what `restore` makes the same credentials of, in another process."""
 
+    def __dir__(self) -> Iterable[str]:
+        return dir(Credentials)  # all that there is for those who have made them
+
     def __repr__(self) -> str:
         return f"<credentials: {self.kind}>"
 
@@ -132,7 +143,7 @@ class Credentials(ABC):
         raise TypeError("credentials are not sent anywhere: make them where they are needed")
 
 
-class Token(Credentials):
+class Token(Key):
     """The cluster's token, over TLS with throw-away certificates or through a proxy."""
 
     def __init__(self, token: str, *, proxy: str | None = None, ca: str | None = None) -> None:
@@ -180,7 +191,7 @@ class Token(Credentials):
         return {"kind": "token", "token": self._token, "proxy": self._proxy, "ca": self._ca}
 
 
-class MutualTls(Credentials):
+class MutualTls(Key):
     """Certificates of one authority on both sides; TLS itself authenticates."""
 
     kind = "certificates"
@@ -200,7 +211,7 @@ class MutualTls(Credentials):
         return self._export
 
 
-class PoolSecret(Credentials):
+class PoolSecret(Key):
     """The secret of one pool, which its workers get over an inherited pipe."""
 
     kind = "the secret of a pool"
@@ -215,7 +226,7 @@ class PoolSecret(Credentials):
         return {"kind": "pool", "secret": self.secret}
 
 
-class SameUser(Credentials):
+class SameUser(Key):
     """Being a process of the same user, as the kernel says of both ends of a Unix socket."""
 
     kind = "the user of the machine"
@@ -238,7 +249,7 @@ class SameUser(Credentials):
         return {"kind": "user"}
 
 
-class Insecure(Credentials):
+class Insecure(Key):
     """No authentication, for tests on the loopback interface."""
 
     kind = "none (insecure)"
@@ -251,7 +262,7 @@ class Insecure(Credentials):
         return {"kind": "insecure"}
 
 
-def restore(exported: dict[str, Any]) -> Credentials:
+def restore(exported: dict[str, Any]) -> Key:
     """Returns the credentials that `export` described."""
     match exported["kind"]:
         case "token":

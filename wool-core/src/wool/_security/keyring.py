@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from wool._security.credentials import REMEDY, Credentials, Insecure, restore
+from wool._security.credentials import REMEDY, Insecure, Key, restore
 from wool._security.listening import host_of, is_loopback
 from wool.exceptions import ConfigurationError
 
@@ -19,10 +19,10 @@ class Keyring:
         network: for everything else; None: there are none, and so no such connections.
     """
 
-    local: Credentials
-    network: Credentials | None = None
+    local: Key
+    network: Key | None = None
 
-    def pick(self, address: str, *, local: bool) -> Credentials:
+    def pick(self, address: str, *, local: bool) -> Key:
         """Returns what goes with `address`.
 
         Raises:

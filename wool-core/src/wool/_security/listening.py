@@ -6,13 +6,11 @@ import ipaddress
 import warnings
 from urllib.parse import urlsplit
 
-from wool._security.credentials import REMEDY, Credentials, Insecure
+from wool._security.credentials import REMEDY, Insecure, Key
 from wool.exceptions import ConfigurationError
 
 
-def network_credentials(
-    address: str | None, credentials: Credentials | None, *, insecure: bool
-) -> Credentials:
+def network_credentials(address: str | None, credentials: Key | None, *, insecure: bool) -> Key:
     """Returns what a worker at a network address lets callers in with.
 
     Args:
@@ -40,7 +38,7 @@ def network_credentials(
         f"a worker without authentication listens at {place}: every user and program of this "
         "machine can run code as you",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=4,  # past `Worker`
     )
     return Insecure()
 

@@ -15,7 +15,7 @@ from wool import abc
 from wool._plugins import lookup
 from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
-from wool._security.credentials import Credentials, SameUser
+from wool._security.credentials import Credentials, Key, SameUser
 from wool._security.keyring import Keyring
 from wool._security.listening import network_credentials
 from wool._session.routes import is_socket, socket_scheme
@@ -146,7 +146,7 @@ class Worker:
             )
 
     def _make_keyring(
-        self, plugin: TransportPlugin, credentials: Credentials | None, insecure: bool
+        self, plugin: TransportPlugin, credentials: Key | None, insecure: bool
     ) -> Keyring:
         address = self._address
         if credentials is None and not insecure:

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from wool._security.credentials import Credentials
+    from wool._security.credentials import Key
     from wool._settings.settings import Settings
     from wool._worker.discoveries import Chosen
 
@@ -101,7 +101,7 @@ def credential_options(command: F) -> F:
 
 def credentials_from(
     token_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None
-) -> Credentials | None:
+) -> Key | None:
     """Returns the credentials that options name; None: those of the settings are to be used.
 
     Raises:
@@ -109,18 +109,18 @@ def credentials_from(
         ConfigurationError: a file is of no use.
     """
     from wool._security import tokens
-    from wool._security.credentials import Credentials
+    from wool._security.credentials import MutualTls, Token
 
     given = [path for path in (ca, cert, key) if path is not None]
     if token_file is not None:
         if given:
             raise click.UsageError("give --token-file, or --ca, --cert and --key, not both")
-        return Credentials.token(tokens.read(token_file, "--token-file"))
+        return Token(tokens.read(token_file, "--token-file"))
     if not given:
         return None
     if len(given) < 3:
         raise click.UsageError("mutual TLS takes all of --ca, --cert and --key")
-    return Credentials.tls(ca=str(ca), cert=str(cert), key=str(key))
+    return MutualTls(str(ca), str(cert), str(key))
 
 
 def _together(*decorators: Callable[[F], F]) -> Callable[[F], F]:

@@ -45,9 +45,9 @@ class Fault:
 class Control(Protocol):
     """Whoever says so."""
 
-    def on(self, address: str) -> Fault: ...
-    def add(self, connection: FaultyConnection) -> None: ...
-    def remove(self, connection: FaultyConnection) -> None: ...
+    def _on(self, address: str) -> Fault: ...
+    def _add(self, connection: FaultyConnection) -> None: ...
+    def _remove(self, connection: FaultyConnection) -> None: ...
 
 
 class FaultyTransport(Transport):
@@ -69,7 +69,7 @@ class FaultyTransport(Transport):
 
     async def _way_to(self, address: str) -> None:
         while True:
-            fault = self._control.on(address)
+            fault = self._control._on(address)
             if fault.refuses:
                 raise ConnectFailed(f"{address} refuses connections", reason="refused")
             if not fault.clogs and not fault.drops:
@@ -103,12 +103,12 @@ class FaultyConnection(Connection):
         self._reading: asyncio.Future[Sequence[bytes | memoryview]] | None = None
         self._arrived: Sequence[bytes | memoryview] | None = None
         self._closing: asyncio.Future[None] | None = None
-        control.add(self)
+        control._add(self)
 
     async def send(self, messages: Sequence[Segments]) -> None:
         """Sends, late or not at all."""
-        await self._pass(self._control.on(self.address).delay)
-        if self._control.on(self.address).drops:
+        await self._pass(self._control._on(self.address).delay)
+        if self._control._on(self.address).drops:
             self.has_lost = True
             return
         sending = asyncio.ensure_future(self._inner.send(messages))
@@ -122,7 +122,7 @@ class FaultyConnection(Connection):
 
     def can_send_now(self) -> bool:
         """Only while nothing is wrong."""
-        fault = self._control.on(self.address)
+        fault = self._control._on(self.address)
         return fault == Fault() and not self._cut.is_set() and self._inner.can_send_now()
 
     def send_now(self, messages: Sequence[Segments]) -> None:
@@ -134,9 +134,9 @@ class FaultyConnection(Connection):
         while True:
             if self._arrived is None:
                 self._arrived = await self._read()
-            await self._pass(self._control.on(self.address).delay)
+            await self._pass(self._control._on(self.address).delay)
             arrived, self._arrived = self._arrived, None
-            if not self._control.on(self.address).drops:
+            if not self._control._on(self.address).drops:
                 return arrived
             self.has_lost = True
 
@@ -157,7 +157,7 @@ class FaultyConnection(Connection):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._cut.wait()
-        while self._control.on(self.address).clogs and self._closing is None:
+        while self._control._on(self.address).clogs and self._closing is None:
             self._changed.clear()
             await self._changed.wait()
         if self._cut.is_set():
@@ -188,7 +188,7 @@ class FaultyConnection(Connection):
         try:
             self._loop.call_soon_threadsafe(function)
         except RuntimeError:  # the loop is closed, and the connection with it
-            self._control.remove(self)
+            self._control._remove(self)
 
     def _end(self) -> None:
         if not self._cut.is_set():
@@ -197,7 +197,7 @@ class FaultyConnection(Connection):
 
     def _close(self) -> asyncio.Future[None]:
         if self._closing is None:
-            self._control.remove(self)
+            self._control._remove(self)
             self._closing = asyncio.ensure_future(self._close_inner())
             self._changed.set()
         return self._closing

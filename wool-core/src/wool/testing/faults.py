@@ -116,16 +116,16 @@ class Faults:
 
     # What faulty connections need
 
-    def on(self, address: str) -> Fault:
+    def _on(self, address: str) -> Fault:
         """Returns what is wrong with an address at the moment."""
         return Fault.sum(fault for place, fault in self._faults if place in (None, address))
 
-    def add(self, connection: FaultyConnection) -> None:
+    def _add(self, connection: FaultyConnection) -> None:
         """A connection has been made."""
         with self._lock:
             self._connections.add(connection)
 
-    def remove(self, connection: FaultyConnection) -> None:
+    def _remove(self, connection: FaultyConnection) -> None:
         """A connection has been closed."""
         with self._lock:
             self._connections.discard(connection)

@@ -18,7 +18,7 @@ from wool._backends.static import Silent
 from wool._client.probing import Seen
 from wool._pool.looking import Look
 from wool._security import sockets
-from wool._security.credentials import Credentials
+from wool._security.credentials import Key
 from wool._settings.model import settings_of
 from wool._settings.settings import Settings
 from wool._worker.discoveries import Chosen, choose_discovery, words
@@ -48,7 +48,7 @@ class Trial:
     transport: str | None
     discovery: str | None
     options: Mapping[str, Any]
-    credentials: Credentials | None
+    credentials: Key | None
 
 
 async def check_serving(trial: Trial) -> AsyncIterator[Finding]:
