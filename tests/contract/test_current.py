@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -94,3 +95,54 @@ async def test_a_pool_within(place: Place) -> None:
         assert await echo(1) == 1
     assert wool.current_pool() is place.pool
     assert (await surroundings())[0] is place.remote
+
+
+async def test_a_pool_of_a_derived_class() -> None:
+    class Sized(wool.WorkerPool):
+        def __len__(self) -> int:
+            return len(self.workers)
+
+    async with Sized(size=1, transport="memory") as pool:
+        assert wool.current_pool() is pool
+        assert len(pool) == 1
+
+
+async def test_what_pools_say_of_themselves() -> None:
+    class Own(wool.WorkerPool):
+        pass
+
+    @wool.routine
+    async def as_seen_by_routines() -> str:
+        return repr(wool.current_pool())
+
+    pool = Own(size=2, quorum=2, transport="memory")
+    assert repr(pool) == "<Own: not open>"
+    async with pool:
+        assert repr(pool) == "<Own: 2 workers>"
+        assert re.fullmatch(r"<PoolView: \d workers?>", await as_seen_by_routines())
+    assert repr(pool) == "<Own: not open>"
+    assert repr(wool.WorkerPool.__new__(wool.WorkerPool)) == "<WorkerPool: not open>"
+
+
+async def test_pools_are_not_sent() -> None:
+    @wool.routine
+    async def take(pool: Any) -> None:
+        raise AssertionError
+
+    @wool.routine
+    async def give() -> Any:
+        return wool.current_pool()
+
+    async with wool.WorkerPool(size=1, transport="memory") as pool:
+        for call in (take(pool), take([pool.wait]), give()):
+            with pytest.raises(wool.SerializationError, match=r"wool\.current_pool\(\)"):
+                await call
+
+
+async def test_a_pool_by_reference() -> None:
+    @wool.routine
+    async def wait_for(pool: Any) -> None:
+        await pool.wait(1, timeout=20)
+
+    async with wool.WorkerPool(size=1, transport="memory") as pool:
+        await wait_for(wool.reference(pool))

@@ -148,9 +148,11 @@ async def test_it_can_be_opened_again(folder: Path) -> None:
     for _ in range(3):
         async with worker, calling(worker.info.address):
             seen.add(worker.info.id)
+            assert repr(worker) == f"<Worker: {unix(folder)}>"
             assert await add(1, 2) == 3
             with pytest.raises(WoolError, match="serving already"):
                 await worker.__aenter__()
+        assert repr(worker) == "<Worker: not serving>"
         with pytest.raises(WoolError, match="not serving"):
             _ = worker.info
         with pytest.raises(WoolError, match="not serving"):
@@ -284,8 +286,9 @@ async def test_a_pool_calls_insecure_workers(scheme: str) -> None:
     with pytest.warns(RuntimeWarning):
         worker = wool.Worker(transport=scheme, insecure=True)
     async with worker:
-        with pytest.warns(RuntimeWarning, match="whoever on this machine listens"):
+        with pytest.warns(RuntimeWarning, match="whoever on this machine listens") as told:
             pool = wool.WorkerPool(discovery=[worker.info.address], insecure=True)
+        assert [warning.filename for warning in told] == [__file__]
         async with pool:
             assert await add(1, 2) == 3
 

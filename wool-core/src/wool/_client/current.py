@@ -120,7 +120,8 @@ def choose_pool() -> Pool | None:
 def current_pool() -> PoolView | None:
     """Returns the pool that a routine called here would use, None if it would run locally.
 
-    On a worker that is a view of the pool that the running call belongs to.
+    On a worker that is a view of the pool that the running call belongs to: it has `workers`,
+    `wait` and `use`, as a `WorkerPool` has.
 
     Raises:
         WoolError: several pools are open and the context names none.

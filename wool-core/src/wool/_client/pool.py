@@ -87,7 +87,7 @@ class Pool:
         view: PoolView | None = None,
     ) -> None:
         self.id = ident
-        self.view: PoolView = view or PoolView(self)
+        self.view: PoolView = PoolView(self) if view is None else view
         self.members: dict[str, WorkerInfo] = {}
         self.own: frozenset[str] = frozenset()
         self.required: frozenset[str] = frozenset()

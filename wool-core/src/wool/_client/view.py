@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wool._client.current import ACTIVE
 from wool._workerinfo import WorkerInfo
@@ -18,6 +18,16 @@ class PoolView:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    def __repr__(self) -> str:
+        pool: Pool | None = vars(self).get("_pool")  # it may be shown while it is made, in an error
+        if pool is None or pool.closed:
+            return f"<{type(self).__name__}: not open>"
+        count = len(pool.workers)
+        return f"<{type(self).__name__}: {count} worker{'s' if count != 1 else ''}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("pools are not sent anywhere: a routine's own is wool.current_pool()")
 
     @property
     def workers(self) -> list[WorkerInfo]:

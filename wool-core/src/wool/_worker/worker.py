@@ -86,6 +86,7 @@ class Worker:
         insecure: bool = False,
         drain_timeout: float | None = None,
     ) -> None:
+        self._info: WorkerInfo | None = None
         self._settings = Settings.read(lookup.names)
         self._core, self._origins = self._settings.core(
             transport=transport,
@@ -110,7 +111,6 @@ class Worker:
         self._check_reach(plugin)
         self._keyring = self._make_keyring(plugin, checked_credentials(credentials), insecure)
         self._announcing: Announcing | None = None
-        self._info: WorkerInfo | None = None
         self._io: _IoThread | None = None
 
     def _find_discovery(self, given: str | abc.Discovery | Chosen | None) -> Chosen | None:
@@ -161,6 +161,10 @@ class Worker:
         if at_socket or "network" not in plugin.capabilities:
             return Keyring(SameUser(), credentials)  # its routines may call workers elsewhere
         return Keyring(SameUser(), network_credentials(address, credentials, insecure=insecure))
+
+    def __repr__(self) -> str:
+        state = "not serving" if self._info is None else self._info.address
+        return f"<{type(self).__name__}: {state}>"
 
     @property
     def info(self) -> WorkerInfo:
