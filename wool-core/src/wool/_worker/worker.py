@@ -77,7 +77,7 @@ class Worker:
         *,
         address: str | None = None,
         advertise: str | None = None,
-        discovery: str | abc.Discovery | Chosen | None = None,
+        discovery: str | abc.Discovery | None = None,
         transport: str | None = None,
         serializer: str | None = None,
         tags: Iterable[str] = (),
@@ -113,8 +113,8 @@ class Worker:
         self._announcing: Announcing | None = None
         self._io: _IoThread | None = None
 
-    def _find_discovery(self, given: str | abc.Discovery | Chosen | None) -> Chosen | None:
-        if isinstance(given, Chosen):
+    def _find_discovery(self, given: Any) -> Chosen | None:
+        if isinstance(given, Chosen):  # by the command line, which knows its back-end
             return given
         if isinstance(given, abc.Discovery):
             return Chosen(given)

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
@@ -107,7 +108,7 @@ def command(
         address=address,
         advertise=advertise,
         transport=transport,
-        discovery=chosen,
+        discovery=cast(Any, chosen),  # more than users may give
         serializer=serializer,
         tags=tags,
         concurrency=concurrency,

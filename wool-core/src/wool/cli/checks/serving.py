@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import wool
 from wool import abc
@@ -123,7 +123,7 @@ async def _check_worker(trial: Trial, chosen: Chosen | None) -> AsyncIterator[Fi
             address=trial.address,
             advertise=trial.advertise,
             transport=trial.transport,
-            discovery=quiet,
+            discovery=cast(Any, quiet),  # more than users may give
             credentials=trial.credentials,
         )
         async with worker:
