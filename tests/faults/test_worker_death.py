@@ -158,6 +158,21 @@ async def test_exit_status_is_told(status: int) -> None:
         assert await add(1, 2) == 3
 
 
+async def test_exit_status_is_told_though_it_is_known_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connection ends first, and on a busy machine it takes a while until the process has."""
+    on_exit = WorkerProcess._on_exit
+
+    def later(self: WorkerProcess) -> None:
+        asyncio.get_running_loop().call_later(0.2, on_exit, self)
+
+    monkeypatch.setattr(WorkerProcess, "_on_exit", later)
+    async with opened(1):
+        error = await lost(asyncio.ensure_future(leave(7)))
+        assert error.exitcode == 7
+
+
 async def test_segmentation_fault_is_told() -> None:
     """A crash in C code: `WorkerLost` with the signal."""
     async with opened() as pool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STOP_GRACE = 15.0
 """Seconds a worker gets to end after it has been told to; its own graces are shorter."""
 
-EXIT_KNOWN_WITHIN = 0.1
+EXIT_KNOWN_WITHIN = 0.5
 """Seconds in which it is known how a worker ended that has just been lost."""
 
 MOST_FAILURES = 3
