@@ -6,9 +6,11 @@ import asyncio
 import gc
 import itertools
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,16 @@ async def closing(path: Path) -> AsyncGenerator[int]:
         path.touch()
 
 
+async def live() -> AsyncGenerator[int]:
+    for i in range(3):
+        yield i
+
+
+@wool.routine
+async def total(numbers: Any) -> int:
+    return sum([number async for number in numbers])
+
+
 async def various(n: int) -> None:
     """Calls, nested calls, streams, failures, cancellation, all on the current loop."""
     assert await asyncio.gather(*(add(i, n) for i in range(50))) == [i + n for i in range(50)]
@@ -74,6 +86,44 @@ async def test_several_threads_at_once(transport: str) -> None:
                         for i in range(1, 9)
                     ),
                 )
+
+
+def without_context(loop: asyncio.AbstractEventLoop, work: Any) -> asyncio.Task[Any]:
+    """A task factory as they were when tasks had no `context`."""
+    return asyncio.Task(work, loop=loop)
+
+
+FACTORIES = [without_context]
+if sys.version_info >= (3, 12):
+    FACTORIES.append(asyncio.eager_task_factory)
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+async def test_task_factory(factory: Any) -> None:
+    """The user's tasks are as they like them, on both sides."""
+    asyncio.get_running_loop().set_task_factory(factory)
+    async with wool.Worker() as worker, wool.WorkerPool(discovery=[worker.info.address]):
+        await various(1)
+        async with aclosing(live()) as numbers:
+            assert await total(numbers) == 3
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+async def test_task_factory_and_a_worker_that_comes_later(factory: Any, folder: Path) -> None:
+    """It is dialled again, also if a task that dials had ended when it was made."""
+    asyncio.get_running_loop().set_task_factory(factory)
+    late = f"unix://{folder}/socket"
+
+    async def in_vain() -> bool:
+        with pytest.raises(wool.NoWorkersAvailable) as caught:
+            await pool.wait(2, timeout=0.1)
+        return "No such file" in str(caught.value)
+
+    async with wool.Worker() as first:
+        async with wool.WorkerPool(discovery=[first.info.address, late]) as pool:
+            await eventually(in_vain, what="it to be dialled")
+            async with wool.Worker(address=late):
+                await pool.wait(2, timeout=30)
 
 
 @both

@@ -2,7 +2,8 @@
 
 Whoever runs a loop may close it without ending the tasks that are left on it: `loop.close()` after
 `run_until_complete`. Tasks of the user's own are complained about then, and rightly; of Wool's
-nobody knows, so they go without a word.
+nobody knows, so they go without a word. Nor are they for the loop's task factory: a task that
+`asyncio.eager_task_factory` makes may have ended before whoever starts it can know it as begun.
 """
 
 from __future__ import annotations
@@ -17,6 +18,6 @@ def start(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], context: Context | None = None
 ) -> asyncio.Task[None]:
     """Starts a task that may vanish together with its loop."""
-    task = loop.create_task(work, context=context)
+    task = asyncio.Task(work, loop=loop, context=context)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     return task

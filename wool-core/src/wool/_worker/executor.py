@@ -137,7 +137,9 @@ class Executor:
         self.running.add(execution)
         self.enter()
         execution.context = self._context.copy()
-        execution.task = self.loop.create_task(execution.run(), context=execution.context)
+        # A task factory that users set, such as `asyncio.eager_task_factory`, is for their tasks.
+        work, context = execution.run(), execution.context
+        execution.task = asyncio.Task(work, loop=self.loop, context=context)
 
     def enter(self) -> None:
         """A call takes a slot; it never has to wait for one here."""
