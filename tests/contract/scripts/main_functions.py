@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import inspect
 import json as encoder
 import math
 import sys
@@ -180,12 +181,19 @@ async def of_typing():
     outcomes = [await annotated(1, 2)]
     if sys.version_info >= (3, 12):
         scope = {"wool": wool, "__name__": "__main__"}
-        exec(ALIASES, scope)
-        outcomes.append(await scope["aliased"](3))
+        exec(PARAMETERS, scope)
+        node = scope["Node"]()
+        outcomes += [await scope["aliased"](3), await node.method(), await scope["again"](1)]
+        outcomes.append((await call(lambda p: p, scope["T"])) is scope["T"])
+        marked = inspect.markcoroutinefunction(lambda: None)
+        outcomes.append(await call(inspect.iscoroutinefunction, marked))
+    if sys.version_info >= (3, 13):
+        exec(DEFAULTS, scope)
+        outcomes.append(await scope["defaults"]())
     return outcomes
 
 
-ALIASES = """
+PARAMETERS = """
 type Pair = tuple[int, int]
 type Tree = list[Tree] | Pair
 type Pairs = list[Pair] | Tree
@@ -193,7 +201,28 @@ type Unknown = dict[str, unknown.Thing]
 
 @wool.routine
 async def aliased[T: int, *Us](n: T, tree: Tree = (), *us: *Us, it: Unknown = 0) -> Pair | Pairs:
-    return n, n, Pair.__name__, us
+    return n, n, Pair.__name__, Tree.__name__, us
+
+type Nested[A] = A | list[Nested[A]]
+
+class Node[N: Node, U: unknown.Thing, S: (int, str)]:
+    @wool.routine
+    async def method[M: Nested[int]](self, nested: Nested[int] = 0) -> N | M:
+        return [str(p) for p in (*Node.__type_params__, N, U, S, M)], S.__constraints__
+
+@wool.routine
+async def again[T](n: T) -> T:
+    return (await again(n - 1)) if n else [str(p) for p in again.__type_params__]
+
+(T,) = again.__type_params__
+"""
+
+DEFAULTS = """
+class Two[A, B = int]: ...
+
+@wool.routine
+async def defaults[T = str, **P = [int], *Ts = *tuple[int]]():
+    return str(Two[str]), str([p.__default__ for p in (T, P, Ts)])
 """
 
 

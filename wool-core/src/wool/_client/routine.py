@@ -77,6 +77,7 @@ _COPIED = (
     "__kwdefaults__",
     "__module__",
     "__qualname__",
+    "__type_params__",
 )
 
 
@@ -118,7 +119,7 @@ class Routine:
         """
         wrapper = self.wrapper
         attributes = {n: v for n, v in vars(wrapper).items() if n not in _MADE}
-        copied = {name: getattr(wrapper, name) for name in _COPIED}
+        copied = {name: getattr(wrapper, name) for name in _COPIED if hasattr(wrapper, name)}
         return remake, (self.function, self.tags, self.prefetch), (attributes, copied)
 
     def __reduce__(self) -> tuple[Any, ...]:

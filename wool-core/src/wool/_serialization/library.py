@@ -5,27 +5,39 @@ from.
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import inspect
 import sys
 import typing
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
-from wool._serialization.modules import findable
+from wool._serialization.modules import find_name, findable
+from wool._serialization.sentinels import SENTINELS
 from wool._serialization.travelling import Modules
 
 _CACHED = type(functools.lru_cache(len))
 _type: Callable[[Any], Any] = type
-_PARAMETERS = (typing.ParamSpec, typing.TypeVarTuple)
+_PARAMETERS = (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)
 _PARTS = (typing.ParamSpecArgs, typing.ParamSpecKwargs)
 _ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
+_MADE_OF = (
+    "__args__",
+    "__bases__",
+    "__bound__",
+    "__constraints__",
+    "__default__",
+    "__orig_bases__",
+    "__origin__",
+    "__parameters__",
+    "__value__",
+)
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 _KNOWN = frozenset(
-    {_CACHED, MethodType, functools.cached_property, weakref.WeakSet, typing.NewType, _ALIAS}
-    | {*_WEAK, *_PARAMETERS, *_PARTS}
+    {object, _CACHED, MethodType, functools.cached_property, weakref.WeakSet, typing.NewType}
+    | {_ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
 )
 
 
@@ -34,6 +46,8 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
     cls = _type(obj)
     if cls not in _KNOWN:  # as good as every object
         return NotImplemented
+    if cls is object:
+        return _reduce_mark(obj)
     if cls is _CACHED:  # which names itself, whoever can find that
         if modules.importable(obj) or modules.reference(obj) is not None:
             return NotImplemented
@@ -47,6 +61,14 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
     if cls is weakref.WeakSet:
         return cls, (list(obj),)
     return _reduce_typing(obj, cls, modules)
+
+
+def _reduce_mark(obj: object) -> Any:
+    """Reduces what `inspect.markcoroutinefunction` marks functions with, which is compared by
+    identity.
+    """
+    name = next((name for name, value in vars(inspect).items() if value is obj), None)
+    return NotImplemented if name is None else (find_name, (f"inspect:{name}",))
 
 
 def _reduce_method(method: MethodType) -> Any:
@@ -68,28 +90,61 @@ def _reduce_typing(obj: Any, cls: Any, modules: Modules) -> Any:
     ):
         return NotImplemented
     if cls in _PARAMETERS:
-        return cls, (obj.__name__,)
+        return make_parameter, (SENTINELS.key(obj), cls, obj.__name__, *_declared(obj))
     if cls is typing.NewType:
         return cls, (obj.__name__, obj.__supertype__)
-    with contextlib.suppress(Exception):  # names in it may be for the eyes of a checker alone
-        if obj not in _aliases(obj.__value__, set()):
-            return make_alias, (obj.__name__, obj.__value__, obj.__type_params__)
-    return typing.ForwardRef, (obj.__name__,)
+    value = _evaluated(obj, "__value__", typing.ForwardRef(obj.__name__))
+    return make_alias, (obj.__name__, value, obj.__type_params__)
 
 
-def _aliases(value: Any, found: set[Any]) -> set[Any]:
-    """Adds the aliases that a type leads to: one that leads to itself cannot be made from it."""
-    if type(value) is _ALIAS and value not in found:
-        found.add(value)
-        _aliases(value.__value__, found)
-    for part in getattr(value, "__args__", ()):
-        _aliases(part, found)
+def _declared(parameter: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the constraints of a type parameter, and what else it was declared with."""
+    known = ("covariant", "contravariant", "infer_variance")
+    keywords = {name: True for name in known if getattr(parameter, f"__{name}__", False)}
+    bound = _evaluated(parameter, "__bound__", typing.Any)
+    if bound is not None:
+        keywords["bound"] = bound
+    if hasattr(parameter, "has_default") and parameter.has_default():  # since Python 3.13
+        keywords["default"] = _evaluated(parameter, "__default__", typing.Any)
+    return _evaluated(parameter, "__constraints__", ()) or (), keywords
+
+
+def _evaluated(obj: Any, name: str, otherwise: Any) -> Any:
+    """Returns what was declared of something; `otherwise` if it cannot be made from that.
+
+    It may lead back to it, and the names in it may be for the eyes of a checker alone.
+    """
+    try:
+        value = getattr(obj, name, None)
+        return otherwise if any(part is obj for part in _parts(value, [])) else value
+    except Exception:
+        return otherwise
+
+
+def _parts(value: Any, found: list[Any]) -> list[Any]:
+    """Adds all that has to be made before a type is."""
+    if isinstance(value, (list, tuple)):
+        for part in cast("Iterable[Any]", value):
+            _parts(part, found)
+    elif not any(value is known for known in found):
+        found.append(value)
+        for name in _MADE_OF:
+            _parts(getattr(value, name, ()), found)
     return found
 
 
 def make_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
     """Pickles name this function to make what the statement `type` does."""
     return _ALIAS(name, value, type_params=parameters)
+
+
+def make_parameter(
+    key: bytes, cls: Any, name: str, constraints: tuple[Any, ...], keywords: dict[str, Any]
+) -> Any:
+    """Pickles name this function to refer to a type parameter, which is one object wherever it is
+    mentioned.
+    """
+    return SENTINELS.find(key, lambda: cls(name, *constraints, **keywords))
 
 
 def make_cached(function: Any, parameters: dict[str, Any]) -> Any:

@@ -126,12 +126,10 @@ def share_globals(
     held: Globals = slots.pop("__globals__")
     names = {name: value for name, value in held.items() if name not in scope.defined}
     numbered = {n: versions.of(function.__globals__, n, v) for n, v in names.items()}
-    state: tuple[Any, ...] = (
-        set_state,
-        (attributes, {**slots, "__globals__": {}}),
-        names,
-        numbered,
-    )
+    slots["__globals__"] = {}
+    if parameters := getattr(function, "__type_params__", ()):  # cloudpickle leaves them out
+        slots["__type_params__"] = parameters
+    state: tuple[Any, ...] = set_state, (attributes, slots), names, numbered
     return make_function, (code, scope, *rest), state, None, None, finish_function
 
 
