@@ -200,7 +200,11 @@ class Server:
     def _send_answers(self) -> None:
         answers = self._answers
         alone = len(answers) == 1  # then the session's writer is of no use
-        while answers:
+        while answers or self._woken:
+            # Until all are sent: what is posted meanwhile comes behind them, and is seen here.
+            self._woken = some = bool(answers)
+            if not some:
+                continue
             caller, frame, segments = answers.popleft()
             try:
                 if not (alone and caller.send_now(frame, segments)):
@@ -208,12 +212,9 @@ class Server:
             except Exception as error:  # one answer must not keep the others
                 context = {"message": "an answer could not be sent", "exception": error}
                 self._loop.call_exception_handler(context)
-        self._woken = False  # not before: what is posted meanwhile must not overtake these
         if self._idle:
             self._idle = False
             self._tell_idle()
-        if answers:  # it was posted in between
-            self._wake()
 
     def _tell_idle(self) -> None:
         """Tells each caller once that a call could begin, unless a reply has just said so."""
