@@ -99,7 +99,9 @@ async def test_a_pool_that_shares_its_workers(
     async with wool.WorkerPool(size=1) as pool:
         await pool.wait(2, timeout=40)
         assert {worker.pid for worker in pool.workers} > {served.pid}
-        assert len(server.cli("keys", "*").split()) == 2
+        async with asyncio.timeout(40):  # it can be called before it is announced
+            while len(server.cli("keys", "*").split()) < 2:
+                await asyncio.sleep(0.05)
 
 
 def test_a_server_that_is_not_there(start: Any, server: Any) -> None:
