@@ -384,6 +384,25 @@ async def test_pool_left_while_a_worker_in_this_process_starts(
     assert not [thread for thread in left if thread.name.startswith("wool")]
 
 
+@pytest.mark.parametrize("name", ["wool-io", "wool-worker"])
+async def test_no_more_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker in this process cannot be started: that is said, and soon."""
+    start = threading.Thread.start
+
+    def start_some(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    before = set(threading.enumerate())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_some)
+        with pytest.raises(wool.NoWorkersAvailable, match="can't start new thread"):
+            async with wool.WorkerPool(size=1, transport="memory"):
+                pass
+    await eventually(lambda: set(threading.enumerate()) <= before, what="the others to end")
+
+
 async def test_pool_left_twice() -> None:
     """By hand, and by its `async with`."""
     async with opened(1, transport="memory") as pool:

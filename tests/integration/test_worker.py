@@ -7,6 +7,8 @@ import gc
 import os
 import secrets
 import socket
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -451,3 +453,27 @@ async def test_answers_of_both_threads_keep_their_order(
     async with wool.Worker(address=unix(folder)) as worker, calling(worker.info.address):
         async with asyncio.timeout(40):
             assert [number async for number in numbers(1)] == [0]
+
+
+OUTLIVING = """
+import asyncio, concurrent.futures.thread, threading, wool
+
+async def main():
+    async with wool.Worker() as worker, wool.WorkerPool(discovery=[worker.info.address]):
+        serves.set()
+        while not concurrent.futures.thread._shutdown:
+            await asyncio.sleep(0.01)
+    print("left")
+
+serves = threading.Event()
+threading.Thread(target=lambda: asyncio.run(main())).start()
+serves.wait()
+"""
+
+
+def test_left_after_the_main_thread_has_ended() -> None:
+    """No threads are to be had then."""
+    done = subprocess.run(
+        [sys.executable, "-c", OUTLIVING], capture_output=True, text=True, timeout=40
+    )
+    assert (done.stdout, done.stderr) == ("left\n", "")

@@ -147,7 +147,8 @@ class Supervisor:
             began = time.monotonic()
             try:
                 worker = self._start(ident, early)
-            except OSError as error:  # no more processes or descriptors, perhaps only for now
+            except (OSError, RuntimeError) as error:
+                # No more processes, threads or descriptors, perhaps only for now.
                 self._note_failure(str(error))
                 delay *= 2
                 await asyncio.sleep(min(delay, MOST_DELAY))

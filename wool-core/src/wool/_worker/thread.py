@@ -35,8 +35,15 @@ class WorkerThread:
             threading.Thread(target=self._run_io, name="wool-io", daemon=True),
             threading.Thread(target=self._run_user, name="wool-worker", daemon=True),
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError:  # there are no more
+            self._user_loop.close()
+            if self._threads[0].ident is None:
+                self._io_loop.close()
+            self.kill()
+            raise
 
     async def ready(self) -> dict[str, Any]:
         """Waits until the worker serves; returns its report, or why it does not."""
@@ -78,7 +85,8 @@ class WorkerThread:
         self._io_loop.run_until_complete(self._serve())
         close_loop(self._io_loop)
         self._stopping.set()
-        self._user_loop.call_soon_threadsafe(self._user_loop.stop)
+        with contextlib.suppress(RuntimeError):  # it has never run
+            self._user_loop.call_soon_threadsafe(self._user_loop.stop)
 
     def _run_user(self) -> None:
         run_until(self._user_loop, self._stopping.is_set)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import secrets
 import threading
@@ -294,6 +295,8 @@ class _IoThread:
 
     def __init__(self, kind: str) -> None:
         self._loop = new_loop(kind)
+        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._ended.set_running_or_notify_cancel()  # it ends even if nobody waits for that
         self._thread = threading.Thread(target=self._run, name="wool-io", daemon=True)
         self._thread.start()
 
@@ -303,6 +306,7 @@ class _IoThread:
             self._loop.run_forever()
         finally:
             close_loop(self._loop)
+            self._ended.set_result(None)
 
     async def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Runs a coroutine there; cancelling cancels it."""
@@ -317,4 +321,6 @@ class _IoThread:
         """Ends the thread."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
-        await asyncio.to_thread(self._thread.join)
+        # Not in a thread of asyncio's: there are no new ones once the main thread has ended.
+        await asyncio.wrap_future(self._ended)
+        self._thread.join()
