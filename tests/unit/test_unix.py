@@ -324,6 +324,27 @@ def test_what_is_written(sizes: list[list[int]]) -> None:
     assert asyncio.run(run()) == b"".join(prefixed(b"".join(segments)) for segments in batch)
 
 
+async def test_nothing_overtakes_a_rest_that_is_being_written(
+    transport: UnixTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may want to send before the loop's transport has the rest."""
+    async with connected(transport) as (ours, theirs):
+        count = 0
+        while theirs.can_send_now():  # nobody reads
+            theirs.send_now([[bytes(MIB)]])
+            count += 1
+        overtaking: list[bool] = []
+        write = theirs._transport.write
+
+        def write_meanwhile(data: Any) -> None:
+            overtaking.append(theirs.can_send_now())
+            write(data)
+
+        monkeypatch.setattr(theirs._transport, "write", write_meanwhile)
+        assert await read(ours, count) == [bytes(MIB)] * count
+        assert overtaking == [False]
+
+
 async def test_messages_over_a_socket(transport: UnixTransport) -> None:
     batch: list[Segments] = [
         [],

@@ -220,9 +220,9 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
 
     def _write_rest(self) -> None:
         """Sends what `send_now` could not."""
-        rest, self._rest = self._rest, b""
-        if rest:
-            self._transport.write(rest)
+        if self._rest:
+            self._transport.write(self._rest)
+            self._rest = b""  # not before: another thread would send in between
 
     async def receive(self) -> Sequence[bytes | memoryview]:
         if not self._messages:
