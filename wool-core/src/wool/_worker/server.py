@@ -238,9 +238,9 @@ class Server:
         self._retire(caller.pool)
 
     def call_ended(self) -> None:
-        """A call has ended, or a caller is done; perhaps it was the last one."""
+        """A call has ended, or a caller is done; perhaps it was the last one. On any thread."""
         if self.draining:
-            self._quiet.set()
+            self.call(self._quiet.set)
 
     def _has_calls(self) -> bool:
         callers = list(self._callers)
