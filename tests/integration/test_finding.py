@@ -271,6 +271,8 @@ def test_workers_heed_their_pool_and_newer_editions_of_its_news() -> None:
     assert not heeds(3, relayed=True), "who passes it on may have left some out"
     assert heeds(3, relayed=False)
     assert heeds(4, relayed=True)
+    assert heeds(5, relayed=False)
+    assert not heeds(4, relayed=False), "another thread of the pool's process sent it later"
 
 
 # Few of many

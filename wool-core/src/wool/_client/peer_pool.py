@@ -66,9 +66,10 @@ class PeerPool(Pool):
     def learn(self, peers: f.Peers) -> bool:
         """Takes the options of the pool; returns whether the peers told are news.
 
-        What the pool says itself always is: workers pass on only those that they can reach.
+        What the pool says itself is even if the edition is the same: workers pass on only those
+        that they can reach. It has several connections, and may have said something newer on one.
         """
-        if peers.relayed and peers.edition <= self.edition:
+        if peers.edition < self.edition + peers.relayed:
             return False
         self.edition = peers.edition
         if peers.options != self.options:
