@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
+import pytest
+
+from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.received import ReceivedModules
 from wool._serialization.sources import Source, module_key
-from wool._serialization.units import CodeUnit, digest
+from wool._serialization.units import CodeUnit, MissingCode, digest
 
 
-def unit(text: str) -> CodeUnit:
-    data = Source("sent_twice", False, None, text, edition=0).dump()
+def unit(text: str, edition: int = 0) -> CodeUnit:
+    data = Source("sent_twice", False, None, text, edition=edition).dump()
     return CodeUnit(digest(data), data, (module_key("sent_twice"),))
 
 
@@ -22,3 +27,46 @@ def test_one_that_is_sent_twice_is_executed_once() -> None:
     received.add(unit("made = object()  # edited"))
     assert received.find("sent_twice").made is not made
     received.leave()
+
+
+def test_an_edition_that_arrives_while_an_older_one_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the I/O thread, that is; calls that come after it are for the newer one."""
+    received = ReceivedModules("here")
+    store = CodeStore(CodeBook(received))
+    store.add(unit("def f(): return 1"))
+    find = received.find
+
+    def find_late(name: str) -> ModuleType:
+        module = find(name)
+        store.add(unit("def f(): return 2", edition=1))
+        return module
+
+    monkeypatch.setattr(received, "find", find_late)
+    assert store.target("sent_twice:f")() == 1
+    received.enter()
+    assert store.target("sent_twice:f")() == 2
+    received.leave()
+
+
+def test_an_edition_that_arrives_while_an_older_one_is_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the newer one needs is asked for, though the older one needed nothing."""
+    received = ReceivedModules("here")
+    received.add(unit(""))
+    newer = Source("sent_twice", False, None, "import other", ("other",), edition=1).dump()
+
+    class Sources(dict[str, Source]):
+        def get(self, name: str, default: object = None) -> Source:  # type: ignore[override]
+            found = self[name]
+            if found.edition == 0:
+                received.add(CodeUnit(digest(newer), newer, (module_key("sent_twice"),)))
+            return found
+
+    monkeypatch.setattr(received, "_sources", Sources(received._sources))
+    received.require(["sent_twice"])
+    monkeypatch.setattr(received, "_sources", dict(received._sources))
+    with pytest.raises(MissingCode):
+        received.require(["sent_twice"])

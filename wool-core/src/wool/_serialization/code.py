@@ -173,10 +173,11 @@ class CodeStore:
             MissingCode: it is not here; ask for it.
             Exception: whatever importing it raises.
         """
-        found = self._targets.get(name)
+        targets = self._targets  # another edition that arrives meanwhile brings others
+        found = targets.get(name)
         if found is None:
             module, _, qualname = name.partition(":")
-            found = self._targets[name] = find_object(self._modules.find(module), qualname)
+            found = targets[name] = find_object(self._modules.find(module), qualname)
         return found
 
     def namespace(self, owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:

@@ -78,7 +78,8 @@ class ReceivedModules:
         return key.startswith(MODULE) and key[len(MODULE) :].decode() in self._sources
 
     def require(self, names: Iterable[str]) -> None:
-        waiting = [name for name in names if name not in self._complete]
+        complete = self._complete  # not that of another edition, which may arrive meanwhile
+        waiting = [name for name in names if name not in complete]
         seen: set[str] = set()
         while waiting:
             name = waiting.pop()
@@ -89,7 +90,7 @@ class ReceivedModules:
             if source is None:
                 raise MissingCode(module_key(name))
             waiting += source.needs
-        self._complete |= seen
+        complete.update(seen)
 
     def named(self, names: Iterable[str]) -> list[str]:
         return [name for name in dict.fromkeys(with_parents(names)) if name in self._sources]
