@@ -19,6 +19,8 @@ from faultjobs import add, count, fib, nap
 from faultkit import TRANSPORTS, eventually, opened, pids
 
 import wool
+from wool._client.peer_pool import PeerPool
+from wool._protocol.frames import CallOptions
 from wool._worker.service import Service
 from wool._worker.thread import WorkerThread
 
@@ -207,6 +209,29 @@ async def test_loop_that_is_abandoned(folder: Path) -> None:
         await asyncio.to_thread(run_and_abandon)
         gc.collect()
         await various(1)
+    gc.collect()
+
+
+def test_loop_that_is_closed_while_it_waits_for_workers() -> None:
+    """Whoever tells it that there are some must not suffer from it."""
+    pool = PeerPool("a pool", CallOptions())
+    pool.closed, pool._process = False, os.getpid()
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(pool.wait(1))
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.run_until_complete(asyncio.sleep(0))
+    assert pool.awaited == 1
+    loop.close()
+    pool.set_members({})
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+async def test_loop_that_is_closed_as_its_pool_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.new_event_loop()
+    async with opened(1):
+        await asyncio.to_thread(loop.run_until_complete, once())
+        loop.close()
+        monkeypatch.setattr(loop, "is_running", lambda: True)  # as it was a moment ago
     gc.collect()
 
 

@@ -127,7 +127,7 @@ class Pool:
         changed = asyncio.Event()
 
         def notify() -> None:
-            loop.call_soon_threadsafe(changed.set)
+            _call_in(loop, changed.set)
 
         self._awaiting[notify] = n
         try:

@@ -218,11 +218,17 @@ class OwnedPool(Pool):
 
     async def _finish_calls(self) -> None:
         """Waits for the calls that are out."""
-        waits = [
-            asyncio.wrap_future(asyncio.run_coroutine_threadsafe(client.wait_quiet(), loop))
-            for loop, client in list(self._clients.items())
-            if loop.is_running()
-        ]
+        waits: list[asyncio.Future[None]] = []
+        for loop, client in list(self._clients.items()):
+            quiet = client.wait_quiet()
+            try:
+                if loop.is_running():
+                    waiting = asyncio.run_coroutine_threadsafe(quiet, loop)
+                    waits.append(asyncio.wrap_future(waiting))
+                    continue
+            except RuntimeError:  # it has just been closed
+                pass
+            quiet.close()
         if waits:
             _, late = await asyncio.wait(waits, timeout=self._plan.core.shutdown_timeout)
             for wait in late:
