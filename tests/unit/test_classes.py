@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
-from wool._serialization.classes import Loading, find_class
+from wool._serialization.classes import ClassTable, Loading, find_class
+from wool._serialization.code import CodeBook, CodeStore
+from wool._serialization.travelling import LocalModules
 
 
 class Plain:
@@ -29,3 +34,43 @@ def test_a_definition_that_is_a_name() -> None:
     """It has no key here, and is the class all the same: asking again would bring nothing else."""
     with Loading(ByName()):
         assert find_class(b"of another process") is Plain
+
+
+def test_other_threads_see_a_class_when_all_of_it_is_there() -> None:
+    seen: list[Any] = []
+
+    class Table(ClassTable):
+        def look(self) -> None:
+            with ThreadPoolExecutor(1) as other:
+                seen.append(other.submit(self.find, b"key").result())
+
+        def _add(self, key: bytes, cls: type) -> None:
+            super()._add(key, cls)
+            self.look()
+
+    def fill(cls: Any, state: object) -> None:
+        table.look()
+        assert table.find(b"key") is cls, "what it is made of may name it"
+        cls.state = state
+
+    table = Table()
+    cls = table.make(b"key", lambda: type("Made", (), {}), ())
+    table.finish(cls, b"key", fill, "all")
+    table.look()
+    assert seen == [None, None, cls]
+
+
+def test_two_threads_that_load_one_function() -> None:
+    """It is one there as well: what it keeps in its closure is there once."""
+    both = threading.Barrier(2)
+
+    class Meeting(LocalModules):
+        def require(self, names: Iterable[str]) -> None:
+            both.wait(20)
+
+    unit = CodeBook(LocalModules()).function(lambda: None)
+    store = CodeStore(CodeBook(Meeting()))
+    store.add(unit)
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(store.load, [unit.key] * 2)
+    assert one is other

@@ -35,6 +35,7 @@ class ClassTable:
         self._keys: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
         self._classes: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
         self._unfinished: set[bytes] = set()
+        self._filling: dict[bytes, int] = {}  # by which thread
 
     def _renew(self) -> None:
         self.process = os.urandom(PROCESS_BYTES)
@@ -61,7 +62,9 @@ class ClassTable:
 
     def find(self, key: bytes) -> type | None:
         """Returns the class with this key, if this process knows it and has all of it."""
-        return None if key in self._unfinished else self._classes.get(key)
+        here = threading.get_ident()
+        partial = key in self._unfinished or self._filling.get(key, here) != here
+        return None if partial else self._classes.get(key)
 
     def make(self, key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
         """Returns the class with this key, made from its definition unless it is known."""
@@ -69,8 +72,8 @@ class ClassTable:
             cls = self._classes.get(key)
             if cls is None:
                 cls = make(*arguments)
+                self._unfinished.add(key)  # first: who looks for it takes no lock
                 self._add(key, cls)
-                self._unfinished.add(key)
             return cls
 
     def finish(
@@ -80,12 +83,15 @@ class ClassTable:
         with self.lock:
             if key not in self._unfinished:
                 return
+            self._filling[key] = threading.get_ident()
             self._unfinished.discard(key)
             try:
                 set_state(cls, state)
             except BaseException:
                 del self._keys[cls], self._classes[key]
                 raise
+            finally:
+                del self._filling[key]
 
     def _add(self, key: bytes, cls: type) -> None:
         self._keys[cls] = key

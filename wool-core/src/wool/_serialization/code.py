@@ -200,10 +200,12 @@ class CodeStore:
         file = io.BytesIO(unit.data)
         self._modules.require(pickle.load(file))
         with CLASSES.lock, Loading(self):
-            found = pickle.load(file)
-        if isinstance(found, FunctionType):
-            self._book.loaded(found, unit)
-        self._loaded[key] = found
+            found = self._loaded.get(key)  # another thread may have loaded it meanwhile
+            if found is None:
+                found = pickle.load(file)
+                if isinstance(found, FunctionType):
+                    self._book.loaded(found, unit)
+                self._loaded[key] = found
         return found
 
 
