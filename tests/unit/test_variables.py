@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from wool._serialization.arrivals import Arrivals
 from wool._serialization.owners import is_library, owner
 from wool._serialization.variables import VARIABLES, Identity, Nameless, VariableTable
 
@@ -119,3 +120,28 @@ def test_what_nobody_holds_is_a_librarys() -> None:
     identity = VARIABLES.identify(*held["decimal_context"], {})
     assert isinstance(identity, Nameless)
     assert not identity.complaint
+
+
+class Listener:
+    def settle_contexts(self) -> None: ...
+
+
+def test_workers_that_begin_while_variables_arrive() -> None:
+    """Workers of several threads listen to the imports of all; here one at each step."""
+    arrivals = Arrivals()
+    kept: list[Listener] = []
+
+    def begin(*_: object) -> Any:
+        if len(kept) < 1000:
+            kept.append(Listener())
+            arrivals.listen(kept[-1])
+        return begin
+
+    begin()
+    before = sys.gettrace()
+    sys.settrace(begin)
+    try:
+        arrivals.arrived()
+    finally:
+        sys.settrace(before)
+    assert len(kept) > 2

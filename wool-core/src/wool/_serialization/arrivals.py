@@ -97,7 +97,7 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._wanted: set[str] = set()
-        self._listeners: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._listeners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
     def expect(self, key: Key) -> None:
         """Watches for the modules of a variable."""
@@ -107,7 +107,7 @@ class Arrivals:
 
     def listen(self, listener: Any) -> None:
         """Has `listener.settle_contexts()` called when variables have arrived."""
-        self._listeners.add(listener)
+        self._listeners[id(listener)] = listener
 
     def settle(self) -> None:
         """Sets the variables that have arrived in the current context."""
@@ -123,8 +123,10 @@ class Arrivals:
     def arrived(self) -> None:
         """There are variables that were not there before."""
         self.settle()
-        for listener in list(self._listeners):
-            listener.settle_contexts()
+        for reference in self._listeners.valuerefs():  # in one go: other threads add to them
+            listener = reference()
+            if listener is not None:
+                listener.settle_contexts()
 
     # What the import system asks for ------------------------------------------------------------
 
