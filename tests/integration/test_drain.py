@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from faultjobs import add, count, hold, mark, nap, pid
+from faultjobs import add, count, hold, mark, pid
 from faultkit import alive, eventually, kill, opened, pid_in, pids
 
 import wool
@@ -141,13 +141,15 @@ async def test_sigkill_while_draining(folder: Path) -> None:
         assert caught.value.signal == signal.SIGKILL
 
 
-async def test_sigint_does_not_hurt_a_worker() -> None:
+async def test_sigint_does_not_hurt_a_worker(folder: Path) -> None:
     """Ctrl-C is the caller's business; a worker that gets it too goes on."""
     async with opened(2) as pool:
         before = pids(pool)
-        calls = [asyncio.ensure_future(nap(0.3)) for _ in range(4)]
-        await asyncio.sleep(0.05)
+        paths = [folder / f"{n}" for n in range(4)]
+        calls = [asyncio.ensure_future(hold(path, folder / "go")) for path in paths]
+        where = [await pid_in(path) for path in paths]
         kill(before, signal.SIGINT)
-        assert set(await asyncio.gather(*calls)) == before
+        (folder / "go").touch()
+        assert await asyncio.gather(*calls) == where
         assert await add(1, 2) == 3
         assert pids(pool) == before
