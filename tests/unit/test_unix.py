@@ -345,6 +345,18 @@ async def test_nothing_overtakes_a_rest_that_is_being_written(
         assert overtaking == [False]
 
 
+async def test_what_a_peer_sent_before_it_closed_outlives_a_write(transport: UnixTransport) -> None:
+    """News for a worker that has just ended must not cost its last answer."""
+    async with serving(transport) as served:
+        peer = await served.dial()
+        pipe = await served.next()
+        await asyncio.get_running_loop().sock_sendall(peer, prefixed(b"answer"))
+        peer.close()
+        await pipe.send([[b"news"]])  # before the loop has read
+        assert await read(pipe, 1) == [b"answer"]
+        await lost(pipe)
+
+
 async def test_messages_over_a_socket(transport: UnixTransport) -> None:
     batch: list[Segments] = [
         [],

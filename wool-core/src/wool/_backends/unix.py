@@ -321,7 +321,18 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
     def __del__(self) -> None:
         self.release()  # its loop was closed, and told nobody
 
+    def _read_rest(self) -> None:
+        """Reads what the peer sent before it closed: the loop reads no more once a write fails."""
+        with contextlib.suppress(OSError):
+            while self._descriptor >= 0 and self._waiting < _READ_AHEAD:
+                count = os.readv(self._descriptor, [self._incoming.room()])
+                if not count:
+                    return
+                self.buffer_updated(count)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._read_rest()
         self.release()
         self._error = exc or ConnectionResetError("the peer closed the connection")
         self.resume_writing()
