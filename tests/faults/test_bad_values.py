@@ -207,7 +207,7 @@ async def test_argument_that_kills_its_worker(folder: Path) -> None:
     async with opened() as pool:
         beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
         victim_of_chance = await pid_in(folder / "pid")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             with pytest.raises(wool.WorkerLost) as caught:
                 await take(Deadly(9))
         assert caught.value.exitcode == 9
@@ -424,7 +424,7 @@ async def test_signal_in_a_routine(folder: Path) -> None:
         await asyncio.sleep(3600)
 
     async with opened() as pool:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             with pytest.raises(wool.WorkerLost) as caught:
                 await suicide()
         assert caught.value.signal == signal.SIGKILL

@@ -75,7 +75,7 @@ def test_caller_killed(folder: Path, number: signal.Signals) -> None:
         assert script.finish(10) == -number
         gone(script, within=10)
         assert ended(folder) == 4
-        eventually_sync(lambda: not any(alive(pid) for pid in workers), within=2)
+        eventually_sync(lambda: not any(alive(pid) for pid in workers), within=10)
 
 
 @pytest.mark.slow
