@@ -357,6 +357,30 @@ async def test_what_a_peer_sent_before_it_closed_outlives_a_write(transport: Uni
         await lost(pipe)
 
 
+async def test_a_peer_that_goes_on_sending_is_not_read_for_ever(
+    transport: UnixTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a write has failed. Messages that are empty add nothing to what waits."""
+    read_so_far = 0
+
+    def endless(descriptor: int, buffers: list[memoryview]) -> int:
+        nonlocal read_so_far
+        if read_so_far > 8 << 20:
+            raise OSError("for ever")
+        buffers[0][:] = bytes(len(buffers[0]))
+        read_so_far += len(buffers[0])
+        return len(buffers[0])
+
+    async with serving(transport) as served:
+        peer = await served.dial()
+        pipe = await served.next()
+        peer.close()
+        monkeypatch.setattr(os, "readv", endless)
+        await pipe.send([[b"news"]])
+        await pipe.aclose()
+        assert 0 < read_so_far < 4 << 20
+
+
 async def test_messages_over_a_socket(transport: UnixTransport) -> None:
     batch: list[Segments] = [
         [],

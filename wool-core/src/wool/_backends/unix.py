@@ -323,11 +323,13 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
 
     def _read_rest(self) -> None:
         """Reads what the peer sent before it closed: the loop reads no more once a write fails."""
+        left = _READ_AHEAD  # as much as a socket holds: a peer may go on sending for ever
         with contextlib.suppress(OSError):
-            while self._descriptor >= 0 and self._waiting < _READ_AHEAD:
+            while left > 0 and self._descriptor >= 0:
                 count = os.readv(self._descriptor, [self._incoming.room()])
                 if not count:
                     return
+                left -= count
                 self.buffer_updated(count)
 
     def connection_lost(self, exc: Exception | None) -> None:
