@@ -201,10 +201,10 @@ class Server:
         answers = self._answers
         alone = len(answers) == 1  # then the session's writer is of no use
         while answers or self._woken:
-            # Until all are sent: what is posted meanwhile comes behind them, and is seen here.
-            self._woken = some = bool(answers)
-            if not some:
+            if not answers:
+                self._woken = False  # and look once more: something may just have been posted
                 continue
+            self._woken = True  # until all are sent: what is posted meanwhile comes behind them
             caller, frame, segments = answers.popleft()
             try:
                 if not (alone and caller.send_now(frame, segments)):
