@@ -83,6 +83,14 @@ async def answered(connection: Connection, message: bytes = b"hello") -> None:
         assert [bytes(m) for m in await connection.receive()] == [message]
 
 
+async def received(connection: Connection, messages: list[bytes]) -> None:
+    got: list[bytes] = []
+    async with asyncio.timeout(10):
+        while len(got) < len(messages):
+            got += map(bytes, await connection.receive())
+    assert got == messages
+
+
 async def lost(connection: Connection, seconds: float = 10) -> str:
     async with asyncio.timeout(seconds):
         with pytest.raises(ConnectionLost) as raised:
@@ -225,6 +233,59 @@ def test_what_is_imported_and_when() -> None:
         assert not wool_grpc._library.CHOICES.keys() & os.environ.keys()
     """
     silent(python(code))
+
+
+SWITCHES = """
+import asyncio
+import contextlib
+from pathlib import Path
+from wool.abc import ConnectionLost
+from wool_grpc import Options
+from wool_grpc._transport import GrpcTransport
+
+
+def waits():
+    threads = [p for p in Path("/proc/self/task").iterdir()
+               if (p / "comm").read_text() == "event_engine\\n"]
+    lines = [line for p in threads for line in (p / "status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
+
+
+async def handle(connection):
+    connection.receive_limit = 1 << 20  # no stranger
+    with contextlib.suppress(ConnectionLost):
+        while True:
+            await connection.send([[m] for m in await connection.receive()])
+
+
+async def main():
+    transport = GrpcTransport(Options())
+    listener = await transport.listen(None, credentials=None)
+    serving = asyncio.ensure_future(listener.serve(handle))
+    connection = await transport.connect(listener.address, credentials=None, timeout=5)
+    connection.receive_limit = 1 << 20
+    before = waits()
+    for _ in range(500):
+        await connection.send([[b"x"]])
+        await connection.receive()
+    print(waits() - before)
+    await connection.aclose()
+    serving.cancel()
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_further_thread_has_a_part_in_a_message() -> None:
+    """Of the threads that gRPC has for input and output since 1.80."""
+    assert int(silent(python(SWITCHES))) < 500
+
+
+def test_experiments_that_somebody_else_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRPC_EXPERIMENTS", "event_engine_client")
+    assert int(silent(python(SWITCHES))) > 500
 
 
 FORK = """
@@ -701,6 +762,11 @@ async def test_a_peer_whose_code_holds_the_gil(role: str) -> None:
             connection = await served.pipes.get()
         for message in (b"hold the GIL", b"block"):
             await answered(connection, message)
+            # Also while there is something else for its Python to take.
+            await connection.send([[message]])
+            await asyncio.sleep(0.2)
+            await connection.send([[b"more"]])
+            await received(connection, [message, b"more"])
         await connection.aclose()
 
 

@@ -15,6 +15,9 @@ CHOICES = {
     # It would have forked children carry on with its threads, of which they die. A child that does
     # not use gRPC needs nothing of it, and one that wants to call has to open a pool of its own.
     "GRPC_ENABLE_FORK_SUPPORT": "0",
+    # By default, since 1.80, a thread of its own waits for sockets and wakes the one that tells
+    # Python. Without it the latter waits for them itself: a wake-up less on each side.
+    "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",
 }
 
 
