@@ -15,7 +15,9 @@ from wool import abc
 from wool_ws import Options
 from wool_ws._framing import FRAME, STRANGERS_FRAME, Malformed, Messages, TooLarge, payloads
 from wool_ws._liveness import PROBES, watch
+from wool_ws._reading import Reader
 from wool_ws._shortcut import Shortcut, shortcut
+from wool_ws._sockets import widen
 
 MAX_MESSAGE = 16 << 20
 WRITE_BUFFER = 1 << 20
@@ -30,7 +32,7 @@ _OBJECT = 128
 """Bytes that a message takes besides its own."""
 
 
-class WebSocket(asyncio.Protocol, abc.Connection):
+class WebSocket(Reader, abc.Connection):
     """A connection on an open WebSocket.
 
     Args:
@@ -95,7 +97,11 @@ class WebSocket(asyncio.Protocol, abc.Connection):
         self._read_ahead = STRANGERS_FRAME if stranger else READ_AHEAD
         self._flood = STRANGERS_FLOOD if stranger else sys.maxsize
         self._protocol.max_fragment_size = self._most
-        if not stranger and self._shortcut is None and not self._transport.is_closing():
+        if stranger or self._transport.is_closing():
+            return
+        self.keep_room()
+        widen(self._transport)
+        if self._shortcut is None:
             self._shortcut = shortcut(self._transport, masks=self._protocol.side is CLIENT)
 
     async def send(self, messages: Sequence[abc.Segments]) -> None:
@@ -158,7 +164,7 @@ class WebSocket(asyncio.Protocol, abc.Connection):
     def extra(self, attribute: str, default: Any = None) -> Any:
         return self._known.get(attribute, default)
 
-    # asyncio.Protocol
+    # Reader
 
     def data_received(self, data: bytes) -> None:
         self._protocol.receive_data(data)

@@ -77,6 +77,10 @@ async def _dial_unix(path: str) -> socket.socket:
         raise
 
 
+BUFFER = 1 << 20
+"""Bytes on their way through a Unix socket."""
+
+
 async def listen(address: Address) -> socket.socket:
     """Opens a listening socket; without a port, or with 0, at one that is free.
 
@@ -111,6 +115,15 @@ def at_once(sock: socket.socket) -> None:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def widen(transport: asyncio.BaseTransport) -> None:
+    """Lets a Unix socket hold as much as TCP would in the end: by itself it stays small."""
+    sock = transport.get_extra_info("socket")
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
 
 
 def facts(transport: asyncio.BaseTransport) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from wool_ws._framing import STRANGERS_FRAME
+from wool_ws._reading import Reader
 
 SILENT = logging.Logger("wool_ws", logging.CRITICAL + 1)  # noqa: LOG001
 """For websockets, which would tell the log of every connection. Nobody else can get at it."""
@@ -40,7 +41,7 @@ class SpeaksTls(InvalidHandshake):
     """The peer speaks TLS to somebody who does not."""
 
 
-class Upgrade(asyncio.Protocol):
+class Upgrade(Reader):
     """What a socket is connected to until it is a WebSocket.
 
     Args:
@@ -86,7 +87,7 @@ class Upgrade(asyncio.Protocol):
         if transport is not None:
             transport.abort()
 
-    # asyncio.Protocol
+    # Reader
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)

@@ -1,0 +1,42 @@
+"""How a socket is read: into memory that is there already.
+
+For an `asyncio.Protocol`, asyncio takes 256 KiB from the system for each read and gives most of
+them back, which takes longer than reading a small message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+
+ROOM = 64 << 10
+"""Bytes that are read at once."""
+
+
+class Reader(asyncio.BufferedProtocol):
+    """Is told of bytes as an `asyncio.Protocol` is."""
+
+    _room: memoryview | None = None
+    _keeps_room = False
+
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """Some bytes have arrived."""
+
+    def keep_room(self) -> None:
+        """Keeps the memory from one read to the next; nobody should for a stranger."""
+        self._keeps_room = True
+
+    # asyncio.BufferedProtocol
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._room is None:
+            self._room = memoryview(bytearray(ROOM))
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        assert self._room is not None
+        data = bytes(self._room[:nbytes])
+        if not self._keeps_room:
+            self._room = None
+        self.data_received(data)
