@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from unit.transports.broken import Broken
 from unit.transports.tcp import TcpConnection
-from wool.abc import ConnectionLost, Segments
+from wool.abc import ConnectionLost, Segments, Take
 
 Messages = Sequence[Segments]
 Received = Sequence[bytes | memoryview]
@@ -364,3 +364,85 @@ class TestSendsNowToTheLivingOnly(Broken):
         def send_now(self, messages: Messages) -> None:
             if self.writer.is_closing() or self.reader._eof:
                 raise ConnectionLost("the peer closed the connection")
+
+
+# What is given as it arrives -------------------------------------------------------------------
+
+
+class TestForgetsWhatArrivedBeforePumping(Broken):
+    caught_by = ("test_pumping", "test_pumping_after_a_flood")
+
+    class Connection(TcpConnection):
+        async def pump(self, take: Take) -> NoReturn:
+            await asyncio.sleep(0.01)
+            self.reader._buffer.clear()  # type: ignore[attr-defined]
+            await super().pump(take)
+
+
+class TestLosesWhatACancelledPumpHas(Broken):
+    caught_by = ("test_a_cancelled_pump",)
+
+    class Connection(TcpConnection):
+        async def pump(self, take: Take) -> NoReturn:
+            while True:
+                got = await self.receive()
+                await asyncio.sleep(0)
+                take(got)
+
+
+class TestPumpsOnAfterACancel(Broken):
+    caught_by = ("test_a_cancelled_pump",)
+
+    class Connection(TcpConnection):
+        async def pump(self, take: Take) -> NoReturn:
+            while True:
+                try:
+                    take(await self.receive())
+                except asyncio.CancelledError:
+                    pass
+
+
+class TestSwallowsWhatTakingRaises(Broken):
+    caught_by = ("test_what_taking_raises",)
+
+    class Connection(TcpConnection):
+        async def pump(self, take: Take) -> NoReturn:
+            while True:
+                got = await self.receive()
+                try:
+                    take(got)
+                except LookupError:
+                    pass
+
+
+class TestEndsWithWhatTakingRaises(Broken):
+    caught_by = ("test_what_taking_raises",)
+
+    class Connection(TcpConnection):
+        async def pump(self, take: Take) -> NoReturn:
+            try:
+                await super().pump(take)
+            except LookupError:
+                self.close()
+                raise
+
+
+class TestPumpsWithoutEnd(Broken):
+    caught_by = ("test_pumping", "test_closing_ends_a_pump")
+
+    class Connection(TcpConnection):
+        async def pump(self, take: Take) -> NoReturn:
+            try:
+                await super().pump(take)
+            except ConnectionLost:
+                await asyncio.get_running_loop().create_future()
+            raise AssertionError
+
+
+class TestPumpsNothingAtAll(Broken):
+    caught_by = ("test_pumping", "test_pumping_after_a_flood")
+
+    class Connection(TcpConnection):
+        async def pump(self, take: Take) -> NoReturn:
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from wool import _namesake
 from wool._workerinfo import WorkerInfo
@@ -63,6 +63,10 @@ Buffer = bytes | bytearray | memoryview
 Segments = Sequence[Buffer]
 """One message, as the buffers whose concatenation it is. A transport must not change them; whoever
 sends them may, once `send` has returned."""
+
+
+Take = Callable[[Sequence[bytes | memoryview]], None]
+"""Is given messages that have arrived, at least one."""
 
 
 class Connection(ABC):
@@ -119,6 +123,21 @@ class Connection(ABC):
         Raises:
             ConnectionLost: the connection has ended and everything received has been returned.
         """
+
+    async def pump(self, take: Take) -> NoReturn:
+        """Calls `take` with whatever arrives, as `receive` would have returned it, to the end.
+
+        Optional: as it stands it calls `receive` again and again. A transport that is told of
+        what arrives by a callback can call `take` from there, a turn of the loop earlier. Nobody
+        calls `receive` meanwhile. Cancelling loses nothing: what `take` has not been given is
+        given to the next one, or returned by `receive`.
+
+        Raises:
+            ConnectionLost: the connection has ended and everything received has been given.
+            Exception: what `take` raises ends this call, not the connection.
+        """
+        while True:
+            take(await self.receive())
 
     @abstractmethod
     async def aclose(self) -> None:

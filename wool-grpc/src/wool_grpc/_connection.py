@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from wool import abc
 from wool_grpc._calls import EOF, Call
@@ -54,6 +54,7 @@ class GrpcConnection(abc.Connection):
         self._queued = 0  # bytes in _outgoing and in the write under way
         self._writing = 0  # bytes in the write under way
         self._arrived: asyncio.Future[None] | None = None
+        self._take: abc.Take | None = None  # of whoever pumps
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
@@ -160,6 +161,26 @@ class GrpcConnection(abc.Connection):
             self._read()
         return messages
 
+    async def pump(self, take: abc.Take) -> NoReturn:
+        while True:
+            if self._incoming.messages or self._ended or self._closing:
+                take(await self.receive())
+                continue
+            self._take = take
+            self._arrived = self._loop.create_future()
+            try:
+                await self._arrived
+            finally:
+                self._take = self._arrived = None
+
+    def _give(self, take: abc.Take) -> None:
+        try:
+            take(self._incoming.take())
+        except BaseException as error:
+            self._take = None
+            if self._arrived is not None and not self._arrived.done():
+                self._arrived.set_exception(error)
+
     def _read(self) -> None:
         self._reading = True
         Operation(self._call.read(), self._self, GrpcConnection._on_read)
@@ -181,7 +202,10 @@ class GrpcConnection(abc.Connection):
                 self._end(f"the peer has sent {excess}")
                 return
             if incoming.messages:
-                _wake(self._arrived)
+                if self._take is not None:
+                    self._give(self._take)
+                else:
+                    _wake(self._arrived)
         # Until the peer has authenticated itself, little is read ahead.
         if self._closing or incoming.waiting <= min(READ_AHEAD, 16 * self.receive_limit):
             self._loop.call_soon(self._read)  # whoever receives goes first

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
@@ -73,6 +73,7 @@ class WebSocket(Reader, abc.Connection):
         self._reading = True
         self._end = ""  # why nothing more can be sent or received
         self._arrived: asyncio.Future[None] | None = None
+        self._pump: abc.Take | None = None
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
@@ -125,7 +126,7 @@ class WebSocket(Reader, abc.Connection):
 
     def can_send_now(self) -> bool:
         way = self._shortcut
-        return way is not None and way.is_free and not (self._end or self._transport.is_closing())
+        return way is not None and way.is_free and not self._end
 
     def send_now(self, messages: Sequence[abc.Segments]) -> None:
         way = self._shortcut
@@ -148,6 +149,18 @@ class WebSocket(Reader, abc.Connection):
         self._waiting = 0
         self._read(True)
         return messages
+
+    async def pump(self, take: abc.Take) -> NoReturn:
+        while True:
+            if self._messages or self._end:
+                take(await self.receive())
+                continue
+            self._pump = take
+            self._arrived = self._loop.create_future()
+            try:
+                await self._arrived
+            finally:
+                self._pump = self._arrived = None
 
     async def aclose(self) -> None:
         if not self._end:
@@ -196,6 +209,7 @@ class WebSocket(Reader, abc.Connection):
 
     def _take(self, events: Iterable[Any]) -> None:
         """Handles what has arrived."""
+        asked = False
         for frame in events:
             if self._end:
                 break
@@ -203,22 +217,37 @@ class WebSocket(Reader, abc.Connection):
                 self._cut(frame)
             elif frame.opcode is Opcode.TEXT:
                 self._refuse(CloseCode.UNSUPPORTED_DATA, "the peer has sent text")
+            else:
+                asked = True
         if self._protocol.state is not OPEN:
             self._follow_protocol()
-        elif self._writable is None:
+        elif asked and self._writable is None:
             self._flush()
-        else:
+        elif asked:
             self._protocol.data_to_send()  # answers to pings of a peer that does not read them
-        if self._messages:
-            if self._waiting > self._read_ahead and not self._end:
-                self._read(False)
-            self._wake()
+        if not self._messages:
+            return
+        if self._pump is not None:
+            self._give(self._pump)
+            return
+        if self._waiting > self._read_ahead and not self._end:
+            self._read(False)
+        self._wake()
+
+    def _give(self, take: abc.Take) -> None:
+        messages, self._messages = self._messages, []
+        self._waiting = 0
+        try:
+            take(messages)
+        except BaseException as error:
+            self._pump = None
+            if self._arrived is not None and not self._arrived.done():
+                self._arrived.set_exception(error)
 
     def _cut(self, frame: Frame) -> None:
-        payload = cast("bytes | bytearray", frame.data)
         limit = self._receive_limit
         try:
-            for message in self._incoming.cut(payload, limit, last=frame.fin):
+            for message in self._incoming.cut(frame.data, limit, last=frame.fin):
                 self._messages.append(message)
                 self._waiting += len(message) + _OBJECT
                 if self._waiting > self._flood:

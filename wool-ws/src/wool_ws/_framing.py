@@ -69,7 +69,7 @@ class Messages:
         self._body = bytearray()  # of a message that has not arrived completely
         self._missing = 0  # bytes of it; 0 if there is none
 
-    def cut(self, payload: bytes | bytearray, limit: int, *, last: bool) -> Iterator[memoryview]:
+    def cut(self, payload: Buffer, limit: int, *, last: bool) -> Iterator[memoryview]:
         """Yields the messages that are complete with this payload.
 
         Args:

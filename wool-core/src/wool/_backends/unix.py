@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from wool import abc
 from wool._backends._framing import PREFIX, Incoming
@@ -164,6 +164,7 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         self._rest = b""
         self._incoming = Incoming()
         self._arrived: asyncio.Future[None] | None = None
+        self._take: abc.Take | None = None  # of whoever pumps
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._error: Exception | None = None
@@ -242,6 +243,18 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
             self._transport.resume_reading()
         return messages
 
+    async def pump(self, take: abc.Take) -> NoReturn:
+        while True:
+            if self._messages or self._error is not None:
+                take(await self.receive())
+                continue
+            self._take = take
+            self._arrived = self._loop.create_future()
+            try:
+                await self._arrived
+            finally:
+                self._take = self._arrived = None
+
     async def aclose(self) -> None:
         self._transport.close()
         if self._error is None:
@@ -297,11 +310,24 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
             self._announce()
 
     def _announce(self) -> None:
+        if self._take is not None:
+            self._give(self._take)
+            return
         if self._waiting > _READ_AHEAD and self._reading:
             self._reading = False
             self._transport.pause_reading()
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
+
+    def _give(self, take: abc.Take) -> None:
+        messages, self._messages = self._messages, []
+        self._waiting = 0
+        try:
+            take(messages)
+        except BaseException as error:
+            self._take = None
+            if self._arrived is not None and not self._arrived.done():
+                self._arrived.set_exception(error)
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()

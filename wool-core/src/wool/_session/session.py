@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from wool import abc
 from wool._protocol import frames as f
@@ -142,26 +143,26 @@ class Session:
         self._lost = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
-                await self._read(on_frame, linger)
+                while linger():
+                    self._take(on_frame, await self.connection.receive())
         writer.cancel()
 
-    async def _read(self, on_frame: OnFrame, wanted: Linger | None = None) -> None:
-        receive, take = self.connection.receive, self.machine.receive
-        messages, self._early = self._early, ()
-        while True:
-            for message in messages:
-                with self._lock:
-                    events = take(message)
-                for frame, segments in events:
-                    if type(frame) is f.Ping:
-                        self.send(f.Pong(frame.token))
-                    else:
-                        on_frame(frame, segments)
-            if self._wanted is not None and self.machine.has_outgoing:
-                self.wake()  # credit, or an answer the machine gave by itself
-            if wanted is not None and not wanted():
-                return
-            messages = await receive()
+    async def _read(self, on_frame: OnFrame) -> None:
+        early, self._early = self._early, ()
+        self._take(on_frame, early)
+        await self.connection.pump(partial(self._take, on_frame))
+
+    def _take(self, on_frame: OnFrame, messages: Sequence[bytes | memoryview]) -> None:
+        for message in messages:
+            with self._lock:
+                events = self.machine.receive(message)
+            for frame, segments in events:
+                if type(frame) is f.Ping:
+                    self.send(f.Pong(frame.token))
+                else:
+                    on_frame(frame, segments)
+        if self._wanted is not None and self.machine.has_outgoing:
+            self.wake()  # credit, or an answer the machine gave by itself
 
     def wake(self) -> None:
         """Makes the writer look for something to transmit."""

@@ -9,6 +9,7 @@ from wool.testing._transport.flow import Flow
 from wool.testing._transport.listening import Listening
 from wool.testing._transport.messages import Messages
 from wool.testing._transport.peers import Peers
+from wool.testing._transport.pumping import Pumping
 from wool.testing._transport.security import Security
 from wool.testing._transport.use import Use
 
@@ -17,7 +18,7 @@ __all__ = ["TransportSuite"]
 
 @pytest.mark.asyncio(loop_scope="function")
 @pytest.mark.filterwarnings("error")
-class TransportSuite(Messages, Flow, Ends, Listening, Peers, Security, Use):
+class TransportSuite(Messages, Flow, Pumping, Ends, Listening, Peers, Security, Use):
     """Tests what `wool.abc` promises of transports; subclass it in a test module.
 
     Override `transport`, and `address` if the transport cannot choose where to listen. What an
