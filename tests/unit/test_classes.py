@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
-from wool._serialization.classes import ClassTable, Loading, find_class
+from wool._serialization.classes import LOADING, NO_REFERENTS, ClassTable, find_class
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.travelling import LocalModules
 
@@ -32,8 +33,9 @@ class ByName:
 
 def test_a_definition_that_is_a_name() -> None:
     """It has no key here, and is the class all the same: asking again would bring nothing else."""
-    with Loading(ByName()):
-        assert find_class(b"of another process") is Plain
+    context = copy_context()
+    context.run(LOADING.set, (ByName(), None, NO_REFERENTS))
+    assert context.run(find_class, b"of another process") is Plain
 
 
 def test_other_threads_see_a_class_when_all_of_it_is_there() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pickle import PickleBuffer
-from typing import Any, cast
+from typing import Any
 
 PROTOCOL = 5
 """The pickle protocol that knows out-of-band buffers; every supported Python has it."""
@@ -22,6 +22,9 @@ PLAIN = frozenset(
 
 _ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 
+_type: Callable[[Any], Any] = type
+"""Tells types of values of which type checkers know nothing."""
+
 
 def dump_plain(value: Any) -> bytes | None:
     """Pickles a value that is sure to be of numbers and strings alone; None for any other one.
@@ -32,14 +35,11 @@ def dump_plain(value: Any) -> bytes | None:
 
 
 def _is_plain(value: Any) -> bool:
-    if type(value) is not tuple:
-        return type(value) in _ATOMS
-    items = cast("tuple[Any, ...]", value)
-    if len(items) == 2 and type(items[1]) is dict and not items[1]:
-        items = items[0]  # the arguments of a call, none of them by keyword
-        if type(items) is not tuple:
-            return False
-    return _ATOMS.issuperset(map(type, cast("tuple[Any, ...]", items)))
+    kind = _type(value)
+    if kind is tuple and len(value) == 2 and _type(value[1]) is dict and not value[1]:
+        value = value[0]  # the arguments of a call, none of them by keyword
+        kind = _type(value)
+    return _ATOMS.issuperset(map(type, value)) if kind is tuple else kind in _ATOMS
 
 
 def collector(buffers: list[memoryview]) -> Callable[[PickleBuffer], bool]:

@@ -89,7 +89,7 @@ class CallTable:
             request.stream,
             request.target,
             request.parent,
-            [len(s) for s in segments],
+            list(map(len, segments)),
             codes,
             request.ahead,
             self._lend(request.exports) if request.exports else [],

@@ -14,7 +14,7 @@ import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
@@ -83,12 +83,15 @@ class Reply(msgspec.Struct, frozen=True):
 class NotStarted:
     """A cancel won the race: the call never began."""
 
+    context: ClassVar[Sequence[Arrived]] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The call cannot end properly: the worker is gone or has refused it."""
 
     error: WoolError
+    context: ClassVar[Sequence[Arrived]] = ()
 
     def fresh_error(self) -> WoolError:
         """Returns the error for one call: many may fail together, and each raises its own."""
@@ -188,7 +191,8 @@ class Exchange:
         """Ends the step; called by the link."""
         if self.suspended and isinstance(outcome, Failed):
             self.failed = outcome
-        self.settle_loans(outcome)
+        if self.loans is not None:
+            self.settle_loans(outcome)
         if self._outcome is None:
             self._outcome = outcome
             self._wake()

@@ -37,7 +37,7 @@ class Packed(msgspec.Struct, frozen=True):
     @property
     def sizes(self) -> list[int]:
         """The length of each segment."""
-        return [len(segment) for segment in self.segments]
+        return list(map(len, self.segments))
 
 
 def pack(codec: Codec, session: Session, encoded: Encoded) -> Packed:

@@ -18,7 +18,7 @@ from wool._client.packing import variables_of
 from wool._client.replies import decode_reply, load_variable, reply_error
 from wool._client.requests import encode_sent, make_request, with_context
 from wool._client.routine import Routine, settle_context
-from wool._client.sharing import Sharing, context_of
+from wool._client.sharing import Sharing
 from wool._protocol import frames as f
 from wool._serialization.codec import Encoded
 from wool._serialization.exceptions import dump_exception
@@ -58,7 +58,7 @@ async def call(
         if trace is not None:
             trace.exchange = exchange
         outcome = await exchange.wait()
-        if context := context_of(outcome):
+        if context := outcome.context:
             await sharing.take(context, lambda segments: load_variable(pool, exchange, segments))
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
             return await decode_reply(pool, exchange, outcome), None
@@ -176,7 +176,7 @@ class RemoteStream:
 
     async def _outcome(self, exchange: Exchange) -> Outcome | Cancelled:
         outcome = await exchange.wait()
-        if context := context_of(outcome):
+        if context := outcome.context:
             await self._sharing.take(context, lambda s: load_variable(self._pool, exchange, s))
         return outcome
 

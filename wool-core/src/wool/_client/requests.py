@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from wool._client.current import RunningCall
 from wool._client.exchange import Request
@@ -67,7 +68,8 @@ def with_context(encoded: Encoded, changes: Sequence[Change]) -> Encoded:
     """Adds the values of context variables to a payload."""
     values = values_of(changes)
     segments = [*encoded.segments, *values.segments]
-    return replace(encoded, segments=segments, code={**encoded.code, **values.code})
+    code = {**encoded.code, **values.code}
+    return msgspec.structs.replace(encoded, segments=segments, code=code)
 
 
 def _target(modules: Modules, routine: Routine) -> str | None:

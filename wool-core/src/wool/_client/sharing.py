@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wool._client.current import RUNNING
-from wool._client.exchange import Cancelled, Failed, NotStarted, Outcome
 from wool._serialization.context import Arrived, Change
 from wool._serialization.mirror import Mirror
 from wool._serialization.variables import VARIABLES
@@ -87,8 +86,3 @@ class Sharing:
             self._make_mirror()
         if self._mirror is not None:
             await self._mirror.take(changes, load)
-
-
-def context_of(outcome: Outcome | Cancelled) -> Sequence[Arrived]:
-    """Returns what a step did to context variables."""
-    return () if isinstance(outcome, (Failed, NotStarted)) else outcome.context

@@ -332,7 +332,7 @@ class Connection:
 
     def _accept(self, frame: Opening) -> _Call:
         """Registers a call that the peer opens."""
-        if self._is_mine(frame.call) or frame.call <= self._last_theirs:
+        if frame.call & 1 == self._parity or frame.call <= self._last_theirs:
             raise ProtocolError(f"the peer opened call {frame.call} out of order")
         self._last_theirs = frame.call
         call = _Call(_table(frame), mine=False, credit=self._window)
@@ -341,15 +341,12 @@ class Connection:
 
     def _find(self, ident: int, kind: type[Frame]) -> _Call | None:
         """Returns the call a frame is about, None if it has closed (rule 1)."""
-        mine = self._is_mine(ident)
+        mine = ident & 1 == self._parity
         if ident > (self._last_mine if mine else self._last_theirs):
             raise ProtocolError(f"the peer sent {kind.__name__} for call {ident}, never opened")
         if kind not in (f.Chunk, f.Credit) and (kind in FROM_OPENER) is mine:
             raise ProtocolError(f"the peer sent {kind.__name__} for a call of the other direction")
         return self._calls.get(ident)
-
-    def _is_mine(self, ident: int) -> bool:
-        return ident & 1 == self._parity
 
     def _transit(self, ident: int, call: _Call, kind: type[Frame]) -> None:
         """Makes the transition that receiving a frame causes."""

@@ -132,54 +132,30 @@ class _NoReferents:
 
 NO_REFERENTS: Referents = _NoReferents()
 
-_loading: ContextVar[tuple[Source, BaseException | None, Referents]] = ContextVar("wool_loading")
-
-
-class Loading:
-    """Says, while a payload is being rebuilt, what its names refer to.
-
-    Args:
-        source: has the code.
-        thrown: the exception that was thrown into the generator whose step the payload ends.
-        referents: the live objects that came with the payload.
-    """
-
-    __slots__ = ("_known", "_token")
-
-    def __init__(
-        self,
-        source: Source,
-        thrown: BaseException | None = None,
-        referents: Referents = NO_REFERENTS,
-    ) -> None:
-        self._known = source, thrown, referents
-
-    def __enter__(self) -> None:
-        self._token = _loading.set(self._known)
-
-    def __exit__(self, *_: object) -> None:
-        _loading.reset(self._token)
+LOADING: ContextVar[tuple[Source, BaseException | None, Referents]] = ContextVar("wool_loading")
+"""What the names in the payload refer to that is being rebuilt: where its code is, the exception
+that was thrown into the generator whose step it ends, the live objects that came with it."""
 
 
 def find_thrown() -> BaseException:
     """Pickles name this function to refer to the exception that the receiver had thrown in."""
-    thrown = _loading.get()[1]
+    thrown = LOADING.get()[1]
     return RuntimeError("an exception thrown in earlier") if thrown is None else thrown
 
 
 def payload_references() -> Referents:
     """Returns the live objects that came with the payload being rebuilt."""
-    return _loading.get()[2]
+    return LOADING.get()[2]
 
 
 def find_namespace(owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:
     """Units name this function to refer to the globals that functions of a module share."""
-    return _loading.get()[0].namespace(owner, module, base)
+    return LOADING.get()[0].namespace(owner, module, base)
 
 
 def find_module(name: str) -> ModuleType:
     """Payloads name this function to refer to a module that travels."""
-    return _loading.get()[0].module(name)
+    return LOADING.get()[0].module(name)
 
 
 def find_in_module(name: str, qualname: str) -> Any:
@@ -201,7 +177,7 @@ def find_code(key: bytes) -> Any:
     Raises:
         MissingCode: it is not here.
     """
-    return _loading.get()[0].load(key)
+    return LOADING.get()[0].load(key)
 
 
 def find_class(key: bytes) -> type:
@@ -209,7 +185,7 @@ def find_class(key: bytes) -> type:
     cls = CLASSES.find(key)
     if cls is None:
         # Whoever loads the definition holds the class, until the payload being read does.
-        definition = _loading.get()[0].load(key)
+        definition = LOADING.get()[0].load(key)
         cls = CLASSES.find(key)
         if cls is None and isinstance(definition, type):
             # The key is of a later edition; or the class could be imported by when its definition

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from wool._serialization.classes import CLASSES, KEY_BYTES, Loading
+from wool._serialization.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS
 from wool._serialization.codepickler import write
 from wool._serialization.namespaces import Namespaces, Versions
 from wool._serialization.sources import MODULE
@@ -199,13 +199,20 @@ class CodeStore:
             raise MissingCode(key)
         file = io.BytesIO(unit.data)
         self._modules.require(pickle.load(file))
-        with CLASSES.lock, Loading(self):
+        with CLASSES.lock:
             found = self._loaded.get(key)  # another thread may have loaded it meanwhile
             if found is None:
-                found = pickle.load(file)
-                if isinstance(found, FunctionType):
-                    self._book.loaded(found, unit)
-                self._loaded[key] = found
+                found = self._loaded[key] = self._unpickle(file, unit)
+        return found
+
+    def _unpickle(self, file: io.BytesIO, unit: CodeUnit) -> Any:
+        before = LOADING.set((self, None, NO_REFERENTS))
+        try:
+            found = pickle.load(file)
+        finally:
+            LOADING.reset(before)
+        if isinstance(found, FunctionType):
+            self._book.loaded(found, unit)
         return found
 
 

@@ -10,7 +10,6 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import (
     AsyncGeneratorType,
     CodeType,
@@ -21,10 +20,12 @@ from types import (
 )
 from typing import Any
 
+import msgspec
+
 from wool._serialization.calls import Call, future_stays, reduce_call, used_call
 from wool._serialization.classes import (
+    LOADING,
     NO_REFERENTS,
-    Loading,
     Referents,
     find_class,
     find_in_module,
@@ -50,8 +51,7 @@ from wool.abc import Buffer, Payload, Serializer
 from wool.exceptions import SerializationError
 
 
-@dataclass(slots=True)
-class Encoded:
+class Encoded(msgspec.Struct, frozen=True):
     """A value as segments, and what it mentions.
 
     Attributes:
@@ -219,14 +219,16 @@ class Codec:
             Exception: whatever rebuilding raises: it runs the user's code.
             KeyboardInterrupt: Ctrl-C, or the user's code again.
         """
-        buffers = [_writable(buffer) for buffer in segments[1:]]
+        buffers = list(map(_writable, segments[1:]))
+        before = LOADING.set((self.store, thrown, referents))
         try:
-            with Loading(self.store, thrown, referents):
-                return self._loads(Payload(segments[0], buffers))
+            return self._loads(Payload(segments[0], buffers))
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as error:
             raise interrupted(error) from error
+        finally:
+            LOADING.reset(before)
 
     def units(self, code: dict[bytes, type | FunctionType]) -> list[CodeUnit]:
         """Returns the units that define classes and routines.

@@ -27,7 +27,10 @@ def changed_since(before: Context) -> bool:
     if len(now) != len(before):
         return True
     get = before.get
-    return any(get(variable, _MISSING) is not value for variable, value in now.items())
+    for variable, value in now.items():  # noqa: SIM110  # quicker than `any`, with every call
+        if get(variable, _MISSING) is not value:
+            return True
+    return False
 
 
 class Mirror:

@@ -153,7 +153,8 @@ class Caller:
             for number in frame.calls:
                 self._calls.pop(number, None)
             self._server.call_ended()
-        note(self.session, getattr(frame, "codes", ()))
+        if codes := getattr(frame, "codes", ()):
+            note(self.session, codes)
 
     @property
     def informed(self) -> bool:

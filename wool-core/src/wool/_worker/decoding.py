@@ -29,12 +29,12 @@ async def find(caller: Caller, target: str) -> FunctionType:
     if target.startswith("#"):
         key = bytes.fromhex(target[1:])
         try:
-            return await _retry(caller, lambda: store.load(key))
+            return await _retry(caller, store.load, key)
         except Exception as error:
             raise rebuild_error("the routine", error, caller.where) from error
     if target.startswith("="):
         try:
-            found = await _retry(caller, lambda: store.target(target[1:]))
+            found = await _retry(caller, store.target, target[1:])
         except Exception as error:
             raise rebuild_error(f"the routine {target[1:]}", error, caller.where) from error
         return beneath(found)
@@ -54,8 +54,7 @@ async def load(caller: Caller, segments: Sequence[Buffer], referents: Referents)
     Raises:
         Exception: whatever rebuilding it raises.
     """
-    codec = caller.pool.codec
-    return await _retry(caller, lambda: codec.decode(segments, None, referents))
+    return await _retry(caller, caller.pool.codec.decode, segments, None, referents)
 
 
 async def load_thrown(caller: Caller, segments: Sequence[Buffer], referents: Referents) -> Thrown:
@@ -72,11 +71,11 @@ async def load_thrown(caller: Caller, segments: Sequence[Buffer], referents: Ref
     return Thrown(await _retry(caller, rebuild))
 
 
-async def _retry(caller: Caller, rebuild: Callable[[], Any]) -> Any:
+async def _retry(caller: Caller, rebuild: Callable[..., Any], *args: Any) -> Any:
     """Rebuilds something, fetching from the caller what code is missing."""
     while True:
         try:
-            return rebuild()
+            return rebuild(*args)
         except MissingCode as missing:
             await caller.fetch([missing.key])
         except KeyboardInterrupt as error:  # of the user's own making: SIGINT is ignored here

@@ -223,7 +223,7 @@ class Execution:
                 self._executor.targets[self._open.routine] = function
         self._name = function.__qualname__
         try:
-            args, kwargs = await self._load(segments, referents)
+            args, kwargs = await load(self.caller, segments, referents)
         except Exception as error:
             what = f"an argument of {self._name}()"
             raise rebuild_error(what, error, self.caller.where) from error
@@ -259,16 +259,15 @@ class Execution:
     def _finish_return(self, packed: Packed) -> None:
         packed = self._with_context(packed)
         load, hungry = self._end()
-        uncancelled = self._uncancelled()
         frame = f.Return(
-            self.number,
+            self._open.call,
             self._delivered,
-            uncancelled,
+            self._uncancelled() if self._delivered else 0,
             load,
             hungry,
             packed.sizes,
             packed.codes,
-            self.caller.lend(packed),
+            self.caller.lend(packed) if packed.exports else [],
             packed.context,
         )
         self.caller.answer(frame, packed)

@@ -188,9 +188,11 @@ class Server:
 
     def _post_idle(self) -> None:
         """There is nothing to begin; on the executor's thread."""
-        if any(not caller.informed for caller in list(self._callers)):
-            self._idle = True
-            self._wake()
+        for caller in list(self._callers):
+            if not caller.informed:
+                self._idle = True
+                self._wake()
+                return
 
     def _wake(self) -> None:
         if not self._woken:
