@@ -43,7 +43,10 @@ async def main():
     async with wool.WorkerPool(discovery="dns", quorum_timeout=20) as pool:
         while True:
             places = sorted(worker.address for worker in pool.workers)
-            pids = set(await asyncio.gather(*(where() for _ in range(10)))) if places else ()
+            try:
+                pids = set(await asyncio.gather(*(where() for _ in range(10)))) if places else ()
+            except wool.WorkerLost:  # it was killed as it ran some of them
+                pids = ["lost"]
             if last != (last := [places, sorted(pids)]):
                 print(json.dumps(last), flush=True)
             await asyncio.sleep(0.02)
