@@ -48,11 +48,6 @@ class _Call:
         """The states that frames lead to; others are not allowed now."""
         self.inbound: Inbound | None = None
 
-    def enter(self, state: State) -> None:
-        """Goes on to a state; from `CLOSED` no frame leads anywhere."""
-        self.state = state
-        self.after = self.table.get(state, {})
-
 
 class Connection:
     """One side of a connection after the handshake.
@@ -178,7 +173,8 @@ class Connection:
         return call
 
     def _enter(self, ident: int, call: _Call, state: State) -> None:
-        call.enter(state)
+        call.state = state
+        call.after = call.table.get(state, {})  # from `CLOSED` no frame leads anywhere
         if state is not State.CLOSED:
             return
         del self._calls[ident]

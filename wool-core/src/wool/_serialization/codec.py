@@ -45,6 +45,7 @@ from wool._serialization.references import (
 )
 from wool._serialization.thrown import Thrown
 from wool._serialization.tracebacks import capture, rebuild
+from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit
 from wool._serialization.variables import reduce_variable
 from wool.abc import Buffer, Payload, Serializer
@@ -66,19 +67,16 @@ class Encoded(msgspec.Struct, frozen=True):
     exports: Sequence[Export] = ()
 
 
-class _Reducer:
+class _Reducer(msgspec.Struct):
     """Takes part in the pickling of one value."""
 
-    __slots__ = ("book", "calls", "code", "exports", "label", "modules", "thrown")
-
-    def __init__(self, book: CodeBook, label: str | None, thrown: Thrown | None) -> None:
-        self.book = book
-        self.modules = book.modules
-        self.code: dict[bytes, type | FunctionType] = {}
-        self.calls: list[Call] = []
-        self.exports: list[Export] = []
-        self.label = label
-        self.thrown = thrown
+    book: CodeBook
+    modules: Modules
+    label: str | None
+    thrown: Thrown | None
+    code: dict[bytes, type | FunctionType] = {}  # Struct makes a new one for each
+    calls: list[Call] = []
+    exports: list[Export] = []
 
     def __call__(self, obj: object) -> Any:
         reduce = _REDUCERS.get(type(obj))
@@ -178,7 +176,7 @@ class Codec:
         Raises:
             Exception: whatever the serializer raises.
         """
-        reducer = _Reducer(self.book, label, thrown)
+        reducer = _Reducer(self.book, self.book.modules, label, thrown)
         payload = self._dumps(value, reducer)
         segments = [payload.head, *payload.buffers]
         return Encoded(segments, reducer.code, reducer.calls, reducer.exports)
