@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import json
 import logging
@@ -35,7 +36,7 @@ from unit.wskit import (
     serving,
     until,
 )
-from wool.abc import ConnectFailed, Tls, Transport
+from wool.abc import ConnectFailed, ConnectionLost, Tls, Transport
 from wool.plugins import API
 from wool.testing import TransportSuite, throwaway_tls
 from wool_ws import Options, _addresses, _connection
@@ -549,6 +550,32 @@ async def use(kind: str, address: str | None) -> None:
         await stuck.aclose()
         await asyncio.gather(clogged, return_exceptions=True)
     assert complaints == []
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, new_uvloop])
+def test_what_a_peer_sent_before_it_was_killed(
+    loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    """TLS, which has taken it from the socket, gives all of it."""
+
+    async def check() -> None:
+        async with serving(f"ws+unix://{tmp_path}/s", TLS) as served:
+            ours, theirs = await dial(served.address, TLS), await served.next()
+            sent = [os.urandom(1000) for _ in range(200)]
+            for message in sent:
+                await theirs.send([[message]])
+            while theirs._transport.get_write_buffer_size():
+                await asyncio.sleep(0)
+            theirs._transport.abort()
+            got: list[bytes] = []
+            with contextlib.suppress(ConnectionLost):
+                while True:
+                    got += map(bytes, await ours.receive())
+            assert len(got) == len(sent)
+            assert got == sent
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(check())
 
 
 @pytest.fixture(scope="module")

@@ -30,13 +30,14 @@ class Reader(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._room is None:
-            self._room = memoryview(bytearray(ROOM))
+        # TLS has got so much already, and forgets what of it was not taken when the peer is gone.
+        if self._room is None or len(self._room) < sizehint:
+            self._room = memoryview(bytearray(max(ROOM, sizehint)))
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
         assert self._room is not None
         data = bytes(self._room[:nbytes])
-        if not self._keeps_room:
+        if not self._keeps_room or len(self._room) > ROOM:
             self._room = None
         self.data_received(data)
