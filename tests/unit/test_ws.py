@@ -578,6 +578,20 @@ def test_what_a_peer_sent_before_it_was_killed(
         runner.run(check())
 
 
+async def test_what_taking_the_last_message_raises() -> None:
+    """Is told, rather than the end that came along with it."""
+
+    def refuse(messages: object) -> None:
+        raise LookupError
+
+    async with connected() as (ours, theirs):
+        pumping = asyncio.create_task(theirs.pump(refuse))
+        await until(lambda: theirs._pump is not None)
+        await ours.send([[b"the last one"]])
+        await asyncio.gather(ours.aclose(), pumping, return_exceptions=True)
+        assert type(pumping.exception()) is LookupError
+
+
 @pytest.fixture(scope="module")
 def ca() -> trustme.CA:
     return trustme.CA()

@@ -55,6 +55,7 @@ class GrpcConnection(abc.Connection):
         self._writing = 0  # bytes in the write under way
         self._arrived: asyncio.Future[None] | None = None
         self._take: abc.Take | None = None  # of whoever pumps
+        self._raised: BaseException | None = None  # by it
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
@@ -172,14 +173,18 @@ class GrpcConnection(abc.Connection):
                 await self._arrived
             finally:
                 self._take = self._arrived = None
+                if self._raised is not None:  # it counts, whatever else has ended the wait
+                    try:
+                        raise self._raised
+                    finally:
+                        self._raised = None
 
     def _give(self, take: abc.Take) -> None:
         try:
             take(self._incoming.take())
         except BaseException as error:
-            self._take = None
-            if self._arrived is not None and not self._arrived.done():
-                self._arrived.set_exception(error)
+            self._take, self._raised = None, error
+            _wake(self._arrived)
 
     def _read(self) -> None:
         self._reading = True

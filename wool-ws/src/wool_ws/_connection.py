@@ -74,6 +74,7 @@ class WebSocket(Reader, abc.Connection):
         self._end = ""  # why nothing more can be sent or received
         self._arrived: asyncio.Future[None] | None = None
         self._pump: abc.Take | None = None
+        self._raised: BaseException | None = None  # by it
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
@@ -161,6 +162,11 @@ class WebSocket(Reader, abc.Connection):
                 await self._arrived
             finally:
                 self._pump = self._arrived = None
+                if self._raised is not None:  # it counts, whatever else has ended the wait
+                    try:
+                        raise self._raised
+                    finally:
+                        self._raised = None
 
     async def aclose(self) -> None:
         if not self._end:
@@ -240,9 +246,8 @@ class WebSocket(Reader, abc.Connection):
         try:
             take(messages)
         except BaseException as error:
-            self._pump = None
-            if self._arrived is not None and not self._arrived.done():
-                self._arrived.set_exception(error)
+            self._pump, self._raised = None, error
+            self._wake()
 
     def _cut(self, frame: Frame) -> None:
         limit = self._receive_limit

@@ -165,6 +165,7 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         self._incoming = Incoming()
         self._arrived: asyncio.Future[None] | None = None
         self._take: abc.Take | None = None  # of whoever pumps
+        self._raised: BaseException | None = None  # by it
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._error: Exception | None = None
@@ -254,6 +255,11 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
                 await self._arrived
             finally:
                 self._take = self._arrived = None
+                if self._raised is not None:  # it counts, whatever else has ended the wait
+                    try:
+                        raise self._raised
+                    finally:
+                        self._raised = None
 
     async def aclose(self) -> None:
         self._transport.close()
@@ -325,9 +331,9 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         try:
             take(messages)
         except BaseException as error:
-            self._take = None
+            self._take, self._raised = None, error
             if self._arrived is not None and not self._arrived.done():
-                self._arrived.set_exception(error)
+                self._arrived.set_result(None)
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -79,13 +81,16 @@ class Pumping(Base):
 
     @remedy("Pass on what `take` raises, and leave the connection as it is.")
     async def test_what_taking_raises(self, site: Site) -> None:
-        """Ends `pump`, and nothing else."""
+        """Ends `pump`, even one that is being cancelled, and nothing else."""
 
-        def refuse(messages: Sequence[bytes | memoryview]) -> None:
+        def refuse(cancelling: bool, messages: Sequence[bytes | memoryview]) -> None:
+            if cancelling:
+                pumping.cancel()
             raise LookupError("no use for this")
 
-        for sender, receiver in await site.links():
-            pumping = asyncio.ensure_future(receiver.connection.pump(refuse))
+        links = await site.links()
+        for cancelling, (sender, receiver) in itertools.product((False, True), links):
+            pumping = asyncio.ensure_future(receiver.connection.pump(partial(refuse, cancelling)))
             await turns(3)
             await sender.send(b"of no use")
             with pytest.raises(LookupError, match="no use for this"):
