@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 
 from unit.brokenkit import Run
-from unit.transports.tcp import TcpTransport
+from unit.transports.tcp import TcpConnection, TcpTransport
 from wool._backends import memory, unix
-from wool.abc import Tls, Transport
+from wool.abc import Segments, Tls, Transport
 from wool.testing import TransportSuite, throwaway_tls
+from wool.testing._transport.pumping import Pumping
 
 
 class TestUnix(TransportSuite):
@@ -43,6 +45,25 @@ class TestMemory(TransportSuite):
 class TestTcp(TransportSuite):
     def transport(self) -> Transport:
         return TcpTransport()
+
+
+class Slow(TcpConnection):
+    async def send(self, messages: Sequence[Segments]) -> None:
+        for segments in messages:
+            await asyncio.sleep(sum(map(len, segments)) / 10e6)
+            await super().send([segments])
+
+
+@pytest.mark.asyncio(loop_scope="function")
+class TestSlow(Pumping):
+    """No transport has to be quick."""
+
+    patience = 4.0
+
+    def transport(self) -> Transport:
+        transport: Any = TcpTransport()
+        transport.connection = Slow
+        return transport
 
 
 class TestTcpWithTls(TestTcp):

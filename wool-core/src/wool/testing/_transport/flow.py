@@ -71,9 +71,13 @@ class Flood:
                 self.task.result()
                 pytest.fail(f"send took {BOUND} bytes while nobody received")
 
+    def ebb(self) -> None:
+        """Has the flood end after the present message."""
+        self._stopping = True
+
     async def stop(self, receiver: End) -> list[bytes]:
         """Has the flood end after the present message; returns all messages, which it reads."""
-        self._stopping = True
+        self.ebb()
         got: list[bytes] = []
         while not self.task.done() or len(got) < self.taken:
             if len(got) <= self.taken:

@@ -119,6 +119,7 @@ class Pumping(Base):
         async def check(sender: End, receiver: End) -> None:
             flood = Flood(sender)
             await flood.stalls()
+            flood.ebb()
             bucket = Bucket(receiver.connection)
             await soon(flood.task, "send to a peer that pumps", self.patience)
             await site.until(
