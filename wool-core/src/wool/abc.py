@@ -52,6 +52,7 @@ __all__ = [
     "Segments",
     "Serializer",
     "Snapshot",
+    "Take",
     "Tls",
     "Transport",
     "TransportError",
