@@ -578,6 +578,23 @@ def test_what_a_peer_sent_before_it_was_killed(
         runner.run(check())
 
 
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, new_uvloop])
+def test_looking_after_a_peer_that_is_just_going(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """With TLS, uvloop has closed the socket a turn before it says so."""
+
+    async def check() -> None:
+        async with connected(TLS) as (ours, theirs):
+            ours._transport.abort()
+            while not theirs._closed.done():
+                assert not theirs._watch.is_silent()
+                await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(check())
+
+
 async def test_what_taking_the_last_message_raises() -> None:
     """Is told, rather than the end that came along with it."""
 

@@ -76,7 +76,7 @@ class Watch:
         try:
             known = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
             retransmits, probes, silence = _INFO.unpack(known)
-        except (OSError, struct.error):
+        except (OSError, struct.error, ValueError):  # ValueError: uvloop has closed it
             return False
         before, self._asked = self._asked, bool(retransmits or probes)
         return before and self._asked and silence >= self._limit
