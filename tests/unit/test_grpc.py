@@ -288,6 +288,12 @@ def test_experiments_that_somebody_else_has_chosen(monkeypatch: pytest.MonkeyPat
     assert int(silent(python(SWITCHES))) > 500
 
 
+def test_a_grpc_that_may_have_no_such_experiments() -> None:
+    """It would say so on standard error, so it is not asked."""
+    newer = "from importlib import metadata; metadata.version = lambda name: '1.86.0'\n"
+    assert int(silent(python(newer + SWITCHES))) > 500
+
+
 FORK = """
 import asyncio, gc, os, sys
 import wool
@@ -739,7 +745,8 @@ HOLDER = """
 @contextlib.contextmanager
 def process(code: str, *args: str) -> Iterator[Any]:
     command = [sys.executable, "-c", textwrap.dedent(code), *args]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    running = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
     try:
         yield running
     finally:
@@ -768,6 +775,57 @@ async def test_a_peer_whose_code_holds_the_gil(role: str) -> None:
             await connection.send([[b"more"]])
             await received(connection, [message, b"more"])
         await connection.aclose()
+
+
+STUCK = """
+    import asyncio, ctypes
+    from wool_grpc import Options
+    from wool_grpc._transport import GrpcTransport
+
+    async def handle(connection):
+        while True:
+            for message in await connection.receive():
+                if bytes(message) == b"hold the GIL":
+                    print("held", flush=True)
+                    ctypes.PyDLL(None).getchar()
+                await connection.send([[message]])
+
+    async def main():
+        listener = await GrpcTransport(Options()).listen(None, credentials=None)
+        print(listener.address, flush=True)
+        await listener.serve(handle)
+
+    asyncio.run(main())
+"""
+
+
+async def test_many_peers_of_one_whose_code_holds_the_gil() -> None:
+    """However much they send meanwhile, the thread that answers for it never waits for Python."""
+    transport = GrpcTransport(Options())
+    with process(STUCK) as stuck:
+        address = (await asyncio.to_thread(stuck.stdout.readline)).strip()
+        first, *others = await asyncio.gather(*(dial(transport, address) for _ in range(350)))
+        await first.send([[b"hold the GIL"]])
+        await asyncio.to_thread(stuck.stdout.readline)
+        for connection in others:
+            await connection.send([[b"more"]])
+        for _ in range(5):  # not all has arrived when the first one does
+            await greeted(parse(address).host, parse(address).port)
+        stuck.stdin.write("\n")
+        stuck.stdin.flush()
+        await received(first, [b"hold the GIL"])
+        for connection in others:
+            await received(connection, [b"more"])
+        await asyncio.gather(*(connection.aclose() for connection in (first, *others)))
+
+
+async def greeted(host: str, port: int) -> None:
+    """Returns when it has answered to the beginning of HTTP/2."""
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(_probe._PREFACE)
+        await reader.readexactly(9)
+        writer.transport.abort()
 
 
 # Loops and tasks ---------------------------------------------------------------------------------

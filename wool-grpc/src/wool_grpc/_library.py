@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import sys
+from importlib import metadata
 from typing import Any
 
 from wool import WoolError
+
+EXPERIMENTS = "GRPC_EXPERIMENTS"
 
 CHOICES = {
     # It would print every failed TLS handshake, also those of strangers, on standard error.
@@ -17,8 +21,19 @@ CHOICES = {
     "GRPC_ENABLE_FORK_SUPPORT": "0",
     # By default, since 1.80, a thread of its own waits for sockets and wakes the one that tells
     # Python. Without it the latter waits for them itself: a wake-up less on each side.
-    "GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener",
+    EXPERIMENTS: "-event_engine_client,-event_engine_listener",
 }
+
+TRIED = 1, 85
+"""The last version of gRPC that is known to have these experiments. One that has them no more would
+say so on standard error, even if its log is off."""
+
+
+def _version() -> tuple[int, ...]:
+    try:
+        return tuple(map(int, metadata.version("grpcio").split(".")[:2]))
+    except metadata.PackageNotFoundError:
+        return sys.maxsize, 0
 
 
 def _load() -> Any:
@@ -27,6 +42,8 @@ def _load() -> Any:
     It reads them when it is imported; processes started later shall not inherit our choice.
     """
     chosen = {name: value for name, value in CHOICES.items() if name not in os.environ}
+    if _version() > TRIED:
+        chosen.pop(EXPERIMENTS, None)
     if "grpc" in sys.modules:
         chosen = {}
     os.environ.update(chosen)
@@ -37,8 +54,25 @@ def _load() -> Any:
             del os.environ[name]
 
 
+class _Sockets:
+    """What `grpc.aio` uses of the module `socket`: a pair whose writer wakes the event loop.
+
+    It writes a byte for all that ends, and where nobody reads, 278 of them fill the pair. The
+    thread would wait for room while it has all sockets to look after, so peers would get no sign of
+    life. A byte that finds none is not missed: for each the loop takes all that there is.
+    """
+
+    @staticmethod
+    def socketpair() -> tuple[socket.socket, socket.socket]:
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        return reader, writer
+
+
 aio: Any = _load()
 grpc: Any = importlib.import_module("grpc")
+cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
+cygrpc.socket = _Sockets
 
 
 _PROCESS = os.getpid()
