@@ -36,7 +36,7 @@ from wool.abc import (
     Transport,
 )
 from wool.testing import TransportSuite, throwaway_tls
-from wool_grpc import Options, _addresses, _arguments, _door, _probe, wool_transports
+from wool_grpc import Options, _addresses, _arguments, _door, _library, _probe, wool_transports
 from wool_grpc._addresses import parse
 from wool_grpc._calls import METHOD
 from wool_grpc._framing import MAX_MESSAGE, WRITE, Assembler, cut
@@ -277,17 +277,27 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+looks_into_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@looks_into_proc
 def test_no_further_thread_has_a_part_in_a_message() -> None:
     """Of the threads that gRPC has for input and output since 1.80."""
     assert int(silent(python(SWITCHES))) < 500
 
 
+@looks_into_proc
 def test_experiments_that_somebody_else_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRPC_EXPERIMENTS", "event_engine_client")
     assert int(silent(python(SWITCHES))) > 500
 
 
+def test_no_experiments_without_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert "GRPC_EXPERIMENTS" not in _library.choices()
+
+
+@looks_into_proc
 def test_a_grpc_that_may_have_no_such_experiments() -> None:
     """It would say so on standard error, so it is not asked."""
     newer = "from importlib import metadata; metadata.version = lambda name: '1.86.0'\n"

@@ -11,22 +11,28 @@ from typing import Any
 
 from wool import WoolError
 
-EXPERIMENTS = "GRPC_EXPERIMENTS"
-
 CHOICES = {
     # It would print every failed TLS handshake, also those of strangers, on standard error.
     "GRPC_VERBOSITY": "NONE",
     # It would have forked children carry on with its threads, of which they die. A child that does
     # not use gRPC needs nothing of it, and one that wants to call has to open a pool of its own.
     "GRPC_ENABLE_FORK_SUPPORT": "0",
-    # By default, since 1.80, a thread of its own waits for sockets and wakes the one that tells
-    # Python. Without it the latter waits for them itself: a wake-up less on each side.
-    EXPERIMENTS: "-event_engine_client,-event_engine_listener",
 }
+
+FEWER_THREADS = {"GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener"}
+"""By default, since 1.80, a thread of its own waits for sockets and wakes the one that tells
+Python. Without it the latter waits for them itself: a wake-up less on each side.
+
+Where there is no epoll, a socket that no call uses would be looked after every 5 seconds only."""
 
 TRIED = 1, 85
 """The last version of gRPC that is known to have these experiments. One that has them no more would
 say so on standard error, even if its log is off."""
+
+
+def choices() -> dict[str, str]:
+    """Returns what environment gRPC shall find."""
+    return CHOICES | (FEWER_THREADS if sys.platform == "linux" and _version() <= TRIED else {})
 
 
 def _version() -> tuple[int, ...]:
@@ -41,9 +47,7 @@ def _load() -> Any:
 
     It reads them when it is imported; processes started later shall not inherit our choice.
     """
-    chosen = {name: value for name, value in CHOICES.items() if name not in os.environ}
-    if _version() > TRIED:
-        chosen.pop(EXPERIMENTS, None)
+    chosen = {name: value for name, value in choices().items() if name not in os.environ}
     if "grpc" in sys.modules:
         chosen = {}
     os.environ.update(chosen)
