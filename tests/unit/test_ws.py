@@ -595,6 +595,16 @@ def test_looking_after_a_peer_that_is_just_going(
         runner.run(check())
 
 
+async def test_a_silent_peer_takes_no_memory_to_read_into() -> None:
+    async with serving(heartbeat=0.1) as served:
+        ours, theirs = await dial(served.address), await served.next()
+        for message in (b"one", b"another, later"):
+            await ours.send([[message]])
+            assert await read(theirs, 1) == [message]
+            await until(lambda: theirs._room is None)
+        await ours.aclose()
+
+
 async def test_what_taking_the_last_message_raises() -> None:
     """Is told, rather than the end that came along with it."""
 

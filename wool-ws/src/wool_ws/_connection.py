@@ -324,6 +324,7 @@ class WebSocket(Reader, abc.Connection):
 
     def _tick(self) -> None:
         """Looks after the peer, and tells proxies that we are still here."""
+        self.spare_room()  # of thousands of peers, most are silent at any time
         if self._watch is not None and self._watch.is_silent():
             self._finish("the peer does not answer any more")
             self._transport.abort()

@@ -27,6 +27,10 @@ class Reader(asyncio.BufferedProtocol):
         """Keeps the memory from one read to the next; nobody should for a stranger."""
         self._keeps_room = True
 
+    def spare_room(self) -> None:
+        """Gives the memory back until something arrives."""
+        self._room = None
+
     # asyncio.BufferedProtocol
 
     def get_buffer(self, sizehint: int) -> memoryview:
