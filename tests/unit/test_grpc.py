@@ -282,8 +282,9 @@ looks_into_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into
 
 @looks_into_proc
 def test_no_further_thread_has_a_part_in_a_message() -> None:
-    """Of the threads that gRPC has for input and output since 1.80."""
-    assert int(silent(python(SWITCHES))) < 500
+    """Of the threads that gRPC has for input and output since 1.80, if it is a version we know."""
+    known = _library._version() <= _library.TRIED
+    assert (int(silent(python(SWITCHES))) < 500) is known
 
 
 @looks_into_proc
