@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import errno
 import gc
+import importlib.metadata
 import logging
 import os
 import socket
@@ -36,7 +37,16 @@ from wool.abc import (
     Transport,
 )
 from wool.testing import TransportSuite, throwaway_tls
-from wool_grpc import Options, _addresses, _arguments, _door, _library, _probe, wool_transports
+from wool_grpc import (
+    Options,
+    _addresses,
+    _arguments,
+    _door,
+    _installed,
+    _library,
+    _probe,
+    wool_transports,
+)
 from wool_grpc._addresses import parse
 from wool_grpc._calls import METHOD
 from wool_grpc._framing import MAX_MESSAGE, WRITE, Assembler, cut
@@ -280,10 +290,32 @@ asyncio.run(main())
 looks_into_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
+def test_which_version_is_installed() -> None:
+    """As its metadata say, but known without gRPC, and without a module that takes as long."""
+    major, minor = _installed.version()
+    assert importlib.metadata.version("grpcio").startswith(f"{major}.{minor}.")
+    code = """
+        import sys
+        from wool_grpc import _installed
+        _installed.version()
+        assert not {"grpc", "importlib.metadata"} & sys.modules.keys()
+    """
+    silent(python(code))
+
+
+def test_no_version_is_to_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Then it may be any later one."""
+    monkeypatch.setattr(_installed, "find_spec", lambda name: None)
+    assert _installed.version() > _library.TRIED
+    elsewhere = Mock(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(_installed, "find_spec", lambda name: elsewhere)
+    assert _installed.version() > _library.TRIED
+
+
 @looks_into_proc
 def test_no_further_thread_has_a_part_in_a_message() -> None:
     """Of the threads that gRPC has for input and output since 1.80, if it is a version we know."""
-    known = _library._version() <= _library.TRIED
+    known = _installed.version() <= _library.TRIED
     assert (int(silent(python(SWITCHES))) < 500) is known
 
 
@@ -301,7 +333,7 @@ def test_no_experiments_without_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
 @looks_into_proc
 def test_a_grpc_that_may_have_no_such_experiments() -> None:
     """It would say so on standard error, so it is not asked."""
-    newer = "from importlib import metadata; metadata.version = lambda name: '1.86.0'\n"
+    newer = "from wool_grpc import _installed; _installed.version = lambda: (1, 86)\n"
     assert int(silent(python(newer + SWITCHES))) > 500
 
 

@@ -6,10 +6,10 @@ import importlib
 import os
 import socket
 import sys
-from importlib import metadata
 from typing import Any
 
 from wool import WoolError
+from wool_grpc import _installed
 
 CHOICES = {
     # It would print every failed TLS handshake, also those of strangers, on standard error.
@@ -32,14 +32,9 @@ say so on standard error, even if its log is off."""
 
 def choices() -> dict[str, str]:
     """Returns what environment gRPC shall find."""
-    return CHOICES | (FEWER_THREADS if sys.platform == "linux" and _version() <= TRIED else {})
-
-
-def _version() -> tuple[int, ...]:
-    try:
-        return tuple(map(int, metadata.version("grpcio").split(".")[:2]))
-    except metadata.PackageNotFoundError:
-        return sys.maxsize, 0
+    return CHOICES | (
+        FEWER_THREADS if sys.platform == "linux" and _installed.version() <= TRIED else {}
+    )
 
 
 def _load() -> Any:
