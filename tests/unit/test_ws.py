@@ -409,6 +409,14 @@ async def test_a_stranger_that_sends_thousands_of_messages() -> None:
         await lost(ours, "too many")
 
 
+async def test_a_ping() -> None:
+    """Is answered at once, and not when there is something else to say."""
+    async with serving(heartbeat=3600.0) as served, meet(served.address) as peer:
+        await served.next()
+        async with asyncio.timeout(5):
+            await (await peer.ping(b"anybody there?"))
+
+
 async def test_pings_of_a_peer_that_does_not_read() -> None:
     """Answers do not pile up."""
     async with serving() as served, meet(served.address) as peer:
