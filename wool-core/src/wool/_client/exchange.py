@@ -191,8 +191,7 @@ class Exchange:
         """Ends the step; called by the link."""
         if self.suspended and isinstance(outcome, Failed):
             self.failed = outcome
-        if self.loans is not None:
-            self.settle_loans(outcome)
+        self.settle_loans(outcome)
         if self._outcome is None:
             self._outcome = outcome
             self._wake()
