@@ -27,6 +27,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unit.hostkit import link_local
 from wool.abc import (
     ConnectFailed,
     Connection,
@@ -1146,6 +1147,19 @@ async def test_names_that_are_verified(address: str, name: str | None) -> None:
         await connection.aclose()
 
 
+async def test_a_link_local_address() -> None:
+    """The interface belongs to the address, and not to the name in a certificate."""
+    transport, host = GrpcTransport(Options()), link_local()
+    leaf = AUTHORITY.issue_cert(host.partition("%")[0])
+    for secured in (False, True):
+        listening = FakeTls(pem_of(leaf)) if secured else None
+        async with serving(transport, f"grpc://[{host}]:0", listening) as served:
+            assert served.address.startswith(f"grpc://[{host}]:")
+            connection = await dial(transport, served.address, TRUSTING if secured else None)
+            await answered(connection)
+            await connection.aclose()
+
+
 async def test_tls_over_a_unix_socket(tmp_path: Path) -> None:
     transport = GrpcTransport(Options())
     address = f"grpc+unix://{tmp_path}/socket"
@@ -1417,6 +1431,41 @@ def test_how_many_connections_there_may_be() -> None:
     assert given["grpc.max_allowed_incoming_connections"] == min(files * 3 // 4, 65536)
     given = dict(_arguments.server_arguments(Options(max_connections=7), here))
     assert given["grpc.max_allowed_incoming_connections"] == 7
+
+
+EXHAUSTED = """
+import asyncio, os, resource, sys
+from wool.abc import ConnectFailed
+from wool_grpc import Options
+from wool_grpc._transport import GrpcTransport
+
+async def main():
+    transport, opened = GrpcTransport(Options()), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    for _ in range(8):
+        for attempt in (transport.connect(sys.argv[1], credentials=None, timeout=5),
+                        transport.listen(sys.argv[1] + "2", credentials=None)):
+            try:
+                await attempt
+            except ConnectFailed as error:
+                print(str(error).rpartition(": ")[2])
+        os.close(opened.pop())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere other numbers of files are needed")
+async def test_no_files_to_start_grpc_with(tmp_path: Path) -> None:
+    """It would end the process without a word."""
+    async with serving(GrpcTransport(Options()), f"grpc+unix://{tmp_path}/socket") as served:
+        done = await asyncio.to_thread(python, EXHAUSTED, served.address)
+        assert silent(done) == "Too many open files\n" * 16
 
 
 async def test_a_stranger_that_opens_streams_and_reads_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
@@ -22,12 +23,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wool
+from wool._client.identity import hello
 from wool._security import certificates, tokens
-from wool._security.credentials import Insecure, MutualTls, PoolSecret, Token, restore
+from wool._security.credentials import Insecure, Key, MutualTls, PoolSecret, Token, restore
 from wool._security.files import Files
 from wool._security.keyring import Keyring, restore_keyring
+from wool._session.handshaking import dial
+from wool._session.routes import Route
 from wool.abc import Connection, Tls
-from wool.exceptions import AuthenticationError, ConfigurationError
+from wool.exceptions import AuthenticationError, ConfigurationError, ConnectFailed
+from wool_ws import Options
+from wool_ws._transport import WebSocketTransport
 
 GOOD = secrets.token_urlsafe(32)
 
@@ -379,6 +385,17 @@ def test_files_that_are_being_replaced(authority: Path, tmp_path: Path) -> None:
     assert files.current() is files.current()
 
 
+def test_an_authority_that_is_being_written(authority: Path) -> None:
+    """Between truncating and writing there is nothing in it."""
+    path = authority / "ca.pem"
+    files = Files(*(str(authority / f) for f in ("ca.pem", "node.pem", "node-key.pem")))
+    before, content = files.current(), path.read_bytes()
+    path.write_bytes(b"")
+    assert files.current() == before
+    path.write_bytes(content)
+    assert files.current() == before
+
+
 def other_key(folder: Path) -> None:
     certificates.make_certificate(folder, "other", ["x"], 30)
     (folder / "other-key.pem").replace(folder / "node-key.pem")
@@ -391,14 +408,50 @@ def other_key(folder: Path) -> None:
         (lambda f: (f / "node.pem").write_text("?"), r"node\.pem and the key .*node-key\.pem"),
         (lambda f: (f / "node-key.pem").write_text("?"), r"node\.pem and the key .*node-key\.pem"),
         (lambda f: (f / "ca.pem").write_text("?"), r"ca\.pem holds no certificate in PEM form"),
+        (lambda f: (f / "ca.pem").write_text(""), r"ca\.pem holds no certificate in PEM form"),
         (other_key, "key values mismatch.* belong together"),
     ],
-    ids=["no file", "no certificate", "no key", "no authority", "another key"],
+    ids=["no file", "no certificate", "no key", "no authority", "nothing", "another key"],
 )
 def test_files_of_no_use(authority: Path, spoil: Callable[[Path], Any], message: str) -> None:
     spoil(authority)
     with pytest.raises(ConfigurationError, match=message):
         mutual(authority)
+
+
+def test_an_authority_of_a_proxy_that_is_of_no_use(authority: Path) -> None:
+    (authority / "ca.pem").write_text("?")
+    with pytest.raises(ConfigurationError, match=r"ca\.pem holds no certificate in PEM form"):
+        Token(GOOD, proxy="wool.example", ca=str(authority / "ca.pem"))
+
+
+@pytest.mark.parametrize("remark", ["\ufeff", "# Főtanúsítvány\n"], ids=["mark", "remark"])
+def test_authorities_with_remarks(authority: Path, remark: str) -> None:
+    """Bundles have remarks in all languages, and some editors mark all files as UTF-8."""
+    path = authority / "ca.pem"
+    path.write_text(remark + path.read_text(), encoding="utf-8")
+    credentials = mutual(authority)
+    with server(listener(credentials)) as port:
+        ask(port, client(credentials))
+    pem = client(credentials).client_pem().authorities
+    assert pem is not None and pem.isascii()
+    tls = Token(GOOD, proxy="wool.example", ca=str(path)).client_tls()
+    assert tls is not None and len(tls.client_context().get_ca_certs()) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="keys are read from memory on Linux")
+async def test_no_descriptor_to_dial_with(authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That passes, so the worker is not one that can never be used."""
+    credentials = cast(Key, mutual(authority))
+
+    def fail(_: str) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "memfd_create", fail)
+    route = Route(WebSocketTransport(Options()), local=False)
+    greeting = hello(["cloudpickle"], security=credentials.kind)
+    with pytest.raises(ConnectFailed, match=r"ws://127\.0\.0\.1:9: Too many open files"):
+        await dial(route, "ws://127.0.0.1:9", greeting, credentials)
 
 
 def test_an_encrypted_key_asks_for_no_password(authority: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -343,6 +344,22 @@ async def test_nothing_overtakes_a_rest_that_is_being_written(
         monkeypatch.setattr(theirs._transport, "write", write_meanwhile)
         assert await read(ours, count) == [bytes(MIB)] * count
         assert overtaking == [False]
+
+
+async def test_no_descriptor_to_spare(
+    transport: UnixTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then there is nothing to send by from other threads, but messages still travel."""
+
+    def fail(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "dup", fail)
+    async with connected(transport) as (ours, theirs):
+        for sender, receiver in ((ours, theirs), (theirs, ours)):
+            assert not sender.can_send_now()
+            await sender.send([[b"hello"]])
+            assert await read(receiver, 1) == [b"hello"]
 
 
 async def test_what_a_peer_sent_before_it_closed_outlives_a_write(transport: UnixTransport) -> None:

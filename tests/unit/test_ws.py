@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib.metadata
 import json
 import logging
@@ -209,6 +210,20 @@ async def test_small_messages_leave_at_once() -> None:
         for end in ends:
             sock = end._transport.get_extra_info("socket")
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_no_descriptor_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then there is no shortcut, but messages still travel."""
+
+    def fail(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "dup", fail)
+    async with serving(None, None, echo) as served:
+        ours = await dial(served.address)
+        assert not ours.can_send_now()
+        await answered(ours)
+        await ours.aclose()
 
 
 # What is known

@@ -16,6 +16,7 @@ import trustme
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from unit.hostkit import link_local
 from unit.wskit import GivenTls, answered, answering, dial, echo, failing, lost, serving
 from wool.abc import ConnectFailed, Tls
 from wool_ws import Options, _sockets
@@ -57,6 +58,17 @@ async def test_credentials_mean_tls(ca: trustme.CA, server: Tls, scheme: str) ->
         _, _, rest = served.address.partition("://")
         ours = await dial(f"{scheme}://{rest}", GivenTls(trusts=ca))
         assert ours._transport.get_extra_info("ssl_object") is not None
+        await answered(ours)
+        await ours.aclose()
+
+
+async def test_a_link_local_address(ca: trustme.CA) -> None:
+    """The interface belongs to the address, and not to the name in a certificate."""
+    host = link_local()
+    server = GivenTls(shows=ca.issue_cert(host.partition("%")[0]))
+    async with serving(f"ws://[{host}]:0", server, echo) as served:
+        assert served.address.startswith(f"wss://[{host}]:")
+        ours = await dial(served.address, GivenTls(trusts=ca))
         await answered(ours)
         await ours.aclose()
 

@@ -76,6 +76,9 @@ cygrpc.socket = _Sockets
 
 _PROCESS = os.getpid()
 
+_NEEDED = 16
+"""Files that gRPC may want to open: when it starts, it takes 6 for itself."""
+
 
 def check_process() -> None:
     """Checks that this is the process that has loaded gRPC: in a forked child it would hang.
@@ -89,3 +92,18 @@ def check_process() -> None:
             "it would wait for ever. Start processes anew (multiprocessing's method 'spawn'), fork "
             "before the first pool is opened, or choose another transport"
         )
+
+
+def check_room() -> None:
+    """Checks that gRPC can open files: where it cannot, it ends the process without a word.
+
+    Raises:
+        OSError: there may be too many open files soon.
+    """
+    opened: list[int] = []
+    try:
+        while len(opened) < _NEEDED:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)

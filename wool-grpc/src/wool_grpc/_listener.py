@@ -16,7 +16,7 @@ from wool_grpc._calls import METHOD, TAKEN, Accepted
 from wool_grpc._connection import GrpcConnection
 from wool_grpc._door import Door
 from wool_grpc._health import Health
-from wool_grpc._library import aio, grpc
+from wool_grpc._library import aio, check_room, grpc
 from wool_grpc._loops import LoopProxy
 from wool_grpc._places import claim, is_taken
 from wool_grpc._tls import ServerCertificates
@@ -54,6 +54,7 @@ class GrpcListener(abc.Listener):
         self._gone = False  # whether nobody new can get in any more
         secure = None if tls is None else ServerCertificates(tls).credentials()
         try:
+            check_room()
             claim(place)
         except OSError as error:
             what = os.strerror(error.errno) if error.errno else str(error)

@@ -47,7 +47,10 @@ def _bind(place: Address) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         if os.name == "posix":  # elsewhere the option means something else
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((place.host, place.port))
+        # Looked up, for the interface that a link-local address may name.
+        flag = socket.AI_NUMERICHOST
+        found = socket.getaddrinfo(place.host, place.port, family, socket.SOCK_STREAM, 0, flag)
+        sock.bind(found[0][4])
 
 
 def _answers(path: str) -> bool:

@@ -70,8 +70,11 @@ def _system_authorities(tls: Tls) -> bytes | None:
 
 
 def expected_name(tls: Tls, place: Address) -> str:
-    """Returns the name that the certificate of whoever listens at `place` has to be made out to."""
-    return tls.server_name or place.host or "localhost"
+    """Returns the name that the certificate of whoever listens at `place` has to be made out to.
+
+    The interface that a link-local address names is one of this machine, and in no certificate.
+    """
+    return tls.server_name or place.host.partition("%")[0] or "localhost"
 
 
 def _name_in(certificate: bytes, place: Address) -> str:

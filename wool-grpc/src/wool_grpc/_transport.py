@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from wool import abc
@@ -12,7 +13,7 @@ from wool_grpc._arguments import channel_arguments, suited
 from wool_grpc._calls import TAKEN, Dialled
 from wool_grpc._connection import GrpcConnection
 from wool_grpc._errors import refusal
-from wool_grpc._library import aio, check_process
+from wool_grpc._library import aio, check_process, check_room
 from wool_grpc._listener import GrpcListener
 from wool_grpc._loops import LoopProxies
 from wool_grpc._tls import channel_credentials, expected_name
@@ -62,8 +63,14 @@ class GrpcTransport(abc.Transport):
         """Opens a channel and the stream on it.
 
         Raises:
+            ConnectFailed: there are too many open files.
             _NoCall: it did not come to that.
         """
+        try:
+            check_room()
+        except OSError as error:
+            what = os.strerror(error.errno or 0)
+            raise abc.ConnectFailed(f"{place.text} cannot be dialled: {what}") from error
         arguments = channel_arguments(suited(self._options, place), name)
         with self._proxies.get().posing():
             if secure is None:

@@ -20,15 +20,17 @@ from wool_ws._framing import FRAME, payloads
 class Shortcut:
     """Writes frames to the socket of a connection without TLS, from any thread.
 
+    Args:
+        descriptor: of the socket, to be closed with this: the loop may close its one, and the
+            number be given to another connection, while another thread is writing.
+
     Attributes:
         lock: to be held by whoever writes in either way.
         rest: what could not be written yet; goes before anything else.
     """
 
-    def __init__(self, transport: asyncio.Transport, *, masks: bool) -> None:
-        # A descriptor of our own: the loop may close its one, and the number be given to another
-        # connection, while another thread is writing.
-        self._descriptor = os.dup(transport.get_extra_info("socket").fileno())
+    def __init__(self, descriptor: int, transport: asyncio.Transport, *, masks: bool) -> None:
+        self._descriptor = descriptor
         self._transport = transport
         self._masks = masks
         self.lock = threading.Lock()
@@ -80,4 +82,8 @@ def shortcut(transport: asyncio.Transport, *, masks: bool) -> Shortcut | None:
     """Returns a shortcut, if there is one: encrypted connections have none."""
     if transport.get_extra_info("sslcontext") is not None or os.name != "posix":
         return None
-    return Shortcut(transport, masks=masks)
+    try:
+        descriptor = os.dup(transport.get_extra_info("socket").fileno())
+    except OSError:  # the process may open no more files
+        return None
+    return Shortcut(descriptor, transport, masks=masks)

@@ -84,7 +84,9 @@ class WebSocketTransport(abc.Transport):
         protocol = ClientProtocol(uri, max_size=MAX_SIZE, logger=SILENT)
         upgrade = Upgrade(protocol, MAX_ANSWER)
         try:
-            name = (credentials.server_name or place.host) if credentials is not None else None
+            name = None
+            if credentials is not None:  # certificates do not name interfaces of this machine
+                name = credentials.server_name or place.host.partition("%")[0]
             try:
                 await _attach(upgrade, sock, context, name)
             except (OSError, ValueError) as error:

@@ -197,7 +197,7 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
                 raise abc.ConnectionLost("the connection is closed")
 
     def can_send_now(self) -> bool:
-        alive = self._error is None and not self._transport.is_closing()
+        alive = self._descriptor >= 0 and not self._transport.is_closing()
         return alive and not self._rest and not self._transport.get_write_buffer_size()
 
     def send_now(self, messages: Sequence[abc.Segments]) -> None:
@@ -295,7 +295,8 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         sock = transport.get_extra_info("socket")
         # A descriptor of our own: the loop may close its one, and the number be given to another
         # connection, while another thread is in `send_now`.
-        self._descriptor = os.dup(sock.fileno())
+        with contextlib.suppress(OSError):  # there is none left: it does without `send_now`
+            self._descriptor = os.dup(sock.fileno())
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
         if self._connected is not None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wool._security import tokens
 from wool._security.certificates import throwaway
 from wool._security.channels import MutualChannel, ProxyChannel, ThrowawayChannel
-from wool._security.files import Files
+from wool._security.files import Files, authorities
 from wool.abc import Tls
 from wool.exceptions import AuthenticationError, ConfigurationError
 
@@ -162,10 +162,12 @@ class Token(Key):
         if self._proxy is None:
             return ThrowawayChannel()
         try:
-            authorities = Path(self._ca).read_bytes() if self._ca else None
+            trusted = authorities(self._ca) if self._ca else None
         except OSError as error:
-            raise ConfigurationError(f"the TLS file {self._ca} cannot be read: {error}") from None
-        return ProxyChannel(self._proxy, authorities)
+            raise ConfigurationError(
+                f"the TLS file {self._ca} cannot be read: {error.strerror}"
+            ) from None
+        return ProxyChannel(self._proxy, trusted)
 
     def acceptor(self) -> Acceptor:
         if self._proxy is not None:

@@ -61,18 +61,11 @@ class Files:
         return tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in found)
 
     def _read(self) -> Pem:
-        ca, cert, key = (_content(path) for path in self._paths)
-        return Pem(certificate=cert, key=key, authorities=ca)
+        ca, cert, key = self._paths
+        return Pem(certificate=_content(cert), key=_content(key), authorities=authorities(ca))
 
     def _check(self, pem: Pem) -> None:
-        ca, cert, key = self._paths
-        assert pem.authorities is not None
-        try:
-            ssl.create_default_context(cadata=pem.authorities.decode("ascii"))
-        except (ssl.SSLError, ValueError):
-            raise ConfigurationError(
-                f"the TLS file {ca} holds no certificate in PEM form"
-            ) from None
+        _, cert, key = self._paths
         try:
             contexts.server_context(pem)
         except ssl.SSLError as error:
@@ -81,6 +74,21 @@ class Files:
                 f"the certificate {cert} and the key {key} cannot be used: {reason}. Both have "
                 "to be in PEM form and belong together, and the key must not need a password"
             ) from None
+
+
+def authorities(path: str) -> bytes:
+    """Returns the certificates that a file holds, without remarks in other scripts between them.
+
+    Raises:
+        OSError: it cannot be read.
+        ConfigurationError: it holds none.
+    """
+    pem = _content(path).decode("ascii", "ignore")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem)
+    except (ssl.SSLError, ValueError):
+        raise ConfigurationError(f"the TLS file {path} holds no certificate in PEM form") from None
+    return pem.encode()
 
 
 def _content(path: str) -> bytes:
