@@ -301,7 +301,7 @@ def test_any_fragmentation(sent: list[bytes], places: list[int], reads: set[int]
         got: list[bytes] = []
         for i, piece in enumerate(cut(b"".join(map(prefixed, sent)), places)):
             arrive(pipe, piece)
-            if i in reads and pipe._messages:
+            if i in reads and pipe._inbox.waiting:
                 got += map(bytes, await pipe.receive())
         pipe.connection_lost(None)
         with pytest.raises(ConnectionLost):
@@ -418,7 +418,7 @@ async def test_a_cancelled_receive_loses_nothing(transport: UnixTransport) -> No
             waiting = asyncio.create_task(theirs.receive())
             await asyncio.sleep(0)
             await ours.send([[b"message %d" % number]])
-            await until(lambda: theirs._messages)
+            await until(lambda: theirs._inbox.waiting)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
@@ -481,7 +481,7 @@ async def test_back_pressure(transport: UnixTransport) -> None:
         for _ in range(100):
             await asyncio.sleep(0)
         assert not sending.done()
-        assert theirs._waiting <= 4 * MIB
+        assert theirs._inbox.waiting <= 4 * MIB
         _, got = await asyncio.gather(sending, read(theirs, len(sent)))
         assert got == sent
         assert theirs._reading and ours._writable is None
@@ -521,7 +521,7 @@ async def test_what_has_arrived_is_delivered_before_the_end(transport: UnixTrans
     async with connected(transport) as (ours, theirs):
         await ours.send([[b"one"], [b"two"]])
         await ours.aclose()
-        await until(lambda: theirs._error is not None)
+        await until(lambda: theirs._lost)
         assert await read(theirs, 2) == [b"one", b"two"]
         await lost(theirs)
 

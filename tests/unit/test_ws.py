@@ -409,7 +409,7 @@ async def test_what_a_stranger_can_make_us_hold() -> None:
             peer.send_data()
             await asyncio.sleep(0)
         assert not ours._reading
-        assert ours._waiting < 300_000
+        assert ours._inbox.waiting < 300_000
 
 
 async def test_a_stranger_that_sends_thousands_of_messages() -> None:
@@ -558,7 +558,7 @@ async def use(kind: str, address: str | None) -> None:
 
         sending = asyncio.create_task(flood(ours))
         await until(lambda: ours._writable is not None and not theirs._reading)
-        assert theirs._waiting < 6 * MIB
+        assert theirs._inbox.waiting < 6 * MIB
         await theirs.send([[b"other way"]])
         assert await read(ours, 1) == [b"other way"]
         await asyncio.gather(sending, read(theirs, 48))
@@ -636,7 +636,7 @@ async def test_what_taking_the_last_message_raises() -> None:
 
     async with connected() as (ours, theirs):
         pumping = asyncio.create_task(theirs.pump(refuse))
-        await until(lambda: theirs._pump is not None)
+        await until(lambda: theirs._inbox._take is not None)
         await ours.send([[b"the last one"]])
         await asyncio.gather(ours.aclose(), pumping, return_exceptions=True)
         assert type(pumping.exception()) is LookupError

@@ -1,4 +1,4 @@
-"""What authors of back-ends implement: transports, discoveries and serializers.
+"""What authors of back-ends implement, and may use: transports, discoveries and serializers.
 
 A back-end does one thing. A transport moves messages and knows nothing of calls or pickles; a
 discovery says who exists and filters nothing; a serializer turns values into bytes. Everything
@@ -28,6 +28,8 @@ except ImportError:  # they are of another distribution
     _namesake.check()
     raise
 
+from wool._inbox import Inbox, Take
+
 if TYPE_CHECKING:
     import ssl
 
@@ -42,6 +44,7 @@ __all__ = [
     "Discovery",
     "Event",
     "Handler",
+    "Inbox",
     "Joined",
     "Left",
     "Listener",
@@ -64,10 +67,6 @@ Buffer = bytes | bytearray | memoryview
 Segments = Sequence[Buffer]
 """One message, as the buffers whose concatenation it is. A transport must not change them; whoever
 sends them may, once `send` has returned."""
-
-
-Take = Callable[[Sequence[bytes | memoryview]], None]
-"""Is given messages that have arrived, at least one."""
 
 
 class Connection(ABC):
@@ -129,9 +128,9 @@ class Connection(ABC):
         """Calls `take` with whatever arrives, as `receive` would have returned it, to the end.
 
         Optional: as it stands it calls `receive` again and again. A transport that is told of
-        what arrives by a callback can call `take` from there, a turn of the loop earlier. Nobody
-        calls `receive` meanwhile. Cancelling loses nothing: what `take` has not been given is
-        given to the next one, or returned by `receive`.
+        what arrives by a callback can call `take` from there, a turn of the loop earlier; `Inbox`
+        does. Nobody calls `receive` meanwhile. Cancelling loses nothing: what `take` has not been
+        given is given to the next one, or returned by `receive`.
 
         Raises:
             ConnectionLost: the connection has ended and everything received has been given.

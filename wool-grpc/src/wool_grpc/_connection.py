@@ -48,14 +48,12 @@ class GrpcConnection(abc.Connection):
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._incoming = Assembler()
+        self._inbox = abc.Inbox(self._loop)
         self._reading = True
         self._reads = 0  # before the peer was authenticated
         self._outgoing: deque[bytes] = deque()
         self._queued = 0  # bytes in _outgoing and in the write under way
         self._writing = 0  # bytes in the write under way
-        self._arrived: asyncio.Future[None] | None = None
-        self._take: abc.Take | None = None  # of whoever pumps
-        self._raised: BaseException | None = None  # by it
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._closing = False
@@ -148,43 +146,18 @@ class GrpcConnection(abc.Connection):
     # Receiving ----------------------------------------------------------------------------------
 
     async def receive(self) -> Sequence[bytes | memoryview]:
-        if not self._incoming.messages:
-            if not self._ended and not self._closing:
-                self._arrived = self._loop.create_future()
-                try:
-                    await self._arrived
-                finally:
-                    self._arrived = None
-            if not self._incoming.messages:
-                raise abc.ConnectionLost(self._error)
-        messages = self._incoming.take()
-        if not self._reading:
-            self._read()
+        messages = await self._inbox.receive()
+        self._read_on()
         return messages
 
     async def pump(self, take: abc.Take) -> NoReturn:
-        while True:
-            if self._incoming.messages or self._ended or self._closing:
-                take(await self.receive())
-                continue
-            self._take = take
-            self._arrived = self._loop.create_future()
-            try:
-                await self._arrived
-            finally:
-                self._take = self._arrived = None
-                if self._raised is not None:  # it counts, whatever else has ended the wait
-                    try:
-                        raise self._raised
-                    finally:
-                        self._raised = None
+        self._read_on()
+        await self._inbox.pump(take)
 
-    def _give(self, take: abc.Take) -> None:
-        try:
-            take(self._incoming.take())
-        except BaseException as error:
-            self._take, self._raised = None, error
-            _wake(self._arrived)
+    def _read_on(self) -> None:
+        """Reads again, if too much had been waiting."""
+        if not self._reading and not self._ended:
+            self._read()
 
     def _read(self) -> None:
         self._reading = True
@@ -194,28 +167,31 @@ class GrpcConnection(abc.Connection):
         if error is not None or data is EOF:
             self._end(self._call.farewell if error is None else broken(error))
             return
-        incoming = self._incoming
-        if not self._closing:
-            if self.receive_limit <= abc.Connection.receive_limit:
-                self._reads += 1
-                if self._reads > STRANGERS_READS:
-                    self._end("the peer has sent too many messages")
-                    return
-            try:
-                incoming.feed(data, self.receive_limit)
-            except abc.MessageTooLarge as excess:
-                self._end(f"the peer has sent {excess}")
-                return
-            if incoming.messages:
-                if self._take is not None:
-                    self._give(self._take)
-                else:
-                    _wake(self._arrived)
+        if not self._closing and not self._take_in(data):
+            return
         # Until the peer has authenticated itself, little is read ahead.
-        if self._closing or incoming.waiting <= min(READ_AHEAD, 16 * self.receive_limit):
+        if self._closing or self._inbox.waiting <= min(READ_AHEAD, 16 * self.receive_limit):
             self._loop.call_soon(self._read)  # whoever receives goes first
         else:
             self._reading = False
+
+    def _take_in(self, data: bytes) -> bool:
+        """Returns whether the peer may go on."""
+        if self.receive_limit <= abc.Connection.receive_limit:
+            self._reads += 1
+            if self._reads > STRANGERS_READS:
+                self._end("the peer has sent too many messages")
+                return False
+        messages: list[memoryview] = []
+        excess = ""
+        try:
+            messages.extend(self._incoming.feed(data, self.receive_limit))
+        except abc.MessageTooLarge as error:
+            excess = f"the peer has sent {error}"
+        self._inbox.put(messages)
+        if excess:
+            self._end(excess)
+        return not excess
 
     # Ending -------------------------------------------------------------------------------------
 
@@ -223,7 +199,7 @@ class GrpcConnection(abc.Connection):
         if not self._closing:
             self._closing = True
             self._break("the connection was closed")
-            _wake(self._arrived)
+            self._inbox.end(self._error)
             if not self._writing and not self._closed.done():
                 self._finish()
             if not self._reading and not self._ended:
@@ -255,7 +231,7 @@ class GrpcConnection(abc.Connection):
         """Nothing more will arrive either."""
         self._ended = True
         self._break(reason)
-        _wake(self._arrived)
+        self._inbox.end(self._error)
         if not self._closing:
             self._abort()
 
@@ -263,7 +239,7 @@ class GrpcConnection(abc.Connection):
         self._ended = True
         self._outgoing.clear()
         self._break("the connection was closed")
-        _wake(self._arrived)
+        self._inbox.end(self._error)
         if not self._closed.done():
             self._closed.set_result(None)
             self._call.abort()

@@ -43,30 +43,17 @@ def cut(messages: Sequence[Segments], sizes: Sequence[int], write: int = WRITE) 
 
 
 class Assembler:
-    """Puts messages together from what arrives.
+    """Puts messages together from what arrives."""
 
-    Attributes:
-        messages: those that are complete and have not been taken yet.
-        waiting: bytes in them.
-    """
-
-    __slots__ = ("_body", "_filled", "_prefix", "messages", "waiting")
+    __slots__ = ("_body", "_filled", "_prefix")
 
     def __init__(self) -> None:
-        self.messages: list[bytes | memoryview] = []
-        self.waiting = 0
         self._prefix: bytes = b""
         self._body: memoryview | None = None
         self._filled = 0
 
-    def take(self) -> Sequence[bytes | memoryview]:
-        """Returns the messages that are complete."""
-        messages, self.messages = self.messages, []
-        self.waiting = 0
-        return messages
-
-    def feed(self, data: bytes, limit: int) -> None:
-        """Adds what has arrived.
+    def feed(self, data: bytes, limit: int) -> Iterator[memoryview]:
+        """Adds what has arrived; yields the messages that are complete.
 
         Raises:
             MessageTooLarge: a message of more than `limit` bytes has been announced.
@@ -75,8 +62,12 @@ class Assembler:
             data = self._prefix + data
             self._prefix = b""
         view, position, end, unpack = memoryview(data), 0, len(data), _LENGTH.unpack_from
-        if self._body is not None:
-            position = self._fill(self._body, view)
+        body = self._body
+        if body is not None:
+            position = self._fill(body, view)
+            if self._filled == len(body):
+                self._body = None
+                yield body
         while position < end:
             start = position + 4
             if start > end:
@@ -87,8 +78,7 @@ class Assembler:
                 raise MessageTooLarge(f"a message of {size} bytes; at most {limit}")
             position = start + size
             if position <= end:
-                self.messages.append(view[start:position])
-                self.waiting += size
+                yield view[start:position]
             else:
                 self._body = memoryview(bytearray(size))
                 self._filled = 0
@@ -101,8 +91,4 @@ class Assembler:
         taken = filled - self._filled
         body[self._filled : filled] = view[:taken]
         self._filled = filled
-        if filled == len(body):
-            self.messages.append(body)
-            self.waiting += filled
-            self._body = None
         return taken

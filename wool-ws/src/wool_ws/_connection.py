@@ -25,11 +25,8 @@ READ_AHEAD = 2 << 20
 FLUSH = 1.0
 """Seconds the peer has to take what is queued when the connection is closed."""
 
-STRANGERS_FLOOD = 512 << 10
-"""Bytes of messages, with what they take besides, at which a stranger is cut off."""
-
-_OBJECT = 128
-"""Bytes that a message takes besides its own."""
+STRANGERS_FLOOD = 4096
+"""Messages in one read at which a stranger is cut off: even an empty one takes memory."""
 
 
 class WebSocket(Reader, abc.Connection):
@@ -68,20 +65,16 @@ class WebSocket(Reader, abc.Connection):
         self._most = STRANGERS_FRAME  # bytes in a frame, either way
         self._read_ahead = STRANGERS_FRAME
         self._flood = STRANGERS_FLOOD
-        self._messages: list[memoryview] = []
-        self._waiting = 0  # bytes in _messages
+        self._inbox = abc.Inbox(self._loop)
         self._reading = True
         self._end = ""  # why nothing more can be sent or received
-        self._arrived: asyncio.Future[None] | None = None
-        self._pump: abc.Take | None = None
-        self._raised: BaseException | None = None  # by it
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
         self._ticking = self._loop.call_later(self._interval, self._tick)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         transport.set_protocol(self)
-        self._take(early)
+        self._handle(early)
 
     # abc.Connection
 
@@ -138,35 +131,13 @@ class WebSocket(Reader, abc.Connection):
                 self._loop.call_soon_threadsafe(self._flush)
 
     async def receive(self) -> Sequence[bytes | memoryview]:
-        if not self._messages and not self._end:
-            self._arrived = self._loop.create_future()
-            try:
-                await self._arrived
-            finally:
-                self._arrived = None
-        if not self._messages:
-            raise abc.ConnectionLost(self._end)
-        messages, self._messages = self._messages, []
-        self._waiting = 0
+        messages = await self._inbox.receive()
         self._read(True)
         return messages
 
     async def pump(self, take: abc.Take) -> NoReturn:
-        while True:
-            if self._messages or self._end:
-                take(await self.receive())
-                continue
-            self._pump = take
-            self._arrived = self._loop.create_future()
-            try:
-                await self._arrived
-            finally:
-                self._pump = self._arrived = None
-                if self._raised is not None:  # it counts, whatever else has ended the wait
-                    try:
-                        raise self._raised
-                    finally:
-                        self._raised = None
+        self._read(True)
+        await self._inbox.pump(take)
 
     async def aclose(self) -> None:
         if not self._end:
@@ -187,7 +158,7 @@ class WebSocket(Reader, abc.Connection):
 
     def data_received(self, data: bytes) -> None:
         self._protocol.receive_data(data)
-        self._take(self._protocol.events_received())
+        self._handle(self._protocol.events_received())
 
     def eof_received(self) -> None:
         self._finish("the peer has closed the connection")
@@ -213,14 +184,15 @@ class WebSocket(Reader, abc.Connection):
 
     # Within
 
-    def _take(self, events: Iterable[Any]) -> None:
+    def _handle(self, events: Iterable[Any]) -> None:
         """Handles what has arrived."""
+        messages: list[memoryview] = []
         asked = False
         for frame in events:
             if self._end:
                 break
             if frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
-                self._cut(frame)
+                self._cut(frame, messages)
             elif frame.opcode is Opcode.TEXT:
                 self._refuse(CloseCode.UNSUPPORTED_DATA, "the peer has sent text")
             else:
@@ -231,31 +203,17 @@ class WebSocket(Reader, abc.Connection):
             self._flush()
         elif asked:
             self._protocol.data_to_send()  # answers to pings of a peer that does not read them
-        if not self._messages:
-            return
-        if self._pump is not None:
-            self._give(self._pump)
-            return
-        if self._waiting > self._read_ahead and not self._end:
+        self._inbox.put(messages)
+        if self._inbox.waiting > self._read_ahead and not self._end:
             self._read(False)
-        self._wake()
 
-    def _give(self, take: abc.Take) -> None:
-        messages, self._messages = self._messages, []
-        self._waiting = 0
-        try:
-            take(messages)
-        except BaseException as error:
-            self._pump, self._raised = None, error
-            self._wake()
-
-    def _cut(self, frame: Frame) -> None:
+    def _cut(self, frame: Frame, messages: list[memoryview]) -> None:
+        """Adds to `messages` those that are complete with this frame."""
         limit = self._receive_limit
         try:
             for message in self._incoming.cut(frame.data, limit, last=frame.fin):
-                self._messages.append(message)
-                self._waiting += len(message) + _OBJECT
-                if self._waiting > self._flood:
+                messages.append(message)
+                if len(messages) > self._flood:
                     self._refuse(CloseCode.POLICY_VIOLATION, "the peer has sent too many messages")
                     return
         except TooLarge:
@@ -297,12 +255,8 @@ class WebSocket(Reader, abc.Connection):
         if not self._end:
             self._end = reason
             self._deadline = self._loop.call_later(FLUSH, self._transport.abort)
-            self._wake()
+            self._inbox.end(reason)
             self.resume_writing()
-
-    def _wake(self) -> None:
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
 
     def _flush(self) -> None:
         """Writes what the protocol has to say."""

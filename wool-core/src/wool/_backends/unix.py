@@ -156,24 +156,20 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         self._connected = connected
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
-        self._messages: list[bytes | memoryview] = []
-        self._waiting = 0  # bytes in _messages
+        self._inbox = abc.Inbox(self._loop)
         self._reading = True
         self._descriptor = -1
         self._writing = threading.Lock()  # of _descriptor
         self._rest = b""
         self._incoming = Incoming()
-        self._arrived: asyncio.Future[None] | None = None
-        self._take: abc.Take | None = None  # of whoever pumps
-        self._raised: BaseException | None = None  # by it
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._error: Exception | None = None
+        self._lost = False
 
     # abc.Connection
 
     async def send(self, messages: Sequence[abc.Segments]) -> None:
-        if self._error is not None:
+        if self._lost:
             raise abc.ConnectionLost("the connection is closed")
         write, small = self._transport.write, list[abc.Buffer]()
         sizes = [sum(map(len, segments)) for segments in messages]
@@ -193,7 +189,7 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
             write(b"".join(small))
         if self._writable is not None:
             await asyncio.shield(self._writable)  # others may be waiting for it
-            if self._error is not None:
+            if self._lost:
                 raise abc.ConnectionLost("the connection is closed")
 
     def can_send_now(self) -> bool:
@@ -227,43 +223,23 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
             self._rest = b""  # not before: another thread would send in between
 
     async def receive(self) -> Sequence[bytes | memoryview]:
-        if not self._messages:
-            if self._error is not None:
-                raise abc.ConnectionLost(str(self._error) or "the peer closed the connection")
-            self._arrived = self._loop.create_future()
-            try:
-                await self._arrived
-            finally:
-                self._arrived = None
-            if not self._messages:
-                raise abc.ConnectionLost(str(self._error) or "the peer closed the connection")
-        messages, self._messages = self._messages, []
-        self._waiting = 0
-        if not self._reading and self._error is None:
-            self._reading = True
-            self._transport.resume_reading()
+        messages = await self._inbox.receive()
+        self._read_on()
         return messages
 
     async def pump(self, take: abc.Take) -> NoReturn:
-        while True:
-            if self._messages or self._error is not None:
-                take(await self.receive())
-                continue
-            self._take = take
-            self._arrived = self._loop.create_future()
-            try:
-                await self._arrived
-            finally:
-                self._take = self._arrived = None
-                if self._raised is not None:  # it counts, whatever else has ended the wait
-                    try:
-                        raise self._raised
-                    finally:
-                        self._raised = None
+        self._read_on()
+        await self._inbox.pump(take)
+
+    def _read_on(self) -> None:
+        """Reads again, if too much had been waiting."""
+        if not self._reading and not self._lost:
+            self._reading = True
+            self._transport.resume_reading()
 
     async def aclose(self) -> None:
         self._transport.close()
-        if self._error is None:
+        if not self._lost:
             # What is queued goes out, unless the peer does not take it.
             abort = self._loop.call_later(1.0, self._transport.abort)
             try:
@@ -285,7 +261,7 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
 
     def is_same_user(self) -> bool:
         """Whether the kernel says that the peer is of this user."""
-        return self._error is not None or self.extra("uid") == os.geteuid()
+        return self._lost or self.extra("uid") == os.geteuid()
 
     # asyncio.BufferedProtocol
 
@@ -306,35 +282,15 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         return self._incoming.room()
 
     def buffer_updated(self, nbytes: int) -> None:
+        messages: list[bytes | memoryview] = []
         try:
-            for message in self._incoming.take(nbytes, self.receive_limit):
-                self._messages.append(message)
-                self._waiting += len(message)
+            messages.extend(self._incoming.take(nbytes, self.receive_limit))
         except ValueError:
             self._transport.abort()  # what came before is still delivered
-            return
-        if self._messages:
-            self._announce()
-
-    def _announce(self) -> None:
-        if self._take is not None:
-            self._give(self._take)
-            return
-        if self._waiting > _READ_AHEAD and self._reading:
+        self._inbox.put(messages)
+        if self._inbox.waiting > _READ_AHEAD and self._reading:
             self._reading = False
             self._transport.pause_reading()
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
-
-    def _give(self, take: abc.Take) -> None:
-        messages, self._messages = self._messages, []
-        self._waiting = 0
-        try:
-            take(messages)
-        except BaseException as error:
-            self._take, self._raised = None, error
-            if self._arrived is not None and not self._arrived.done():
-                self._arrived.set_result(None)
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -369,12 +325,11 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         if exc is not None:
             self._read_rest()
         self.release()
-        self._error = exc or ConnectionResetError("the peer closed the connection")
+        self._lost = True
         self.resume_writing()
+        self._inbox.end(str(exc or "") or "the peer closed the connection")
         if not self._closed.done():
             self._closed.set_result(None)
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
 
 
 def _path(address: str) -> str:
