@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from wool._protocol import frames as f
+from wool._protocol.transfer import Missing
 from wool._serialization.calls import Call
 from wool._serialization.classes import PROCESS_BYTES
 from wool._serialization.code import CodeStore
@@ -120,11 +121,22 @@ def unpack_context(
 def learn(
     store: CodeStore, session: Session, codes: Sequence[f.Code], segments: Sequence[Buffer]
 ) -> Sequence[Buffer]:
-    """Keeps the code that came with a payload; returns the segments of the payload."""
-    for code, data in zip(codes, segments, strict=False):
-        store.add(CodeUnit(code.key, bytes(data), tuple(code.provides)))
+    """Keeps the code that came with a payload; returns the segments of the payload.
+
+    If there is no memory for all of it, whoever looks at what is returned gets the `MemoryError`.
+    """
+    try:
+        units = [
+            CodeUnit(code.key, bytes(data), tuple(code.provides))
+            for code, data in zip(codes, segments, strict=False)
+        ]
+        rest = segments[len(codes) :]
+    except MemoryError as error:  # the code is asked for again if need be
+        return Missing(len(segments) - len(codes), str(error) or "out of memory")
+    for unit in units:
+        store.add(unit)
     note(session, codes)
-    return segments[len(codes) :]
+    return rest
 
 
 def note(session: Session, codes: Iterable[f.Code]) -> None:
