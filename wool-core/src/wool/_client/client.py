@@ -258,7 +258,7 @@ class Client:
             for link in random.sample(idle, max(0, min(missing, len(idle)))):
                 link.connect()
 
-    def failed(self, link: Link) -> None:
+    def failed(self) -> None:
         """A worker cannot be reached, or does not answer soon: others may have to stand in."""
         if len(self.links) < len(self.pool.members):
             self._take_members()

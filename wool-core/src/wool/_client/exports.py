@@ -107,10 +107,9 @@ class ExportTable:
         """The peer is gone: what it was using is cancelled, and nothing is lent any more."""
         with self._lock:
             self.gone = True
-            lent, self._lent = self._lent, {}
+            _dropped, self._lent = self._lent, {}  # after the lock: that may run user code
         for serving in list(self._servings.values()):
             serving.cancel("the user of the object is gone")
-        lent.clear()
 
 
 class Serving:

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from wool._client.references import End
     from wool._session.session import Session
 
-Reference = Callable[[f.Return | f.Raise], Referents]
-
 
 class Import:
     """An object of the peer's, as long as it is needed here.

@@ -203,7 +203,7 @@ class Link:
             self._slow = True
             self.usable = self.hungry = False
             self._send_elsewhere()
-            self._client.failed(self)
+            self._client.failed()
 
     async def _run(self) -> None:
         try:
@@ -274,7 +274,7 @@ class Link:
         self.failure = error
         self._pause(_RETRY_REFUSED if self.refused else None)
         self._send_elsewhere()
-        self._client.failed(self)
+        self._client.failed()
         if self.refused:
             self._client.flush()  # those who wait for a worker may do so in vain
 

@@ -44,7 +44,6 @@ __all__ = [
     "discovery",
     "load_from",
     "names",
-    "observers",
     "observers_from",
     "process",
     "register",
@@ -121,15 +120,11 @@ class Lookup:
             raise _ambiguous(kind, name, matches)
         return matches[0]
 
-    def observers(self) -> tuple[Observer, ...]:
-        """Returns all observers, installed and registered; usually there are none.
+    def companions(self) -> tuple[Observer, ...]:
+        """Returns all observers and translators of contexts, installed and registered.
 
         A broken one is logged, once, and left out.
         """
-        return tuple(plugin for plugin in self.companions() if plugin.listens)
-
-    def companions(self) -> tuple[Observer, ...]:
-        """Returns all observers and translators of contexts."""
         if self._observers is None:
             entries = self.entries(watching.GROUP)
             self._observers = _load_observers((e.name, e.value, e.provider) for e in entries)
@@ -263,11 +258,6 @@ def serializer(name: str) -> Found[SerializerPlugin]:
 def names() -> Iterator[str]:
     """Yields the names of all plug-ins; see `Lookup.names`."""
     return process().names()
-
-
-def observers() -> tuple[Observer, ...]:
-    """Returns all observers of calls; see `Lookup.observers`."""
-    return process().observers()
 
 
 def companions() -> tuple[Observer, ...]:

@@ -76,9 +76,7 @@ class Session:
             if self._lost:
                 return False
             sent = self.machine.send(frame, segments)
-        wanted = self._wanted
-        if wanted is not None and not wanted.done():
-            wanted.set_result(None)
+        self.wake()
         return sent
 
     def send_now(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
