@@ -78,6 +78,13 @@ def test_weak_tokens_are_refused_and_not_told(weak: str) -> None:
     assert weak not in str(caught.value)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere the environment is always text")
+def test_a_token_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environb, b"WOOL_TOKEN", GOOD.encode() + b"\xff")
+    with pytest.raises(ConfigurationError, match="from WOOL_TOKEN holds bytes that are no text"):
+        wool.Credentials.token()
+
+
 def test_where_a_token_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="WOOL_TOKEN or WOOL_TOKEN_FILE"):
         wool.Credentials.token()

@@ -140,6 +140,28 @@ async def test_nobody_listens(transport: UnixTransport, folder: Path) -> None:
         assert raised.value.reason == "refused"
 
 
+async def test_many_that_wait_to_be_accepted(transport: UnixTransport, folder: Path) -> None:
+    """Another one waits as well: a busy listener is neither gone nor somebody else's."""
+    others: list[socket.socket] = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "s"))
+        listening.listen(0)
+        while not others or others[-1].connect_ex(str(folder / "s")) == 0:
+            others.append(socket.socket(socket.AF_UNIX))
+            others[-1].setblocking(False)
+        dialling = asyncio.ensure_future(
+            transport.connect(f"unix://{folder}/s", credentials=None, timeout=10)
+        )
+        await asyncio.wait([dialling], timeout=0.05)
+        assert not dialling.done()
+        accepted = [listening.accept()[0] for _ in others[1:]]
+        pipe = await dialling
+        for sock in (*accepted, *others, listening.accept()[0]):
+            sock.close()
+        await lost(pipe)
+        await pipe.aclose()
+
+
 async def test_connecting_after_the_listener_has_closed(transport: UnixTransport) -> None:
     async with serving(transport) as served:
         pass

@@ -337,6 +337,7 @@ def test_texts_that_are_nearly_right() -> None:
         b"127.0.0.1:7000": b"127.0.0.1:7000"[::-1],
         b"id=00": b"xx=00",
         b"wool=0": b"wool=\xff",
+        b"ns=n": b"nn=n",
     }.items():
         assert before in good
         assert _text.decode(good.replace(before, after)) is None

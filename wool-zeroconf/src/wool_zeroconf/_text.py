@@ -85,12 +85,14 @@ def decode(text: bytes) -> Description | None:
             version=told["wool"],
             serializers=tuple(_listed("ser", told)),
         )
-        revision = _number(told["rev"])
+        description = Description(
+            worker=worker, namespace=told["ns"], revision=_number(told["rev"])
+        )
     except (KeyError, ValueError):
         return None
     if not worker.id or address.zone or address.is_wildcard:
         return None
-    return Description(worker=worker, namespace=told["ns"], revision=revision)
+    return description
 
 
 def announced(worker: WorkerInfo) -> WorkerInfo:

@@ -60,7 +60,8 @@ class UnixTransport(abc.Transport):
         try:
             async with asyncio.timeout(timeout):
                 try:
-                    await loop.create_unix_connection(lambda: pipe, path)
+                    sock = await _dial(path)
+                    await loop.create_unix_connection(lambda: pipe, sock=sock)
                 except BaseException:
                     pipe.release()  # uvloop tells nobody that it has closed what it had made
                     raise
@@ -330,6 +331,22 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         self._inbox.end(str(exc or "") or "the peer closed the connection")
         if not self._closed.done():
             self._closed.set_result(None)
+
+
+async def _dial(path: str) -> socket.socket:
+    """Connects a socket; no loop knows how to wait where others wait to be accepted."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        while True:
+            try:
+                sock.connect(path)
+                return sock
+            except BlockingIOError:  # there are too many, and nothing tells when there are fewer
+                await asyncio.sleep(0.01)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _path(address: str) -> str:

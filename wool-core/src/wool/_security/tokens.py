@@ -28,6 +28,10 @@ def check(token: str, origin: str) -> str:
         ConfigurationError: it may carry less than `BITS`; the message does not tell it.
     """
     token = token.strip()
+    if not _is_text(token):
+        raise ConfigurationError(
+            f"the token from {origin} holds bytes that are no text: `wool token` prints a good one"
+        )
     if not token:
         raise ConfigurationError(
             f"the token from {origin} is empty: `wool token` prints a good one"
@@ -38,6 +42,15 @@ def check(token: str, origin: str) -> str:
             "32 random hexadecimal digits. `wool token` prints a good one"
         )
     return token
+
+
+def _is_text(token: str) -> bool:
+    """Whether it can be encoded; what is no text in the environment is kept as surrogates."""
+    try:
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read(path: Path, origin: str) -> str:
