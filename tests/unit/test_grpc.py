@@ -1224,6 +1224,52 @@ async def test_tls_that_fails(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def odd_leaf(kind: str) -> Pem:
+    """A certificate of `AUTHORITY` whose key is of a kind that gRPC does not take."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+    signing: Any = serialization.load_pem_private_key(AUTHORITY.private_key_pem.bytes(), None)
+    issuer = x509.load_pem_x509_certificate(AUTHORITY.cert_pem.bytes())
+    key = (
+        ed25519.Ed25519PrivateKey.generate()
+        if kind == "Ed25519"
+        else ec.generate_private_key(ec.SECP521R1())
+    )
+    now = dt.datetime.now(dt.UTC)
+    leaf = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=True)
+        .sign(signing, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    how = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return Pem(
+        certificate=leaf.public_bytes(encoding),
+        key=key.private_bytes(encoding, *how),
+        authorities=AUTHORITY.cert_pem.bytes(),
+    )
+
+
+@pytest.mark.parametrize("kind", ["Ed25519", "secp521r1"])
+async def test_keys_that_grpc_does_not_take(kind: str) -> None:
+    """Python's TLS does, so nothing else would tell."""
+    transport, odd, good = GrpcTransport(Options()), odd_leaf(kind), pem_of(LOCAL)
+    for pems, whose in (((odd, good), "its"), ((good, odd), "our")):
+        listening, dialling = (FakeTls(pem, asks_client=True) for pem in pems)
+        async with serving(transport, "grpc://localhost:0", listening) as served:
+            reason, text = await failing(dial(transport, served.address, dialling))
+            assert reason == "tls"
+            assert f"gRPC does not take the key of {whose} certificate ({kind})" in text
+
+
 async def test_mutual_tls() -> None:
     transport = GrpcTransport(Options())
     listening = FakeTls(pem_of(LOCAL), asks_client=True)

@@ -17,6 +17,7 @@ from typing import Literal
 
 from wool.abc import ConnectFailed, Tls
 from wool_grpc._addresses import Address
+from wool_grpc._tls import odd_key
 
 HEAD_START = 0.25
 """Seconds that one address has before the next is tried as well (RFC 8305)."""
@@ -108,6 +109,13 @@ async def _greet(place: Address, tls: Tls | None, name: str, seen: bytes) -> Con
             "somebody is in between",
             reason="tls",
         )
+    for whose, certificate in (("its", seen), ("our", tls and tls.client_pem().certificate)):
+        if certificate and (kind := odd_key(certificate)):
+            return ConnectFailed(
+                f"{place.text}: gRPC does not take the key of {whose} certificate ({kind}); "
+                "let it be RSA, P-256 or P-384",
+                reason="tls",
+            )
     if answer[3:4] == b"\x04":
         return ConnectFailed(f"{place.text} did not take the call: it may be stopping")
     if answer:

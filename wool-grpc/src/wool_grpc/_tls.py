@@ -10,6 +10,9 @@ from wool.abc import ConnectFailed, Pem, Tls
 from wool_grpc._addresses import Address
 from wool_grpc._library import grpc
 
+_CURVES = ("secp256r1", "secp384r1")
+"""The elliptic curves that gRPC takes; besides, it takes RSA."""
+
 
 class ServerCertificates:
     """What a listener shows and demands; replaced files take effect on the next connection."""
@@ -75,6 +78,24 @@ def expected_name(tls: Tls, place: Address) -> str:
     The interface that a link-local address names is one of this machine, and in no certificate.
     """
     return tls.server_name or place.host.partition("%")[0] or "localhost"
+
+
+def odd_key(certificate: bytes) -> str:
+    """Returns the kind of key of a certificate (PEM or DER) if gRPC does not take it, else ""."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    pem = b"-----BEGIN" in certificate
+    load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
+    try:
+        key = load(certificate).public_key()
+    except ValueError:
+        return ""
+    if isinstance(key, rsa.RSAPublicKey):
+        return ""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return "" if key.curve.name in _CURVES else key.curve.name
+    return type(key).__name__.removesuffix("PublicKey")
 
 
 def _name_in(certificate: bytes, place: Address) -> str:
