@@ -9,8 +9,9 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,76 @@ async def test_bad_value_sent_to_a_stream(kind: str, transport: str, folder: Pat
         await fails(stream.asend(BAD_ARGUMENTS[kind]()))
         await stream.aclose()
         await eventually(lambda: (folder / "finally").exists(), what="the remote `finally`")
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text either")
+
+
+class RaisesWhenPickled:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+BAD_VARIABLES: dict[str, Any] = {
+    "exits": lambda: RaisesWhenPickled(SystemExit(3)),
+    "is cancelled": lambda: RaisesWhenPickled(asyncio.CancelledError()),
+    "closes": lambda: RaisesWhenPickled(GeneratorExit()),
+    "cannot say why": lambda: RaisesWhenPickled(Unprintable()),
+    "cannot say why when rebuilt": lambda: FailsToUnpickle(Unprintable()),
+}
+variable: ContextVar[Any] = ContextVar("variable", default=None)
+
+
+@wool.routine
+async def set_variable(kind: str) -> str:
+    variable.set(BAD_VARIABLES[kind]())
+    return kind
+
+
+@wool.routine
+async def set_in_a_step(kind: str) -> AsyncGenerator[str, None]:
+    yield "before"
+    variable.set(BAD_VARIABLES[kind]())
+    yield kind
+
+
+@both
+@pytest.mark.parametrize("kind", BAD_VARIABLES)
+async def test_bad_value_of_a_context_variable(kind: str, transport: str, folder: Path) -> None:
+    """It stays where it is, which is told once; neither call nor step fails."""
+    async with unharmed(folder, transport):
+        with pytest.warns(wool.ContextWarning, match="variable"):
+            assert await set_variable(kind) == kind
+        assert [value async for value in set_in_a_step(kind)] == ["before", kind]
+        variable.set(BAD_VARIABLES[kind]())
+        assert await add(1, 2) == 3
+
+
+class WithoutName(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__name__", "__qualname__"):
+            raise RuntimeError("nameless")
+        return super().__getattribute__(name)
+
+
+class Nameless(metaclass=WithoutName):
+    def __reduce__(self) -> Any:
+        raise ValueError("reduce says no")
+
+
+@wool.routine
+async def give_nameless() -> Any:
+    return Nameless()
+
+
+async def test_bad_result_whose_class_has_no_name(folder: Path) -> None:
+    async with unharmed(folder, "unix"):
+        await fails(give_nameless(), "reduce says no")
 
 
 async def test_argument_that_kills_its_worker(folder: Path) -> None:

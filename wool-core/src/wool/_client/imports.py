@@ -23,6 +23,7 @@ from wool._protocol import frames as f
 from wool._serialization.classes import Referents
 from wool._serialization.exceptions import dump_exception
 from wool._serialization.references import GENERATOR, Export, Interface
+from wool._serialization.summaries import reason_of
 from wool.abc import Buffer
 from wool.exceptions import Rejected, SerializationError, WoolError
 
@@ -298,6 +299,5 @@ class ImportTable:
             return pack(codec, self._session, codec.encode((args, kwargs)))
         except Exception as error:
             raise SerializationError(
-                f"what is passed to {name} cannot be sent to its owner: "
-                f"{type(error).__name__}: {error}"
+                f"what is passed to {name} cannot be sent to its owner: {reason_of(error)}"
             ) from error

@@ -15,6 +15,7 @@ from wool._client.routine import Routine, without_defaults
 from wool._client.sharing import Sharing
 from wool._serialization.codec import Encoded
 from wool._serialization.context import Change
+from wool._serialization.summaries import kind_of, reason_of
 from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit
 from wool.exceptions import SerializationError
@@ -89,7 +90,7 @@ def _function_unit(pool: Pool, function: FunctionType) -> CodeUnit:
     except Exception as error:
         raise SerializationError(
             f"the routine {function.__qualname__}() cannot be sent to a worker: "
-            f"{type(error).__name__}: {error}. Something it refers to, a global or a variable of "
+            f"{reason_of(error)}. Something it refers to, a global or a variable of "
             "the enclosing function, cannot be pickled: pass it as an argument or make it inside"
         ) from error
 
@@ -99,6 +100,6 @@ def encode_sent(pool: Pool, routine: Routine, value: Any) -> Encoded:
         return pool.codec.encode(value)
     except Exception as error:
         raise SerializationError(
-            f"the value ({type(value).__qualname__}) sent to {routine.function.__qualname__}() "
-            f"cannot be pickled: {type(error).__name__}: {error}"
+            f"the value ({kind_of(value)}) sent to {routine.function.__qualname__}() "
+            f"cannot be pickled: {reason_of(error)}"
         ) from error

@@ -43,6 +43,7 @@ from wool._serialization.references import (
     reduce_reference,
     travels,
 )
+from wool._serialization.summaries import kind_of, reason_of
 from wool._serialization.thrown import Thrown
 from wool._serialization.tracebacks import capture, rebuild
 from wool._serialization.travelling import Modules
@@ -242,7 +243,7 @@ class Codec:
             except Exception as error:
                 kind = "class" if isinstance(item, type) else "routine"
                 raise SerializationError(
-                    f"the {kind} {item.__qualname__!r} cannot be sent: {_reason(error)}. Move it "
+                    f"the {kind} {item.__qualname__!r} cannot be sent: {reason_of(error)}. Move it "
                     "to a module that the worker can import"
                 ) from error
         return units
@@ -259,7 +260,7 @@ class Codec:
                 self.encode(value)
             except Exception as culprit:
                 error = culprit
-                what = f"argument {name!r} ({type(value).__qualname__})"
+                what = f"argument {name!r} ({kind_of(value)})"
                 break
         else:
             what = "the arguments"
@@ -293,7 +294,7 @@ def interrupted(error: BaseException) -> SerializationError:
 def result_error(function: str, value: Any, error: BaseException) -> SerializationError:
     """Returns the error for a result that cannot be encoded."""
     return SerializationError(
-        f"the result of {function}() ({type(value).__qualname__}) cannot be sent back: "
+        f"the result of {function}() ({kind_of(value)}) cannot be sent back: "
         + _remedied(error, "Return something that can be pickled")
     )
 
@@ -301,7 +302,7 @@ def result_error(function: str, value: Any, error: BaseException) -> Serializati
 def rebuild_error(what: str, error: BaseException, where: str) -> SerializationError:
     """Returns the error for a value that arrived but cannot be rebuilt."""
     return SerializationError(
-        f"{what} cannot be rebuilt on {where}: {_reason(error)}{_hint(error)}"
+        f"{what} cannot be rebuilt on {where}: {reason_of(error)}{_hint(error)}"
     )
 
 
@@ -316,14 +317,7 @@ def _hint(error: BaseException) -> str:
 
 def _remedied(error: BaseException, remedy: str) -> str:
     """Says what is wrong and what to do; our own errors say both."""
-    return str(error) if isinstance(error, SerializationError) else f"{_reason(error)}. {remedy}"
-
-
-def _reason(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__
+    return str(error) if isinstance(error, SerializationError) else f"{reason_of(error)}. {remedy}"
 
 
 def _writable(buffer: Buffer) -> Buffer:

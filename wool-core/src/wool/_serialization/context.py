@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol, cast
 
 from wool._serialization.codec import Codec, Encoded
+from wool._serialization.summaries import kind_of, reason_of
 from wool._serialization.variables import (
     VARIABLES,
     Identity,
@@ -150,7 +151,9 @@ class ContextCodec:
             encoded = self._codec.encode_closed(value)
             if encoded.calls or encoded.exports:  # who would begin it, or let go of it?
                 raise TypeError("a call or a running generator travels only as an argument")
-        except Exception as error:
+        except KeyboardInterrupt:  # perhaps Ctrl-C
+            raise
+        except BaseException as error:  # pickling runs the user's code
             self._note_failure(identity, value, error, complain)
             return None
         size = sum(map(len, encoded.segments))
@@ -173,7 +176,7 @@ class ContextCodec:
             complain(label, remark)
 
     def _note_failure(
-        self, identity: Identity, value: object, error: Exception, complain: Complain
+        self, identity: Identity, value: object, error: BaseException, complain: Complain
     ) -> None:
         self._failed[id(value)] = _reference(value)
         while len(self._failed) > MOST_FAILED:
@@ -181,8 +184,8 @@ class ContextCodec:
         if not identity.library:
             self.tell(
                 str(identity),
-                f"the value of the context variable {identity} ({type(value).__qualname__}) does "
-                f"not travel: {type(error).__name__}: {error}. Keep something in it that can be "
+                f"the value of the context variable {identity} ({kind_of(value)}) does "
+                f"not travel: {reason_of(error)}. Keep something in it that can be "
                 "pickled, or name the variable in the setting `exclude`",
                 complain,
             )

@@ -15,6 +15,7 @@ from typing import Any
 from wool._serialization.arrivals import ARRIVALS, WAITING, Key, Waiting, drop, wait
 from wool._serialization.codec import Encoded
 from wool._serialization.context import Arrived, Change, Complain, ContextCodec, Kind, Variable
+from wool._serialization.summaries import reason_of
 from wool._serialization.variables import Nameless, default_of, dotted
 from wool.abc import Buffer
 
@@ -204,7 +205,7 @@ class Mirror:
         self._codec.tell(
             label,
             f"the value of the context variable {label} cannot be rebuilt where it was sent to: "
-            f"{type(error).__name__}: {error}. Check that what it is made of is installed there, "
+            f"{reason_of(error)}. Check that what it is made of is installed there, "
             "or name the variable in the setting `exclude`",
             self._complain,
         )

@@ -50,6 +50,16 @@ def message_of(exc: BaseException) -> str:
     return clean(_tried(lambda: str(exc), f"<unprintable {name_of(type(exc))} object>"))
 
 
+def reason_of(exc: BaseException) -> str:
+    """Returns class and message of an exception that is the reason of another one."""
+    return f"{_tried(lambda: type(exc).__name__, '<unknown class>')}: {message_of(exc)}"
+
+
+def kind_of(value: object) -> str:
+    """Names the class of a value, in messages."""
+    return _tried(lambda: type(value).__qualname__, "<unknown class>")
+
+
 def repr_of(value: object) -> str:
     """Returns a short `repr`, whatever happens."""
     text = clean(_tried(lambda: repr(value), f"<unprintable {name_of(type(value))} object>"))

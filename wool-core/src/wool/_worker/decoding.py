@@ -11,6 +11,7 @@ from wool._serialization.classes import Referents
 from wool._serialization.codec import interrupted, rebuild_error
 from wool._serialization.exceptions import Summary, load_exception
 from wool._serialization.modules import find_name
+from wool._serialization.summaries import reason_of
 from wool._serialization.thrown import Thrown
 from wool._serialization.units import MissingCode
 from wool.exceptions import SerializationError
@@ -43,7 +44,7 @@ async def find(caller: Caller, target: str) -> FunctionType:
     except Exception as error:
         raise SerializationError(
             f"the routine {target} cannot be imported on {caller.where}: "
-            f"{type(error).__name__}: {error}. Check that its module is installed there in the "
+            f"{reason_of(error)}. Check that its module is installed there in the "
             "same version, or have it sent along: WorkerPool(ship=[…])"
         ) from error
 

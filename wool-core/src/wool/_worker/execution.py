@@ -172,6 +172,10 @@ class Execution:
                 self._finish_raise(error, decoding=True)
                 return
             await self._execute(function, args, kwargs)
+        except BaseException as error:
+            if self._ended:
+                raise
+            self._finish_raise(error)  # answering went wrong: there has to be an answer
         finally:
             # The task's context knows the call, which must not keep the task: nothing is left for
             # the collector of garbage.
