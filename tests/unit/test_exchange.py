@@ -22,7 +22,7 @@ class Worker:
 
     def __init__(self, answer: Any) -> None:
         self.loop = asyncio.get_running_loop()
-        self.pool = SimpleNamespace(options=CallOptions())
+        self.cancel_grace = CallOptions().cancel_grace
         self.answer = answer
         self.cancels: list[bytes | None] = []
 

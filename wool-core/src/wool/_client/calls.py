@@ -15,6 +15,7 @@ from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.classes import NO_REFERENTS
+from wool._serialization.codec import Codec
 from wool._serialization.context import Arrived
 from wool._serialization.references import Export
 from wool._serialization.units import CodeUnit
@@ -38,13 +39,16 @@ class CallTable:
         recalling: whether an answer to `recall` is awaited.
     """
 
-    def __init__(self, client: Client, link: Link, session: Session, *, kin: bool) -> None:
+    def __init__(
+        self, client: Client, link: Link, session: Session, codec: Codec, *, kin: bool
+    ) -> None:
         self.calls: dict[int, Exchange] = {}
         self.recalling: bool = False
-        self._references = References(LinkEnd(client, session, self.fetch), session)
+        self._references = References(LinkEnd(client, session, codec, self.fetch), session)
         self._client = client
         self._link = link
         self._session = session
+        self._codec = codec
         self._kin = kin
         self._version = 0  # of the modules that were sent
         self._begun = 0  # how many of the calls are known to have begun
@@ -170,7 +174,7 @@ class CallTable:
             raise SerializationError("the worker that could say what the reply means is gone")
         self._fetches[number] = future
         await future
-        if self._client.pool.store.missing(keys):
+        if self._codec.store.missing(keys):
             raise SerializationError("the worker no longer has the code that its reply mentions")
 
     def _codes(self, units: Sequence[CodeUnit]) -> tuple[list[f.Code], list[Buffer]]:
@@ -178,7 +182,7 @@ class CallTable:
         codes: list[f.Code] = []
         data: list[Buffer] = []
         if not self._kin:
-            modules = self._client.pool.modules
+            modules = self._codec.modules
             version = modules.version()
             if version != self._version:
                 self._version = version
@@ -317,11 +321,11 @@ class CallTable:
         """Sends code that the worker lacks or has lost."""
         sent = [unit for exchange in self.calls.values() for unit in exchange.request.units]
         units = [unit for unit in sent if unit.key in frame.keys]
-        units += self._client.pool.book.find(frame.keys)
+        units += self._codec.book.find(frame.keys)
         codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
         data = [unit.data for unit in units]
         self._session.send(f.Supply(frame.call, [len(d) for d in data], codes), data)
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
         """Keeps the code that came with a payload; returns the segments of the payload."""
-        return learn(self._client.pool.store, self._session, codes, segments)
+        return learn(self._codec.store, self._session, codes, segments)

@@ -54,6 +54,11 @@ class Client:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep = self.loop.call_later(pool.idle_timeout / 2, self._close_idle)
 
+    @property
+    def cancel_grace(self) -> float:
+        """For how many seconds a cancelled call is waited for."""
+        return self.pool.options.cancel_grace
+
     def open(self, request: Request) -> Exchange:
         """Begins a call."""
         exchange = (AheadExchange if request.ahead else Exchange)(self, request)

@@ -31,7 +31,6 @@ from wool.exceptions import SerializationError, WoolError
 if TYPE_CHECKING:
     from wool._client.calls import CallTable
     from wool._client.link import Link
-    from wool._client.pool import Pool
 
 MAX_MESSAGE = 64 << 10
 """Largest argument of `task.cancel(…)` in bytes that travels as itself."""
@@ -123,7 +122,9 @@ class Carrier(Protocol):
     def loop(self) -> asyncio.AbstractEventLoop: ...
 
     @property
-    def pool(self) -> Pool: ...
+    def cancel_grace(self) -> float:
+        """For how many seconds a cancelled call is waited for."""
+        ...
 
     def cancel(self, exchange: Exchange, message: bytes | None) -> None:
         """Cancels a call wherever it is."""
@@ -267,7 +268,7 @@ class Exchange:
         is in `_outcome` all the same.
         """
         sent = 1
-        expiry = self._client.loop.call_later(self._client.pool.options.cancel_grace, self._wake)
+        expiry = self._client.loop.call_later(self._client.cancel_grace, self._wake)
         try:
             while self._outcome is None:
                 self._end = self._client.loop.create_future()

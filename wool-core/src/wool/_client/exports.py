@@ -192,7 +192,7 @@ class Serving:
     async def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         segments, self._segments = self._segments, ()
         referents, self._referents = self._referents, NO_REFERENTS
-        codec = self._table.end.pool.codec
+        codec = self._table.end.codec
 
         def decode(segments: Sequence[Buffer]) -> Any:
             return codec.decode(segments, None, referents)
@@ -221,7 +221,7 @@ class Serving:
 
     def _encode(self, value: Any, label: str | None = None) -> Packed:
         table = self._table
-        codec = table.end.pool.codec
+        codec = table.end.codec
         return pack(codec, table.session, codec.encode(value, label, self._thrown))
 
     def _return(self, value: Any) -> None:

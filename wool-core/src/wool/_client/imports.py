@@ -28,7 +28,6 @@ from wool.abc import Buffer
 from wool.exceptions import Rejected, SerializationError, WoolError
 
 if TYPE_CHECKING:
-    from wool._client.pool import Pool
     from wool._client.references import End
     from wool._session.session import Session
 
@@ -135,9 +134,9 @@ class ImportTable:
         return self.end_point.user_loop
 
     @property
-    def pool(self) -> Pool:
-        """Whose settings apply."""
-        return self.end_point.pool
+    def cancel_grace(self) -> float:
+        """For how many seconds a cancelled use is waited for."""
+        return self.end_point.cancel_grace
 
     def cancel(self, exchange: Exchange, message: bytes | None) -> None:
         """Cancels a use; the owner's answer ends it."""
@@ -276,10 +275,10 @@ class ImportTable:
             self.end_point.on_session(self._open, use, packed)
             outcome = await use.wait()
             if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
-                return await decode_reply(self.pool, use, outcome), None
+                return await decode_reply(self.end_point.codec, use, outcome), None
             if isinstance(outcome, Failed) and operation == "aclose":
                 return None, None
-            return None, await reply_error(self.pool, use, outcome, thrown)
+            return None, await reply_error(self.end_point.codec, use, outcome, thrown)
         except WoolError as error:
             return None, error.with_traceback(None)
         finally:
@@ -289,7 +288,7 @@ class ImportTable:
     def _pack(
         self, name: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Packed:
-        codec = self.pool.codec
+        codec = self.end_point.codec
         if operation == "athrow":
             _, encoded = dump_exception(args[0], codec.encode_closed)
             return Packed() if encoded is None else pack(codec, self._session, encoded)

@@ -256,9 +256,10 @@ class Link:
         self._slow = False
         if self.info.id != welcome.id:
             self.info = met(self.info, welcome, session.peer)
-        kin = welcome.pool == client.pool.id or session.peer.process == CLASSES.process
+        pool = client.pool
+        kin = welcome.pool == pool.id or session.peer.process == CLASSES.process
         self.session = session
-        self.table = table = CallTable(client, self, session, kin=kin)
+        self.table = table = CallTable(client, self, session, pool.codec, kin=kin)
         client.connected(self, session)
         for exchange in self._take_queue():
             self.open(exchange)

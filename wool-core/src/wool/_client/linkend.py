@@ -7,16 +7,17 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from wool._client.exchange import Carrier
 from wool._client.loans import Loans
 from wool._client.packing import Packed, note
 from wool._protocol import frames as f
+from wool._serialization.codec import Codec
 from wool._serialization.exceptions import here
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost, WorkerStopped
 
 if TYPE_CHECKING:
-    from wool._client.client import Client
     from wool._client.pool import Pool
 
 
@@ -25,25 +26,27 @@ class LinkEnd:
 
     def __init__(
         self,
-        client: Client,
+        carrier: Carrier,
         session: Session,
+        codec: Codec,
         fetch: Callable[[Sequence[bytes]], Awaitable[None]],
     ) -> None:
-        self._client = client
+        self.codec = codec
+        self._carrier = carrier
         self._session = session
         self._fetch = fetch
         self.label: str = here("caller")
         self.where: str = f"process {os.getpid()}"
 
     @property
-    def pool(self) -> Pool:
-        """The pool that the worker is one of."""
-        return self._client.pool
+    def cancel_grace(self) -> float:
+        """As for calls."""
+        return self._carrier.cancel_grace
 
     @property
     def user_loop(self) -> asyncio.AbstractEventLoop:
         """The loop of the client."""
-        return self._client.loop
+        return self._carrier.loop
 
     def on_user(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back at once."""

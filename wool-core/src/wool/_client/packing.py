@@ -11,8 +11,9 @@ from wool._protocol.transfer import Missing
 from wool._serialization.calls import Call
 from wool._serialization.classes import PROCESS_BYTES
 from wool._serialization.code import CodeStore
-from wool._serialization.codec import Codec, Encoded
+from wool._serialization.codec import Codec
 from wool._serialization.context import Arrived, Change
+from wool._serialization.encoded import Encoded
 from wool._serialization.references import Export
 from wool._serialization.units import CodeUnit
 from wool._session.session import Session

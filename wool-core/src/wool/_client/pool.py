@@ -55,14 +55,14 @@ class Pool:
         required: tags that every worker has to offer.
         failure: why there will be no workers, once that is known.
         options: what holds for all its calls.
-        modules: those that travel with the calls.
+        modules: those that travel with its calls.
+        codec: what its calls are encoded and decoded with; made anew when it is opened.
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
         here: id of the worker whose calls use it, if they do.
         observers: who is told of calls.
         translators: what has contexts of libraries travel.
-        context: encodes context variables; None if they do not travel.
-        complaints: what has been said of those that cannot.
+        complaints: what has been said of context variables that do not travel.
         view: what users hold of it.
     """
 
@@ -95,9 +95,8 @@ class Pool:
         self.options = options
         self.balancer = balancer
         self.modules: Modules = modules or LocalModules()
-        self.book: CodeBook = CodeBook(self.modules)
-        self.store: CodeStore = CodeStore(self.book)
-        self.context: ContextCodec | None = None
+        self._book = CodeBook(self.modules)
+        self._store = CodeStore(self._book)
         self.complaints: Complaints = Complaints()
         self.serializer_name: str = ""
         self.closed: bool = True
@@ -297,7 +296,7 @@ class Pool:
         """The pool can be used from now on."""
         self.routes = routes
         self.keyring = keyring
-        self.codec = Codec(serializer, self.book, self.store)
+        self.codec = Codec(serializer, self._book, self._store)
         self.complaints = Complaints()
         self.choose_context()
         self.serializer_name = serializer_name
@@ -314,7 +313,7 @@ class Pool:
     def choose_context(self) -> None:
         """Has context variables travel or not, as the options say."""
         options = self.options
-        self.context = (
+        self.codec.context = (
             ContextCodec(self.codec, options.exclude, self.translators) if options.context else None
         )
 

@@ -10,13 +10,13 @@ from wool._client.exports import ExportTable
 from wool._client.imports import Import, ImportTable, Use
 from wool._protocol import frames as f
 from wool._serialization.classes import NO_REFERENTS, Referents
+from wool._serialization.codec import Codec
 from wool._serialization.references import EXPORTS, Export, Interface
 from wool.abc import Buffer
 from wool.exceptions import WoolError
 
 if TYPE_CHECKING:
     from wool._client.packing import Packed
-    from wool._client.pool import Pool
     from wool._session.session import Session
 
 
@@ -28,7 +28,12 @@ class End(Protocol):
     """
 
     @property
-    def pool(self) -> Pool: ...
+    def codec(self) -> Codec: ...
+
+    @property
+    def cancel_grace(self) -> float:
+        """For how many seconds a cancelled use of the peer's object is waited for."""
+        ...
 
     @property
     def user_loop(self) -> asyncio.AbstractEventLoop: ...

@@ -20,7 +20,7 @@ from wool._client.requests import encode_sent, make_request, with_context
 from wool._client.routine import Routine, settle_context
 from wool._client.sharing import Sharing
 from wool._protocol import frames as f
-from wool._serialization.codec import Encoded
+from wool._serialization.encoded import Encoded
 from wool._serialization.exceptions import dump_exception
 from wool.exceptions import ContextWarning, WoolError
 
@@ -53,16 +53,17 @@ async def call(
     if running is not None:
         running.wait_begins()
     try:
-        sharing = Sharing(pool)
-        exchange = pool.client().open(make_request(pool, routine, args, kwargs, running, sharing))
+        codec = pool.codec
+        sharing = Sharing(codec, pool.complaints)
+        exchange = pool.client().open(make_request(codec, routine, args, kwargs, running, sharing))
         if trace is not None:
             trace.exchange = exchange
         outcome = await exchange.wait()
         if context := outcome.context:
-            await sharing.take(context, lambda segments: load_variable(pool, exchange, segments))
+            await sharing.take(context, lambda segments: load_variable(codec, exchange, segments))
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
-            return await decode_reply(pool, exchange, outcome), None
-        return None, await reply_error(pool, exchange, outcome, None)
+            return await decode_reply(codec, exchange, outcome), None
+        return None, await reply_error(codec, exchange, outcome, None)
     except (WoolError, ContextWarning) as error:
         return None, error.with_traceback(None)
     finally:
@@ -87,7 +88,7 @@ class RemoteStream:
         self._pool = pool
         self._open = routine, args, kwargs
         self._exchange: Exchange | None = None
-        self._sharing = Sharing(pool, crossing=routine.prefetch > 0)
+        self._sharing = Sharing(pool.codec, pool.complaints, crossing=routine.prefetch > 0)
         self._thrown: BaseException | None = None  # the last: it may still come out
         self._value: Any = None
         self._closing = False
@@ -143,7 +144,7 @@ class RemoteStream:
         pool = self._pool
         exchange = self._exchange
         if exchange is None:
-            request = make_request(pool, *self._open, running, self._sharing)
+            request = make_request(pool.codec, *self._open, running, self._sharing)
             exchange = self._exchange = pool.client().open(request)
             if self.trace is not None:
                 self.trace.exchange = exchange
@@ -165,19 +166,21 @@ class RemoteStream:
                 outcome = await self._outcome(exchange)
         if isinstance(outcome, Reply):
             if type(outcome.frame) is f.Value:
-                self._value = await decode_reply(pool, exchange, outcome)
+                self._value = await decode_reply(pool.codec, exchange, outcome)
                 return True
             if type(outcome.frame) is f.Return:
                 return False
         if isinstance(outcome, Failed):
             return self._fail(outcome, value)
-        self.error = await reply_error(pool, exchange, outcome, self._thrown)
+        self.error = await reply_error(pool.codec, exchange, outcome, self._thrown)
         return False
 
     async def _outcome(self, exchange: Exchange) -> Outcome | Cancelled:
         outcome = await exchange.wait()
         if context := outcome.context:
-            await self._sharing.take(context, lambda s: load_variable(self._pool, exchange, s))
+            await self._sharing.take(
+                context, lambda s: load_variable(self._pool.codec, exchange, s)
+            )
         return outcome
 
     def _leave(self, exchange: Exchange) -> bool:
@@ -196,16 +199,16 @@ class RemoteStream:
         return False
 
     def _resume(self, exchange: Exchange, value: Any, thrown: bool) -> None:
-        pool = self._pool
+        codec = self._pool.codec
         table = exchange.table
         assert table is not None
         operation, encoded = f.NEXT, _NOTHING
         if thrown:
             operation, self._thrown = f.THROW, value
-            encoded = dump_exception(value, pool.codec.encode_closed)[1] or _NOTHING
+            encoded = dump_exception(value, codec.encode_closed)[1] or _NOTHING
         elif value is not None:
             operation = f.SEND
-            encoded = encode_sent(pool, self._open[0], value)
+            encoded = encode_sent(codec, self._open[0], value)
         context: Sequence[f.Variable] = ()
         if changes := self._sharing.changes():
             encoded = with_context(encoded, changes)
@@ -216,7 +219,7 @@ class RemoteStream:
         if isinstance(value, GeneratorExit) and thrown:
             exchange.begin_close()
             operation = f.CLOSE if exchange.request.ahead else f.THROW
-        units = pool.codec.units(encoded.code) if encoded.code else ()
+        units = codec.units(encoded.code) if encoded.code else ()
         exchange.next_step()
         segments, exports = encoded.segments, encoded.exports
         sent = table.resume(exchange, operation, units, segments, exports, context, more)

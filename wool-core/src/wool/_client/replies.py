@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply
 from wool._protocol import frames as f
-from wool._serialization.codec import rebuild_error
+from wool._serialization.codec import Codec, rebuild_error
 from wool._serialization.exceptions import Summary, load_exception
 from wool._serialization.units import MissingCode
 from wool.abc import Buffer
 from wool.exceptions import SerializationError
 
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
 
-
-async def decode_reply(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
+async def decode_reply(codec: Codec, exchange: Exchange, reply: Reply) -> Any:
     """Rebuilds a result.
 
     Raises:
@@ -26,7 +23,7 @@ async def decode_reply(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
     """
     while True:
         try:
-            return pool.codec.decode(reply.segments, None, reply.referents)
+            return codec.decode(reply.segments, None, reply.referents)
         except MissingCode as missing:
             await exchange.fetch([missing.key])
         except Exception as error:
@@ -35,17 +32,17 @@ async def decode_reply(pool: Pool, exchange: Exchange, reply: Reply) -> Any:
             ) from error
 
 
-async def load_variable(pool: Pool, exchange: Exchange, segments: Sequence[Buffer]) -> Any:
+async def load_variable(codec: Codec, exchange: Exchange, segments: Sequence[Buffer]) -> Any:
     """Rebuilds the value of a context variable."""
     while True:
         try:
-            return pool.codec.decode(segments)
+            return codec.decode(segments)
         except MissingCode as missing:
             await exchange.fetch([missing.key])
 
 
 async def reply_error(
-    pool: Pool, exchange: Exchange, outcome: Outcome | Cancelled, thrown: BaseException | None
+    codec: Codec, exchange: Exchange, outcome: Outcome | Cancelled, thrown: BaseException | None
 ) -> BaseException:
     """Returns the exception that an outcome amounts to."""
     if isinstance(outcome, Failed):
@@ -56,9 +53,9 @@ async def reply_error(
     assert isinstance(outcome.frame, f.Raise)
     if outcome.frame.echo and thrown is not None:
         if outcome.segments:  # what has been done to it
-            await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
+            await _load_exception(codec, exchange, outcome, outcome.frame, thrown)
         return thrown
-    error = await _load_exception(pool, exchange, outcome, outcome.frame, thrown)
+    error = await _load_exception(codec, exchange, outcome, outcome.frame, thrown)
     own = exchange.cancellation
     if own is None or not isinstance(error, asyncio.CancelledError):
         return error
@@ -70,14 +67,14 @@ async def reply_error(
 
 
 async def _load_exception(
-    pool: Pool,
+    codec: Codec,
     exchange: Exchange,
     reply: Reply,
     frame: f.Raise,
     thrown: BaseException | None,
 ) -> BaseException:
     def loads(segments: Sequence[Buffer]) -> Any:
-        return pool.codec.decode(segments, thrown, reply.referents)
+        return codec.decode(segments, thrown, reply.referents)
 
     summary = Summary(*frame.summary)
     payload = reply.segments or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -13,19 +13,17 @@ from wool._client.exchange import Request
 from wool._client.packing import values_of, variables_of
 from wool._client.routine import Routine, without_defaults
 from wool._client.sharing import Sharing
-from wool._serialization.codec import Encoded
+from wool._serialization.codec import Codec
 from wool._serialization.context import Change
+from wool._serialization.encoded import Encoded
 from wool._serialization.summaries import kind_of, reason_of
 from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit
 from wool.exceptions import SerializationError
 
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
-
 
 def make_request(
-    pool: Pool,
+    codec: Codec,
     routine: Routine,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -37,13 +35,12 @@ def make_request(
     Raises:
         SerializationError: an argument or the routine's own code cannot be sent.
     """
-    codec = pool.codec
     args, kwargs = without_defaults(routine.function, args, kwargs)
     encoded = codec.encode_arguments(routine.function, args, kwargs)
     units: list[CodeUnit] = []
-    target = _target(pool.modules, routine)
+    target = _target(codec.modules, routine)
     if target is None:
-        units.append(_function_unit(pool, routine.function))
+        units.append(_function_unit(codec, routine.function))
         target = f"#{units[0].key.hex()}"
     changes = sharing.changes()  # code goes first: it gives its variables names
     if changes:
@@ -84,9 +81,9 @@ def _target(modules: Modules, routine: Routine) -> str | None:
     return routine.target
 
 
-def _function_unit(pool: Pool, function: FunctionType) -> CodeUnit:
+def _function_unit(codec: Codec, function: FunctionType) -> CodeUnit:
     try:
-        return pool.book.function(function)
+        return codec.book.function(function)
     except Exception as error:
         raise SerializationError(
             f"the routine {function.__qualname__}() cannot be sent to a worker: "
@@ -95,9 +92,9 @@ def _function_unit(pool: Pool, function: FunctionType) -> CodeUnit:
         ) from error
 
 
-def encode_sent(pool: Pool, routine: Routine, value: Any) -> Encoded:
+def encode_sent(codec: Codec, routine: Routine, value: Any) -> Encoded:
     try:
-        return pool.codec.encode(value)
+        return codec.encode(value)
     except Exception as error:
         raise SerializationError(
             f"the value ({kind_of(value)}) sent to {routine.function.__qualname__}() "

@@ -5,17 +5,15 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wool._client.current import RUNNING
+from wool._serialization.codec import Codec
 from wool._serialization.context import Arrived, Change
 from wool._serialization.mirror import Mirror
 from wool._serialization.variables import VARIABLES
 from wool.abc import Buffer
 from wool.exceptions import ContextWarning
-
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
 
 
 class Complaints:
@@ -48,29 +46,31 @@ class Sharing:
     """The context variables that a call and its caller share.
 
     Args:
+        complaints: what the user has been told.
         crossing: whether what the two sides send may cross.
     """
 
-    __slots__ = ("_crossing", "_mirror", "_pool")
+    __slots__ = ("_codec", "_complaints", "_crossing", "_mirror")
 
-    def __init__(self, pool: Pool, *, crossing: bool = False) -> None:
+    def __init__(self, codec: Codec, complaints: Complaints, *, crossing: bool = False) -> None:
+        self._codec = codec
+        self._complaints = complaints
         self._crossing = crossing
-        self._pool = pool
         self._mirror: Mirror | None = None  # made when there is something to share
 
     def changes(self) -> Sequence[Change]:
         """Returns what the routine has to know of the current context."""
         if self._mirror is None:
-            codec = self._pool.context
+            codec = self._codec.context
             if codec is None or not (codec.translators or VARIABLES.any_set()):
                 return ()
             self._make_mirror()
         return () if self._mirror is None else self._mirror.changes()
 
     def _make_mirror(self) -> None:
-        codec = self._pool.context
+        codec = self._codec.context
         if codec is not None:
-            self._mirror = Mirror(codec, self._pool.complaints.make, crossing=self._crossing)
+            self._mirror = Mirror(codec, self._complaints.make, crossing=self._crossing)
 
     async def take(
         self,

@@ -1,4 +1,4 @@
-"""From values to payload segments and back, on one connection's serializer.
+"""From values to payload segments and back, on one pool's serializer.
 
 The codec adds to the serializer what every serializer needs: exceptions and classes that keep
 their identity, routines, and errors that say which argument it was.
@@ -34,6 +34,8 @@ from wool._serialization.classes import (
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codeobjects import reduce_code
 from wool._serialization.codepickler import reduce_function
+from wool._serialization.context import ContextCodec
+from wool._serialization.encoded import Encoded
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.library import reduce_library
 from wool._serialization.modules import missing_remedy
@@ -51,21 +53,6 @@ from wool._serialization.units import CodeUnit
 from wool._serialization.variables import reduce_variable
 from wool.abc import Buffer, Payload, Serializer
 from wool.exceptions import SerializationError
-
-
-class Encoded(msgspec.Struct, frozen=True):
-    """A value as segments, and what it mentions.
-
-    Attributes:
-        code: the classes and routines that travel by value, by their keys.
-        calls: the unstarted calls that it describes.
-        exports: the live objects that it refers to.
-    """
-
-    segments: list[Buffer]
-    code: dict[bytes, type | FunctionType]
-    calls: Sequence[Call] = ()
-    exports: Sequence[Export] = ()
 
 
 class _Reducer(msgspec.Struct):
@@ -159,11 +146,17 @@ class Codec:
         serializer: the back-end for values.
         book: units of this process's own code.
         store: units received from others.
+
+    Attributes:
+        modules: those that travel with the calls.
+        context: encodes context variables; None if they do not travel.
     """
 
     def __init__(self, serializer: Serializer, book: CodeBook, store: CodeStore) -> None:
         self.book = book
         self.store = store
+        self.modules: Modules = book.modules
+        self.context: ContextCodec | None = None
         self._dumps = serializer.dumps
         self._loads = serializer.loads
 
@@ -177,7 +170,7 @@ class Codec:
         Raises:
             Exception: whatever the serializer raises.
         """
-        reducer = _Reducer(self.book, self.book.modules, label, thrown)
+        reducer = _Reducer(self.book, self.modules, label, thrown)
         payload = self._dumps(value, reducer)
         segments = [payload.head, *payload.buffers]
         return Encoded(segments, reducer.code, reducer.calls, reducer.exports)

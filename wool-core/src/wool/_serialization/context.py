@@ -13,8 +13,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol, cast
 
-from wool._serialization.codec import Codec, Encoded
+from wool._serialization.encoded import Encoded
 from wool._serialization.summaries import kind_of, reason_of
+from wool._serialization.travelling import Modules
 from wool._serialization.variables import (
     VARIABLES,
     Identity,
@@ -92,17 +93,27 @@ class Translator(Protocol):
         """Makes it part of the current context."""
 
 
+class ValueCodec(Protocol):
+    """Encodes and decodes values; see `Codec`."""
+
+    modules: Modules
+
+    def encode_closed(self, value: Any) -> Encoded: ...
+    def decode(self, segments: Sequence[Buffer]) -> Any: ...
+
+
 class ContextCodec:
     """Encodes the values of variables on behalf of a pool.
 
     Args:
+        codec: for the values.
         exclude: variables that stay where they are, as `module.name`, and names of translators.
         translators: of contexts that are none of variables.
     """
 
     def __init__(
         self,
-        codec: Codec,
+        codec: ValueCodec,
         exclude: Iterable[str] = (),
         translators: Iterable[Translator] = (),
     ) -> None:
@@ -110,7 +121,7 @@ class ContextCodec:
         self.translators: dict[str, Translator] = {
             t.name: t for t in translators if t.name not in set(exclude)
         }
-        self._modules = codec.book.modules
+        self._modules = codec.modules
         self._exclude = frozenset(exclude)
         self._kept: OrderedDict[int, tuple[object, Encoded, int]] = OrderedDict()
         self._kept_bytes = 0

@@ -13,8 +13,8 @@ from contextvars import Context, Token, copy_context
 from typing import Any
 
 from wool._serialization.arrivals import ARRIVALS, WAITING, Key, Waiting, drop, wait
-from wool._serialization.codec import Encoded
 from wool._serialization.context import Arrived, Change, Complain, ContextCodec, Kind, Variable
+from wool._serialization.encoded import Encoded
 from wool._serialization.summaries import reason_of
 from wool._serialization.variables import Nameless, default_of, dotted
 from wool.abc import Buffer

@@ -18,6 +18,7 @@ from wool._client.peer_pool import PeerPool
 from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
+from wool._serialization.codec import Codec
 from wool._serialization.context import Change
 from wool._serialization.exceptions import dump_exception, here
 from wool._serialization.thrown import Thrown
@@ -38,6 +39,7 @@ class Caller:
 
     Attributes:
         pool: what calls made by this caller's routines go to.
+        codec: of that pool.
         drained: whether it has said that it sends no more calls.
         seen: the number of its last call.
     """
@@ -45,6 +47,7 @@ class Caller:
     def __init__(self, server: Server, session: Session, pool: PeerPool, number: int) -> None:
         self.session = session
         self.pool = pool
+        self.codec: Codec = pool.codec
         self.number = number
         self._told = 1
         self.drained = False
@@ -216,7 +219,7 @@ class Caller:
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
         """Keeps the code that came with a payload; returns the segments of the payload."""
-        return learn(self.pool.store, self.session, codes, segments)
+        return learn(self.codec.store, self.session, codes, segments)
 
     def _drop(self, number: int) -> None:
         self._calls.pop(number, None)
@@ -235,6 +238,11 @@ class Caller:
             self._fetched(number)
 
     # End: what references need to know ----------------------------------------------------------
+
+    @property
+    def cancel_grace(self) -> float:
+        """As for the calls that its routines make."""
+        return self.pool.options.cancel_grace
 
     @property
     def user_loop(self) -> asyncio.AbstractEventLoop:
@@ -287,7 +295,7 @@ class Caller:
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._server.call(self._need, keys, done)
         await asyncio.wrap_future(done)
-        if self.pool.store.missing(keys):
+        if self.codec.store.missing(keys):
             raise SerializationError("the caller no longer has code that its call mentions")
 
     def encode(self, value: Any, label: str | None = None, thrown: Thrown | None = None) -> Packed:
@@ -296,12 +304,12 @@ class Caller:
         Raises:
             BaseException: whatever pickling raises: it runs the user's code.
         """
-        codec = self.pool.codec
+        codec = self.codec
         return pack(codec, self.session, codec.encode(value, label, thrown))
 
     def encode_context(self, packed: Packed, changes: list[Change]) -> Packed:
         """Adds what has become of context variables to what has been encoded."""
-        return pack_context(self.pool.codec, self.session, packed, changes)
+        return pack_context(self.codec, self.session, packed, changes)
 
     def encode_exception(
         self, error: BaseException, thrown: Thrown | None
@@ -315,7 +323,7 @@ class Caller:
 
     def _supply(self, frame: f.Need) -> None:
         """Answers a need of the caller for classes defined here."""
-        units = self.pool.store.find(frame.keys) + self.pool.book.find(frame.keys)
+        units = self.codec.store.find(frame.keys) + self.codec.book.find(frame.keys)
         codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
         data = [unit.data for unit in units]
         self.post(f.Supply(frame.call, [len(d) for d in data], codes), data)

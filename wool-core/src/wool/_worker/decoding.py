@@ -26,7 +26,7 @@ async def find(caller: Caller, target: str) -> FunctionType:
     Raises:
         SerializationError: it cannot be found here.
     """
-    store = caller.pool.store
+    store = caller.codec.store
     if target.startswith("#"):
         key = bytes.fromhex(target[1:])
         try:
@@ -55,13 +55,13 @@ async def load(caller: Caller, segments: Sequence[Buffer], referents: Referents)
     Raises:
         Exception: whatever rebuilding it raises.
     """
-    return await _retry(caller, caller.pool.codec.decode, segments, None, referents)
+    return await _retry(caller, caller.codec.decode, segments, None, referents)
 
 
 async def load_thrown(caller: Caller, segments: Sequence[Buffer], referents: Referents) -> Thrown:
     """Rebuilds an exception that is to be thrown in, or as much of it as can be."""
     summary = Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
-    codec = caller.pool.codec
+    codec = caller.codec
 
     def decode(segments: Sequence[Buffer]) -> Any:
         return codec.decode(segments, None, referents)

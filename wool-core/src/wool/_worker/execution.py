@@ -86,7 +86,7 @@ class Execution:
         self._base = 0  # how many the task had before
         self._outstanding = 0  # Wool operations that the call waits for
         self._thrown: Thrown | None = None  # what the caller has thrown in: it may come out
-        self._shared = Sharing(caller.pool, crossing=frame.ahead > 0)
+        self._shared = Sharing(caller.codec, crossing=frame.ahead > 0)
 
     @property
     def number(self) -> int:
@@ -188,7 +188,7 @@ class Execution:
 
     def _enter(self) -> None:
         try:
-            self.caller.pool.modules.enter()
+            self.caller.codec.modules.enter()
         except Exception as error:
             what = "a module that was loaded anew"
             raise rebuild_error(what, error, self.caller.where) from error

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from wool._serialization.codec import Codec
 from wool._serialization.context import Arrived, Change, Kind
 from wool._serialization.mirror import Mirror, changed_since
 from wool.abc import Buffer
-
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
 
 MAX_REMARK = 2000
 """Characters of what the caller is told of a context variable."""
@@ -24,11 +22,11 @@ class Sharing:
         crossing: whether what the two sides send may cross.
     """
 
-    __slots__ = ("_before", "_crossing", "_mirror", "_pool", "_unsent")
+    __slots__ = ("_before", "_codec", "_crossing", "_mirror", "_unsent")
 
-    def __init__(self, pool: Pool, *, crossing: bool = False) -> None:
+    def __init__(self, codec: Codec, *, crossing: bool = False) -> None:
+        self._codec = codec
         self._crossing = crossing
-        self._pool = pool
         self._before: Context | None = None
         self._mirror: Mirror | None = None  # made when there is something to share
         self._unsent: list[Change] = []
@@ -66,7 +64,7 @@ class Sharing:
         return changes
 
     def _share(self) -> Mirror | None:
-        codec = self._pool.context
+        codec = self._codec.context
         if self._mirror is None and codec is not None and self._before is not None:
             self._mirror = Mirror(codec, self.remark, self._before, crossing=self._crossing)
         return self._mirror
