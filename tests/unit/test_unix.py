@@ -140,6 +140,28 @@ async def test_nobody_listens(transport: UnixTransport, folder: Path) -> None:
         assert raised.value.reason == "refused"
 
 
+async def test_no_descriptor_to_accept_with(
+    transport: UnixTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio complains as many times as it tries to accept somebody in one turn."""
+    complaints: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+
+    def fail(_: socket.socket) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with serving(transport) as served:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket.socket, "accept", fail)
+            ours = await transport.connect(served.address, credentials=None, timeout=5)
+            await until(lambda: complaints)
+            await asyncio.sleep(0)
+        await served.next()  # a second later there are some
+        await ours.aclose()
+    assert len(complaints) < 20
+
+
 async def test_many_that_wait_to_be_accepted(transport: UnixTransport, folder: Path) -> None:
     """Another one waits as well: a busy listener is neither gone nor somebody else's."""
     others: list[socket.socket] = []

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -148,18 +149,24 @@ async def test_another_server_that_does_not_trust_us(
     """OpenSSL's alerts are understood."""
     asks = GivenTls(shows=ca.issue_cert("127.0.0.1"), trusts=ca, asks_client=True)
     listening = socket.create_server(("127.0.0.1", 0))
-    context = asks.server_context()
+    context, dialled = asks.server_context(), threading.Event()
 
     def refuse() -> None:
-        peer, _ = listening.accept()
-        with listening, peer, pytest.raises(ssl.SSLError):
-            context.wrap_socket(peer, server_side=True)
+        while True:
+            peer, _ = listening.accept()
+            if dialled.is_set():
+                break
+            with peer, pytest.raises(ssl.SSLError):
+                context.wrap_socket(peer, server_side=True)
+        peer.close()
 
     refusing = asyncio.create_task(asyncio.to_thread(refuse))
     shows = None if flaw == "none" else foreign.issue_cert("me@example.org")
     address = "wss://127.0.0.1:%d" % listening.getsockname()[1]
     error = await failing(address, GivenTls(shows=shows, trusts=ca))
-    await refusing
+    dialled.set()
+    with listening, socket.create_connection(listening.getsockname()):
+        await refusing
     assert error.reason == "tls"
     assert "certificate" in str(error) or "unknown ca" in str(error)
 
@@ -284,6 +291,23 @@ async def test_a_worker_that_dies_while_it_is_dialled(tmp_path: Path) -> None:
         error = await failing(f"ws+unix://{tmp_path}/x")
     assert error.reason == "unknown"
     assert "hung up before the connection was made" in str(error)
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_a_worker_that_is_killed_while_it_is_dialled(ca: trustme.CA, begins: bool) -> None:
+    """It is not there; that it hung up in between says nothing of certificates."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if begins:
+            await reader.read(1)
+        server.close()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    error = await failing(f"wss://{place}/", GivenTls(trusts=ca))
+    assert error.reason == "refused"
+    assert "nobody listens there" in str(error)
 
 
 async def test_an_endless_answer() -> None:

@@ -45,11 +45,12 @@ class WebSocketTransport(abc.Transport):
                     if credentials is None or not _errors.is_silent(error):
                         raise
                     first = error
-                # A worker with too many strangers hangs up too, not only one that wants none of us.
+                # Not only one that wants none of us hangs up: so does a worker with too many strangers,
+                # or one that ends.
                 try:
                     return await self._dial(place, credentials, timeout)
                 except abc.ConnectFailed as error:
-                    raise error if error.reason == "tls" else first from None
+                    raise first if error.reason == "unknown" else error from None
         except TimeoutError:
             raise _errors.timed_out(place, timeout) from None
 

@@ -28,6 +28,8 @@ MAX_PATH = 100
 _SOCKET_BUFFER = 1 << 20
 _JOIN_BELOW = 64 << 10
 _READ_AHEAD = 2 << 20
+_BACKLOG = 1024
+_ACCEPT_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class UnixTransport(abc.Transport):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(path)
-            sock.listen(1024)
+            sock.listen(_BACKLOG)
             sock.setblocking(False)
         except OSError as error:
             sock.close()
@@ -124,9 +126,13 @@ class _UnixListener(abc.Listener):
             task.add_done_callback(tasks.discard)
 
         try:
+            # asyncio tries to accept so many in one turn, and complains of each if there are no
+            # descriptors left; who waits to be accepted is another matter.
             self._server = await loop.create_unix_server(
-                lambda: _Pipe(connected), sock=self._sock, backlog=1024
+                lambda: _Pipe(connected), sock=self._sock, backlog=_ACCEPT_AT_ONCE
             )
+            with contextlib.suppress(OSError):  # it may have been closed meanwhile
+                self._sock.listen(_BACKLOG)
             await loop.create_future()
         finally:
             await self.aclose()
