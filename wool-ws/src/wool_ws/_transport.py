@@ -45,8 +45,8 @@ class WebSocketTransport(abc.Transport):
                     if credentials is None or not _errors.is_silent(error):
                         raise
                     first = error
-                # Not only one that wants none of us hangs up: so does a worker with too many strangers,
-                # or one that ends.
+                # Not only one that wants none of us hangs up: so does a worker with too many
+                # strangers, or one that ends.
                 try:
                     return await self._dial(place, credentials, timeout)
                 except abc.ConnectFailed as error:
