@@ -186,6 +186,44 @@ async def lazy():
     return await use_lazy(Lazy()), await look_at(Here)
 
 
+class Parent:
+    @classmethod
+    def own_name(cls):
+        return "parent"
+
+
+class Keeper(Parent):
+    """As pydantic's models do, it has methods of its own in its body."""
+
+    @classmethod
+    def own_name(cls):
+        return cls.__name__
+
+    @wool.routine
+    @classmethod
+    async def own_name_there(cls):
+        return cls.own_name()
+
+
+Keeper.kept = [Keeper.own_name, Keeper.own_name_there]
+
+
+@wool.routine
+async def use_kept():
+    name, there = Keeper.kept
+    return name(), await there(), name == Keeper.own_name, there == Keeper.own_name_there
+
+
+@wool.routine
+async def use_kept_of(keeper):
+    name, there = keeper.kept
+    return name(), await there(), name == type(keeper).own_name, await use_kept()
+
+
+async def kept():
+    return await use_kept(), await use_kept_of(Keeper()), [name() for name in Keeper.kept[:1]]
+
+
 async def untouched():
     before = {name: value for name, value in vars(Point).items() if callable(value)}
     await echo(Point(1))
@@ -207,4 +245,4 @@ async def patched():
         Point.moved = original
 
 
-comparing.compare(values, classes, inside, methods, lazy, untouched, patched)
+comparing.compare(values, classes, inside, methods, lazy, kept, untouched, patched)

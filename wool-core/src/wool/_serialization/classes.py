@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from enum import Enum
 from itertools import count
-from types import MemberDescriptorType, ModuleType
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Protocol
 
 from wool._forks import after_fork
@@ -195,6 +195,15 @@ def find_class(key: bytes) -> type:
     if cls is None:
         raise MissingCode(key)
     return cls
+
+
+def find_method(cls: type, name: str, function: FunctionType) -> Any:
+    """Units name this function to refer to a method of a class that they define themselves.
+
+    What is in the body of a class is there before the class has it.
+    """
+    finished = CLASSES.find(CLASSES.key(cls)) is cls
+    return getattr(cls, name) if finished else MethodType(function, cls)
 
 
 def guard_class(cls: type, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -9,10 +9,16 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
-from wool._serialization.classes import CLASSES, find_in_module, find_module, guard_class
+from wool._serialization.classes import (
+    CLASSES,
+    find_in_module,
+    find_method,
+    find_module,
+    guard_class,
+)
 from wool._serialization.codeobjects import reduce_code
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.library import reduce_library
@@ -99,6 +105,7 @@ class _Unit:
     def __init__(self, modules: Modules, versions: Versions, dispatched: Container[type]) -> None:
         self.provides: list[bytes] = []
         self.functions: list[FunctionType] = []
+        self._defined: set[type] = set()
         self._scopes: dict[int, Scope] = {}
         self._modules = modules
         self._versions = versions
@@ -122,6 +129,7 @@ class _Unit:
             return reduced  # by name, or of a built-in type that has none
         key = CLASSES.key(cls)
         self.provides.append(key)
+        self._defined.add(cls)
         return guard_class(cls, key, reduced)
 
     def _reduce_function(self, function: FunctionType, native: Native) -> Any:
@@ -152,7 +160,12 @@ class _Unit:
         self._modules.mention(obj)
         if type(obj) not in self._dispatched and is_sentinel(obj):
             return reduce_sentinel(obj, self._modules)
-        return reduce_library(obj, self._modules)
+        reduced = reduce_library(obj, self._modules)
+        if type(obj) is MethodType and reduced is not NotImplemented:
+            cls, name = reduced[1]
+            if cls in self._defined:
+                return find_method, (cls, name, obj.__func__)
+        return reduced
 
 
 def _pickler_class(base: Any) -> Any:
