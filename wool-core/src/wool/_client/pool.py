@@ -60,6 +60,7 @@ class Pool:
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
         here: id of the worker whose calls use it, if they do.
+        stopping: whether that worker cancels its calls.
         observers: who is told of calls.
         translators: what has contexts of libraries travel.
         complaints: what has been said of context variables that do not travel.
@@ -72,6 +73,7 @@ class Pool:
     idle_timeout: float = 300.0
     keeps = True
     here = ""
+    stopping = False
 
     routes: Routes
     keyring: Keyring

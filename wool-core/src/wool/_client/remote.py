@@ -22,7 +22,7 @@ from wool._client.sharing import Sharing
 from wool._protocol import frames as f
 from wool._serialization.encoded import Encoded
 from wool._serialization.exceptions import dump_exception
-from wool.exceptions import ContextWarning, WoolError
+from wool.exceptions import ContextWarning, WoolError, WorkerStopped
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
@@ -111,6 +111,14 @@ class RemoteStream:
         finally:
             if running is not None:
                 running.wait_ends()
+            if self._closing:
+                self._ignore_stopped()
+
+    def _ignore_stopped(self) -> None:
+        """Closing is silent about the end of the pool, whose other workers may be gone first."""
+        pool = self._pool
+        if isinstance(self.error, WorkerStopped) and (pool.stopping or pool.closed):
+            self.error = None
 
     def given_up(self, exception: BaseException) -> bool:
         """Whether a generator is being collected with nobody to close it: it has ignored

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wool._client.exchange import Failed
@@ -181,11 +182,21 @@ class Caller:
         if waiting:
             self.give_back(waiting, recalled=False)
 
-    def abandon_all(self) -> None:
-        """Cancels what still runs."""
+    @property
+    def active(self) -> bool:
+        """Whether it has a call here that does something."""
+        return any(not execution.suspended for execution in self._calls.values())
+
+    def abandon_all(self, *, gone: bool) -> None:
+        """Cancels what still runs.
+
+        Args:
+            gone: nothing more is said to the caller, and what is suspended or lent ends as well.
+        """
         for execution in list(self._calls.values()):
-            self._executor.call(execution.abandon)
-        self._executor.call(self._references.exports.lost)
+            self._executor.call(partial(execution.abandon, gone=gone))
+        if gone:
+            self._executor.call(self._references.exports.lost)
 
     def _open(self, frame: f.Open, segments: Sequence[Buffer]) -> None:
         if frame.routine.startswith("@"):
@@ -281,6 +292,10 @@ class Caller:
     def post(self, frame: Frame, segments: Sequence[Buffer]) -> None:
         """Has an answer sent by the I/O thread."""
         self._server.post((self, frame, segments))
+
+    def on_suspended(self) -> None:
+        """A stream waits for its next step, while the worker waits for its calls to end."""
+        self._server.call_ended()
 
     def drop(self, number: int) -> None:
         """A call has ended without an answer."""

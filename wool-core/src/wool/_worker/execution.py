@@ -22,6 +22,7 @@ from wool._serialization.context import Arrived
 from wool._serialization.thrown import Thrown
 from wool._worker.decoding import find, load
 from wool._worker.sharing import Sharing
+from wool.exceptions import WorkerStopped
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
@@ -46,6 +47,7 @@ class Execution:
         "_executor",
         "_in_step",
         "_info",
+        "_leaving",
         "_name",
         "_open",
         "_orphaned",
@@ -77,6 +79,7 @@ class Execution:
         self._referents = referents
         self._info: CallInfo | None = None
         self._name = ""  # of the routine, once it has been found
+        self._leaving = False  # cancelled because the caller or the worker is going
         self._orphaned = False  # nobody is to be answered any more
         self._begun = False
         self._in_step = False  # user code may be running: cancels are for it
@@ -92,6 +95,11 @@ class Execution:
     def number(self) -> int:
         """The id of the call on its connection."""
         return self._open.call
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it does nothing until its caller asks for more."""
+        return False
 
     # RunningCall: what calls made from this one need to know ------------------------------------
 
@@ -139,22 +147,25 @@ class Execution:
             return
         if self.task is None or not self._begun:
             self._stopped = True
-        else:
-            self._delivered += 1
+            return
+        self._delivered += 1
+        # One cancel is enough: another would cut short what the first has set going.
+        if not (self._leaving and self._delivered == 1 and self.task.cancelling() > self._base):
             self.task.cancel(*cancel_argument(message))
 
-    def abandon(self) -> None:
-        """The caller or the worker is going: the call is cancelled, a suspended stream closed.
+    def abandon(self, *, gone: bool = True) -> None:
+        """The caller or the worker is going: the call is cancelled.
 
-        Nothing more is said of it. The caller learns from the end of the connection that the call
-        was lost; a `CancelledError` would be taken for the caller's own.
+        Args:
+            gone: whether it is the caller, of whom nobody is left to answer. A worker that goes
+                does answer: who waits for that may be a routine that has to end as well.
         """
         if self._orphaned or self._ended:
             return
-        self._orphaned = self._stopped = True
-        # One cancel is enough: another would cut short what the first has set going.
+        self._orphaned = gone
+        self._leaving = self._stopped = True
         if self.task is not None and self._in_step and self.task.cancelling() <= self._base:
-            self.task.cancel("the caller is gone")
+            self.task.cancel("the caller is gone" if gone else "the worker was told to stop")
 
     # Running ------------------------------------------------------------------------------------
 
@@ -283,6 +294,8 @@ class Execution:
             self._end()
             self.caller.post(f.GiveBack([self.number], 0), [])
             return
+        if self._leaving and not self._delivered and isinstance(error, asyncio.CancelledError):
+            error = self._stopped_error()  # the cancel would be taken for the caller's own
         echo = self._thrown is not None and error is self._thrown.exception
         summary: list[str] = []
         packed = Packed()
@@ -305,6 +318,12 @@ class Execution:
             packed.context,
         )
         self.caller.answer(frame, packed)
+
+    def _stopped_error(self) -> WorkerStopped:
+        where = self.caller.where
+        return WorkerStopped(
+            f"{where} was told to stop during {self._name}(), which may have run in part"
+        )
 
     def _with_context(self, packed: Packed) -> Packed:
         """Adds what has become of context variables to an answer."""

@@ -245,8 +245,10 @@ class Server:
             self.call(self._quiet.set)
 
     def _has_calls(self) -> bool:
-        callers = list(self._callers)
-        return bool(self.executor.running) or any(c.calls or c.lends for c in callers)
+        return self._has_executions() or any(c.lends for c in self._callers)
+
+    def _has_executions(self) -> bool:
+        return bool(self.executor.running) or any(c.calls for c in self._callers)
 
     def start_drain(self) -> None:
         """Takes no more calls, and says so to all callers, once."""
@@ -280,16 +282,33 @@ class Server:
         return self._is_busy()
 
     async def cancel_all(self, grace: float) -> None:
-        """Cancels all calls and waits for them to end, for `grace` seconds."""
+        """Cancels all calls and waits for them to end, for `grace` seconds.
+
+        Their callers are told, and may close streams here: they may be calls of this worker that
+        are to end as well. Then what nobody has closed is closed, of which nobody is told.
+        """
         self.draining = True
+        for pool in self._pools.values():
+            pool.stopping = True
         for caller in list(self._callers):
             caller.drain()
-            caller.abandon_all()
+            caller.abandon_all(gone=False)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                while self._has_calls():
-                    self._quiet.clear()
-                    await self._quiet.wait()
+                await self._until(lambda: not self._is_active())
+                for caller in list(self._callers):
+                    caller.abandon_all(gone=True)
+                await self._until(lambda: not self._has_executions())
+
+    def _is_active(self) -> bool:
+        running = list(self.executor.running)
+        return not all(e.suspended for e in running) or any(c.active for c in self._callers)
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        """Waits for what ends with a call."""
+        while not done():
+            self._quiet.clear()
+            await self._quiet.wait()
 
 
 def _peer(peer: f.Peer) -> WorkerInfo:

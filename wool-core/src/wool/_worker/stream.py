@@ -89,10 +89,23 @@ class StreamExecution(Execution):
             self._requests.append((frame, segments, referents))
         self._wake()
 
-    def abandon(self) -> None:
-        """The caller or the worker is going: a step is cancelled, a suspended stream closed."""
-        super().abandon()
+    def abandon(self, *, gone: bool = True) -> None:
+        """The caller or the worker is going: a step is cancelled.
+
+        A suspended stream is closed if it is the caller; else that is left to its consumer.
+        """
+        super().abandon(gone=gone)
         self._wake()
+        self._tell_suspended()
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it waits for its next step."""
+        return self._begun and not self._in_step
+
+    def _tell_suspended(self) -> None:
+        if self._leaving and self.suspended:
+            self.caller.on_suspended()
 
     def _wake(self) -> None:
         if self._requested is not None and not self._requested.done():
@@ -165,7 +178,8 @@ class StreamExecution(Execution):
         for _ in range(min(mine, self._delivered - self._uncancelled())):
             self.task.uncancel()
         self._leave_step()
-        while not (self._asked or self._stopped):
+        self._tell_suspended()
+        while not (self._asked or self._orphaned):
             self._requested = self._executor.loop.create_future()
             try:
                 await self._requested
@@ -175,7 +189,7 @@ class StreamExecution(Execution):
         self._enter_step()
         if self._ahead is not None and not self._ahead.sent % TURN:
             await self._let_others()
-        if self._stopped:
+        if self._orphaned:
             self._abandoned = True
             return f.THROW, GeneratorExit()
         if self._closing:

@@ -1,0 +1,159 @@
+"""A pool that is left while its routines wait for one another: they clean up, and at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultkit import TRANSPORTS, eventually, opened
+
+import wool
+
+pytestmark = pytest.mark.timeout(60)
+
+both = pytest.mark.parametrize("transport", TRANSPORTS)
+
+AT_ONCE = 6.0
+"""Seconds; calls that are told to end get 10, and their callers as many."""
+
+
+async def tidy_up(folder: Path, name: str) -> None:
+    await asyncio.sleep(0.2)
+    (folder / f"{name}.finally").touch()
+
+
+@wool.routine
+async def nest(folder: Path, depth: int) -> None:
+    try:
+        if depth:
+            await nest(folder, depth - 1)
+        else:
+            (folder / "begun").touch()
+            await asyncio.sleep(3600)
+    finally:
+        await tidy_up(folder, str(depth))
+
+
+@wool.routine
+async def numbers(folder: Path) -> AsyncGenerator[int]:
+    try:
+        for n in range(1000):
+            yield n
+    finally:
+        await tidy_up(folder, "numbers")
+
+
+@wool.routine
+async def consume(folder: Path, stop: int) -> None:
+    """Waits between two steps of a stream, or in the middle of one."""
+    try:
+        async with aclosing(numbers(folder) if stop else first_of(folder)) as stream:
+            async for n in stream:
+                if n == stop:
+                    (folder / "begun").touch()
+                    await asyncio.sleep(3600)
+    finally:
+        await tidy_up(folder, "consume")
+
+
+@wool.routine
+async def first_of(folder: Path) -> AsyncGenerator[int]:
+    try:
+        yield 1
+        (folder / "begun").touch()
+        await asyncio.sleep(3600)
+        yield 2
+    finally:
+        await tidy_up(folder, "numbers")
+
+
+@wool.routine
+async def take(folder: Path, queue: asyncio.Queue[int]) -> None:
+    try:
+        await queue.put(1)
+        await queue.put(2)  # for which there is no place
+    finally:
+        await tidy_up(folder, "take")
+
+
+@wool.routine
+async def lend(folder: Path) -> None:
+    try:
+        queue = asyncio.Queue[int](maxsize=1)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(take(folder, queue))
+            while not queue.full():
+                await asyncio.sleep(0.01)
+            (folder / "begun").touch()
+            await asyncio.sleep(3600)
+    finally:
+        await tidy_up(folder, "lend")
+
+
+Begin = Callable[[Path], Coroutine[Any, Any, None]]
+
+
+@both
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(
+    ("begin", "ends"),
+    [
+        pytest.param(lambda folder: nest(folder, 5), set("012345"), id="calls"),
+        pytest.param(lambda folder: consume(folder, 3), {"numbers", "consume"}, id="between-steps"),
+        pytest.param(lambda folder: consume(folder, 0), {"numbers", "consume"}, id="in-a-step"),
+        pytest.param(lend, {"take", "lend"}, id="queue"),
+    ],
+)
+async def test_what_waits_for_one_another(
+    begin: Begin, ends: set[str], size: int, transport: str, folder: Path
+) -> None:
+    """No clean-up is cut short, and none waits for what has been told to end itself."""
+    with pytest.raises(ZeroDivisionError):
+        async with opened(size, transport=transport):
+            call = asyncio.ensure_future(begin(folder))
+            await eventually((folder / "begun").exists, what="the innermost call to begin")
+            left = time.monotonic()
+            raise ZeroDivisionError
+    assert time.monotonic() - left < AT_ONCE
+    with pytest.raises(wool.WorkerStopped):
+        await call
+    assert {path.stem for path in folder.glob("*.finally")} == ends
+
+
+@wool.routine
+async def endless() -> AsyncGenerator[int]:
+    n = 0
+    while True:
+        yield n
+        n += 1
+
+
+@wool.routine(prefetch=8)
+async def passed_on(source: AsyncIterator[int]) -> AsyncGenerator[int]:
+    async for n in source:
+        yield n
+
+
+@wool.routine
+async def fails(source: AsyncIterator[int]) -> AsyncGenerator[int]:
+    async for n in source:
+        if n == 5:
+            raise ValueError(n)
+        yield n
+
+
+@pytest.mark.parametrize("attempt", range(3))
+async def test_a_pipeline_that_has_failed(attempt: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its sources are being closed, each by the next, when all workers are told to stop."""
+    async with opened(3):
+        with pytest.raises(ValueError, match="5"):
+            async for _ in fails(passed_on(endless())):
+                pass
+        left = time.monotonic()
+    assert time.monotonic() - left < AT_ONCE
+    assert capfd.readouterr().err == ""
