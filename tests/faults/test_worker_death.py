@@ -253,11 +253,11 @@ async def test_calls_queued_behind_a_killed_worker(folder: Path) -> None:
 async def test_every_worker_killed_at_once(folder: Path) -> None:
     """All calls end promptly, and the pool recovers by itself; the next call just waits for it."""
     async with opened() as pool:
-        paths = [folder / f"pid{i}" for i in range(10)]
-        calls = [asyncio.ensure_future(stay(path)) for path in paths]
-        for path in paths:
-            await pid_in(path)
-        before = pids(pool)
+        before, reached, calls = pids(pool), set[int](), list[asyncio.Future[None]]()
+        while reached != before or len(calls) < 10:
+            path = folder / f"pid{len(calls)}"
+            calls.append(asyncio.ensure_future(stay(path)))
+            reached.add(await pid_in(path))
         kill(before)
         for call in calls:
             assert (await lost(call)).outcome == "unknown"
@@ -344,6 +344,22 @@ async def test_crash_loop_at_the_start(
     monkeypatch.undo()
     async with wool.WorkerPool(size=1):
         assert await add(1, 2) == 3
+
+
+async def test_workers_that_cannot_be_started_for_a_reason_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever goes wrong, whoever opens a pool learns of it, and does not wait."""
+
+    def refuse(process: WorkerProcess, config: object) -> None:
+        raise ValueError("unmarshallable object")
+
+    monkeypatch.setattr(WorkerProcess, "configure", refuse)
+    async with asyncio.timeout(30):
+        with pytest.raises(wool.NoWorkersAvailable, match="unmarshallable object") as raised:
+            async with wool.WorkerPool(size=2):
+                pytest.fail("the pool opened without a worker")
+    assert isinstance(raised.value.__cause__, ValueError)
 
 
 @pytest.mark.slow

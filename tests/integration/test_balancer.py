@@ -12,6 +12,7 @@ from faultjobs import add
 from faultkit import opened
 
 import wool
+from wool.plugins import CallInfo
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -21,18 +22,30 @@ async def where() -> int:
     return os.getpid()
 
 
-async def test_it_chooses() -> None:
-    asked: list[frozenset[str]] = []
+@wool.routine(tags={"large"})
+async def wheres(n: int) -> AsyncGenerator[int]:
+    for _ in range(n):
+        yield os.getpid()
 
-    def last(tags: frozenset[str], workers: Sequence[wool.WorkerInfo]) -> wool.WorkerInfo:
-        asked.append(tags)
+
+async def test_it_chooses() -> None:
+    asked: dict[str, CallInfo] = {}
+
+    def last(call: CallInfo, workers: Sequence[wool.WorkerInfo]) -> wool.WorkerInfo:
+        asked[call.id] = call
         return max(workers, key=lambda worker: worker.pid or 0)
 
     async with opened(2, balancer=last, tags={"large"}) as pool:
         await pool.wait(2, timeout=30)
         chosen = max(worker.pid or 0 for worker in pool.workers)
         assert [await where() for _ in range(5)] == [chosen] * 5
-        assert set(asked) == {frozenset({"large"})}
+        assert [one async for one in wheres(5)] == [chosen] * 5
+    *calls, stream = asked.values()
+    assert len(calls) == 5
+    assert {call.tags for call in asked.values()} == {frozenset({"large"})}
+    assert {call.routine for call in calls} == {f"{__name__}:where"}
+    assert stream.routine == f"{__name__}:wheres"
+    assert stream.stream and not any(call.stream for call in calls)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +57,7 @@ async def test_it_does_not_choose(returned: Any, reason: str) -> None:
     """The call fails and says why; nothing else does."""
     useful = False
 
-    def balancer(tags: frozenset[str], workers: Sequence[wool.WorkerInfo]) -> Any:
+    def balancer(call: CallInfo, workers: Sequence[wool.WorkerInfo]) -> Any:
         if useful:
             return workers[0]
         if isinstance(returned, Exception):
@@ -85,7 +98,7 @@ async def test_calls_that_fail_at_once_let_others_run(call: Callable[[], Awaitab
             ran += 1
             await asyncio.sleep(0)
 
-    async with opened(1, balancer=lambda tags, workers: None):
+    async with opened(1, balancer=lambda call, workers: None):
         task = asyncio.create_task(other())
         for number in range(5):
             with pytest.raises(wool.WoolError, match="balancer failed"):

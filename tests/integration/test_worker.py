@@ -31,6 +31,7 @@ from wool._security.keyring import Keyring
 from wool._worker import server
 from wool._worker.caller import Caller
 from wool._worker.server import Server
+from wool._worker.service import Service
 from wool._worker.transports import Transports
 from wool.abc import Connection
 from wool.exceptions import (
@@ -477,3 +478,20 @@ def test_left_after_the_main_thread_has_ended() -> None:
         [sys.executable, "-c", OUTLIVING], capture_output=True, text=True, timeout=40
     )
     assert (done.stdout, done.stderr) == ("left\n", "")
+
+
+async def test_what_is_cancelled_gets_the_grace_that_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[float] = []
+    aclose = Service.aclose
+
+    async def noting(service: Service, *, drain: float | None, grace: float) -> None:
+        given.append(grace)
+        await aclose(service, drain=drain, grace=grace)
+
+    monkeypatch.setattr(Service, "aclose", noting)
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "7")
+    async with wool.Worker():
+        pass
+    assert given == [7]

@@ -227,6 +227,36 @@ def mutual(folder: Path, name: str | None = None) -> wool.Credentials:
     return wool.Credentials.tls(**{k: str(folder / f) for k, f in FILES.items()}, name=name)
 
 
+def paths(folder: Path) -> dict[str, Any]:
+    return {name: folder / file for name, file in FILES.items()}
+
+
+def test_files_by_their_paths(authority: Path) -> None:
+    """`Path`s will do; what is handed to workers is plain text."""
+    credentials, same = wool.Credentials.tls(**paths(authority)), mutual(authority)
+    assert isinstance(credentials, Key) and isinstance(same, Key)
+    assert credentials.export() == same.export()
+    through = wool.Credentials.token(GOOD, proxy="p", ca=authority / "ca.pem")
+    assert isinstance(through, Key)
+    assert through.export()["ca"] == str(authority / "ca.pem")
+
+
+@pytest.mark.parametrize("given", [b"cert.pem", 3, None], ids=repr)
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_no_path(authority: Path, name: str, given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} must be the path of a PEM file, not"):
+        wool.Credentials.tls(**{**paths(authority), name: given})
+
+
+def test_a_key_in_place_of_its_path(authority: Path) -> None:
+    """It is not shown."""
+    key = (authority / FILES["key"]).read_text()
+    for content in (key, key.encode()):
+        with pytest.raises(ConfigurationError) as raised:
+            wool.Credentials.tls(**{**paths(authority), "key": content})
+        assert "PRIVATE" not in str(raised.value) and key[40:60] not in str(raised.value)
+
+
 @contextmanager
 def server(tls: Tls) -> Iterator[int]:
     """Says one byte on each TLS connection; gives its port."""

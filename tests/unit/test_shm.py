@@ -191,7 +191,7 @@ def test_a_worker_that_two_processes_announce() -> None:
 
 
 async def test_an_announcement_keeps_its_worker(discovery: Discovery) -> None:
-    with pytest.raises(ValueError, match="has no id"):
+    with pytest.raises(ConfigurationError, match="has no id"):
         async with discovery.announce(replace(A, id="")):
             pass
     async with discovery.announce(A) as announcement:

@@ -72,7 +72,8 @@ sends them may, once `send` has returned."""
 class Connection(ABC):
     """An ordered, reliable pipe of messages between two parties.
 
-    One task reads and one task writes at a time. Every method may raise `ConnectionLost`.
+    One task reads and one task writes at a time. `send`, `receive` and `pump` raise
+    `ConnectionLost` once it has ended.
 
     It goes on until `aclose`. At the end of `asyncio.run` all tasks are cancelled, those of a
     transport among them, and only then does Wool close what goes on at the other side: so a
@@ -167,11 +168,12 @@ class Listener(ABC):
 
     @abstractmethod
     async def serve(self, handler: Handler) -> None:
-        """Runs `handler` in a task of its own for each connection, until cancelled or closed.
+        """Runs `handler` in a task of its own for each connection, until cancelled.
 
         A connection is closed when its handler ends. One that raises affects nothing else, and
         `ConnectionLost` is no reason to log anything. Being cancelled, it cancels all handlers and
-        waits for them; being closed, it only waits. Wool calls `aclose` in any case.
+        waits for them. After `aclose` it accepts nobody new, and may return once all handlers have
+        ended. Wool calls `aclose` in any case.
         """
 
     @abstractmethod
@@ -326,7 +328,7 @@ class Discovery(ABC):
 
         All that is known of it is carried; only `load` need not be. Cancelled while it is entered,
         it leaves nothing announced. Workers of a process that is killed disappear within a time
-        that the discovery declares.
+        that its documentation tells, and its tests (`gone_within` of the kit) hold it to.
 
         Raises:
             ConfigurationError: it cannot be announced, on entering; says why.

@@ -108,7 +108,10 @@ class ConfigurationError(WoolError):
 
 
 class TransportError(WoolError):
-    """Base class of what a transport raises; see `wool.abc`. Users meet `WorkerLost` instead."""
+    """Base class of what a transport raises; see `wool.abc`.
+
+    Callers meet `WorkerLost` instead; a `Worker` that cannot listen raises `ConnectFailed`.
+    """
 
 
 class ConnectFailed(TransportError):

@@ -25,7 +25,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
 from wool.abc import Announcement, Discovery, Event, WorkerInfo
-from wool.exceptions import WoolError
+from wool.exceptions import ConfigurationError, WoolError
 from wool_shm import Options, _place, _process, _records
 from wool_shm._member import Entry, announce
 from wool_shm._monitor import Watch, watch
@@ -48,12 +48,13 @@ class ShmDiscovery(Discovery):
         """Makes a worker known; it is known when this returns, to all who watch soon after.
 
         Raises:
-            ValueError: the worker has no id.
-            ConfigurationError: the directory cannot be used; says why.
+            ConfigurationError: the worker has no id, or the directory cannot be used; says why.
             WoolError: there is no room, or no descriptor left.
         """
         if not worker.id:
-            raise ValueError(f"the worker at {worker.address} has no id, and cannot be announced")
+            raise ConfigurationError(
+                f"the worker at {worker.address} has no id, and cannot be announced"
+            )
         directory = _place.directory(self._base)
         with _explained(f"announce the worker {worker.id!r}", directory):
             record = _records.encode(worker)

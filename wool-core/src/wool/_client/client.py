@@ -28,11 +28,12 @@ from wool.exceptions import (
     WorkerLost,
     WorkerStopped,
 )
+from wool.plugins import CallInfo
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
 
-Balancer = Callable[[Any, Sequence[Any]], Any]
+Balancer = Callable[[CallInfo, Sequence[WorkerInfo]], WorkerInfo]
 """`(call, workers) -> worker`; see `WorkerPool`."""
 
 PATIENCE = 0.001
@@ -78,9 +79,9 @@ class Client:
         if tags and self._subset.ask(tags):
             self._take_members()
         try:
-            link = self._choose(tags)
+            link = self._choose(exchange.request)
             if link is not None and not link.hungry and self._widen(tags):
-                link = self._choose(tags)
+                link = self._choose(exchange.request)
         except Exception as error:
             failure = WoolError(f"the pool's balancer failed to choose a worker: {error!r}")
             failure.__cause__ = error
@@ -100,13 +101,13 @@ class Client:
         timer = self.loop.call_later(self.pool.options.quorum_timeout, self._give_up, exchange)
         self._waiting[exchange] = timer
 
-    def _choose(self, tags: frozenset[str]) -> Link | None:
-        links = [k for k in self.links.values() if k.usable and tags <= k.info.tags]
+    def _choose(self, request: Request) -> Link | None:
+        links = [k for k in self.links.values() if k.usable and request.tags <= k.info.tags]
         if not links:
             return None
         balancer = self.pool.balancer
-        if balancer is not None:
-            chosen = balancer(tags, [link.info for link in links])
+        if balancer is not None and request.info is not None:
+            chosen = balancer(request.info, [link.info for link in links])
             for link in links:
                 if link.info == chosen:
                     return link

@@ -1,7 +1,7 @@
 """One remote call as its caller sees it: waiting for a step to end, and cancelling it.
 
 A step ends with a frame of the worker, or with an error that stands for the worker's silence. The
-rules for what a cancel means are those of "Cancellation" in docs/protocol.md: a cancel is sent,
+rules for what a cancel means are those of "Cancelling" in docs/protocol.md: a cancel is sent,
 and the wait goes on until the worker says what came of it, within the pool's `cancel_grace`.
 """
 
@@ -27,6 +27,7 @@ from wool._serialization.references import Export
 from wool._serialization.units import CodeUnit
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WoolError
+from wool.plugins import CallInfo
 
 if TYPE_CHECKING:
     from wool._client.calls import CallTable
@@ -48,6 +49,7 @@ class Request(msgspec.Struct, frozen=True):
         exports: live objects among them.
         context: names those variables.
         ahead: how many values of a stream may be sent before they are asked for.
+        info: what a balancer is told of it; None if there is none.
     """
 
     target: str
@@ -61,6 +63,7 @@ class Request(msgspec.Struct, frozen=True):
     exports: Sequence[Export] = ()
     context: Sequence[f.Variable] = ()
     ahead: int = 0
+    info: CallInfo | None = None
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -55,7 +55,7 @@ class Link:
         draining: whether the worker has said that it stops.
         usable: False after the worker was lost, until it may be dialled again, and while it drains.
         failure: why there is no connection, when one was last tried or lost.
-        own: whether the worker is certain to be there, as one that the pool has started.
+        own: whether the worker is one that is always linked, and counts as ready undialled.
         met: whether there has been a connection.
         used: when a call was last sent, in the loop's time.
     """

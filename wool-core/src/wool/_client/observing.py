@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from wool._client.current import RUNNING
 from wool._client.remote import RemoteStream, Trace, call
+from wool._client.requests import describe
 from wool._client.routine import Routine
-from wool.plugins import CallInfo, Outcome
+from wool.plugins import Outcome
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
-
-_NUMBERS = count(1)
 
 
 class Observation:
     """One call under observation."""
 
     def __init__(self, pool: Pool, routine: Routine) -> None:
-        self.trace = Trace()
-        running = RUNNING.get()
         self._observers = pool.observers
         self._began = time.monotonic()
-        self._info = CallInfo(
-            id=f"{pool.id}-{next(_NUMBERS)}",
-            parent=None if running is None else running.info.id,
-            routine=f"{routine.function.__module__}:{routine.function.__qualname__}",
-            stream=routine.is_stream,
-            tags=routine.tags,
-        )
+        self._info = describe(pool.id, routine)
+        self.trace = Trace(self._info)
         for observer in self._observers:
             observer.started(self._info)
 

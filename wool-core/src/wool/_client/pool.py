@@ -51,7 +51,8 @@ class Pool:
         id: unique among pools.
         members: the workers, by id or, where that is not known, by address. Replaced as a whole,
             never changed.
-        own: keys of those members that no other pool uses.
+        own: keys of those members that are always linked, and count as ready without having been
+            dialled.
         required: tags that every worker has to offer.
         failure: why there will be no workers, once that is known.
         options: what holds for all its calls.

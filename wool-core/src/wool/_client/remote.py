@@ -16,7 +16,7 @@ from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, s
 from wool._client.loans import Loans
 from wool._client.packing import variables_of
 from wool._client.replies import decode_reply, load_variable, reply_error
-from wool._client.requests import encode_sent, make_request, with_context
+from wool._client.requests import describe, encode_sent, make_request, with_context
 from wool._client.routine import Routine, settle_context
 from wool._client.sharing import Sharing
 from wool._protocol import frames as f
@@ -26,6 +26,7 @@ from wool.exceptions import ContextWarning, WoolError, WorkerStopped
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
+    from wool.plugins import CallInfo
 
 
 _NOTHING = Encoded([], {})
@@ -35,10 +36,20 @@ class Trace:
     """What became of a call, for those who observe it.
 
     Attributes:
+        info: what they have been told of it.
         exchange: the call, once it has been opened.
     """
 
-    exchange: Exchange | None = None
+    def __init__(self, info: CallInfo) -> None:
+        self.info = info
+        self.exchange: Exchange | None = None
+
+
+def _told(pool: Pool, routine: Routine, trace: Trace | None) -> CallInfo | None:
+    """Returns what a balancer is told of a call; None if there is nobody to tell."""
+    if trace is not None:
+        return trace.info
+    return None if pool.balancer is None else describe(pool.id, routine)
 
 
 async def call(
@@ -54,8 +65,9 @@ async def call(
         running.wait_begins()
     try:
         codec = pool.codec
-        sharing = Sharing(codec, pool.complaints)
-        exchange = pool.client().open(make_request(codec, routine, args, kwargs, running, sharing))
+        sharing, info = Sharing(codec, pool.complaints), _told(pool, routine, trace)
+        request = make_request(codec, routine, args, kwargs, running, sharing, info)
+        exchange = pool.client().open(request)
         if trace is not None:
             trace.exchange = exchange
         outcome = await exchange.wait()
@@ -152,7 +164,8 @@ class RemoteStream:
         pool = self._pool
         exchange = self._exchange
         if exchange is None:
-            request = make_request(pool.codec, *self._open, running, self._sharing)
+            info = _told(pool, self._open[0], self.trace)
+            request = make_request(pool.codec, *self._open, running, self._sharing, info)
             exchange = self._exchange = pool.client().open(request)
             if self.trace is not None:
                 self.trace.exchange = exchange

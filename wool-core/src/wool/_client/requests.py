@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from types import FunctionType
 from typing import Any
 
 import msgspec
 
-from wool._client.current import RunningCall
+from wool._client.current import RUNNING, RunningCall
 from wool._client.exchange import Request
 from wool._client.packing import values_of, variables_of
 from wool._client.routine import Routine, without_defaults
@@ -20,6 +21,9 @@ from wool._serialization.summaries import kind_of, reason_of
 from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit
 from wool.exceptions import SerializationError
+from wool.plugins import CallInfo
+
+_NUMBERS = count(1)
 
 
 def make_request(
@@ -29,8 +33,12 @@ def make_request(
     kwargs: dict[str, Any],
     running: RunningCall | None,
     sharing: Sharing,
+    info: CallInfo | None,
 ) -> Request:
     """Encodes a call.
+
+    Args:
+        info: what a balancer is to be told of it, if there is one.
 
     Raises:
         SerializationError: an argument or the routine's own code cannot be sent.
@@ -59,6 +67,19 @@ def make_request(
         encoded.exports,
         variables_of(changes) if changes else (),
         routine.prefetch if routine.is_stream else 0,
+        info,
+    )
+
+
+def describe(pool: str, routine: Routine) -> CallInfo:
+    """Returns what observers, and a balancer, are told of a call that a pool is about to make."""
+    running = RUNNING.get()
+    return CallInfo(
+        id=f"{pool}-{next(_NUMBERS)}",
+        parent=None if running is None else running.info.id,
+        routine=f"{routine.function.__module__}:{routine.function.__qualname__}",
+        stream=routine.is_stream,
+        tags=routine.tags,
     )
 
 

@@ -104,7 +104,7 @@ class Subset:
 
         Args:
             members: all there are, by their keys; replaced as a whole, never changed.
-            own: keys of those that work for this client's pool alone; likewise.
+            own: keys of those that are always among them; likewise.
             failing: how many of those chosen before cannot be reached; others stand in for them.
         """
         if members is not self._members or own is not self._own:

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from wool._client.client import Balancer
 from wool._plugins import lookup
@@ -52,7 +52,7 @@ def checked_balancer(given: Any) -> Balancer | None:
     """Returns it, or raises ConfigurationError."""
     if given is not None and not callable(given):
         raise ConfigurationError(f"balancer must be a function, not {given!r}")
-    return given
+    return cast("Balancer | None", given)
 
 
 def pool_discovery(

@@ -93,15 +93,19 @@ class Supervisor:
             keeper.add_done_callback(self._on_kept)
 
     def _on_kept(self, keeper: asyncio.Task[None]) -> None:
-        """Somebody has cancelled all tasks of the loop: calls need not wait for a worker."""
-        if keeper.cancelled() and not self._stopping:
-            self._on_failure(
-                NoWorkersAvailable(
-                    "the pool's workers have ended, because all tasks of the event loop it was "
-                    "opened on have been cancelled: spare those you have not made, or open a pool "
-                    "anew"
-                )
+        """Nobody keeps a worker any more: calls need not wait for one."""
+        if self._stopping:
+            return
+        if keeper.cancelled():
+            failure = NoWorkersAvailable(
+                "the pool's workers have ended, because all tasks of the event loop it was opened "
+                "on have been cancelled: spare those you have not made, or open a pool anew"
             )
+        else:
+            error = keeper.exception()
+            failure = NoWorkersAvailable(f"the pool cannot start workers any more: {error!r}")
+            failure.__cause__ = error
+        self._on_failure(failure)
 
     def stop(self) -> None:
         """Replaces nobody any more, and tells those that are running to end."""

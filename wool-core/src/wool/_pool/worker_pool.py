@@ -43,8 +43,9 @@ class WorkerPool(PoolView):
             announced there, so that other pools use them too.
         transport: name of the transport back-end, `unix` by default.
         serializer: name of the serializer back-end, `cloudpickle` by default.
-        balancer: chooses the worker for a call instead of Wool: `balancer(tags, workers)` gets the
-            tags asked for and what is known of the usable workers, and returns one of them.
+        balancer: chooses the worker for a call instead of Wool: `balancer(call, workers)` gets what
+            is known of the call (`wool.plugins.CallInfo`) and of the usable workers that offer its
+            tags (`WorkerInfo`), and returns one of those. It must not wait for anything.
         credentials: what workers and callers authenticate with on a transport that leaves this
             machine, `wool.Credentials`; where there is a discovery, by default those of the
             settings. Without, the pool's own workers can be reached by this pool alone, over Unix

@@ -201,7 +201,8 @@ class Return(Frame, tag=21, frozen=True):
 class Raise(Frame, tag=22, frozen=True):
     """A call or stream ended with an exception.
 
-    `echo` is true when it is the very exception that was thrown in; then there is no payload.
+    `echo` is true when it is the very exception that was thrown in; then the payload is what has
+    been done to it meanwhile, if anything.
     """
 
     call: CallId

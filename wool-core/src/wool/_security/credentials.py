@@ -30,6 +30,8 @@ REMEDY = (
 )
 """What to do where there are none and have to be."""
 
+StrPath = str | os.PathLike[str]
+
 _PUBLIC = b"wool: not a secret"
 """The secret of those kinds in which something else authenticates the peer."""
 
@@ -56,7 +58,7 @@ class Credentials:
 
     @staticmethod
     def token(
-        token: str | None = None, *, proxy: str | None = None, ca: str | None = None
+        token: str | None = None, *, proxy: str | None = None, ca: StrPath | None = None
     ) -> Credentials:
         """Everyone in the cluster knows one token.
 
@@ -81,10 +83,10 @@ class Credentials:
                 "there is no token: give one, or set WOOL_TOKEN or WOOL_TOKEN_FILE. "
                 "`wool token` prints a good one"
             )
-        return Token(token, proxy=proxy, ca=ca)
+        return Token(token, proxy=proxy, ca=None if ca is None else _path("ca", ca))
 
     @staticmethod
-    def tls(*, ca: str, cert: str, key: str, name: str | None = None) -> Credentials:
+    def tls(*, ca: StrPath, cert: StrPath, key: StrPath, name: str | None = None) -> Credentials:
         """Everyone in the cluster has a certificate of the same authority (mutual TLS).
 
         The files are read again when they change; connections that are open stay so.
@@ -99,7 +101,7 @@ class Credentials:
         Raises:
             ConfigurationError: a file cannot be read or used.
         """
-        return MutualTls(ca, cert, key, name)
+        return MutualTls(_path("ca", ca), _path("cert", cert), _path("key", key), name)
 
 
 class Key(Credentials, ABC):
@@ -278,6 +280,17 @@ def restore(exported: dict[str, Any]) -> Key:
             return Insecure()
         case _:
             return PoolSecret(exported["secret"])
+
+
+def _path(name: str, given: object) -> str:
+    """Returns the path of a PEM file; neither a key nor anything else is in the error."""
+    kind = type(given).__name__
+    path = os.fspath(given) if isinstance(given, os.PathLike) else given  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if not isinstance(path, str):
+        raise ConfigurationError(f"{name} must be the path of a PEM file, not {kind}")
+    if "-----BEGIN" in path:
+        raise ConfigurationError(f"{name} must be the path of a PEM file, not what is in it")
+    return path
 
 
 def _fingerprint(certificate: bytes) -> bytes:

@@ -33,11 +33,13 @@ class Core:
     transport: Annotated[str | None, "How processes are connected; unset: Wool chooses."] = None
     discovery: Annotated[str | None, "How more workers are found; unset: none are sought."] = None
     serializer: Annotated[str, "How values become bytes."] = "cloudpickle"
-    size: Annotated[Count | None, "Workers to start and keep; unset: one for each CPU."] = None
+    size: Annotated[Count | None, "Workers to keep; unset: one per CPU, none with a discovery."] = (
+        None
+    )
     concurrency: Annotated[Positive | None, "Calls a worker runs at once; unset: no limit."] = None
     quorum_timeout: Annotated[Seconds, "Seconds to wait for workers."] = 60.0
     shutdown_timeout: Annotated[Seconds, "Seconds calls get to end when a pool is left."] = 30.0
-    cancel_grace: Annotated[Seconds, "Seconds a cancelled call gets to end."] = 10.0
+    cancel_grace: Annotated[Seconds, "Seconds a cancelled call gets to clean up."] = 10.0
     drain_timeout: Annotated[Seconds, "Seconds calls get to end on a worker told to leave."] = 30.0
     ship: Annotated[tuple[str, ...], "Modules sent to workers that may lack them."] = ()
     by_reference: Annotated[tuple[str, ...], "Modules of yours that all workers have."] = ()

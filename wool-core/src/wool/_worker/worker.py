@@ -35,9 +35,6 @@ from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, WoolError
 from wool.plugins import TransportPlugin
 
-CANCEL_GRACE = 10.0
-"""Seconds that cancelled calls get to end when the worker closes."""
-
 
 class Worker:
     """Serves calls: routines run on the event loop that enters `async with`, I/O on a thread.
@@ -63,7 +60,8 @@ class Worker:
             `WOOL_TOKEN_FILE`. A Unix socket serves the processes of its own user and needs none.
         insecure: serves whoever asks, without credentials, on the loopback interface only.
         drain_timeout: seconds that running calls get to finish when it is left, 30 by default; they
-            are cancelled at once if it is left with an exception.
+            are cancelled at once if it is left with an exception. Those that are cancelled get
+            `cancel_grace` seconds to clean up, a setting.
 
     What is not given is taken from the environment and `pyproject.toml`, see `docs/settings.md`.
 
@@ -212,7 +210,8 @@ class Worker:
         except BaseException:
             try:
                 if self._info is not None:  # it serves already
-                    await self._io.run(self._service.aclose(drain=None, grace=CANCEL_GRACE))
+                    grace = self._core.cancel_grace
+                    await self._io.run(self._service.aclose(drain=None, grace=grace))
             finally:
                 self._info = None
                 await self._end()
@@ -246,7 +245,8 @@ class Worker:
             raise
         finally:
             try:
-                await io.run(self._service.aclose(drain=drain, grace=CANCEL_GRACE))
+                grace = self._core.cancel_grace
+                await io.run(self._service.aclose(drain=drain, grace=grace))
             finally:
                 self._info = None
                 await self._end()

@@ -62,7 +62,9 @@ Examples:
 )
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A label it offers; repeatable.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls it runs at once.")
-@click.option("--drain", type=Seconds(min=0), help="Seconds calls get to finish.")
+@click.option(
+    "--drain-timeout", type=Seconds(min=0), metavar="SECONDS", help="Time calls get to finish."
+)
 @credential_options
 @click.option("--insecure", is_flag=True, help="No authentication; loopback interface only.")
 @click.option("--json", "as_json", is_flag=True, help="Tell events as JSON on standard output.")
@@ -76,7 +78,7 @@ def command(
     serializer: str | None,
     tags: tuple[str, ...],
     concurrency: int | None,
-    drain: float | None,
+    drain_timeout: float | None,
     token_file: Path | None,
     ca: Path | None,
     cert: Path | None,
@@ -113,7 +115,7 @@ def command(
         tags=tags,
         concurrency=concurrency,
         credentials=credentials_from(token_file, ca, cert, key),
-        drain_timeout=drain,
+        drain_timeout=drain_timeout,
         insecure=insecure,
     )
     kind, grace = settings.get("loop").value, settings.get("cancel_grace").value
