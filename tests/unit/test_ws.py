@@ -40,7 +40,7 @@ from unit.wskit import (
 from wool.abc import ConnectFailed, ConnectionLost, Tls, Transport
 from wool.plugins import API
 from wool.testing import TransportSuite, throwaway_tls
-from wool_ws import Options, _addresses, _connection
+from wool_ws import Options, _addresses, _connection, _sockets
 from wool_ws._framing import FRAME, Malformed, Messages, TooLarge, payloads
 from wool_ws._transport import WebSocketTransport
 
@@ -189,11 +189,45 @@ async def test_a_name_with_several_numbers() -> None:
         await connection.aclose()
 
 
+async def test_a_name_with_a_number_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first that answers is used, and does not wait for the others; what they get is closed."""
+    dialled: list[str] = []
+    late: list[socket.socket] = []
+    reached = _sockets._dial_tcp
+
+    async def dialling(family: int, place: Any) -> socket.socket:
+        dialled.append(place[0])
+        match place[0]:
+            case "192.0.2.1":  # nobody answers there, and it may be too late to give up
+                try:
+                    return await asyncio.get_running_loop().create_future()
+                except asyncio.CancelledError:
+                    late.append(socket.socket())
+                    return late[0]
+            case "192.0.2.2":
+                raise ConnectionRefusedError
+            case _:
+                return await reached(family, place)
+
+    async def resolve(host: str, port: int) -> list[tuple[int, Any]]:
+        hosts = ("192.0.2.1", "192.0.2.2", "127.0.0.1", "192.0.2.3")
+        return [(socket.AF_INET, (host, port)) for host in hosts]
+
+    async with serving("ws://127.0.0.1:0/", handler=echo) as served:
+        monkeypatch.setattr(_sockets, "_dial_tcp", dialling)
+        monkeypatch.setattr(_sockets, "_resolve", resolve)
+        connection = await dial(f"ws://some.name:{served.place[1]}/", timeout=5)
+        await answered(connection)
+        await connection.aclose()
+    assert dialled == ["192.0.2.1", "192.0.2.2", "127.0.0.1"]
+    assert late[0].fileno() < 0
+
+
 @pytest.mark.parametrize(("secure", "port"), [(False, 80), (True, 443)])
 async def test_default_ports(monkeypatch: pytest.MonkeyPatch, secure: bool, port: int) -> None:
     dialled: list[int] = []
 
-    async def dialling(address: Any, port: int, timeout: float) -> Any:
+    async def dialling(address: Any, port: int) -> Any:
         dialled.append(port)
         raise ConnectionRefusedError
 

@@ -9,6 +9,8 @@ import os
 import socket
 import struct
 import sys
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from wool_ws._addresses import Address, is_loopback
@@ -18,8 +20,12 @@ PORTS = {False: 80, True: 443}
 """Where to dial if the address has no port: without TLS, and with it."""
 
 
-async def dial(address: Address, port: int, timeout: float) -> socket.socket:
-    """Connects to a place; each of the numbers of a host gets its share of `timeout` seconds.
+HEAD_START = 0.25
+"""Seconds that one number of a host has before the next is tried as well (RFC 8305)."""
+
+
+async def dial(address: Address, port: int) -> socket.socket:
+    """Connects to a place; of a host with several numbers, to the first that answers.
 
     Raises:
         OSError: it is not reached. A cancelled `dial` leaves nothing open.
@@ -27,14 +33,37 @@ async def dial(address: Address, port: int, timeout: float) -> socket.socket:
     if address.socket:
         return await _dial_unix(address.socket)
     places = await _resolve(address.host, port)
+    if len(places) == 1:
+        return await _dial_tcp(*places[0])
+    return await _dial_first(places)
+
+
+async def _dial_first(places: Iterable[tuple[int, Any]]) -> socket.socket:
+    untried, attempts = deque(places), set[asyncio.Task[socket.socket]]()
     failures: list[OSError] = []
-    for family, place in places:
-        try:
-            async with asyncio.timeout(timeout / len(places)):
-                return await _dial_tcp(family, place)
-        except OSError as error:
-            failures.append(error)
+    try:
+        while untried or attempts:
+            if untried:
+                attempts.add(asyncio.create_task(_dial_tcp(*untried.popleft())))
+            patience, when = HEAD_START if untried else None, asyncio.FIRST_COMPLETED
+            done, _ = await asyncio.wait(attempts, timeout=patience, return_when=when)
+            for attempt in done:
+                attempts.remove(attempt)
+                try:
+                    return attempt.result()
+                except OSError as error:
+                    failures.append(error)
+    finally:
+        await _give_up(attempts)
     raise next((e for e in failures if isinstance(e, ConnectionRefusedError)), failures[0])
+
+
+async def _give_up(attempts: Iterable[asyncio.Task[socket.socket]]) -> None:
+    for attempt in attempts:
+        attempt.cancel()
+    for result in await asyncio.gather(*attempts, return_exceptions=True):
+        if isinstance(result, socket.socket):
+            result.close()
 
 
 async def _resolve(host: str, port: int) -> list[tuple[int, Any]]:

@@ -40,7 +40,7 @@ class WebSocketTransport(abc.Transport):
         try:
             async with asyncio.timeout(timeout):
                 try:
-                    return await self._dial(place, credentials, timeout)
+                    return await self._dial(place, credentials)
                 except abc.ConnectFailed as error:
                     if credentials is None or not _errors.is_silent(error):
                         raise
@@ -48,7 +48,7 @@ class WebSocketTransport(abc.Transport):
                 # Not only one that wants none of us hangs up: so does a worker with too many
                 # strangers, or one that ends.
                 try:
-                    return await self._dial(place, credentials, timeout)
+                    return await self._dial(place, credentials)
                 except abc.ConnectFailed as error:
                     raise first if error.reason == "unknown" else error from None
         except TimeoutError:
@@ -74,11 +74,11 @@ class WebSocketTransport(abc.Transport):
             place = dataclasses.replace(place, host=host, port=port, secure=context is not None)
         return WebSocketListener(sock, place, context, self._options)
 
-    async def _dial(self, place: Address, credentials: abc.Tls | None, timeout: float) -> WebSocket:
+    async def _dial(self, place: Address, credentials: abc.Tls | None) -> WebSocket:
         context = credentials.client_context() if credentials is not None else None
         port = place.port or _sockets.PORTS[context is not None]
         try:
-            sock = await _sockets.dial(place, port, timeout)
+            sock = await _sockets.dial(place, port)
         except (OSError, UnicodeError) as error:
             raise _errors.not_reached(place, error) from error
         uri = WebSocketURI(context is not None, place.host, port, place.path, "")
