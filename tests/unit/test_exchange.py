@@ -13,6 +13,7 @@ from wool._client.exchange import Cancelled, Exchange, Failed, NotStarted, Reply
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
 from wool._protocol.transfer import AHEAD_BYTES
+from wool._serialization.context import Arrived
 from wool._worker.ahead import Ahead
 from wool.exceptions import WorkerLost
 
@@ -116,21 +117,21 @@ def value(number: int, step: int = 0, delivered: int = 0) -> Reply:
     return Reply(f.Value(1, step, delivered, 0, 0, 0, []), [b"x" * number])
 
 
-async def test_a_cancel_that_crosses_a_value_leaves_it_for_the_next_step() -> None:
-    worker: Any = Worker(value(1))
-    exchange = ahead_exchange(worker)
+async def test_a_cancel_that_crosses_a_value_drops_it_and_what_came_with_it() -> None:
+    crossing = Reply(f.Value(1, 0, 0, 0, 0, 0, []), [], context=[Arrived([], b"", 0, [])])
+    exchange = ahead_exchange(Worker(crossing))
     task = asyncio.create_task(exchange.wait())
     await asyncio.sleep(0)
     task.cancel()
     outcome = await task
     assert isinstance(outcome, Cancelled)
-    assert not outcome.open
-    assert exchange.awaited == 0
+    assert outcome.open
+    assert not outcome.context
+    assert exchange.begin_close()
+    exchange.next_step()
     exchange.end(value(2))
-    assert await exchange.wait() == value(1)
-    assert await exchange.wait() == value(2)
-    assert exchange.awaited == 2
-    assert exchange.cancellation is None
+    exchange.end(value(3, step=1))
+    assert await exchange.wait() == value(3, step=1)
 
 
 async def test_values_come_before_the_loss_of_the_worker() -> None:

@@ -101,12 +101,9 @@ class AheadExchange(Exchange):
         self, outcome: Outcome | None, error: asyncio.CancelledError, sent: int
     ) -> Outcome | Cancelled:
         judged = super()._judge(outcome, error, sent)
-        if not isinstance(judged, Cancelled) or not judged.open:
-            return judged
-        # The cancel crossed the value, and the generator is past that: the next step has it.
-        assert outcome is not None
-        self._arrived.appendleft(outcome)
-        return Cancelled(error)
+        if isinstance(judged, Cancelled) and judged.open:
+            return Cancelled(error, open=True)  # what the step did comes with its value, if at all
+        return judged
 
     def _is_late(self, outcome: Outcome) -> bool:
         """Whether this was sent before the worker knew that the stream is being closed."""

@@ -140,6 +140,7 @@ class CallTable:
         """Closes a suspended stream, without anybody waiting for it."""
         if not exchange.begin_close():
             return
+        exchange.closing = True
         exchange.next_step()
         operation = f.CLOSE if exchange.request.ahead else f.THROW
         self.resume(exchange, operation, args=[pickle.dumps(GeneratorExit())])

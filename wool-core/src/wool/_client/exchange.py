@@ -142,6 +142,7 @@ class Exchange:
         number: its id there; 0 while it provably has not begun.
         loans: unstarted calls among its arguments, until it is known whether it began.
         begun: whether it is known to have begun there.
+        closing: of a stream, whether it is being closed although its consumer has not said so.
         sent: when it was sent there, in the loop's time.
         abandoned: whether its caller has stopped waiting for it.
         losing: whether its worker is lost and the reason being looked for.
@@ -160,6 +161,7 @@ class Exchange:
         "begun",
         "cancellation",
         "cancelled",
+        "closing",
         "failed",
         "link",
         "loans",
@@ -178,6 +180,7 @@ class Exchange:
         self.table: CallTable | None = None
         self.number: int = 0
         self.begun: bool = False
+        self.closing: bool = False
         self.sent: float = 0.0
         self.cancelled: bool = False
         self.cancellation: asyncio.CancelledError | None = None

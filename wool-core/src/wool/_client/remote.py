@@ -177,14 +177,42 @@ class RemoteStream:
             pool.check_open()
             if exchange.failed is not None:
                 return self._fail(exchange.failed, value)
+            if exchange.closing:  # all tasks of the loop have been cancelled
+                return await self._close(exchange, None)
             self._resume(exchange, value, thrown)
         outcome = await self._outcome(exchange)
         while isinstance(outcome, Cancelled) and outcome.open:
             # The cancel crossed a value: it strikes where the generator stands now.
+            if exchange.request.ahead:
+                return await self._close(exchange, outcome.error)
             value, thrown = outcome.error, True
             self._resume(exchange, value, thrown)
             with shield():  # what the cancel sets going there is not to be cancelled as well
                 outcome = await self._outcome(exchange)
+        return await self._conclude(exchange, outcome, value)
+
+    async def _close(self, exchange: Exchange, error: BaseException | None) -> bool:
+        """Closes the generator where it stands, unless that is under way, and waits for its end.
+
+        Args:
+            error: what the step comes to, unless the generator raises something else.
+        """
+        closing = GeneratorExit()
+        if exchange.closing:
+            self._thrown = closing
+        else:
+            self._resume(exchange, closing, True)
+        with shield():
+            outcome = await self._outcome(exchange)
+        exchange.closing = False
+        yielded = await self._conclude(exchange, outcome, closing)
+        if not yielded and self.error in (None, closing):
+            self.error = error
+        return yielded
+
+    async def _conclude(self, exchange: Exchange, outcome: Outcome | Cancelled, value: Any) -> bool:
+        """Takes what a step came to; returns whether the generator yielded."""
+        pool = self._pool
         if isinstance(outcome, Reply):
             if type(outcome.frame) is f.Value:
                 self._value = await decode_reply(pool.codec, exchange, outcome)
