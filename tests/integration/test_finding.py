@@ -418,6 +418,49 @@ async def test_a_call_for_tags_that_nobody_offers(workers: Any) -> None:
     assert all(info.address in text for info in infos)  # whether there is a connection or not
 
 
+async def test_news_of_others_while_a_call_waits(workers: Any) -> None:
+    """They do not give it more time."""
+    (info,) = await workers(1, "cpu")
+    told = found(info)
+
+    async def news() -> None:
+        while True:
+            told.events.put_nowait(abc.Snapshot([info, *fakes(1)]))
+            await asyncio.sleep(0.1)
+
+    async with wool.WorkerPool(discovery=told, quorum_timeout=0.5):
+        telling = asyncio.create_task(news())
+        async with asyncio.timeout(5):
+            with pytest.raises(NoWorkersAvailable, match="within 0.5 s"):
+                await on_gpu()
+        telling.cancel()
+
+
+async def test_why_there_are_no_workers_is_raised_anew(workers: Any) -> None:
+    """Who is told keeps nothing alive of others who were."""
+    (info,) = await workers(1)
+    async with wool.WorkerPool(discovery=found(info)) as pool:
+        pool._pool.fail(NoWorkersAvailable("on purpose"))
+        for _ in range(2):
+            with pytest.raises(NoWorkersAvailable, match="on purpose"):
+                await pool.wait(2)
+        assert pool._pool.failure is not None
+        assert pool._pool.failure.__traceback__ is None
+
+
+async def test_a_worker_that_drains_soon_after_it_came_back(workers: Any) -> None:
+    (info,) = await workers(1)
+    async with wool.WorkerPool(discovery=found(info)) as pool:
+        (link,) = pool._pool.client().links.values()
+        await link.session.connection.aclose()
+        await eventually(lambda: link.session is None)
+        pause = link._resuming
+        link.connect()
+        await eventually(lambda: link.session is not None)
+        assert pause.cancelled(), "what it has said since would be forgotten"
+        assert await here() == info.id
+
+
 async def test_somebody_who_takes_connections_and_says_nothing(token: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"ws://127.0.0.1:{silent.getsockname()[1]}"

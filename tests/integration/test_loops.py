@@ -19,6 +19,7 @@ from faultjobs import add, count, fib, nap
 from faultkit import TRANSPORTS, eventually, opened, pids
 
 import wool
+from wool._client.link import Link
 from wool._client.peer_pool import PeerPool
 from wool._protocol.frames import CallOptions
 from wool._worker.service import Service
@@ -401,6 +402,43 @@ async def test_streams_left_as_every_task_is_cancelled(transport: str, folder: P
     async with opened(1, transport=transport) as pool:
         for closes in (True, False):
             await asyncio.to_thread(asyncio.run, main(pool, closes=closes))
+
+
+async def test_leaving_that_is_cancelled_as_connections_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Calls on other loops end all the same, and nobody there goes on dialling."""
+    began, clients = threading.Event(), list[Any]()
+
+    async def other(pool: Any) -> None:
+        client = pool._pool.client()
+        calling = asyncio.create_task(nap(3600))
+        await eventually(lambda: client.links and all(k.session for k in client.links.values()))
+        clients.append(client)
+        began.set()
+        with pytest.raises(wool.WorkerStopped, match="has been closed"):
+            await calling
+        await eventually(lambda: client.closed, what="the client to close")
+
+    async def aclose(self: Any) -> None:
+        if self._client not in clients:
+            closing.set()
+            await asyncio.sleep(3600)
+        await close(self)
+
+    close, closing = Link.aclose, asyncio.Event()
+    pool = wool.WorkerPool(size=1)
+    await pool.__aenter__()
+    assert await add(1, 2) == 3
+    elsewhere = asyncio.create_task(asyncio.to_thread(asyncio.run, other(pool)))
+    await asyncio.to_thread(began.wait)
+    monkeypatch.setattr(Link, "aclose", aclose)
+    leaving = asyncio.create_task(pool.__aexit__(KeyError, KeyError(), None))
+    await closing.wait()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await elsewhere
 
 
 @both

@@ -72,9 +72,15 @@ class Client:
 
     def submit(self, exchange: Exchange) -> None:
         """Gives a call to a worker, or keeps it until there is one."""
+        if not self._place(exchange):
+            patience = self.pool.options.quorum_timeout
+            self._waiting[exchange] = self.loop.call_later(patience, self._give_up, exchange)
+
+    def _place(self, exchange: Exchange) -> bool:
+        """Gives a call to a worker, or ends it if that is in vain; False if there is none yet."""
         if self.closed:
             exchange.end(Failed(self.pool.closed_error()))
-            return
+            return True
         tags = exchange.request.tags
         if tags and self._subset.ask(tags):
             self._take_members()
@@ -86,20 +92,19 @@ class Client:
             failure = WoolError(f"the pool's balancer failed to choose a worker: {error!r}")
             failure.__cause__ = error
             exchange.end(Failed(failure))
-            return
+            return True
         if link is not None:
             link.open(exchange)
-            return
+            return True
         failure = self.pool.failure or self._refusal(tags)
         if failure is not None:
             exchange.end(Failed(failure))
-            return
+            return True
         for link in self.links.values():
             if not link.info.id and not link.refused:
                 link.connect()  # to know whether it offers the tags
         exchange.link = None
-        timer = self.loop.call_later(self.pool.options.quorum_timeout, self._give_up, exchange)
-        self._waiting[exchange] = timer
+        return False
 
     def _choose(self, request: Request) -> Link | None:
         links = [k for k in self.links.values() if k.usable and request.tags <= k.info.tags]
@@ -151,8 +156,10 @@ class Client:
         """Tries again to place the calls that wait for a worker."""
         waiting, self._waiting = self._waiting, {}
         for exchange, timer in waiting.items():
-            timer.cancel()
-            self.submit(exchange)
+            if self._place(exchange):
+                timer.cancel()
+            else:
+                self._waiting[exchange] = timer  # which has been running since it began to wait
 
     def rebalance(self) -> None:
         """Looks, in a moment, whether an idle worker could relieve another one.

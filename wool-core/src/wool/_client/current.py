@@ -64,18 +64,18 @@ class OpenPools:
     """The pools open in this process."""
 
     def __init__(self) -> None:
-        self._pools: list[Pool] = []
+        self._pools: list[Pool] = []  # replaced as a whole, for it is read on any thread
         self._lock = threading.Lock()
 
     def add(self, pool: Pool) -> None:
         """Notes that a pool is open."""
         with self._lock:
-            self._pools.append(pool)
+            self._pools = [*self._pools, pool]
 
     def remove(self, pool: Pool) -> None:
         """Notes that a pool is closed."""
         with self._lock:
-            self._pools.remove(pool)
+            self._pools = [other for other in self._pools if other is not pool]
 
     def only(self) -> Pool | None:
         """Returns the one open pool, None if there is none.

@@ -249,6 +249,7 @@ class Link:
         client = self._client
         self._retry = _RETRY_FIRST
         self.failure = None
+        self._end_pause()  # or it would end one day, whatever the worker has said by then
         self.usable = True
         self.draining, self._others = False, 0  # those were of one that was there before
         self.met = True
@@ -300,8 +301,14 @@ class Link:
     def _pause(self, seconds: float | None = None) -> None:
         """Stops using the worker for a while, by default one that grows with every failure."""
         self.usable = self.hungry = False
+        self._end_pause()
         self._resuming = self._client.loop.call_later(seconds or self._retry, self._resume_use)
         self._retry = min(self._retry * 2, _RETRY_MOST)
+
+    def _end_pause(self) -> None:
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._resuming = None
 
     def _resume_use(self) -> None:
         if self._closing or self._client.closed:
@@ -358,8 +365,7 @@ class Link:
         """Closes the session. Calls that are out are the client's to end."""
         self._closing = True
         self._release()
-        if self._resuming is not None:
-            self._resuming.cancel()
+        self._end_pause()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

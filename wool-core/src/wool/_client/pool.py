@@ -15,6 +15,7 @@ from typing import Any
 
 from wool._client import remote
 from wool._client.client import Balancer, Client
+from wool._client.exchange import Failed
 from wool._client.identity import hello
 from wool._client.link import Link
 from wool._client.observing import ObservedStream, observed_call
@@ -137,7 +138,7 @@ class Pool:
                 while self.ready < n:
                     self.check_open()
                     if self.failure is not None:
-                        raise self.failure
+                        raise Failed(self.failure).fresh_error()
                     self.client().reach()
                     self._check_hope(n)
                     await changed.wait()
@@ -348,12 +349,11 @@ class Pool:
         with self._lock:
             self.closed = True
             clients, self._clients = self._clients, {}
-        here = asyncio.get_running_loop()
-        for loop, client in clients.items():
-            if loop is here:
-                await client.aclose(self.closed_error())
-            else:
-                _call_in(loop, _start_closing, loop, client, self.closed_error())
+        own = clients.pop(asyncio.get_running_loop(), None)
+        for loop, client in clients.items():  # first, for what follows may be cancelled
+            _call_in(loop, _start_closing, loop, client, self.closed_error())
+        if own is not None:
+            await own.aclose(self.closed_error())
         self.members = {}
 
 
