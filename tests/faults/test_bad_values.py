@@ -20,6 +20,7 @@ from faultjobs import add, count, hold
 from faultkit import TRANSPORTS, eventually, opened, pid_in, pids
 
 import wool
+from wool._serialization import codec
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -271,6 +272,20 @@ async def give_nameless() -> Any:
 async def test_bad_result_whose_class_has_no_name(folder: Path) -> None:
     async with unharmed(folder, "unix"):
         await fails(give_nameless(), "reduce says no")
+
+
+async def live() -> AsyncIterator[int]:
+    yield 1
+
+
+@both
+async def test_too_many_live_objects(
+    transport: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "MOST_OBJECTS", 100)
+    async with unharmed(folder, transport):
+        await fails(take([live() for _ in range(101)]), "argument 'subject' (list)")
+        assert await take([live() for _ in range(100)]) == "list"
 
 
 async def test_argument_that_kills_its_worker(folder: Path) -> None:

@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unit.protocolkit import CALLING, FRAMES, HANDSHAKING, frames, joined
+from wool._client.imports import RELEASED
 from wool._protocol import frames as f
+from wool._serialization.classes import KEY_BYTES
+from wool._serialization.codec import MOST_CODE, MOST_OBJECTS
 from wool.exceptions import ProtocolError
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -65,6 +68,15 @@ def test_the_header_has_a_limit() -> None:
         f.encode(f.Reject(1, "x" * f.MAX_HEADER))
     with pytest.raises(ProtocolError, match="claims"):
         f.decode_call((f.MAX_HEADER + 1).to_bytes(4, "little") + bytes(f.MAX_HEADER + 1))
+
+
+def test_the_most_that_a_value_can_mention_fits_into_a_header() -> None:
+    """What could not be sent would end more than one call."""
+    names, key = [bytes(KEY_BYTES)] * MOST_OBJECTS, bytes(KEY_BYTES + 4)
+    codes = [f.Code(key, [key, key])] * MOST_CODE
+    f.encode(f.Open(1, False, f"#{key.hex()}", "", [1 << 30], codes, 0, names))
+    f.encode(f.Release([f.Lent(name, 1) for name in names]))
+    f.encode(f.Release([f.Lent(name, 1 << 40) for name in names[:RELEASED]]))
 
 
 def test_a_message_is_what_the_documentation_says() -> None:

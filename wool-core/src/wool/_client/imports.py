@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from wool._client.references import End
     from wool._session.session import Session
 
+RELEASED = 1 << 14
+"""So many objects are given up with one frame, which must not become too large."""
+
 
 class Import:
     """An object of the peer's, as long as it is needed here.
@@ -231,6 +234,9 @@ class ImportTable:
             lent.append(f.Lent(mentioned.key, mentioned.times))
             if self._imports.get(mentioned.key) is mentioned:
                 del self._imports[mentioned.key]
+            if len(lent) == RELEASED:
+                self._session.send(f.Release(lent))
+                lent = []
         if lent:
             self._session.send(f.Release(lent))
 

@@ -54,6 +54,10 @@ from wool._serialization.variables import reduce_variable
 from wool.abc import Buffer, Payload, Serializer
 from wool.exceptions import SerializationError
 
+MOST_OBJECTS, MOST_CODE = 1 << 16, 1 << 13
+"""So many live objects, and so many classes and routines by value, one value may mention: the
+header of a frame has room for them, see `frames.MAX_HEADER`."""
+
 
 class _Reducer(msgspec.Struct):
     """Takes part in the pickling of one value."""
@@ -168,10 +172,13 @@ class Codec:
             thrown: an exception that came from the receiver, who has the original.
 
         Raises:
+            SerializationError: it mentions too much.
             Exception: whatever the serializer raises.
         """
         reducer = _Reducer(self.book, self.modules, label, thrown)
         payload = self._dumps(value, reducer)
+        _check_count("live objects", len(reducer.exports), MOST_OBJECTS)
+        _check_count("classes and routines by value", len(reducer.code), MOST_CODE)
         segments = [payload.head, *payload.buffers]
         return Encoded(segments, reducer.code, reducer.calls, reducer.exports)
 
@@ -261,6 +268,14 @@ class Codec:
         return SerializationError(
             f"{what} of {function.__qualname__}() cannot be sent to a worker: "
             + _remedied(error, remedy)
+        )
+
+
+def _check_count(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise SerializationError(
+            f"it refers to {count:,} {what}, and {most:,} is the most that can go at once: pass "
+            "them in several calls, or by means of one object that has them"
         )
 
 
