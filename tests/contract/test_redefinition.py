@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,6 +14,26 @@ import wool
 from contract.routines import echo
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+
+
+SCRIPT = """
+count = {start}
+def helper(): return "{start}"
+@wool.routine
+async def use():
+    global count
+    count += 1
+    return count, helper()
+"""
+
+
+def run_script(start: int, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Runs a script in a module of its own, which takes the place of the last one."""
+    module = ModuleType(name)
+    vars(module)["wool"] = wool
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(SCRIPT.format(start=start), vars(module))
+    return module
 
 
 def notebook() -> tuple[dict[str, Any], Callable[[str], None]]:
@@ -56,3 +79,23 @@ async def test_what_the_methods_of_an_argument_use() -> None:
     assert scope["Job"] is first
     assert type(await echo(job)) is first
     assert type(await scope["make"]()) is first
+
+
+async def test_a_script_that_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `runpy` and Streamlit do it: its globals are others, those of the first run stay."""
+    first = run_script(10, "contract_script", monkeypatch)
+    assert await first.use() == (11, "10")
+    second = run_script(20, "contract_script", monkeypatch)
+    assert await second.use() == (21, "20")
+    assert await first.use() == (12, "10")
+    assert await second.use() == (22, "20")
+
+
+async def test_globals_that_are_made_again() -> None:
+    """Nothing is left in them of those that had their name, and perhaps their place in memory."""
+    for start in 10, 10, 20:
+        scope: dict[str, Any] = {"wool": wool, "__name__": "contract_again"}
+        exec(SCRIPT.format(start=start), scope)
+        assert await scope["use"]() == (start + 1, str(start))
+        del scope
+        gc.collect()

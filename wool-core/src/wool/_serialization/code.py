@@ -19,7 +19,7 @@ from typing import Any
 
 from wool._serialization.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS
 from wool._serialization.codepickler import write
-from wool._serialization.namespaces import Namespaces, Versions
+from wool._serialization.namespaces import Namespaces
 from wool._serialization.sources import MODULE
 from wool._serialization.travelling import Modules, find_object
 from wool._serialization.units import CodeUnit, MissingCode, digest
@@ -28,18 +28,37 @@ LIMIT = 64 << 20
 """Bytes of units that a receiver keeps."""
 
 _MISSING = object()
+_GONE = object()
+
+Expected = Callable[[], object]
+"""Returns what a variable was bound to."""
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
-    """A global or closure variable that a function reaches, and what it was bound to."""
+class Bindings:
+    """The global and closure variables that a function reaches, and what they were bound to.
 
-    look_up: Callable[[], Any]
-    expected: Callable[[], Any]
+    It keeps neither the function alive nor, where that can be helped, what they were bound to: that
+    leads back to the function if it calls itself.
+    """
 
-    def holds(self) -> bool:
-        """Whether the variable is still bound to the same object."""
-        return self.look_up() is self.expected()
+    function: weakref.ref[FunctionType]
+    variables: tuple[tuple[str, Expected], ...]
+    cells: tuple[Expected, ...]
+
+    def hold(self) -> bool:
+        """Whether the variables are still bound to the same objects."""
+        function = self.function()
+        if function is None:
+            return True  # whatever it was reached by is bound to something else
+        scope = function.__globals__
+        for name, expected in self.variables:
+            if scope.get(name, _MISSING) is not expected():
+                return False
+        for cell, expected in zip(function.__closure__ or (), self.cells, strict=True):
+            if _content(cell) is not expected():
+                return False
+        return True
 
 
 class CodeBook:
@@ -57,13 +76,12 @@ class CodeBook:
     def __init__(self, modules: Modules) -> None:
         self.modules = modules
         self._functions: weakref.WeakKeyDictionary[
-            FunctionType, tuple[CodeUnit, tuple[Binding, ...]]
+            FunctionType, tuple[CodeUnit, tuple[Bindings, ...]]
         ] = weakref.WeakKeyDictionary()
-        self._classes: weakref.WeakKeyDictionary[type, tuple[CodeUnit, tuple[Binding, ...]]] = (
+        self._classes: weakref.WeakKeyDictionary[type, tuple[CodeUnit, tuple[Bindings, ...]]] = (
             weakref.WeakKeyDictionary()
         )
         self._editions: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
-        self._versions = Versions()
         self._lock = threading.Lock()
 
     def find(self, keys: Iterable[bytes]) -> list[CodeUnit]:
@@ -82,20 +100,20 @@ class CodeBook:
             Exception: whatever pickling it raises.
         """
         cached = self._functions.get(function)
-        if cached is not None and all(binding.holds() for binding in cached[1]):
+        if cached is not None and all(bindings.hold() for bindings in cached[1]):
             return cached[0]
-        written = write(function, self.modules, self._versions)
+        written = write(function, self.modules)
         unit = CodeUnit(digest(written.data), written.data, written.provides)
         with self._lock:
-            self._functions[function] = unit, tuple(_bindings(written.functions))
+            self._functions[function] = unit, tuple(map(_bindings, written.functions))
         return unit
 
     def cls(self, cls: type) -> CodeUnit:
         """Returns the unit of a class."""
         cached = self._classes.get(cls)
-        if cached is not None and all(binding.holds() for binding in cached[1]):
+        if cached is not None and all(bindings.hold() for bindings in cached[1]):
             return cached[0]
-        written = write(cls, self.modules, self._versions)
+        written = write(cls, self.modules)
         key = CLASSES.key(cls)
         own = key.startswith(CLASSES.process)  # others hear from its owner
         with self._lock:
@@ -105,7 +123,7 @@ class CodeBook:
             if edition is not None:
                 key += edition.to_bytes(4, "big")
             unit = CodeUnit(key, written.data, written.provides)
-            self._classes[cls] = unit, tuple(_bindings(written.functions)) if own else ()
+            self._classes[cls] = unit, tuple(map(_bindings, written.functions)) if own else ()
         return unit
 
     def key(self, cls: type) -> bytes:
@@ -216,26 +234,24 @@ class CodeStore:
         return found
 
 
-def _bindings(functions: Iterable[FunctionType]) -> Iterable[Binding]:
-    """Yields the variables that these functions reach."""
-    for function in functions:
-        scope = function.__globals__
-        for name in _names(function.__code__):
-            value = scope.get(name, _MISSING)  # which may be defined after all
-            if value is not function:
-                yield Binding(_global_reader(scope, name), _keep(value))
-        for cell in function.__closure__ or ():
-            reader = _cell_reader(cell)
-            if reader() is not function:  # it would keep itself alive
-                yield Binding(reader, _keep(reader()))
+def _bindings(function: FunctionType) -> Bindings:
+    """Returns the variables that a function reaches."""
+    scope = function.__globals__
+    return Bindings(
+        weakref.ref(function),
+        # What is missing may be defined after all.
+        tuple((name, _keep(scope.get(name, _MISSING))) for name in _names(function.__code__)),
+        tuple(_keep(_content(cell)) for cell in function.__closure__ or ()),
+    )
 
 
-def _keep(value: Any) -> Callable[[], Any]:
-    """Returns what returns a value; of classes it keeps none alive, as their methods name them."""
-    if not isinstance(value, type):
+def _keep(value: object) -> Expected:
+    """Returns what returns a value, which it keeps alive only if there is no other way."""
+    try:
+        reference = weakref.ref(value)
+    except TypeError:
         return lambda: value
-    cls = weakref.ref(value)
-    return lambda: _MISSING if (found := cls()) is None else found
+    return lambda: _GONE if (found := reference()) is None else found
 
 
 def _names(code: CodeType) -> set[str]:
@@ -247,15 +263,8 @@ def _names(code: CodeType) -> set[str]:
     return names
 
 
-def _global_reader(scope: dict[str, Any], name: str) -> Callable[[], Any]:
-    return lambda: scope.get(name, _MISSING)
-
-
-def _cell_reader(cell: Any) -> Callable[[], Any]:
-    def read() -> Any:
-        try:
-            return cell.cell_contents
-        except ValueError:  # not bound yet
-            return _MISSING
-
-    return read
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return _MISSING

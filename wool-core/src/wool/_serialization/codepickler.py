@@ -23,7 +23,7 @@ from wool._serialization.codeobjects import reduce_code
 from wool._serialization.exceptions import reduce_exception
 from wool._serialization.library import reduce_library
 from wool._serialization.modules import find_name
-from wool._serialization.namespaces import Scope, Versions, share_globals
+from wool._serialization.namespaces import Scope, share_globals
 from wool._serialization.references import must_stay
 from wool._serialization.sentinels import is_sentinel, reduce_sentinel
 from wool._serialization.sources import mentioned
@@ -50,7 +50,7 @@ class Written:
     functions: tuple[FunctionType, ...]
 
 
-def write(value: Any, modules: Modules, versions: Versions) -> Written:
+def write(value: Any, modules: Modules) -> Written:
     """Pickles a function or class by value.
 
     Raises:
@@ -59,7 +59,7 @@ def write(value: Any, modules: Modules, versions: Versions) -> Written:
     import cloudpickle
 
     buffer = io.BytesIO()
-    unit = _Unit(modules, versions, cloudpickle.Pickler.dispatch_table)
+    unit = _Unit(modules, cloudpickle.Pickler.dispatch_table)
     _pickler_class(cloudpickle.Pickler)(buffer, unit).dump(value)
     head = pickle.dumps(modules.named(_imports(unit.functions)))
     return Written(head + buffer.getvalue(), tuple(unit.provides), tuple(unit.functions))
@@ -102,13 +102,12 @@ class _Unit:
         provides, functions: as of `Written`.
     """
 
-    def __init__(self, modules: Modules, versions: Versions, dispatched: Container[type]) -> None:
+    def __init__(self, modules: Modules, dispatched: Container[type]) -> None:
         self.provides: list[bytes] = []
         self.functions: list[FunctionType] = []
         self._defined: set[type] = set()
         self._scopes: dict[int, Scope] = {}
         self._modules = modules
-        self._versions = versions
         self._dispatched = dispatched
 
     def reduce(self, obj: Any, native: Native) -> Any:
@@ -145,7 +144,7 @@ class _Unit:
         if scope is None:
             scope = _scope(function, reduced[1][1], self._modules)
             self._scopes[id(function.__globals__)] = scope
-        return share_globals(function, reduced, scope, self._versions)
+        return share_globals(function, reduced, scope)
 
     def _reduce_other(self, obj: Any) -> Any:
         if isinstance(obj, ModuleType):

@@ -4,12 +4,15 @@ All functions of one module of one process share one namespace on a worker, as t
 one sets there, another sees, whichever call it was that brought them. A global that was sent is set
 only once, so that it does not undo what happened on the worker since; it is set anew when its
 owner has bound it to another object, which the version that travels with it tells.
+
+Two modules may have had one name, as when a script is run again in the same process. So what tells
+namespaces apart is a mark among the globals themselves.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
@@ -20,20 +23,89 @@ _MARK = "__wool_namespace__"
 
 Globals = dict[str, Any]
 
+RECENT = 256
+"""So many namespaces are kept although no function that is here has them."""
+
 
 class Namespace:
     """What is known of a namespace that came from elsewhere.
 
     Attributes:
         owner: the process it is a copy of.
-        module: the name of the module there.
-        versions: of the globals it has.
+        module: what it is called there.
+        scope: the globals.
     """
 
-    def __init__(self, owner: bytes, module: str) -> None:
+    def __init__(self, owner: bytes, module: str, scope: Globals) -> None:
         self.owner = owner
         self.module = module
+        self.scope = scope
         self.versions: dict[str, int] = {}
+
+    def version(self, name: str, value: Any) -> int:
+        """Returns the version of what a global was last sent as."""
+        return self.versions.get(name, 0)
+
+
+class Home:
+    """A namespace of this process, as it is called elsewhere.
+
+    Attributes:
+        module: what it is called.
+        scope: the globals.
+    """
+
+    def __init__(self, module: str, scope: Globals) -> None:
+        self.module = module
+        self.scope = scope
+        self._bindings: dict[str, tuple[Any, int]] = {}
+
+    @property
+    def owner(self) -> bytes:
+        """This process, which after a fork is another one."""
+        return CLASSES.process
+
+    def version(self, name: str, value: Any) -> int:
+        """Returns the version of what a global is bound to now; a new object has a new one."""
+        with CLASSES.lock:
+            known, version = self._bindings.get(name, (None, 0))
+            if known is not value or not version:
+                version += 1
+                self._bindings[name] = value, version
+            return version
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Somebody takes a copy of the globals along, which are another namespace."""
+        return type(None), ()
+
+
+class Homes:
+    """The namespaces of one process that have been sent."""
+
+    def __init__(self) -> None:
+        self._homes: weakref.WeakValueDictionary[str, Home] = weakref.WeakValueDictionary()
+        self._counts: dict[str, int] = {}  # of those that had the name of one module
+
+    def find(self, module: str) -> Globals | None:
+        """Returns the globals that are called so, if they are still in use."""
+        home = self._homes.get(module)
+        return None if home is None else home.scope
+
+    def of(self, scope: Globals) -> Home | Namespace:
+        """Returns what is known of some globals; marks those that are not yet known."""
+        known = scope.get(_MARK)
+        if isinstance(known, (Home, Namespace)) and known.scope is scope:
+            return known
+        with CLASSES.lock:
+            name = str(scope.get("__name__"))
+            count = self._counts[name] = self._counts.get(name, 0) + 1
+            home = Home(name if count == 1 else f"{name} {count}", scope)
+            scope[_MARK] = self._homes[home.module] = home
+            return home
+
+
+# As the table of classes.
+HOMES = Homes()
 
 
 class Namespaces:
@@ -45,38 +117,27 @@ class Namespaces:
 
     def __init__(self, builtins: Globals) -> None:
         self._builtins = builtins
-        self._globals: dict[tuple[bytes, str], Globals] = {}
+        self._known: weakref.WeakValueDictionary[tuple[bytes, str], Namespace] = (
+            weakref.WeakValueDictionary()
+        )
+        self._recent: OrderedDict[tuple[bytes, str], Namespace] = OrderedDict()
 
     def find(self, owner: bytes, module: str, base: Globals) -> Globals:
         """Returns the globals for functions of a module of another process."""
-        if owner == CLASSES.process and module in sys.modules:
-            return sys.modules[module].__dict__  # they have come home
-        scope = self._globals.get((owner, module))
-        if scope is None:
-            scope = self._globals[owner, module] = dict(base)
+        home = HOMES.find(module) if owner == CLASSES.process else None
+        if home is not None:
+            return home  # they have come there
+        key = owner, module
+        known = self._known.get(key)
+        if known is None:
+            scope = dict(base)
+            known = scope[_MARK] = self._known[key] = Namespace(owner, module, scope)
             scope["__builtins__"] = self._builtins
-            scope[_MARK] = Namespace(owner, module)
-        return scope
-
-
-class Versions:
-    """Numbers the bindings of globals as they are sent; a new object gets a new number."""
-
-    def __init__(self) -> None:
-        self._bindings: dict[tuple[int, str], tuple[Any, int]] = {}
-        self._lock = threading.Lock()
-
-    def of(self, scope: Globals, name: str, value: Any) -> int:
-        """Returns the version of what a global is bound to now."""
-        came = scope.get(_MARK)
-        if isinstance(came, Namespace):
-            return came.versions.get(name, 0)
-        with self._lock:
-            known, version = self._bindings.get((id(scope), name), (None, 0))
-            if known is not value or not version:
-                version += 1
-                self._bindings[id(scope), name] = value, version
-            return version
+        self._recent[key] = known
+        self._recent.move_to_end(key)
+        if len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        return known.scope
 
 
 class Scope:
@@ -99,37 +160,29 @@ class Scope:
     ) -> None:
         self.defined = defined
         self._whole = module
-        scope = function.__globals__
-        came = scope.get(_MARK)
-        self._owner = came.owner if isinstance(came, Namespace) else CLASSES.process
-        self._name = came.module if isinstance(came, Namespace) else _name(scope)
+        self._known = HOMES.of(function.__globals__) if module is None else None
         self._base = base
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._whole is not None:
+        if self._known is None:
             return find_globals, (self._whole,)
-        return find_namespace, (self._owner, self._name, self._base)
+        return find_namespace, (self._known.owner, self._known.module, self._base)
+
+    def versions(self, values: Globals) -> dict[str, int]:
+        """Returns the versions of globals; what a module has by itself has none."""
+        known = self._known
+        return {} if known is None else {n: known.version(n, v) for n, v in values.items()}
 
 
-def _name(scope: Globals) -> str:
-    """Names the globals of a function: those of a module, or some that have no other name."""
-    name = str(scope.get("__name__"))
-    module = sys.modules.get(name)
-    return name if module is not None and module.__dict__ is scope else f"{name} {id(scope)}"
-
-
-def share_globals(
-    function: FunctionType, native: tuple[Any, ...], scope: Scope, versions: Versions
-) -> tuple[Any, ...]:
+def share_globals(function: FunctionType, native: tuple[Any, ...], scope: Scope) -> tuple[Any, ...]:
     """Changes cloudpickle's reduction of a function so that its globals are shared."""
     _, (code, _, *rest), (attributes, slots), _, _, set_state = native
     held: Globals = slots.pop("__globals__")
     names = {name: value for name, value in held.items() if name not in scope.defined}
-    numbered = {n: versions.of(function.__globals__, n, v) for n, v in names.items()}
     slots["__globals__"] = {}
     if parameters := getattr(function, "__type_params__", ()):  # cloudpickle leaves them out
         slots["__type_params__"] = parameters
-    state: tuple[Any, ...] = set_state, (attributes, slots), names, numbered
+    state: tuple[Any, ...] = set_state, (attributes, slots), names, scope.versions(names)
     return make_function, (code, scope, *rest), state, None, None, finish_function
 
 

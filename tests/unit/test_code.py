@@ -1,0 +1,74 @@
+"""Functions and classes as units of code, and what keeps them."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import wool
+from wool._serialization.code import CodeBook
+from wool._serialization.namespaces import HOMES
+from wool._serialization.travelling import LocalModules
+
+
+def routine_of_itself() -> Any:
+    @wool.routine
+    async def again(count: int) -> int:
+        return await again(count - 1) if count else 0
+
+    return again.__wool__.function  # type: ignore[attr-defined]
+
+
+def function_of_itself() -> Any:
+    def again(count: int) -> int:
+        return again(count - 1) if count else 0
+
+    return again
+
+
+def two_of_each_other() -> Any:
+    def one(count: int) -> int:
+        return other(count - 1) if count else 0
+
+    def other(count: int) -> int:
+        return one(count)
+
+    return one
+
+
+def globals_of_its_own() -> Any:
+    scope: dict[str, Any] = {"__name__": "test_code_scope"}
+    exec("def helper(): return function\ndef function(): return helper", scope)
+    return scope["function"]
+
+
+MAKERS = [routine_of_itself, function_of_itself, two_of_each_other, globals_of_its_own]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_function_that_leads_back_to_itself_is_let_go(make: Callable[[], Any]) -> None:
+    """Programs make such functions with each request: what is cached of them is to go with them."""
+    book = CodeBook(LocalModules())
+    function = make()
+    assert book.function(function) is book.function(function)
+    gone = weakref.ref(function)
+    del function
+    gc.collect()
+    assert gone() is None
+
+
+def test_globals_that_are_copied_are_others() -> None:
+    """Also where the mark came along that tells them apart."""
+    scope: dict[str, Any] = {"__name__": "test_code_copied"}
+    home = HOMES.of(scope)
+    assert HOMES.of(scope) is home
+    copied = dict(scope)
+    assert HOMES.of(copied).module != home.module
+    assert HOMES.find(home.module) is scope
+    pickled = pickle.loads(pickle.dumps(scope))
+    assert HOMES.of(pickled).module != home.module
