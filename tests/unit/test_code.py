@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 import wool
-from wool._serialization.code import CodeBook
+from wool._serialization import code
+from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.namespaces import HOMES
 from wool._serialization.travelling import LocalModules
+from wool._session import session
+from wool._session.session import Session
 
 
 def routine_of_itself() -> Any:
@@ -60,6 +63,38 @@ def test_a_function_that_leads_back_to_itself_is_let_go(make: Callable[[], Any])
     del function
     gc.collect()
     assert gone() is None
+
+
+def numbered(number: int) -> Any:
+    return lambda: number
+
+
+def test_small_functions_are_forgotten_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been made of them takes more memory than the units: so many are few bytes."""
+    monkeypatch.setattr(code, "LIMIT", 100_000)
+    book = CodeBook(LocalModules())
+    store = CodeStore(CodeBook(LocalModules()))
+    units = [book.function(numbered(i)) for i in range(100)]
+    assert sum(len(unit.data) for unit in units) < code.LIMIT
+    loaded: list[weakref.ref[Any]] = []
+    for unit in units:
+        store.add(unit)
+        loaded.append(weakref.ref(store.load(unit.key)))
+    gc.collect()
+    assert loaded[0]() is None
+    assert loaded[-1]() is not None
+
+
+async def test_a_peer_is_not_remembered_to_have_code_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "MOST_KNOWN", 10)
+    nobody: Any = None
+    ours = Session(nobody, nobody, nobody)
+    for i in range(100):
+        ours.note_known(b"function %d" % i, [b"class %d" % i])
+        assert {b"function %d" % i, b"class %d" % i} <= ours.known
+        assert len(ours.known) <= 12
 
 
 def test_globals_that_are_copied_are_others() -> None:

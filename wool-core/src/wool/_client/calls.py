@@ -188,11 +188,10 @@ class CallTable:
             if version != self._version:
                 self._version = version
                 units = [*modules.units(), *units]
-        known = self._session.known
+        session = self._session
         for unit in units:
-            if unit.key not in known:
-                known.add(unit.key)
-                known.update(unit.provides)
+            if unit.key not in session.known:
+                session.note_known(unit.key, unit.provides)
                 codes.append(f.Code(unit.key, list(unit.provides)))
                 data.append(unit.data)
         return codes, data

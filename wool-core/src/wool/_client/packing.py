@@ -143,5 +143,4 @@ def learn(
 def note(session: Session, codes: Iterable[f.Code]) -> None:
     """Notes that the peer has code, because it was sent or came from there."""
     for code in codes:
-        session.known.add(code.key)
-        session.known.update(code.provides)
+        session.note_known(code.key, code.provides)

@@ -27,6 +27,9 @@ from wool._serialization.units import CodeUnit, MissingCode, digest
 LIMIT = 64 << 20
 """Bytes of units that a receiver keeps."""
 
+LOADED = 4 << 10
+"""Bytes that a unit counts in addition: what it is loaded into takes more than the unit."""
+
 _MISSING = object()
 _GONE = object()
 
@@ -161,11 +164,11 @@ class CodeStore:
             self._targets = {}  # they may be of another version now
             return
         self._units[unit.key] = unit
-        self._size += len(unit.data)
+        self._size += len(unit.data) + LOADED
         while self._size > LIMIT and len(self._units) > 1:
             key, old = self._units.popitem(last=False)
             self._loaded.pop(key, None)
-            self._size -= len(old.data)
+            self._size -= len(old.data) + LOADED
 
     def find(self, keys: Iterable[bytes]) -> list[CodeUnit]:
         """Returns those of the units that are here, to pass them on."""

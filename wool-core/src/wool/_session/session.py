@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from wool import abc
@@ -20,6 +20,9 @@ from wool.exceptions import ConnectionLost, WoolError
 
 BATCH = 1 << 20
 """Bytes handed to the transport at once: what a small message may have to wait behind."""
+
+MOST_KNOWN = 1 << 17
+"""So many pieces of code are remembered as those that a peer has."""
 
 OnFrame = Callable[[Frame, Sequence[Buffer]], None]
 OnLost = Callable[[Exception], None]
@@ -49,7 +52,7 @@ class Session:
         early: messages that came with the last one of the handshake.
 
     Attributes:
-        known: keys of the code that the peer has.
+        known: keys of the code that the peer has, as far as that is remembered.
     """
 
     def __init__(
@@ -69,6 +72,17 @@ class Session:
         self._lost = False
         self._lock = threading.Lock()  # of the machine, for `send_now` on another thread
         self._resting = False  # the writer has nothing to do
+
+    def note_known(self, key: bytes, provides: Iterable[bytes]) -> None:
+        """Remembers that the peer has a piece of code, and what else that makes known there.
+
+        Programs may make functions without end. When there are too many all are forgotten: those
+        that are used again are sent again.
+        """
+        if len(self.known) >= MOST_KNOWN:
+            self.known.clear()
+        self.known.add(key)
+        self.known.update(provides)
 
     def send(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
         """Queues a frame; False if the call it is about, or the session, has ended."""
