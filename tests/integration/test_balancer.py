@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +48,33 @@ async def test_it_chooses() -> None:
     assert {call.routine for call in calls} == {f"{__name__}:where"}
     assert stream.routine == f"{__name__}:wheres"
     assert stream.stream and not any(call.stream for call in calls)
+
+
+@wool.routine
+async def work() -> int:
+    await asyncio.sleep(0.01)
+    return os.getpid()
+
+
+async def test_it_knows_the_load() -> None:
+    def least_loaded(call: CallInfo, workers: Sequence[wool.WorkerInfo]) -> wool.WorkerInfo:
+        return min(workers, key=lambda worker: worker.load)
+
+    async with opened(2, balancer=least_loaded):
+        ran = Counter(await asyncio.gather(*(work() for _ in range(20))))
+    assert sorted(ran.values()) == [10, 10]
+
+
+async def test_it_chooses_of_all_workers_of_the_pool() -> None:
+    """Whatever is known of their load by then."""
+    pool: wool.WorkerPool
+
+    def first(call: CallInfo, workers: Sequence[wool.WorkerInfo]) -> wool.WorkerInfo:
+        return replace(pool.workers[0], load=1000)
+
+    async with opened(2, balancer=first) as pool:
+        ran = await asyncio.gather(*(work() for _ in range(20)))
+        assert set(ran) == {pool.workers[0].pid}
 
 
 @pytest.mark.parametrize(

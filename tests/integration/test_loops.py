@@ -129,6 +129,17 @@ async def test_task_factory_and_a_worker_that_comes_later(factory: Any, folder: 
                 await pool.wait(2, timeout=30)
 
 
+async def test_load_that_a_loop_had_heard_of_before_it_ended(folder: Path) -> None:
+    async with opened(1) as pool:
+        running = [asyncio.create_task(until_cancelled(folder / str(n))) for n in range(5)]
+        await eventually(lambda: len(list(folder.glob("*.began"))) == 5)
+        await asyncio.to_thread(asyncio.run, once())
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        await eventually(lambda: pool.workers[0].load == 0, what="the load to go")
+
+
 @both
 async def test_thread_in_the_pools_context(transport: str) -> None:
     """`asyncio.to_thread` carries the context; a plain thread uses the only pool there is."""

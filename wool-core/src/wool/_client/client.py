@@ -11,6 +11,7 @@ import copy
 import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from wool._client.ahead import AheadExchange
@@ -112,9 +113,11 @@ class Client:
             return None
         balancer = self.pool.balancer
         if balancer is not None and request.info is not None:
-            chosen = balancer(request.info, [link.info for link in links])
-            for link in links:
-                if link.info == chosen:
+            infos = [loaded(link.info, link.load) for link in links]
+            chosen: object = balancer(request.info, infos)
+            for link, info in zip(links, infos, strict=True):
+                # What is known of the load may be older, if it is one of `pool.workers`.
+                if isinstance(chosen, WorkerInfo) and loaded(chosen, info.load) == info:
                     return link
             raise ValueError(f"it returned {chosen!r}, which is none of the workers it was given")
         return least_loaded(links)
@@ -339,6 +342,11 @@ class Client:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def loaded(info: WorkerInfo, load: int) -> WorkerInfo:
+    """Returns what is known of a worker, with its load."""
+    return info if info.load == load else replace(info, load=load)
 
 
 def _loss(exchange: Exchange, info: WorkerInfo, lost: WorkerLost, *, stopped: bool) -> WoolError:

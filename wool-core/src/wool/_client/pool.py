@@ -10,11 +10,10 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
 from typing import Any
 
 from wool._client import remote
-from wool._client.client import Balancer, Client
+from wool._client.client import Balancer, Client, loaded
 from wool._client.exchange import Failed
 from wool._client.identity import hello
 from wool._client.link import Link
@@ -116,13 +115,18 @@ class Pool:
         """The workers as they are known now."""
         known = dict(self.members)
         loads: dict[str, int] = {}
-        for client in list(self._clients.values()):
+        for client in self._living:
             for key, link in list(client.links.items()):
                 loads[key] = max(link.load, loads.get(key, 0))
                 if key in known and link.met:
                     known[key] = link.info
         once = {info.id or key: (key, info) for key, info in reversed(known.items())}
-        return [_loaded(info, loads.get(key, 0)) for key, info in reversed(once.values())]
+        return [loaded(info, loads.get(key, 0)) for key, info in reversed(once.values())]
+
+    @property
+    def _living(self) -> list[Client]:
+        """The clients; what was known to those of loops that are closed is old."""
+        return [k for loop, k in list(self._clients.items()) if not loop.is_closed()]
 
     async def wait(self, n: int, *, timeout: float | None = None) -> None:
         """Waits until there are at least `n` workers; see `PoolView`."""
@@ -175,7 +179,7 @@ class Pool:
         own = sum(key in self.members for key in self.own)
         met = {
             link.info.id
-            for client in list(self._clients.values())
+            for client in self._living
             for key, link in list(client.links.items())
             if link.met and link.failure is None and key not in self.own
         }
@@ -198,7 +202,7 @@ class Pool:
     def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:
         """Returns the addresses of the workers that cannot be called, by the reasons for it."""
         reasons: dict[str, list[str]] = {}
-        for client in list(self._clients.values()):
+        for client in self._living:
             for link in list(client.links.values()):
                 reason = reason_against(link, tags)
                 if reason is not None and link.info.address not in reasons.get(reason, ()):
@@ -360,10 +364,6 @@ class Pool:
 def rules_of(options: f.CallOptions) -> Rules:
     """Returns what a pool says about modules."""
     return Rules(options.travels, tuple(options.ship), tuple(options.by_reference))
-
-
-def _loaded(info: WorkerInfo, load: int) -> WorkerInfo:
-    return info if info.load == load else replace(info, load=load)
 
 
 def _start_closing(loop: asyncio.AbstractEventLoop, client: Client, error: WoolError) -> None:
