@@ -89,15 +89,15 @@ class CallTable:
         exchange.sent = self._client.loop.time()
         segments = [*data, *request.segments]
         frame = f.Open(
-            number,
-            request.stream,
-            request.target,
-            request.parent,
-            list(map(len, segments)),
-            codes,
-            request.ahead,
-            self._lend(request.exports) if request.exports else [],
-            list(request.context),
+            call=number,
+            stream=request.stream,
+            routine=request.target,
+            parent=request.parent,
+            sizes=list(map(len, segments)),
+            codes=codes,
+            ahead=request.ahead,
+            references=self._lend(request.exports) if request.exports else [],
+            context=list(request.context),
         )
         alone = not self.calls
         self.calls[number] = exchange
@@ -127,10 +127,15 @@ class CallTable:
         session = self._session
         codes, data = self._codes(units)
         segments = [*data, *args]
-        sizes = [len(s) for s in segments]
-        names = self._lend(exports) if exports else []
         frame = f.Resume(
-            exchange.number, exchange.step, operation, sizes, codes, names, list(context), more
+            call=exchange.number,
+            step=exchange.step,
+            operation=operation,
+            sizes=list(map(len, segments)),
+            codes=codes,
+            references=self._lend(exports) if exports else [],
+            context=list(context),
+            more=more,
         )
         if not (len(self.calls) == 1 and session.send_now(frame, segments)):
             session.send(frame, segments)

@@ -11,18 +11,21 @@ from collections.abc import Iterable, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from wool._client.answers import encode_failure, encode_result, make_raise, make_return
+from wool._client.cancels import Cancels
 from wool._client.exchange import cancel_argument
-from wool._client.packing import Packed, pack
+from wool._client.packing import Packed
 from wool._protocol import frames as f
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.codec import rebuild_error, result_error
-from wool._serialization.exceptions import Summary, dump_exception, load_exception
+from wool._serialization.codec import rebuild_error
+from wool._serialization.exceptions import Summary, load_exception
+from wool._serialization.fetching import rebuild
 from wool._serialization.references import STEPS, Export
 from wool._serialization.thrown import Thrown
 from wool._serialization.units import MissingCode
 from wool._session import background
 from wool.abc import Buffer
-from wool.exceptions import WoolError
+from wool.exceptions import SerializationError, WoolError
 
 if TYPE_CHECKING:
     from wool._client.references import End
@@ -132,8 +135,7 @@ class Serving:
         self._referents = referents
         self._task: asyncio.Task[Any] | None = None
         self._stopped = False  # cancelled before it began
-        self._delivered = 0
-        self._base = 0
+        self._cancels = Cancels()
         self._thrown: Thrown | None = None
 
     def start(self) -> None:
@@ -147,8 +149,7 @@ class Serving:
         if self._task is None:
             self._stopped = True
         else:
-            self._delivered += 1
-            self._task.cancel(*argument)
+            self._cancels.deliver(self._task, *argument)
 
     async def _run_alone(self) -> None:
         await self.run()
@@ -157,19 +158,20 @@ class Serving:
         """Does it, and answers. Returns False if the task was cancelled by somebody else."""
         task = self._task = asyncio.current_task()
         assert task is not None
-        self._base = task.cancelling()
+        cancels = self._cancels
+        cancels.begin(task)
         foreign = False
         try:
             if self._stopped:
                 raise asyncio.CancelledError
             value = await self._perform()
         except BaseException as error:
-            foreign = task.cancelling() > self._base + self._delivered
+            foreign = cancels.pending(task) > cancels.delivered
             self._raise(error)
         else:
             self._return(value)
         self._thrown = self._export = None
-        while not foreign and task.cancelling() > self._base:
+        while not foreign and cancels.pending(task) > 0:
             task.uncancel()
         return not foreign
 
@@ -192,26 +194,25 @@ class Serving:
     async def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         segments, self._segments = self._segments, ()
         referents, self._referents = self._referents, NO_REFERENTS
-        codec = self._table.end.codec
+        end = self._table.end
 
+        def explain(error: Exception) -> SerializationError:
+            return rebuild_error(f"what was passed to {self._name}", error, end.where)
+
+        return await rebuild(self._decode, segments, referents, fetch=end.fetch, explain=explain)
+
+    def _decode(
+        self, segments: Sequence[Buffer], referents: Referents
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         def decode(segments: Sequence[Buffer]) -> Any:
-            return codec.decode(segments, None, referents)
+            return self._table.end.codec.decode(segments, None, referents)
 
-        while True:
-            try:
-                if self._operation == "athrow":
-                    summary = Summary("wool.RemoteError", "an exception that was thrown in", "")
-                    thrown = load_exception(
-                        summary, segments or None, decode, passing=(MissingCode,)
-                    )
-                    self._thrown = Thrown(thrown)
-                    return (thrown,), {}
-                return decode(segments) if segments else ((), {})
-            except MissingCode as missing:
-                await self._table.end.fetch([missing.key])
-            except Exception as error:
-                what = f"what was passed to {self._name}"
-                raise rebuild_error(what, error, self._table.end.where) from error
+        if self._operation != "athrow":
+            return decode(segments) if segments else ((), {})
+        summary = Summary("wool.RemoteError", "an exception that was thrown in", "")
+        thrown = load_exception(summary, segments or None, decode, passing=(MissingCode,))
+        self._thrown = Thrown(thrown)
+        return (thrown,), {}
 
     @property
     def _name(self) -> str:
@@ -219,62 +220,25 @@ class Serving:
 
     # Answers ------------------------------------------------------------------------------------
 
-    def _encode(self, value: Any, label: str | None = None) -> Packed:
-        table = self._table
-        codec = table.end.codec
-        return pack(codec, table.session, codec.encode(value, label, self._thrown))
-
     def _return(self, value: Any) -> None:
-        try:
-            packed = self._encode(value)
-        except BaseException as error:
-            failure = result_error(self._name.removesuffix("()"), value, error)
-            failure.__cause__ = error
-            self._raise(failure)
-            return
         table = self._table
+        name = self._name.removesuffix("()")
+        packed = encode_result(table.end.codec, table.session, value, name, self._thrown)
+        if isinstance(packed, SerializationError):
+            self._raise(packed)
+            return
         names = table.lend(packed.exports) if packed.exports else []
-        frame = f.Return(
-            self.number,
-            self._delivered,
-            self._uncancelled(),
-            0,
-            0,
-            packed.sizes,
-            packed.codes,
-            names,
-        )
+        frame = make_return(self.number, packed, names, self._cancels, self._task)
         table.answer(self, frame, packed)
 
     def _raise(self, error: BaseException) -> None:
         table = self._table
-        echo = self._thrown is not None and error is self._thrown.exception
-        said: list[str] = []
-        packed = Packed()
-        if not (echo and isinstance(error, GeneratorExit)):
-            label = table.end.label
-            summary, found = dump_exception(error, lambda v: self._encode(v, label), label)
-            said = [summary.type_name, summary.message, summary.traceback]
-            packed = found or packed
+        end = table.end
+        failure = encode_failure(end.codec, table.session, error, self._thrown, end.label)
+        packed = failure.packed
         names = table.lend(packed.exports) if packed.exports else []
-        frame = f.Raise(
-            self.number,
-            self._delivered,
-            self._uncancelled(),
-            0,
-            0,
-            echo,
-            said,
-            packed.sizes,
-            packed.codes,
-            names,
-        )
+        frame = make_raise(self.number, failure, packed, names, self._cancels, self._task)
         table.answer(self, frame, packed)
-
-    def _uncancelled(self) -> int:
-        if not self._delivered or self._task is None:
-            return 0
-        return max(0, self._delivered - (self._task.cancelling() - self._base))
 
 
 class Driver:

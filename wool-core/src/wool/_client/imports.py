@@ -200,10 +200,15 @@ class ImportTable:
     def _open(self, use: Use, packed: Packed) -> None:
         session = self._session
         number = session.machine.next_id()
-        names = self._lend(packed.exports) if packed.exports else []
         request = use.request
         frame = f.Open(
-            number, False, request.target, request.parent, packed.sizes, packed.codes, 0, names
+            call=number,
+            stream=False,
+            routine=request.target,
+            parent=request.parent,
+            sizes=packed.sizes,
+            codes=packed.codes,
+            references=self._lend(packed.exports) if packed.exports else [],
         )
         alone = not self._uses
         self._uses[number] = use
@@ -223,7 +228,7 @@ class ImportTable:
 
     def _send_cancel(self, use: Use, message: bytes | None) -> None:
         if use.number in self._uses:
-            self._session.send(f.Cancel(use.number, 0, message))
+            self._session.send(f.Cancel(use.number, message=message))
 
     def _flush(self) -> None:
         """Says what is not needed any more."""
@@ -275,7 +280,16 @@ class ImportTable:
             packed = self._pack(name, operation, args, kwargs)
             target = f"@{item.key.hex()}.{operation}"
             parent = "" if running is None else running.info.id
-            use = Use(self, Request(target, name, False, frozenset(), parent, (), ()))
+            request = Request(
+                target=target,
+                name=name,
+                stream=False,
+                tags=frozenset(),
+                parent=parent,
+                units=(),
+                segments=(),
+            )
+            use = Use(self, request)
             if packed.calls:
                 use.loans = Loans(packed.calls)
             self.end_point.on_session(self._open, use, packed)

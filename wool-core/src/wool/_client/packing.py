@@ -92,11 +92,11 @@ def variables_of(changes: Sequence[Change]) -> list[f.Variable]:
     """Describes what has become of context variables."""
     return [
         f.Variable(
-            list(change.names),
-            change.origin,
-            change.kind,
-            0 if change.encoded is None else len(change.encoded.segments),
-            change.remark,
+            names=list(change.names),
+            origin=change.origin,
+            change=change.kind,
+            segments=0 if change.encoded is None else len(change.encoded.segments),
+            remark=change.remark,
         )
         for change in changes
     ]

@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply
 from wool._protocol import frames as f
 from wool._serialization.codec import Codec, rebuild_error
 from wool._serialization.exceptions import Summary, load_exception
+from wool._serialization.fetching import rebuild
 from wool._serialization.units import MissingCode
 from wool.abc import Buffer
 from wool.exceptions import SerializationError
 
 
-async def decode_reply(codec: Codec, exchange: Exchange, reply: Reply) -> Any:
+def decode_reply(codec: Codec, exchange: Exchange, reply: Reply) -> Awaitable[Any]:
     """Rebuilds a result.
 
     Raises:
         SerializationError: it cannot be rebuilt here.
     """
-    while True:
-        try:
-            return codec.decode(reply.segments, None, reply.referents)
-        except MissingCode as missing:
-            await exchange.fetch([missing.key])
-        except Exception as error:
-            raise rebuild_error(
-                f"a result of {exchange.request.name}()", error, "this side"
-            ) from error
+
+    def explain(error: Exception) -> SerializationError:
+        return rebuild_error(f"a result of {exchange.request.name}()", error, "this side")
+
+    segments, referents = reply.segments, reply.referents
+    return rebuild(codec.decode, segments, None, referents, fetch=exchange.fetch, explain=explain)
 
 
-async def load_variable(codec: Codec, exchange: Exchange, segments: Sequence[Buffer]) -> Any:
+def load_variable(codec: Codec, exchange: Exchange, segments: Sequence[Buffer]) -> Awaitable[Any]:
     """Rebuilds the value of a context variable."""
-    while True:
-        try:
-            return codec.decode(segments)
-        except MissingCode as missing:
-            await exchange.fetch([missing.key])
+    return rebuild(codec.decode, segments, fetch=exchange.fetch)
 
 
 async def reply_error(
@@ -77,12 +71,8 @@ async def _load_exception(
         return codec.decode(segments, thrown, reply.referents)
 
     summary = Summary(*frame.summary)
-    payload = reply.segments or None
-    while True:
-        try:
-            return load_exception(summary, payload, loads, passing=(MissingCode,))
-        except MissingCode as missing:
-            try:
-                await exchange.fetch([missing.key])
-            except SerializationError:
-                return summary.error()
+    payload, missing = reply.segments or None, (MissingCode,)
+    try:
+        return await rebuild(load_exception, summary, payload, loads, missing, fetch=exchange.fetch)
+    except SerializationError:  # nobody has the code that it takes
+        return summary.error()

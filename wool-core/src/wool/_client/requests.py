@@ -56,18 +56,18 @@ def make_request(
     if encoded.code:
         units += codec.units(encoded.code)
     return Request(
-        target,
-        routine.function.__qualname__,
-        routine.is_stream,
-        routine.tags,
-        "" if running is None else running.info.id,
-        units,
-        encoded.segments,
-        encoded.calls,
-        encoded.exports,
-        variables_of(changes) if changes else (),
-        routine.prefetch if routine.is_stream else 0,
-        info,
+        target=target,
+        name=routine.function.__qualname__,
+        stream=routine.is_stream,
+        tags=routine.tags,
+        parent="" if running is None else running.info.id,
+        units=units,
+        segments=encoded.segments,
+        calls=encoded.calls,
+        exports=encoded.exports,
+        context=variables_of(changes) if changes else (),
+        ahead=routine.prefetch if routine.is_stream else 0,
+        info=info,
     )
 
 

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from wool._client.exchange import Failed
 from wool._client.loans import Loans
-from wool._client.packing import Packed, learn, note, pack, pack_context
+from wool._client.packing import Packed, learn, note
 from wool._client.peer_pool import PeerPool
 from wool._client.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.codec import Codec
-from wool._serialization.context import Change
-from wool._serialization.exceptions import dump_exception, here
-from wool._serialization.thrown import Thrown
+from wool._serialization.exceptions import here
 from wool._session.session import Session
 from wool._worker.execution import Execution
 from wool._worker.stream import StreamExecution
@@ -312,29 +310,6 @@ class Caller:
         await asyncio.wrap_future(done)
         if self.codec.store.missing(keys):
             raise SerializationError("the caller no longer has code that its call mentions")
-
-    def encode(self, value: Any, label: str | None = None, thrown: Thrown | None = None) -> Packed:
-        """Encodes a value for this caller: the code it lacks, then the value.
-
-        Raises:
-            BaseException: whatever pickling raises: it runs the user's code.
-        """
-        codec = self.codec
-        return pack(codec, self.session, codec.encode(value, label, thrown))
-
-    def encode_context(self, packed: Packed, changes: list[Change]) -> Packed:
-        """Adds what has become of context variables to what has been encoded."""
-        return pack_context(self.codec, self.session, packed, changes)
-
-    def encode_exception(
-        self, error: BaseException, thrown: Thrown | None
-    ) -> tuple[list[str], Packed]:
-        """Encodes an exception, or as much of it as can be; `thrown` came from the caller."""
-        label = here()
-        summary, packed = dump_exception(
-            error, lambda value: self.encode(value, label, thrown), label
-        )
-        return [summary.type_name, summary.message, summary.traceback], packed or Packed()
 
     def _supply(self, frame: f.Need) -> None:
         """Answers a need of the caller for classes defined here."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wool._protocol.frames import Buffer
-from wool._serialization.classes import Referents
+from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import interrupted, rebuild_error
 from wool._serialization.exceptions import Summary, load_exception
+from wool._serialization.fetching import rebuild
 from wool._serialization.modules import find_name
 from wool._serialization.summaries import reason_of
 from wool._serialization.thrown import Thrown
@@ -18,6 +19,8 @@ from wool.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from wool._worker.caller import Caller
+
+T = TypeVar("T")
 
 
 async def find(caller: Caller, target: str) -> FunctionType:
@@ -30,12 +33,12 @@ async def find(caller: Caller, target: str) -> FunctionType:
     if target.startswith("#"):
         key = bytes.fromhex(target[1:])
         try:
-            return await _retry(caller, store.load, key)
+            return await _rebuild(caller, store.load, key)
         except Exception as error:
             raise rebuild_error("the routine", error, caller.where) from error
     if target.startswith("="):
         try:
-            found = await _retry(caller, store.target, target[1:])
+            found = await _rebuild(caller, store.target, target[1:])
         except Exception as error:
             raise rebuild_error(f"the routine {target[1:]}", error, caller.where) from error
         return beneath(found)
@@ -49,13 +52,15 @@ async def find(caller: Caller, target: str) -> FunctionType:
         ) from error
 
 
-async def load(caller: Caller, segments: Sequence[Buffer], referents: Referents) -> Any:
+def load(
+    caller: Caller, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS
+) -> Awaitable[Any]:
     """Rebuilds a value.
 
     Raises:
         Exception: whatever rebuilding it raises.
     """
-    return await _retry(caller, caller.codec.decode, segments, None, referents)
+    return _rebuild(caller, caller.codec.decode, segments, None, referents)
 
 
 async def load_thrown(caller: Caller, segments: Sequence[Buffer], referents: Referents) -> Thrown:
@@ -66,21 +71,20 @@ async def load_thrown(caller: Caller, segments: Sequence[Buffer], referents: Ref
     def decode(segments: Sequence[Buffer]) -> Any:
         return codec.decode(segments, None, referents)
 
-    def rebuild() -> BaseException:
-        return load_exception(summary, segments or None, decode, passing=(MissingCode,))
-
-    return Thrown(await _retry(caller, rebuild))
+    payload, missing = segments or None, (MissingCode,)
+    return Thrown(await _rebuild(caller, load_exception, summary, payload, decode, missing))
 
 
-async def _retry(caller: Caller, rebuild: Callable[..., Any], *args: Any) -> Any:
+def _rebuild(caller: Caller, make: Callable[..., Any], *args: Any) -> Awaitable[Any]:
     """Rebuilds something, fetching from the caller what code is missing."""
-    while True:
-        try:
-            return rebuild(*args)
-        except MissingCode as missing:
-            await caller.fetch([missing.key])
-        except KeyboardInterrupt as error:  # of the user's own making: SIGINT is ignored here
-            raise interrupted(error) from error
+    return rebuild(_uninterrupted, make, *args, fetch=caller.fetch)
+
+
+def _uninterrupted(make: Callable[..., T], *args: Any) -> T:
+    try:
+        return make(*args)
+    except KeyboardInterrupt as error:  # of the user's own making: SIGINT is ignored here
+        raise interrupted(error) from error
 
 
 def import_target(target: str) -> FunctionType:

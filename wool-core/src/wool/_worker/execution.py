@@ -11,18 +11,20 @@ from contextvars import Context
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from wool._client.answers import encode_failure, encode_result, make_raise, make_return
+from wool._client.cancels import Cancels
 from wool._client.current import RUNNING, CallInfo
 from wool._client.exchange import cancel_argument
-from wool._client.packing import Packed, unpack_context
+from wool._client.packing import Packed, pack_context, unpack_context
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.codec import rebuild_error, result_error
+from wool._serialization.codec import rebuild_error
 from wool._serialization.context import Arrived
 from wool._serialization.thrown import Thrown
 from wool._worker.decoding import find, load
 from wool._worker.sharing import Sharing
-from wool.exceptions import WorkerStopped
+from wool.exceptions import SerializationError, WorkerStopped
 
 if TYPE_CHECKING:
     from wool._client.pool import Pool
@@ -40,9 +42,8 @@ class Execution:
     """
 
     __slots__ = (
-        "_base",
         "_begun",
-        "_delivered",
+        "_cancels",
         "_ended",
         "_executor",
         "_in_step",
@@ -85,8 +86,7 @@ class Execution:
         self._in_step = False  # user code may be running: cancels are for it
         self._stopped = False  # cancelled or abandoned before user code began
         self._ended = False
-        self._delivered = 0  # how many cancels, in this step
-        self._base = 0  # how many the task had before
+        self._cancels = Cancels()  # of this step
         self._outstanding = 0  # Wool operations that the call waits for
         self._thrown: Thrown | None = None  # what the caller has thrown in: it may come out
         self._shared = Sharing(caller.codec, crossing=frame.ahead > 0)
@@ -148,10 +148,12 @@ class Execution:
         if self.task is None or not self._begun:
             self._stopped = True
             return
-        self._delivered += 1
+        cancels = self._cancels
         # One cancel is enough: another would cut short what the first has set going.
-        if not (self._leaving and self._delivered == 1 and self.task.cancelling() > self._base):
-            self.task.cancel(*cancel_argument(message))
+        if self._leaving and not cancels.delivered and cancels.pending(self.task) > 0:
+            cancels.delivered += 1
+        else:
+            cancels.deliver(self.task, *cancel_argument(message))
 
     def abandon(self, *, gone: bool = True) -> None:
         """The caller or the worker is going: the call is cancelled.
@@ -164,7 +166,7 @@ class Execution:
             return
         self._orphaned = gone
         self._leaving = self._stopped = True
-        if self.task is not None and self._in_step and self.task.cancelling() <= self._base:
+        if self.task is not None and self._in_step and self._cancels.pending(self.task) <= 0:
             self.task.cancel("the caller is gone" if gone else "the worker was told to stop")
 
     # Running ------------------------------------------------------------------------------------
@@ -263,27 +265,19 @@ class Execution:
 
     def _encode(self, value: Any) -> Packed | None:
         """Encodes a value for the caller; None if it cannot be sent, which ends the call."""
-        try:
-            return self.caller.encode(value)
-        except BaseException as error:
-            failure = result_error(self._name, value, error)
-            failure.__cause__ = error
-            self._finish_raise(failure)
+        caller = self.caller
+        packed = encode_result(caller.codec, caller.session, value, self._name)
+        if isinstance(packed, SerializationError):
+            self._finish_raise(packed)
             return None
+        return packed
 
     def _finish_return(self, packed: Packed) -> None:
         packed = self._with_context(packed)
         load, hungry = self._end()
-        frame = f.Return(
-            self._open.call,
-            self._delivered,
-            self._uncancelled() if self._delivered else 0,
-            load,
-            hungry,
-            packed.sizes,
-            packed.codes,
-            self.caller.lend(packed) if packed.exports else [],
-            packed.context,
+        names = self.caller.lend(packed) if packed.exports else []
+        frame = make_return(
+            self._open.call, packed, names, self._cancels, self.task, load=load, hungry=hungry
         )
         self.caller.answer(frame, packed)
 
@@ -294,30 +288,21 @@ class Execution:
             self._end()
             self.caller.post(f.GiveBack([self.number], 0), [])
             return
-        if self._leaving and not self._delivered and isinstance(error, asyncio.CancelledError):
+        if (
+            self._leaving
+            and not self._cancels.delivered
+            and isinstance(error, asyncio.CancelledError)
+        ):
             error = self._stopped_error()  # the cancel would be taken for the caller's own
-        echo = self._thrown is not None and error is self._thrown.exception
-        summary: list[str] = []
-        packed = Packed()
-        if not (echo and isinstance(error, GeneratorExit)):  # closing comes to nothing else
-            summary, packed = self.caller.encode_exception(error, self._thrown)
-        packed = self._with_context(packed)
+        caller = self.caller
+        failure = encode_failure(caller.codec, caller.session, error, self._thrown, caller.label)
+        packed = self._with_context(failure.packed)
         load, hungry = self._end()
-        uncancelled = self._uncancelled()
-        frame = f.Raise(
-            self.number,
-            self._delivered,
-            uncancelled,
-            load,
-            hungry,
-            echo,
-            summary,
-            packed.sizes,
-            packed.codes,
-            self.caller.lend(packed),
-            packed.context,
+        names = caller.lend(packed)
+        frame = make_raise(
+            self.number, failure, packed, names, self._cancels, self.task, load=load, hungry=hungry
         )
-        self.caller.answer(frame, packed)
+        caller.answer(frame, packed)
 
     def _stopped_error(self) -> WorkerStopped:
         where = self.caller.where
@@ -328,13 +313,9 @@ class Execution:
     def _with_context(self, packed: Packed) -> Packed:
         """Adds what has become of context variables to an answer."""
         changes = self._shared.changes()
-        return self.caller.encode_context(packed, changes) if changes else packed
-
-    def _uncancelled(self) -> int:
-        """Returns how many of the cancels delivered in this step were uncancelled."""
-        if not self._delivered or self.task is None:
-            return 0
-        return max(0, self._delivered - (self.task.cancelling() - self._base))
+        if not changes:
+            return packed
+        return pack_context(self.caller.codec, self.caller.session, packed, changes)
 
     def _hungry(self) -> int:
         """Returns the last call seen of the caller if another could begin at once, else 0."""

@@ -175,7 +175,8 @@ class StreamExecution(Execution):
         assert self.task is not None
         # Those of the caller were for the step, and it is its own task that goes on counting them.
         mine = self.task.cancelling() - self._counted
-        for _ in range(min(mine, self._delivered - self._uncancelled())):
+        cancels = self._cancels
+        for _ in range(min(mine, cancels.delivered - cancels.uncancelled(self.task))):
             self.task.uncancel()
         self._leave_step()
         self._tell_suspended()
@@ -233,12 +234,9 @@ class StreamExecution(Execution):
     def _enter_step(self) -> None:
         assert self.task is not None
         self._in_step = True
-        self._delivered = 0
-        self._base = self._counted = self.task.cancelling()
-        if self._struck:
-            self._struck = False
-            self._delivered = 1
-            self._base -= 1
+        self._counted = self.task.cancelling()
+        self._cancels.begin(self.task, early=int(self._struck))
+        self._struck = False
         if self._outstanding == 0:
             self._executor.enter()
 
@@ -260,16 +258,16 @@ class StreamExecution(Execution):
         if self._ahead is not None:
             self._ahead.note(f.total(packed.segments))
         frame = f.Value(
-            self.number,
-            self._step,
-            self._delivered,
-            self._uncancelled(),
-            self._executor.load,
-            self._hungry(),
-            packed.sizes,
-            packed.codes,
-            self.caller.lend(packed),
-            packed.context,
+            call=self._open.call,
+            step=self._step,
+            delivered=self._cancels.delivered,
+            uncancelled=self._cancels.uncancelled(self.task),
+            load=self._executor.load,
+            hungry=self._hungry(),
+            sizes=packed.sizes,
+            codes=packed.codes,
+            references=self.caller.lend(packed),
+            context=packed.context,
         )
         more = self._ahead is not None and self._ahead.may_go
         self.caller.answer(frame, packed, more=more)
