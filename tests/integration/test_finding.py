@@ -395,6 +395,17 @@ async def test_why_those_that_were_found_are_of_no_use(workers: Any) -> None:
     assert "has no serializer 'cloudpickle', only dill" in message
 
 
+@pytest.mark.parametrize("field", ["id", "address", "host", "tags"])
+async def test_one_whose_description_is_no_text(field: str, workers: Any) -> None:
+    """Nobody can be told of it, which is no reason for calls to others to hang."""
+    good, other = await workers(2)
+    odd = f"{good.address}\udcff"
+    bad = replace(other, **{field: frozenset([odd]) if field == "tags" else odd})
+    async with asyncio.timeout(30), wool.WorkerPool(discovery=found(bad, good)):
+        assert await here() == good.id
+    assert "is described by what is no text" in await refused(found(bad))
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["announced", "by address"])
 async def test_workers_without_the_tags_of_the_pool(known: bool, workers: Any) -> None:
     plain, tagged = *(await workers(1, "cpu")), *(await workers(1, "cpu", "gpu"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +93,25 @@ def test_a_temporary_folder_with_a_long_path(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tempfile, "tempdir", f"/tmp/{'x' * MAX_PATH}")
     monkeypatch.setattr(sockets, "_sweep", lambda parent: None)
     assert Path(sockets.new_directory()).parent == Path("/tmp")
+
+
+def test_a_temporary_folder_whose_name_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/\udcff")
+    monkeypatch.setattr(sockets, "_sweep", lambda parent: None)
+    assert Path(sockets.new_directory()).parent == Path("/tmp")
+
+
+def test_a_temporary_folder_that_cannot_be_looked_through(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some systems let nobody see what others have in /tmp."""
+
+    def refuse(path: str) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        assert Path(sockets.new_directory()).parent == folder
 
 
 def open_to_all(directory: Path) -> None:

@@ -88,6 +88,8 @@ class Membership:
 
     def unfit(self, info: WorkerInfo) -> str | None:
         """Returns why a worker cannot be used, as far as that shows without dialling it."""
+        if not _is_text(info):
+            return "is described by what is no text"
         if is_socket(info.address) and info.host not in ("", self._host):
             return f"listens on a Unix socket of another machine ({info.host})"
         if info.python not in ("", PYTHON):
@@ -120,6 +122,15 @@ class Membership:
         if self._found is None:
             return f"{self._chosen} has said nothing"
         return f"{self._chosen} has found {len(self._found) or 'none'}"
+
+
+def _is_text(info: WorkerInfo) -> bool:
+    """Whether others can be told of a worker: surrogates cannot be encoded."""
+    try:
+        "".join((info.id, info.address, info.host, *info.tags, *info.serializers)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def key_of(info: WorkerInfo) -> str:

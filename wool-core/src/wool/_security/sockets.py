@@ -26,9 +26,10 @@ _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 def new_directory() -> str:
     """Names a directory for the sockets of one pool; the first who `enter`s makes it."""
     parent = tempfile.gettempdir()
-    if len(os.fsencode(parent)) > MAX_PATH - 36:
-        parent = "/tmp"  # a socket's path must be short
-    _sweep(parent)
+    if len(os.fsencode(parent)) > MAX_PATH - 36 or not parent.isprintable():
+        parent = "/tmp"  # a socket's path must be short, and others are told of it
+    with contextlib.suppress(OSError):  # there may be no way to see what others have in there
+        _sweep(parent)
     return os.path.join(parent, f"{PREFIX}{secrets.token_hex(8)}")
 
 
