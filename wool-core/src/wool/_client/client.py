@@ -12,7 +12,7 @@ import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wool._client.ahead import AheadExchange
 from wool._client.balancing import least_loaded
@@ -114,7 +114,7 @@ class Client:
         balancer = self.pool.balancer
         if balancer is not None and request.info is not None:
             infos = [loaded(link.info, link.load) for link in links]
-            chosen: object = balancer(request.info, infos)
+            chosen = cast(object, balancer(request.info, infos))
             for link, info in zip(links, infos, strict=True):
                 # What is known of the load may be older, if it is one of `pool.workers`.
                 if isinstance(chosen, WorkerInfo) and loaded(chosen, info.load) == info:
