@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultkit import TRANSPORTS, eventually, opened
+from faultkit import TRANSPORTS, eventually, kill, opened, pids
 
 import wool
 
@@ -157,3 +157,24 @@ async def test_a_pipeline_that_has_failed(attempt: int, capfd: pytest.CaptureFix
         left = time.monotonic()
     assert time.monotonic() - left < AT_ONCE
     assert capfd.readouterr().err == ""
+
+
+@both
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_stream_that_outlives_its_pool(
+    killed: bool, transport: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loop closes it as it ends, and may cancel that: there is nothing to complain about."""
+    if killed and transport == "memory":
+        pytest.skip("threads cannot be killed")
+
+    async def main() -> None:
+        async with opened(1, transport=transport) as pool:
+            stream = endless()
+            assert await anext(stream) == 0
+            if killed:
+                kill(pids(pool))
+                await eventually(lambda: not pids(pool), what="the death to be noticed")
+
+    asyncio.run(main())
+    assert caplog.text == ""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _NOTHING = Encoded([], {})
 
+_ENDINGS = GeneratorExit, asyncio.CancelledError
+
 
 class Trace:
     """What became of a call, for those who observe it.
@@ -169,8 +171,8 @@ class RemoteStream:
             exchange = self._exchange = pool.client().open(request)
             if self.trace is not None:
                 self.trace.exchange = exchange
-        elif pool.closed and isinstance(value, GeneratorExit):
-            return False  # closing is silent
+        elif pool.closed and isinstance(value, _ENDINGS):
+            return self._fail(Failed(pool.closed_error()), value)
         elif exchange.loop is not asyncio.get_running_loop():
             return self._leave(exchange)
         else:
@@ -243,8 +245,15 @@ class RemoteStream:
         return False
 
     def _fail(self, outcome: Failed, value: Any) -> bool:
-        """The stream's worker is gone; closing the stream is silent about it."""
-        self.error = None if isinstance(value, GeneratorExit) else outcome.fresh_error()
+        """The stream's worker is gone; ending the stream is silent about it.
+
+        A loop that ends may cancel the task that closes a stream before it begins: that task throws
+        the cancel in.
+        """
+        if not isinstance(value, _ENDINGS):
+            self.error = outcome.fresh_error()
+        elif isinstance(value, asyncio.CancelledError):
+            self.error = value
         return False
 
     def _resume(self, exchange: Exchange, value: Any, thrown: bool) -> None:
