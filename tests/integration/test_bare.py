@@ -64,3 +64,36 @@ async def test_processes_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ConfigurationError, match="cannot start worker processes on Windows yet"):
         WorkerProcess()
+
+
+WITHOUT_LIBFFI = """
+import asyncio
+import wool
+
+
+@wool.routine
+async def add(x, y):
+    return x + y
+
+
+async def main():
+    async with wool.WorkerPool(size=1, discovery="shm"):
+        print(await add(1, 2))
+
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("program", [["-c", WITHOUT_LIBFFI], ["-m", "wool.cli", "doctor"]])
+def test_a_python_without_libffi(
+    program: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it was built where the headers were missing: it has no `ctypes`."""
+    (tmp_path / "_ctypes.py").write_text("raise ModuleNotFoundError(__name__)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, *program], capture_output=True, text=True, timeout=50, cwd=tmp_path
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "3\n" or "ok       pool: starts a process" in done.stdout

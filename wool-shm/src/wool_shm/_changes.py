@@ -99,7 +99,7 @@ def changes() -> Changes:
         return _Looking()
     try:
         return _Inotify()
-    except (OSError, AttributeError) as error:  # no more instances; a kernel or libc without it
+    except (OSError, AttributeError, ImportError) as error:  # no more instances, or no such call
         _log.warning(
             "the kernel gives no instance of inotify (%s), so workers are looked for every %g s; "
             "perhaps fs.inotify.max_user_instances is too low",

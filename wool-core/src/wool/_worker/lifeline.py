@@ -18,12 +18,16 @@ def kill_when_parent_dies(lifeline: int) -> None:
     """Bounds how long this process can outlive whoever holds the other end of `lifeline`.
 
     Linux only, because it needs a signal that nobody uses and that says which descriptor it is for.
-    Elsewhere the I/O thread's own watch has to do.
+    Elsewhere, and where Python was built without libffi, the I/O thread's own watch has to do.
     """
     if sys.platform != "linux":
         return
-    import ctypes
     import fcntl
+
+    try:
+        import ctypes
+    except (ImportError, OSError):  # which no worker has to end for
+        return
 
     number = signal.SIGSTKFLT  # 16: never raised by Linux, so the alarm rings after 16 s
     library = ctypes.CDLL(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import socket
@@ -71,9 +70,11 @@ def _synchronized() -> bool | None:
     if sys.platform != "linux":
         return None
     try:
+        import ctypes
+
         buffer = ctypes.create_string_buffer(256)  # struct timex, of which nothing is to be set
         state = ctypes.CDLL(None).adjtimex(buffer)
-    except (OSError, AttributeError):
+    except (ImportError, OSError, AttributeError):
         return None
     if state < 0:
         return None
