@@ -72,6 +72,8 @@ class Session:
         self._lost = False
         self._lock = threading.Lock()  # of the machine, for `send_now` on another thread
         self._resting = False  # the writer has nothing to do
+        self._failure: ConnectionLost | None = None  # of the writer, of which nothing else tells
+        self._closing: asyncio.Task[None] | None = None
 
     def note_known(self, key: bytes, provides: Iterable[bytes]) -> None:
         """Remembers that the peer has a piece of code, and what else that makes known there.
@@ -126,7 +128,7 @@ class Session:
                     await self._go_on(on_frame, linger)
                 raise
         except (WoolError, OSError) as failure:
-            error = failure
+            error = self._failure or failure
         finally:
             with self._lock:
                 self._lost = True
@@ -199,5 +201,9 @@ class Session:
         except (WoolError, OSError):
             # The reader learns of it as well, and first gets what has already arrived.
             self._lost = True
+        except Exception as error:  # such as a lack of memory: the connection itself is well
+            self._lost = True
+            self._failure = ConnectionLost(f"nothing can be sent any more: {error!r}")
+            self._closing = background.start(self._loop, self.connection.aclose())
         finally:
             self._resting = False

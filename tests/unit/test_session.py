@@ -1,0 +1,50 @@
+"""A session whose connection fails in ways that only one of its tasks notices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from wool._client.identity import hello
+from wool._protocol import frames as f
+from wool._protocol.connection import Connection as Machine
+from wool._session.session import Session
+from wool.abc import Connection, Segments
+from wool.exceptions import ConnectionLost
+
+
+class Pipe(Connection):
+    """Nothing comes through it, and what is sent fails."""
+
+    max_message_size = 1 << 20
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def send(self, messages: Sequence[Segments]) -> None:
+        raise self._error
+
+    async def receive(self) -> Sequence[bytes | memoryview]:
+        await asyncio.shield(self._closed)
+        raise ConnectionLost("closed")
+
+    async def aclose(self) -> None:
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("odd")], ids=["memory", "odd"])
+async def test_what_cannot_be_sent_ends_the_session(error: Exception) -> None:
+    """Else whoever waits for an answer would do so for ever."""
+    lost: list[Exception] = []
+    machine = Machine(dialler=True, peer_window=1 << 20, peer_chunk=1 << 18, window=1 << 20)
+    session = Session(Pipe(error), machine, hello(["cloudpickle"], security=""))
+    session.send(f.Ping(1))
+    async with asyncio.timeout(10):
+        await session.run(lambda frame, segments: None, lost.append)
+    assert [type(failure) for failure in lost] == [ConnectionLost]
+    assert f"nothing can be sent any more: {error!r}" in str(lost[0])
+    assert not session.send(f.Ping(2))
