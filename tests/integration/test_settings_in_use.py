@@ -115,3 +115,36 @@ def failing(folder: Path, *command: str) -> str:
     )
     assert done.returncode != 0
     return done.stderr.strip().splitlines()[-1]
+
+
+SLOW_TO_CLEAN_UP = """
+import asyncio, sys, wool
+
+@wool.routine
+async def stay():
+    try:
+        yield
+    finally:
+        await asyncio.sleep(4)
+        print("clean")
+
+async def main():
+    async with wool.WorkerPool(size=1, transport=sys.argv[1]):
+        await anext(stay())
+        raise KeyError
+
+try:
+    asyncio.run(main())
+except KeyError:
+    print("left")
+"""
+
+
+@pytest.mark.parametrize("transport", ["unix", "memory"])
+@pytest.mark.parametrize(("grace", "told"), [("0", "left"), ("40", "clean\nleft")])
+def test_the_grace_of_calls_when_a_pool_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str, grace: str, told: str
+) -> None:
+    """By an exception: a call gets as long as is set to clean up, and no longer."""
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", grace)
+    assert run(tmp_path, transport, code=SLOW_TO_CLEAN_UP) == told

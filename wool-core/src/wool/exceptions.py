@@ -8,6 +8,26 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+__all__ = [
+    "AuthenticationError",
+    "ConfigurationError",
+    "ConnectFailed",
+    "ConnectionLost",
+    "ContextWarning",
+    "MessageTooLarge",
+    "NoWorkersAvailable",
+    "PluginError",
+    "ProtocolError",
+    "Rejected",
+    "RemoteError",
+    "SerializationError",
+    "TransportError",
+    "VersionMismatch",
+    "WoolError",
+    "WorkerLost",
+    "WorkerStopped",
+]
+
 Outcome = Literal["not started", "unknown"]
 
 

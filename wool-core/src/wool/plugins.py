@@ -37,7 +37,6 @@ __all__ = [
     "SerializerPlugin",
     "TransportPlugin",
     "hookimpl",
-    "hookspec",
     "register",
 ]
 
@@ -105,7 +104,7 @@ class CallInfo:
 
     Attributes:
         id: unique among the calls of this process.
-        parent: id of the call that it was made from, in the process of that call; None if it was
+        parent: the `id` that `wool.current_call()` has in the routine that made it; None if it was
             not made inside a routine.
         routine: module and qualified name of the routine, `module:name`.
         stream: whether it is an async generator.

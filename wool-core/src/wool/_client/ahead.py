@@ -16,7 +16,7 @@ from wool._protocol.transfer import AHEAD_BYTES
 
 
 class AheadExchange(Exchange):
-    """The state of such a stream."""
+    """The state of a stream whose worker runs ahead, as its caller sees it."""
 
     __slots__ = ("_arrived", "_batch", "_closing", "_taken", "_unsaid", "_unsaid_bytes", "_waiting")
 

@@ -39,12 +39,13 @@ async def map(
     Args:
         routine: an async function; a routine runs on the workers.
         iterables: as for the built-in `map`, it stops with the shortest; may be asynchronous.
-        limit: calls out at once; by default a few for each worker.
+        limit: calls out at once; by default 16 for each worker that there is at the first step, or
+            16 where no pool is open.
         ordered: yield results in the order of the inputs, or as they come.
 
     Raises:
-        ValueError: `limit` is below 1.
-        TypeError: there is no iterable, or what is called is not async.
+        ValueError: at the first step: `limit` is below 1.
+        TypeError: likewise: there is no iterable, or what is called is not async.
     """
     if not iterables:
         raise TypeError("map needs at least one iterable beside the routine")

@@ -162,7 +162,8 @@ def routine(
             consumer; 0 is one step for each `anext`, as locally.
 
     Raises:
-        TypeError: `function` is neither.
+        TypeError: `function` is neither, or the tags are not several strings.
+        ValueError: `prefetch` is negative.
     """
     if isinstance(tags, str):
         raise TypeError(f"tags must be several labels, not the string {tags!r}")

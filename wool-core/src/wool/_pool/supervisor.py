@@ -20,9 +20,6 @@ from wool.exceptions import NoWorkersAvailable
 if TYPE_CHECKING:
     from wool._worker.thread import WorkerThread
 
-STOP_GRACE = 15.0
-"""Seconds a worker gets to end after it has been told to; its own graces are shorter."""
-
 EXIT_KNOWN_WITHIN = 0.5
 """Seconds in which it is known how a worker ended that has just been lost."""
 
@@ -45,6 +42,7 @@ class Supervisor:
         start: starts a worker by this id, in a process that is there already if one is given.
         tags, serializer_name: what is said of the workers.
         discovery: where they are announced.
+        cancel_grace: seconds that their calls get to clean up when they are told to end.
         on_change: called when there is one more, or one less.
         on_end: called with the id of a worker that has ended.
         on_failure: called with an error when several in a row could not be started.
@@ -61,6 +59,7 @@ class Supervisor:
         tags: frozenset[str],
         serializer_name: str,
         discovery: Chosen | None,
+        cancel_grace: float,
         on_change: Callable[[], None],
         on_end: Callable[[str], None],
         on_failure: Callable[[NoWorkersAvailable], None],
@@ -71,6 +70,7 @@ class Supervisor:
         self._tags = tags
         self._serializer_name = serializer_name
         self._discovery = discovery
+        self._cancel_grace = cancel_grace
         self._on_change = on_change
         self._on_end = on_end
         self._on_failure = on_failure
@@ -117,7 +117,7 @@ class Supervisor:
         """Ends all workers; kills those that do not end soon enough."""
         try:
             await asyncio.gather(*self._keepers, return_exceptions=True)
-            stops = [worker.stop(STOP_GRACE) for worker in self._running.values()]
+            stops = [worker.stop(self._cancel_grace) for worker in self._running.values()]
             await asyncio.gather(*stops, return_exceptions=True)
         finally:
             for worker in self._running.values():
@@ -161,7 +161,7 @@ class Supervisor:
             try:
                 await self._run(ident, worker)
             except asyncio.CancelledError:
-                await worker.stop(STOP_GRACE)
+                await worker.stop(self._cancel_grace)
                 raise
             finally:
                 self._leave(ident)

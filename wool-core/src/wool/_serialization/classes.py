@@ -230,7 +230,7 @@ def guard_class(cls: type, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ..
 
 
 def _guard_enum(cls: type[Enum], key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Does that for an `Enum`: cloudpickle knows its members by their values alone, and no aliases.
+    """Reduces an `Enum` by value: cloudpickle knows members by their values alone, and no aliases.
 
     Its members are made without its own `__new__` and `__init__`, so what these have set is sent.
     """

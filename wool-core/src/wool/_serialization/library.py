@@ -42,7 +42,7 @@ _KNOWN = frozenset(
 
 
 def reduce_library(obj: Any, modules: Modules) -> Any:
-    """Reduces such an object, for use in a pickler's `reducer_override`."""
+    """Reduces what pickle does not know, for use in a pickler's `reducer_override`."""
     cls = _type(obj)
     if cls not in _KNOWN:  # as good as every object
         return NotImplemented

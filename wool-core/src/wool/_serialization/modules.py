@@ -52,7 +52,8 @@ def findable(name: str) -> bool:
     """Whether the import system finds a module of this name where this process has it from.
 
     `__main__`, a notebook, a module made at run time, or one that a test runner imported from a
-    file outside of `sys.path` are not found.
+    file outside of `sys.path` are not found. cloudpickle, which asks nobody, is told to send what
+    those define by value: for the whole process, also where the user calls it.
     """
     if name == "builtins":
         return True

@@ -284,7 +284,7 @@ def find_reference(
 
     Args:
         key: of the object, or of the sender's proxy, at the sender.
-        home: of what the sender's proxy stands for, where the sender has it from.
+        home: the key under which the sender itself was lent the object; empty if it owns it.
         origin: of the object where it lives.
     """
     return payload_references().find(key, home, origin, Interface(kind, name, methods))

@@ -25,7 +25,7 @@ INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a pool says about it.
+    """Which modules a pool sends to its workers, and which it never does.
 
     Attributes:
         travels: whether there may be workers that lack modules of the caller.

@@ -27,11 +27,8 @@ from wool._worker.service import Service, Setup
 from wool._worker.transports import Transports
 from wool.exceptions import ConfigurationError, WoolError
 
-STOP_GRACE = 10.0
-"""Seconds that cancelled calls get to end when the pool closes."""
-
 ORPHAN_GRACE = 3.0
-"""The same, when the process of the pool has died."""
+"""Seconds that cancelled calls get to end, at most, when the process of the pool has died."""
 
 EXIT_GRACE = 2.0
 """Seconds the main thread gets to end once all calls are over."""
@@ -46,12 +43,12 @@ def main(lifeline: BinaryIO) -> None:
     executor = Executor(loop, config["concurrency"])
     stopping = threading.Event()
     ended = threading.Event()
-    io = _IoThread(config, lifeline.fileno(), executor, stopping, ended)
+    serving = _Serving(config, lifeline.fileno(), executor, stopping, ended)
     # A terminal's Ctrl-C reaches the whole process group; the pool's process decides.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked since the process began
-    signal.signal(signal.SIGTERM, lambda number, frame: io.drain())
-    thread = threading.Thread(target=io.run, name="wool-io", daemon=True)
+    signal.signal(signal.SIGTERM, lambda number, frame: serving.drain())
+    thread = threading.Thread(target=serving.run, name="wool-io", daemon=True)
     thread.start()
     run_until(loop, stopping.is_set)
     ended.set()
@@ -113,7 +110,7 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-class _IoThread:
+class _Serving:
     """What the I/O thread does: it serves, and ends the process when that is over."""
 
     def __init__(
@@ -163,9 +160,10 @@ class _IoThread:
         self._report({"address": info.address, "host": info.host, "pid": info.pid})
         kill_when_parent_dies(self._lifeline.fileno())
         reason = await self._end
+        grace = self._config["cancel_grace"]
         await service.aclose(
             drain=self._config["drain_timeout"] if reason == "drain" else None,
-            grace=ORPHAN_GRACE if reason == "orphaned" else STOP_GRACE,
+            grace=min(grace, ORPHAN_GRACE) if reason == "orphaned" else grace,
         )
         if reason == "orphaned":
             service.discard()

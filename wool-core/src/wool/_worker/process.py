@@ -30,6 +30,9 @@ _BOOT = (
     "sys.path[:] = marshal.load(stream); "
     "from wool._worker.main import main; main(stream)"
 )
+STOP_SPARE = 5.0
+"""Seconds a worker gets to end once the calls that it has cancelled have had theirs."""
+
 STOP = b"."
 """Sent before the lifeline is closed on purpose."""
 
@@ -126,12 +129,16 @@ class WorkerProcess:
         return await asyncio.shield(asyncio.wrap_future(self.exited))
 
     async def stop(self, grace: float) -> None:
-        """Has the worker end; kills it if it has not after `grace` seconds."""
+        """Has the worker end; kills it if it does not.
+
+        Args:
+            grace: seconds that its calls get to clean up.
+        """
         with contextlib.suppress(OSError):
             self._lifeline.send(STOP)
         self._lifeline.close()
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(grace + STOP_SPARE):
                 await self.wait()
         except TimeoutError:
             self.kill()

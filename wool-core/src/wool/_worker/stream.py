@@ -55,8 +55,8 @@ class StreamExecution(Execution):
         self._counted = 0  # how many cancels the task had when the step began
         self._requests: deque[tuple[f.Resume, Sequence[Buffer], Referents]] = deque()
         self._requested: asyncio.Future[None] | None = None  # while it is suspended
-        self._kept: asyncio.CancelledError | None = None  # came between two steps, for the next
-        self._struck = False  # the caller's, who means the next
+        self._kept: asyncio.CancelledError | None = None  # a cancel that came between two steps
+        self._struck = False  # whether the caller has sent it, who means the next step
         self._closing = False  # cancelled in a step because its consumer closes it
         self._abandoned = False  # being closed for want of a caller
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from wool._worker.executor import Executor
 from wool._worker.main import close_loop, run_until
+from wool._worker.process import STOP_SPARE
 from wool._worker.service import Service, Setup
 from wool._workerinfo import WorkerInfo
 
@@ -58,11 +59,15 @@ class WorkerThread:
         return await asyncio.shield(asyncio.wrap_future(self.exited))
 
     async def stop(self, grace: float) -> None:
-        """Has the worker end; leaves its threads behind if they have not after `grace` seconds."""
+        """Has the worker end; leaves its threads behind if they do not.
+
+        Args:
+            grace: seconds that its calls get to clean up.
+        """
         self._grace = grace
         self.kill()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace + 2):
+            async with asyncio.timeout(grace + STOP_SPARE):
                 await self.wait()
                 for thread in self._threads:
                     thread.join()
