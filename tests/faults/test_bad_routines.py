@@ -18,7 +18,7 @@ from pathlib import Path
 
 import faultjobs
 import pytest
-from faultjobs import add, block, count, fib, hold, seize, stay
+from faultjobs import add, block, count, fib, hold, seize, stay, tell
 from faultkit import TRANSPORTS, alive, eventually, kill, opened, pid_in, pids
 
 import wool
@@ -149,6 +149,30 @@ async def cancel_everything() -> int:
     for task in others:
         task.cancel()
     return len(others)
+
+
+@wool.routine
+async def cancel_everything_until(path: Path, go: Path) -> None:
+    """Cancels also tasks that have not had their first step."""
+    tell(path)
+    while not go.exists():
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+
+
+class Lent:
+    async def method(self) -> None:
+        """Waits for nothing."""
+
+
+@wool.routine
+async def lend() -> tuple[Lent, AsyncIterator[int]]:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(100):
+            yield number
+
+    return wool.reference(Lent()), numbers()
 
 
 @wool.routine
@@ -330,6 +354,30 @@ async def test_every_task_cancelled(transport: str, folder: Path) -> None:
                 assert [i async for i in count(3)] == [0, 1, 2]
                 assert await fib(3) == 2  # its calls go by connections of that worker
         assert {worker.id for worker in pool.workers} == workers
+
+
+@both
+async def test_tasks_cancelled_before_they_begin(transport: str, folder: Path) -> None:
+    """The calls end as they would locally, and take no slot away for ever."""
+    async with opened(1, transport=transport, concurrency=2):
+        lent, numbers = await lend()
+        going = asyncio.ensure_future(cancel_everything_until(folder / "pid", folder / "go"))
+        async with asyncio.timeout(20):
+            await pid_in(folder / "pid")
+            for _ in range(3):
+                for make in (
+                    lambda: add(1, 2),
+                    lambda: anext(count(3)),
+                    lent.method,
+                    lambda: anext(numbers),
+                ):
+                    with pytest.raises(asyncio.CancelledError):
+                        await make()
+            (folder / "go").touch()
+            await going
+            assert await asyncio.gather(*(add(i, 1) for i in range(5))) == [1, 2, 3, 4, 5]
+            await lent.method()
+            assert await anext(numbers) == 0
 
 
 async def test_signal_handlers_replaced_and_killed() -> None:

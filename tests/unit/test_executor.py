@@ -15,8 +15,10 @@ class Call:
 
     def __init__(self, began: asyncio.Event) -> None:
         self.began = began
+        self.begun = False
 
     async def run(self) -> None:
+        self.begun = True
         self.began.set()
 
 

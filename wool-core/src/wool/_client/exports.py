@@ -142,7 +142,8 @@ class Serving:
         """Begins in a task of its own."""
         export = self._export
         context = None if export is None else export.context.copy()
-        background.start(self._table.end.user_loop, self._run_alone(), context)
+        task = background.start(self._table.end.user_loop, self._run_alone(), context)
+        task.add_done_callback(self._on_ended)
 
     def cancel(self, *argument: Any) -> None:
         """Cancels it."""
@@ -153,6 +154,11 @@ class Serving:
 
     async def _run_alone(self) -> None:
         await self.run()
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        """Who cancels all tasks of the loop may do so before the first step: then there is none."""
+        if self._task is None:
+            self._raise(asyncio.CancelledError())
 
     async def run(self) -> bool:
         """Does it, and answers. Returns False if the task was cancelled by somebody else."""
@@ -253,7 +259,7 @@ class Driver:
         self._loop = loop
         self._serving: Serving | None = None
         self._wanted: asyncio.Future[None] | None = None
-        background.start(loop, self._run(), context)
+        background.start(loop, self._run(), context).add_done_callback(self._on_ended)
 
     def take(self, serving: Serving) -> bool:
         """Takes a step; False if one is being made."""
@@ -275,17 +281,22 @@ class Driver:
             self._wanted.set_result(None)
 
     async def _run(self) -> None:
-        try:
-            while not self.ended:
-                if self._serving is None:
-                    self._wanted = self._loop.create_future()
-                    await self._wanted
-                elif await self._serving.run():
-                    self._serving = None
-                else:
+        while not self.ended:
+            if self._serving is None:
+                self._wanted = self._loop.create_future()
+                await self._wanted
+            else:
+                go_on = await self._serving.run()
+                self._serving = None
+                if not go_on:
                     return
-        finally:
-            self.ended = True
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        """What it has taken and not begun, because its task was cancelled, is done without it."""
+        self.ended = True
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            serving.start()
 
 
 def _make_driver(export: Export) -> Driver:

@@ -139,6 +139,11 @@ class Execution:
         """The caller is told with the next answer."""
         self._shared.remark(label, text)
 
+    @property
+    def begun(self) -> bool:
+        """Whether its task has had its first step."""
+        return self._begun
+
     # From the caller ----------------------------------------------------------------------------
 
     def cancel(self, step: int, message: bytes | None) -> None:
@@ -194,6 +199,18 @@ class Execution:
             # the collector of garbage.
             self.task = self.context = None
             self._shared.end()
+
+    def miss(self) -> None:
+        """Its task was cancelled, by somebody here, before its first step: that is how it ends."""
+        assert self.task is not None
+        self._begun = self._in_step = True
+        self.give_up()
+        try:
+            self.task.result()
+        except asyncio.CancelledError as error:
+            self._finish_raise(error, decoding=True)
+        finally:
+            self.task = self.context = None
 
     def give_up(self) -> None:
         """It will never begin: lets go of what came with it."""

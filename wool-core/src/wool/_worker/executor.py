@@ -42,6 +42,7 @@ class Executor:
         self.running: set[Execution] = set()
         self.targets: dict[str, Any] = {}
         self._order: deque[int] = deque()
+        self._starting: list[Execution] = []
         self._limit = concurrency
         self._active = 0
         self._held = 0
@@ -98,6 +99,8 @@ class Executor:
 
     def _pull(self) -> None:
         """Begins the next call; comes back after its first step."""
+        if self._starting:
+            self._look_after()
         while self._order and self._has_slot:
             execution = self.pending.pop(self._order.popleft(), None)
             if execution is not None:
@@ -109,6 +112,20 @@ class Executor:
             self._pull()  # a call came in between
         elif not self._order:
             self._post_idle()
+
+    def _look_after(self) -> None:
+        """Ends calls that were begun and have had no first step.
+
+        Who cancels all tasks of the loop cancels theirs, and a task that is cancelled so early runs
+        nothing at all.
+        """
+        starting, self._starting = self._starting, []
+        for execution in starting:
+            if execution.task is not None and not execution.begun:
+                if execution.task.done():
+                    execution.miss()
+                else:
+                    self._starting.append(execution)
 
     @property
     def _has_slot(self) -> bool:
@@ -140,6 +157,7 @@ class Executor:
         # A task factory that users set, such as `asyncio.eager_task_factory`, is for their tasks.
         work, context = execution.run(), execution.context
         execution.task = asyncio.Task(work, loop=self.loop, context=context)
+        self._starting.append(execution)
 
     def enter(self) -> None:
         """A call takes a slot; it never has to wait for one here."""
