@@ -293,8 +293,11 @@ async def test_a_worker_that_dies_while_it_is_dialled(tmp_path: Path) -> None:
     assert "hung up before the connection was made" in str(error)
 
 
+@pytest.mark.parametrize("secured", [True, False], ids=["tls", "clear"])
 @pytest.mark.parametrize("begins", [False, True])
-async def test_a_worker_that_is_killed_while_it_is_dialled(ca: trustme.CA, begins: bool) -> None:
+async def test_a_worker_that_is_killed_while_it_is_dialled(
+    ca: trustme.CA, begins: bool, secured: bool
+) -> None:
     """It is not there; that it hung up in between says nothing of certificates."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -305,7 +308,7 @@ async def test_a_worker_that_is_killed_while_it_is_dialled(ca: trustme.CA, begin
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    error = await failing(f"wss://{place}/", GivenTls(trusts=ca))
+    error = await failing(f"ws://{place}/", GivenTls(trusts=ca) if secured else None)
     assert error.reason == "refused"
     assert "nobody listens there" in str(error)
 

@@ -42,7 +42,7 @@ class WebSocketTransport(abc.Transport):
                 try:
                     return await self._dial(place, credentials)
                 except abc.ConnectFailed as error:
-                    if credentials is None or not _errors.is_silent(error):
+                    if error.reason != "tls" or not _errors.is_silent(error):
                         raise
                     first = error
                 # Not only one that wants none of us hangs up: so does a worker with too many
