@@ -91,10 +91,18 @@ class CodeBook:
         """Returns those of the units with these keys that can still be had."""
         wanted = set(keys)
         modules = self.modules.units() if any(key.startswith(MODULE) for key in wanted) else []
-        classes = [(key, cls) for key in wanted if (cls := CLASSES.find(key[:KEY_BYTES]))]
         with self._lock:
             units = [unit for unit, _ in self._functions.values() if unit.key in wanted]
-        return modules + units + [replace(self.cls(cls), key=key) for key, cls in classes]
+        classes = (self._class(key) for key in wanted)
+        return modules + units + [unit for unit in classes if unit is not None]
+
+    def _class(self, key: bytes) -> CodeUnit | None:
+        """Returns the unit of a class under a key that it has or had, if there is one."""
+        cls = CLASSES.find(key[:KEY_BYTES])
+        try:
+            return None if cls is None else replace(self.cls(cls), key=key)
+        except Exception:  # what its methods use is bound to something else by now
+            return None
 
     def function(self, function: FunctionType) -> CodeUnit:
         """Returns the unit of a function.
