@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from wool._exchange.running import RUNNING, CallInfo
 from wool._forks import after_fork
-from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
 
 if TYPE_CHECKING:
@@ -20,44 +19,7 @@ if TYPE_CHECKING:
     from wool._client.view import PoolView
 
 
-@dataclass(frozen=True, slots=True)
-class CallInfo:
-    """The call that is running.
-
-    Attributes:
-        id: unique among the calls of a pool.
-        parent: id of the call this one was made from, or None.
-        worker: who runs it.
-        caller: where it came from, as the transport tells: `host:port`, or `unix socket`.
-    """
-
-    id: str
-    parent: str | None
-    worker: WorkerInfo
-    caller: str
-
-
-class RunningCall(Protocol):
-    """A call that this process is executing, as far as calls made from it are concerned."""
-
-    @property
-    def pool(self) -> Pool: ...
-
-    @property
-    def info(self) -> CallInfo: ...
-
-    def wait_begins(self) -> None:
-        """A Wool operation made from the call is outstanding; its slot is free meanwhile."""
-
-    def wait_ends(self) -> None:
-        """That operation is over."""
-
-    def remark(self, label: str, text: str) -> None:
-        """Has its caller told that something does not travel."""
-
-
 ACTIVE: ContextVar[Pool | None] = ContextVar("wool_pool", default=None)
-RUNNING: ContextVar[RunningCall | None] = ContextVar("wool_call", default=None)
 
 
 class OpenPools:
@@ -131,12 +93,9 @@ def current_pool() -> PoolView | None:
 
 
 def _named_pool() -> Pool | None:
-    """Returns the pool of the context, else of the running call, else the only one there is."""
+    """Returns the pool of the context, which may be that of the running call, else the only one."""
     pool = ACTIVE.get()
-    if pool is None:
-        running = RUNNING.get()
-        pool = OPEN.only() if running is None else running.pool
-    return pool
+    return OPEN.only() if pool is None else pool
 
 
 def current_call() -> CallInfo | None:

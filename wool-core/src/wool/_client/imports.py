@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wool._client.current import RUNNING
 from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply, Request
 from wool._client.loans import Loans
 from wool._client.packing import Packed, note, pack
 from wool._client.proxies import make_proxy
 from wool._client.replies import decode_reply, reply_error
+from wool._exchange.running import RUNNING
 from wool._protocol import frames as f
 from wool._serialization.classes import Referents
 from wool._serialization.exceptions import dump_exception

@@ -11,14 +11,15 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wool._client.current import RUNNING, RunningCall
 from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, shield
 from wool._client.loans import Loans
 from wool._client.packing import variables_of
 from wool._client.replies import decode_reply, load_variable, reply_error
 from wool._client.requests import describe, encode_sent, make_request, with_context
-from wool._client.routine import Routine, settle_context
+from wool._client.routine import Routine
 from wool._client.sharing import Sharing
+from wool._exchange.chaining import settle_context
+from wool._exchange.running import RUNNING, RunningCall
 from wool._protocol import frames as f
 from wool._serialization.encoded import Encoded
 from wool._serialization.exceptions import dump_exception

@@ -12,12 +12,14 @@ import ast
 import functools
 import inspect
 import re
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from operator import attrgetter
 from types import FrameType, FunctionType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from wool._client.current import choose_pool
+from wool._exchange.chaining import settle_context
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,6 +103,16 @@ class Routine:
         """Where workers import it from, once that is known; see `requests`."""
         self.lent: set[FrameType] = set()
         """The frames of calls that are travelling; see `loans`."""
+
+    def lend(self, frame: FrameType) -> None:
+        """A call that has not begun is travelling: it must not begin here meanwhile."""
+        self.lent.add(frame)
+        # From now on all calls of this routine ask before they begin; those of others never do.
+        scope = frame.f_globals
+        if self.is_stream:
+            scope["__stream__"] = _open_unless_lent
+        else:
+            scope["__choose__"] = _choose_unless_lent
 
     def arguments(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Returns the arguments of a call whose parameters have these values."""
@@ -243,6 +255,30 @@ def open_stream(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any])
     return pool.stream(routine, args, kwargs)
 
 
+def _choose_unless_lent() -> Any:
+    """Stands in for `choose_pool` in the body of a call."""
+    frame = sys._getframe(1)
+    if frame in frame.f_globals["__routine__"].lent:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    return choose_pool()
+
+
+def _open_unless_lent(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Stands in for `open_stream` in the body of a stream."""
+    if sys._getframe(1) in routine.lent:
+        return _Ended()
+    return open_stream(routine, args, kwargs)
+
+
+class _Ended:
+    """The steps of a generator that has ended."""
+
+    error: None = None
+
+    async def step(self, value: Any, thrown: bool) -> bool:
+        return False
+
+
 def _compile(function: FunctionType, template: str) -> Any:
     """Compiles a template for the signature of a function, all of it on its first line."""
     parameters, positional, keywords = _signature(function)
@@ -315,22 +351,3 @@ def _signature(function: FunctionType) -> tuple[str, str, str]:
     tuple_items = [f"{n}," for n in positional] + ([f"*{rest},"] if rest else [])
     dict_items = [f"{n!r}: {n}" for n in keyword] + ([f"**{others}"] if others else [])
     return ", ".join(listed), f"({' '.join(tuple_items)})", f"{{{', '.join(dict_items)}}}"
-
-
-def settle_context(error: BaseException, context: BaseException | None) -> None:
-    """Restores the `__context__` an exception came with, after raising it replaced it.
-
-    As locally, what the caller was handling meanwhile is at the end of the chain.
-    """
-    from wool._client.stream import set_context
-
-    handled = error.__context__
-    if context is None or handled is context:
-        return
-    set_context(error, context)
-    seen = {id(error)}
-    while id(context) not in seen and context.__context__ is not None:
-        seen.add(id(context))
-        context = context.__context__
-    if handled is not None and id(handled) not in seen and handled is not context:
-        set_context(context, handled)

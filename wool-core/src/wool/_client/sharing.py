@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from wool._client.current import RUNNING
+from wool._exchange.running import RUNNING
 from wool._serialization.codec import Codec
 from wool._serialization.context import Arrived, Change
 from wool._serialization.mirror import Mirror

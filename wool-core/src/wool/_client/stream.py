@@ -11,6 +11,8 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
+from wool._exchange.chaining import set_context
+
 
 class LocalStream:
     """Drives a generator in this very process.
@@ -67,11 +69,6 @@ class LocalStream:
         """Returns what was yielded, and keeps no reference to it."""
         value, self._value = self._value, None
         return value
-
-
-def set_context(error: BaseException, context: BaseException | None) -> None:
-    """Sets it as the interpreter does: the class may refuse, as a frozen dataclass."""
-    BaseException.__setattr__(error, "__context__", context)
 
 
 def _leave_alone(generator: object) -> None:

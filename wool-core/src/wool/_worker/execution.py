@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from wool._client.answers import encode_failure, encode_result, make_raise, make_return
 from wool._client.cancels import Cancels
-from wool._client.current import RUNNING, CallInfo
+from wool._client.current import ACTIVE
 from wool._client.exchange import cancel_argument
 from wool._client.packing import Packed, pack_context, unpack_context
+from wool._exchange.running import RUNNING, CallInfo
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
@@ -27,7 +28,6 @@ from wool._worker.sharing import Sharing
 from wool.exceptions import SerializationError, WorkerStopped
 
 if TYPE_CHECKING:
-    from wool._client.pool import Pool
     from wool._worker.caller import Caller
     from wool._worker.executor import Executor
 
@@ -104,11 +104,6 @@ class Execution:
     # RunningCall: what calls made from this one need to know ------------------------------------
 
     @property
-    def pool(self) -> Pool:
-        """The pool that calls made from this one go to."""
-        return self.caller.pool
-
-    @property
     def info(self) -> CallInfo:
         """Says which call this is."""
         if self._info is None:
@@ -179,6 +174,7 @@ class Execution:
     async def run(self) -> None:
         """Executes the call; the body of its task."""
         RUNNING.set(self)
+        ACTIVE.set(self.caller.pool)
         self._begun = self._in_step = True
         try:
             try:
