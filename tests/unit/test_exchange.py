@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from wool._client.ahead import AheadExchange
-from wool._client.exchange import Cancelled, Exchange, Failed, NotStarted, Reply
+from wool._client.exchange import CallExchange
+from wool._exchange.exchange import Cancelled, Failed, NotStarted, Reply
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
 from wool._protocol.transfer import AHEAD_BYTES
@@ -27,7 +28,7 @@ class Worker:
         self.answer = answer
         self.cancels: list[bytes | None] = []
 
-    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+    def cancel(self, exchange: CallExchange, message: bytes | None) -> None:
         self.cancels.append(message)
         exchange.end(self.answer)
 
@@ -39,7 +40,7 @@ def returned(delivered: int = 0, uncancelled: int = 0) -> Reply:
 async def cancelled(answer: Any) -> tuple[Any, int, Worker]:
     """Cancels a waiting call; returns its outcome, the task's cancel count and the worker."""
     worker: Any = Worker(answer)
-    exchange = Exchange(worker, request=None)  # type: ignore[arg-type]
+    exchange = CallExchange(worker, request=None)  # type: ignore[arg-type]
     counts: list[int] = []
 
     async def wait() -> Any:
@@ -95,7 +96,7 @@ async def test_without_an_answer_it_is_the_callers_own_cancel(answer: Any) -> No
 
 async def test_a_reply_of_the_same_turn_is_not_lost() -> None:
     worker: Any = Worker(None)
-    exchange = Exchange(worker, request=None)  # type: ignore[arg-type]
+    exchange = CallExchange(worker, request=None)  # type: ignore[arg-type]
     task = asyncio.create_task(exchange.wait())
     await asyncio.sleep(0)
     task.cancel()

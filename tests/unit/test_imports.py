@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from wool._client.imports import RELEASED, ImportTable
+from wool._exchange.imports import RELEASED, ImportTable
 from wool._protocol import frames as f
 
 

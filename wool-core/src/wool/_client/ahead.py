@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from wool._client.exchange import Cancelled, Carrier, Exchange, Failed, Outcome, Reply, Request
+from wool._client.exchange import CallCarrier, CallExchange
+from wool._exchange.exchange import Cancelled, Failed, Outcome, Reply, Request
 from wool._protocol import frames as f
 from wool._protocol.transfer import AHEAD_BYTES
 
 
-class AheadExchange(Exchange):
+class AheadExchange(CallExchange):
     """The state of a stream whose worker runs ahead, as its caller sees it."""
 
     __slots__ = ("_arrived", "_batch", "_closing", "_taken", "_unsaid", "_unsaid_bytes", "_waiting")
 
-    def __init__(self, client: Carrier, request: Request) -> None:
+    def __init__(self, client: CallCarrier, request: Request) -> None:
         super().__init__(client, request)
         self._arrived: deque[Outcome] = deque()
         self._batch = (request.ahead + 1) // 2

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from wool._client.exchange import Exchange, Failed, Reply
+from wool._client.exchange import CallExchange
 from wool._client.linkend import LinkEnd
-from wool._client.packing import learn, unpack_context
-from wool._client.references import References
+from wool._exchange.exchange import Exchange, Failed, Reply
+from wool._exchange.packing import learn, unpack_context
+from wool._exchange.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.classes import NO_REFERENTS
@@ -42,7 +43,7 @@ class CallTable:
     def __init__(
         self, client: Client, link: Link, session: Session, codec: Codec, *, kin: bool
     ) -> None:
-        self.calls: dict[int, Exchange] = {}
+        self.calls: dict[int, CallExchange] = {}
         self.recalling: bool = False
         self._references = References(LinkEnd(client, session, codec, self.fetch), session)
         self._client = client
@@ -79,7 +80,7 @@ class CallTable:
 
     # To the worker ------------------------------------------------------------------------------
 
-    def open(self, exchange: Exchange) -> bool:
+    def open(self, exchange: CallExchange) -> bool:
         """Sends a call; False if the session has ended, of which the link is about to be told."""
         session, request = self._session, exchange.request
         codes, data = self._codes(request.units)
@@ -110,7 +111,7 @@ class CallTable:
 
     def resume(
         self,
-        exchange: Exchange,
+        exchange: CallExchange,
         operation: int,
         units: Sequence[CodeUnit] = (),
         args: Sequence[Buffer] = (),
@@ -141,7 +142,7 @@ class CallTable:
             session.send(frame, segments)
         return True
 
-    def close_stream(self, exchange: Exchange) -> None:
+    def close_stream(self, exchange: CallExchange) -> None:
         """Closes a suspended stream, without anybody waiting for it."""
         if not exchange.begin_close():
             return
@@ -156,7 +157,7 @@ class CallTable:
             if exchange.suspended:
                 self.close_stream(exchange)
 
-    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+    def cancel(self, exchange: CallExchange, message: bytes | None) -> None:
         """Cancels a call; the worker's answer ends the step."""
         if exchange.number in self.calls:
             self._session.send(f.Cancel(exchange.number, exchange.awaited, message))
@@ -316,7 +317,7 @@ class CallTable:
             address = self._link.info.address
             exchange.end(Failed(Rejected(f"{address} refused: {frame.message}")))
 
-    def _forget(self, number: int) -> Exchange | None:
+    def _forget(self, number: int) -> CallExchange | None:
         exchange = self.calls.pop(number, None)
         if exchange is not None and exchange.begun:
             self._begun -= 1

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from wool._client.ahead import AheadExchange
 from wool._client.balancing import least_loaded
-from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Request
+from wool._client.exchange import CallExchange
 from wool._client.link import Link
-from wool._client.loans import Loans
 from wool._client.subset import Subset
+from wool._exchange.exchange import Exchange, Failed, NotStarted, Outcome, Request
+from wool._exchange.loans import Loans
 from wool._session import background
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
@@ -50,7 +51,7 @@ class Client:
         self.closed: bool = False
         self._subset = Subset(secrets.token_bytes(8))
         self.links: dict[str, Link] = {}
-        self._waiting: dict[Exchange, asyncio.TimerHandle] = {}
+        self._waiting: dict[CallExchange, asyncio.TimerHandle] = {}
         self._retired: set[Link] = set()
         self._rebalancing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,9 +62,9 @@ class Client:
         """For how many seconds a cancelled call is waited for."""
         return self.pool.options.cancel_grace
 
-    def open(self, request: Request) -> Exchange:
+    def open(self, request: Request) -> CallExchange:
         """Begins a call."""
-        exchange = (AheadExchange if request.ahead else Exchange)(self, request)
+        exchange = (AheadExchange if request.ahead else CallExchange)(self, request)
         if request.calls:
             exchange.loans = Loans(request.calls)
         self.submit(exchange)
@@ -71,13 +72,13 @@ class Client:
 
     # Choosing a worker ------------------------------------------------------------------------
 
-    def submit(self, exchange: Exchange) -> None:
+    def submit(self, exchange: CallExchange) -> None:
         """Gives a call to a worker, or keeps it until there is one."""
         if not self._place(exchange):
             patience = self.pool.options.quorum_timeout
             self._waiting[exchange] = self.loop.call_later(patience, self._give_up, exchange)
 
-    def _place(self, exchange: Exchange) -> bool:
+    def _place(self, exchange: CallExchange) -> bool:
         """Gives a call to a worker, or ends it if that is in vain; False if there is none yet."""
         if self.closed:
             exchange.end(Failed(self.pool.closed_error()))
@@ -141,7 +142,7 @@ class Client:
         fitting = self._fitting(tags)
         return fitting[0].failure if fitting and all(link.refused for link in fitting) else None
 
-    def _give_up(self, exchange: Exchange) -> None:
+    def _give_up(self, exchange: CallExchange) -> None:
         if self._waiting.pop(exchange, None) is not None:
             tags, name = exchange.request.tags, exchange.request.name
             wanted = f" with the tags {sorted(tags)}" if tags else ""
@@ -191,7 +192,7 @@ class Client:
 
     # What links report ------------------------------------------------------------------------
 
-    def given_back(self, exchange: Exchange) -> None:
+    def given_back(self, exchange: CallExchange) -> None:
         """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
         exchange.number = 0
         if exchange.cancelled:
@@ -199,7 +200,7 @@ class Client:
         else:
             self.submit(exchange)
 
-    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+    def cancel(self, exchange: CallExchange, message: bytes | None) -> None:
         """Cancels a call wherever it is."""
         exchange.cancelled = True
         timer = self._waiting.pop(exchange, None)

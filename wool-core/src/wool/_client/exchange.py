@@ -1,153 +1,35 @@
-"""One remote call as its caller sees it: waiting for a step to end, and cancelling it.
-
-A step ends with a frame of the worker, or with an error that stands for the worker's silence. The
-rules for what a cancel means are those of "Cancelling" in docs/protocol.md: a cancel is sent,
-and the wait goes on until the worker says what came of it, within the pool's `cancel_grace`.
-"""
+"""The call of a routine as its caller sees it: which worker has it, and which step is running."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import copy
-import pickle
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
-from wool._client.loans import Loans
-from wool._protocol import frames as f
-from wool._serialization.calls import Call
-from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.context import Arrived
-from wool._serialization.references import Export
-from wool._serialization.units import CodeUnit
-from wool.abc import Buffer
-from wool.exceptions import SerializationError, WoolError
-from wool.plugins import CallInfo
+from wool._exchange.exchange import Carrier, Exchange, Failed, Outcome, Request
+from wool.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from wool._client.calls import CallTable
     from wool._client.link import Link
 
-MAX_MESSAGE = 64 << 10
-"""Largest argument of `task.cancel(…)` in bytes that travels as itself."""
 
-
-class Request(msgspec.Struct, frozen=True):
-    """What it takes to open a call, on whichever worker.
-
-    Attributes:
-        target: names the routine, see `frames.Open.routine`.
-        name: for messages.
-        units: the code that target and arguments need.
-        segments: the arguments, then the values of context variables.
-        calls: unstarted calls among the arguments.
-        exports: live objects among them.
-        context: names those variables.
-        ahead: how many values of a stream may be sent before they are asked for.
-        info: what a balancer is told of it; None if there is none.
-    """
-
-    target: str
-    name: str
-    stream: bool
-    tags: frozenset[str]
-    parent: str
-    units: Sequence[CodeUnit]
-    segments: Sequence[Buffer]
-    calls: Sequence[Call] = ()
-    exports: Sequence[Export] = ()
-    context: Sequence[f.Variable] = ()
-    ahead: int = 0
-    info: CallInfo | None = None
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """How a step ended: with a frame of the worker.
-
-    Attributes:
-        segments: its payload.
-        referents: the live objects that came with it.
-        context: what has become of context variables.
-    """
-
-    frame: f.Value | f.Return | f.Raise
-    segments: Sequence[Buffer]
-    referents: Referents = NO_REFERENTS
-    context: Sequence[Arrived] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NotStarted:
-    """A cancel won the race: the call never began."""
-
-    context: ClassVar[Sequence[Arrived]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The call cannot end properly: the worker is gone or has refused it."""
-
-    error: WoolError
-    context: ClassVar[Sequence[Arrived]] = ()
-
-    def fresh_error(self) -> WoolError:
-        """Returns the error for one call: many may fail together, and each raises its own."""
-        error = copy.copy(self.error)
-        error.__cause__ = self.error.__cause__
-        return error
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The caller's own cancellation is what the step comes to.
-
-    `open` is true if a stream still is: the cancel crossed a value that is dropped. What the step
-    did to context variables counts even so.
-    """
-
-    error: asyncio.CancelledError
-    open: bool = False
-    context: Sequence[Arrived] = ()
-
-
-Outcome = Reply | NotStarted | Failed
-
-
-class Carrier(Protocol):
+class CallCarrier(Carrier, Protocol):
     """Where a call was given to, as its exchange sees it."""
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-
-    @property
-    def cancel_grace(self) -> float:
-        """For how many seconds a cancelled call is waited for."""
-        ...
-
-    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+    def cancel(self, exchange: CallExchange, message: bytes | None) -> None:
         """Cancels a call wherever it is."""
 
 
-class Exchange:
-    """The state of one remote call.
+class CallExchange(Exchange):
+    """The state of one call.
 
     Attributes:
         link: the worker it was given to; None while it waits for one.
         table: where it is among the calls of a session, once it has been sent.
-        number: its id there; 0 while it provably has not begun.
-        loans: unstarted calls among its arguments, until it is known whether it began.
         begun: whether it is known to have begun there.
         closing: of a stream, whether it is being closed although its consumer has not said so.
         sent: when it was sent there, in the loop's time.
-        abandoned: whether its caller has stopped waiting for it.
-        losing: whether its worker is lost and the reason being looked for.
-        cancellation: the caller's own `CancelledError`, once it has been cancelled.
-        cancelled: whether its caller has cancelled it, or the step that is running.
         step: of a stream, the step that is running or was last to run.
         failed: of a stream, why it can make no further step.
         suspended: of a stream, whether it is between two steps.
@@ -155,64 +37,37 @@ class Exchange:
 
     __slots__ = (
         "_client",
-        "_end",
-        "_outcome",
-        "abandoned",
         "begun",
-        "cancellation",
-        "cancelled",
         "closing",
         "failed",
         "link",
-        "loans",
-        "losing",
-        "number",
-        "request",
         "sent",
         "step",
         "suspended",
         "table",
     )
 
-    def __init__(self, client: Carrier, request: Request) -> None:
-        self.request: Request = request
+    def __init__(self, client: CallCarrier, request: Request) -> None:
+        super().__init__(client, request)
         self.link: Link | None = None
         self.table: CallTable | None = None
-        self.number: int = 0
         self.begun: bool = False
         self.closing: bool = False
         self.sent: float = 0.0
-        self.cancelled: bool = False
-        self.cancellation: asyncio.CancelledError | None = None
         self.step: int = 0
         self.suspended: bool = False
-        self.abandoned: bool = False
-        self.losing: bool = False
         self.failed: Failed | None = None
-        self.loans: Loans | None = None
         self._client = client
-        self._outcome: Outcome | None = None
-        self._end: asyncio.Future[None] = client.loop.create_future()
 
     def end(self, outcome: Outcome) -> None:
         """Ends the step; called by the link."""
         if self.suspended and isinstance(outcome, Failed):
             self.failed = outcome
-        self.settle_loans(outcome)
-        if self._outcome is None:
-            self._outcome = outcome
-            self._wake()
+        super().end(outcome)
 
-    def settle_loans(self, outcome: Outcome) -> None:
-        """Settles what becomes of the unstarted calls among the arguments."""
-        if self.loans is not None:
-            self.loans.settle(taken=self.number != 0 and not isinstance(outcome, NotStarted))
-            self.loans = None
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """Where it belongs: a stream is stepped there alone."""
-        return self._client.loop
+    def cancel(self, message: bytes | None) -> None:
+        """Cancels the call, wherever it is."""
+        self._client.cancel(self, message)
 
     @property
     def awaited(self) -> int:
@@ -226,11 +81,6 @@ class Exchange:
     def begin_close(self) -> bool:
         """Notes that the next step closes the stream; False if that has been done."""
         return True
-
-    @property
-    def ending(self) -> asyncio.Future[None]:
-        """Done when the step has ended, or its caller has stopped waiting for it."""
-        return self._end
 
     async def fetch(self, keys: Sequence[bytes]) -> None:
         """Asks the worker for code that its reply mentions.
@@ -246,96 +96,7 @@ class Exchange:
         """Prepares for the end of another step."""
         self.step += 1
         self.suspended = False
-        self.cancelled = False
-        self.cancellation = None
+        self.cancelled: bool = False
+        self.cancellation: asyncio.CancelledError | None = None
         self._outcome = None
-        self._end = self._client.loop.create_future()
-
-    async def wait(self) -> Outcome | Cancelled:
-        """Waits until the step ends."""
-        try:
-            if self._end.done():  # it could not be sent: who tries again has to let others run
-                await asyncio.sleep(0)
-            await self._end
-        except asyncio.CancelledError as error:
-            with shield():
-                outcome = await self._wait_cancelled(error)
-            if self.cancellation is not None:
-                # Raised anew by the routine's wrapper: our frames need not be in its traceback.
-                self.cancellation.__traceback__ = None
-            return outcome
-        assert self._outcome is not None
-        return self._outcome
-
-    async def _wait_cancelled(self, error: asyncio.CancelledError) -> Outcome | Cancelled:
-        """Sends this cancel, and any that follow, until the step ends or patience does.
-
-        Cancelling the wait cancels only its future; a reply that comes in the same turn of the loop
-        is in `_outcome` all the same.
-        """
-        sent = 1
-        expiry = self._client.loop.call_later(self._client.cancel_grace, self._wake)
-        try:
-            while self._outcome is None:
-                self._end = self._client.loop.create_future()
-                self._client.cancel(self, _message(error))
-                try:
-                    await self._end
-                    break
-                except asyncio.CancelledError as again:
-                    error = again
-                    sent += 1
-        finally:
-            expiry.cancel()
-        self.abandoned = self._outcome is None
-        return self._judge(self._outcome, error, sent)
-
-    def _wake(self) -> None:
-        if not self._end.done():
-            self._end.set_result(None)
-
-    def _judge(
-        self, outcome: Outcome | None, error: asyncio.CancelledError, sent: int
-    ) -> Outcome | Cancelled:
-        """Says what a step comes to that was cancelled `sent` times."""
-        self.cancellation = error
-        if not isinstance(outcome, Reply):
-            return Cancelled(error)
-        frame = outcome.frame
-        task = asyncio.current_task()
-        for _ in range(frame.uncancelled if task is not None else 0):
-            task.uncancel()  # type: ignore[union-attr]
-        if isinstance(frame, f.Raise):
-            return outcome
-        if frame.delivered < sent:
-            return Cancelled(error, isinstance(frame, f.Value), outcome.context)
-        return outcome
-
-
-def _message(error: asyncio.CancelledError) -> bytes | None:
-    """Returns the argument of `task.cancel(…)`, pickled; its text if it cannot be."""
-    if not error.args:
-        return None
-    try:
-        message = pickle.dumps(error.args[0])
-    except Exception:
-        message = b""
-    return message if 0 < len(message) <= MAX_MESSAGE else pickle.dumps(repr(error.args[0])[:1000])
-
-
-def cancel_argument(message: bytes | None) -> tuple[Any, ...]:
-    """Returns the arguments for `task.cancel(…)` that a cancel came with."""
-    if message is None:
-        return ()
-    try:
-        return (pickle.loads(message),)
-    except Exception:
-        return ("cancelled by the caller",)
-
-
-def shield() -> contextlib.AbstractContextManager[Any]:
-    """Returns a shield against a cancelled anyio scope, which cancels anew on every loop turn."""
-    anyio = sys.modules.get("anyio")
-    if anyio is not None and anyio.current_effective_deadline() == float("-inf"):
-        return anyio.CancelScope(shield=True)
-    return contextlib.nullcontext()
+        self._end = self.loop.create_future()

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wool._client.calls import CallTable
-from wool._client.exchange import Exchange, Failed, NotStarted, Outcome
+from wool._client.exchange import CallExchange
 from wool._client.linkend import vanish
 from wool._client.probing import met
+from wool._exchange.exchange import Exchange, Failed, NotStarted, Outcome
 from wool._protocol import frames as f
 from wool._serialization.classes import CLASSES
 from wool._session import background
@@ -72,7 +73,7 @@ class Link:
         self.failure: WoolError | None = None
         self.used: float = client.loop.time()
         self._client = client
-        self._queue: list[Exchange] = []  # calls that wait for the session
+        self._queue: list[CallExchange] = []  # calls that wait for the session
         self._others = 0  # load that comes from other callers
         self._task: asyncio.Task[None] | None = None  # dials, then runs the session
         self._retry = _RETRY_FIRST
@@ -114,7 +115,7 @@ class Link:
     @property
     def exchanges(self) -> list[Exchange]:
         """The calls, and uses of the worker's objects, that are out or wait for the session."""
-        return self._queue + ([] if self.table is None else self.table.exchanges)
+        return [*self._queue, *(() if self.table is None else self.table.exchanges)]
 
     @property
     def needed(self) -> bool:
@@ -123,7 +124,7 @@ class Link:
 
     # Calls ----------------------------------------------------------------------------------
 
-    def open(self, exchange: Exchange) -> None:
+    def open(self, exchange: CallExchange) -> None:
         """Gives a call to the worker, once there is a session."""
         exchange.link = self
         self.hungry = False
@@ -138,7 +139,7 @@ class Link:
             self.usable = False
             self._queue.append(exchange)  # until `_on_lost`
 
-    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
+    def cancel(self, exchange: CallExchange, message: bytes | None) -> None:
         """Cancels a call, whether it has been sent or not."""
         if exchange in self._queue:
             self._queue.remove(exchange)
@@ -152,7 +153,7 @@ class Link:
         for exchange in [*out, *self._take_queue()]:
             exchange.end(outcome)
 
-    def _take_queue(self) -> list[Exchange]:
+    def _take_queue(self) -> list[CallExchange]:
         queue, self._queue = self._queue, []
         return queue
 

@@ -7,9 +7,9 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wool._client.exchange import Carrier
-from wool._client.loans import Loans
-from wool._client.packing import Packed, note
+from wool._exchange.exchange import Carrier
+from wool._exchange.loans import Loans
+from wool._exchange.packing import Packed, note
 from wool._protocol import frames as f
 from wool._serialization.codec import Codec
 from wool._serialization.exceptions import here
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LinkEnd:
-    """See `references.End`; here one loop is all there is."""
+    """See `end.End`; here one loop is all there is."""
 
     def __init__(
         self,

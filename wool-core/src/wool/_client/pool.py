@@ -14,7 +14,6 @@ from typing import Any
 
 from wool._client import remote
 from wool._client.client import Balancer, Client, loaded
-from wool._client.exchange import Failed
 from wool._client.identity import hello
 from wool._client.link import Link
 from wool._client.observing import ObservedStream, observed_call
@@ -22,6 +21,7 @@ from wool._client.reasons import in_words, reason_against
 from wool._client.routine import Routine
 from wool._client.sharing import Complaints
 from wool._client.view import PoolView
+from wool._exchange.exchange import Failed
 from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring

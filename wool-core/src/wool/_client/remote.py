@@ -11,14 +11,15 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply, shield
-from wool._client.loans import Loans
-from wool._client.packing import variables_of
-from wool._client.replies import decode_reply, load_variable, reply_error
+from wool._client.exchange import CallExchange
 from wool._client.requests import describe, encode_sent, make_request, with_context
 from wool._client.routine import Routine
 from wool._client.sharing import Sharing
 from wool._exchange.chaining import settle_context
+from wool._exchange.exchange import Cancelled, Failed, Outcome, Reply, shield
+from wool._exchange.loans import Loans
+from wool._exchange.packing import variables_of
+from wool._exchange.replies import decode_reply, load_variable, reply_error
 from wool._exchange.running import RUNNING, RunningCall
 from wool._protocol import frames as f
 from wool._serialization.encoded import Encoded
@@ -45,7 +46,7 @@ class Trace:
 
     def __init__(self, info: CallInfo) -> None:
         self.info = info
-        self.exchange: Exchange | None = None
+        self.exchange: CallExchange | None = None
 
 
 def _told(pool: Pool, routine: Routine, trace: Trace | None) -> CallInfo | None:
@@ -102,7 +103,7 @@ class RemoteStream:
         self.error: BaseException | None = None
         self._pool = pool
         self._open = routine, args, kwargs
-        self._exchange: Exchange | None = None
+        self._exchange: CallExchange | None = None
         self._sharing = Sharing(pool.codec, pool.complaints, crossing=routine.prefetch > 0)
         self._thrown: BaseException | None = None  # the last: it may still come out
         self._value: Any = None
@@ -194,7 +195,7 @@ class RemoteStream:
                 outcome = await self._outcome(exchange)
         return await self._conclude(exchange, outcome, value)
 
-    async def _close(self, exchange: Exchange, error: BaseException | None) -> bool:
+    async def _close(self, exchange: CallExchange, error: BaseException | None) -> bool:
         """Closes the generator where it stands, unless that is under way, and waits for its end.
 
         Args:
@@ -213,7 +214,9 @@ class RemoteStream:
             self.error = error
         return yielded
 
-    async def _conclude(self, exchange: Exchange, outcome: Outcome | Cancelled, value: Any) -> bool:
+    async def _conclude(
+        self, exchange: CallExchange, outcome: Outcome | Cancelled, value: Any
+    ) -> bool:
         """Takes what a step came to; returns whether the generator yielded."""
         pool = self._pool
         if isinstance(outcome, Reply):
@@ -227,7 +230,7 @@ class RemoteStream:
         self.error = await reply_error(pool.codec, exchange, outcome, self._thrown)
         return False
 
-    async def _outcome(self, exchange: Exchange) -> Outcome | Cancelled:
+    async def _outcome(self, exchange: CallExchange) -> Outcome | Cancelled:
         outcome = await exchange.wait()
         if context := outcome.context:
             await self._sharing.take(
@@ -235,7 +238,7 @@ class RemoteStream:
             )
         return outcome
 
-    def _leave(self, exchange: Exchange) -> bool:
+    def _leave(self, exchange: CallExchange) -> bool:
         """It is stepped away from its loop: it is closed there."""
         with contextlib.suppress(RuntimeError):  # that loop is closed, and with it the stream
             exchange.loop.call_soon_threadsafe(self._give_up)
@@ -257,7 +260,7 @@ class RemoteStream:
             self.error = value
         return False
 
-    def _resume(self, exchange: Exchange, value: Any, thrown: bool) -> None:
+    def _resume(self, exchange: CallExchange, value: Any, thrown: bool) -> None:
         codec = self._pool.codec
         table = exchange.table
         assert table is not None

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from wool._client.exchange import Request
-from wool._client.packing import values_of, variables_of
 from wool._client.routine import Routine, without_defaults
 from wool._client.sharing import Sharing
+from wool._exchange.exchange import Request
+from wool._exchange.packing import values_of, variables_of
 from wool._exchange.running import RUNNING, RunningCall
 from wool._serialization.codec import Codec
 from wool._serialization.context import Change

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from wool._client.exchange import Failed
-from wool._client.loans import Loans
-from wool._client.packing import Packed, learn, note
 from wool._client.peer_pool import PeerPool
-from wool._client.references import References
+from wool._exchange.exchange import Failed
+from wool._exchange.loans import Loans
+from wool._exchange.packing import Packed, learn, note
+from wool._exchange.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.codec import Codec

@@ -11,11 +11,11 @@ from contextvars import Context
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from wool._client.answers import encode_failure, encode_result, make_raise, make_return
-from wool._client.cancels import Cancels
 from wool._client.current import ACTIVE
-from wool._client.exchange import cancel_argument
-from wool._client.packing import Packed, pack_context, unpack_context
+from wool._exchange.answers import encode_failure, encode_result, make_raise, make_return
+from wool._exchange.cancels import Cancels
+from wool._exchange.exchange import cancel_argument
+from wool._exchange.packing import Packed, pack_context, unpack_context
 from wool._exchange.running import RUNNING, CallInfo
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from wool._client.exchange import cancel_argument
-from wool._client.packing import Packed, unpack_context
+from wool._exchange.exchange import cancel_argument
+from wool._exchange.packing import Packed, unpack_context
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents

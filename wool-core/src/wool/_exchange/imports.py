@@ -11,25 +11,23 @@ import contextlib
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wool._client.exchange import Exchange, Failed, NotStarted, Outcome, Reply, Request
-from wool._client.loans import Loans
-from wool._client.packing import Packed, note, pack
-from wool._client.proxies import make_proxy
-from wool._client.replies import decode_reply, reply_error
+from wool._exchange.end import End
+from wool._exchange.exchange import Exchange, Failed, NotStarted, Outcome, Reply, Request
+from wool._exchange.loans import Loans
+from wool._exchange.packing import Packed, note, pack
+from wool._exchange.proxies import make_proxy
+from wool._exchange.replies import decode_reply, reply_error
 from wool._exchange.running import RUNNING
 from wool._protocol import frames as f
 from wool._serialization.classes import Referents
 from wool._serialization.exceptions import dump_exception
 from wool._serialization.references import GENERATOR, Export, Interface
 from wool._serialization.summaries import reason_of
+from wool._session.session import Session
 from wool.abc import Buffer
 from wool.exceptions import Rejected, SerializationError, WoolError
-
-if TYPE_CHECKING:
-    from wool._client.references import End
-    from wool._session.session import Session
 
 RELEASED = 1 << 14
 """So many objects are given up with one frame, which must not become too large."""
@@ -107,6 +105,11 @@ class Use(Exchange):
         super().__init__(table, request)
         self._table = table
 
+    def cancel(self, message: bytes | None) -> None:
+        """Cancels it; the owner's answer ends it."""
+        self.cancelled = True
+        self._table.end_point.on_session(self._table.send_cancel, self, message)
+
     async def fetch(self, keys: Sequence[bytes]) -> None:
         """Asks the owner for code that its answer mentions."""
         await self._table.end_point.fetch(keys)
@@ -140,11 +143,6 @@ class ImportTable:
     def cancel_grace(self) -> float:
         """For how many seconds a cancelled use is waited for."""
         return self.end_point.cancel_grace
-
-    def cancel(self, exchange: Exchange, message: bytes | None) -> None:
-        """Cancels a use; the owner's answer ends it."""
-        exchange.cancelled = True
-        self.end_point.on_session(self._send_cancel, exchange, message)
 
     # On the loop of the session -----------------------------------------------------------------
 
@@ -226,7 +224,8 @@ class ImportTable:
         else:
             self.end_point.on_user(use.end, Failed(self._failing(request.name)))
 
-    def _send_cancel(self, use: Use, message: bytes | None) -> None:
+    def send_cancel(self, use: Use, message: bytes | None) -> None:
+        """Tells the owner that a use is cancelled."""
         if use.number in self._uses:
             self._session.send(f.Cancel(use.number, message=message))
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from wool._client.exchange import Cancelled, Exchange, Failed, Outcome, Reply
+from wool._exchange.exchange import Cancelled, Exchange, Failed, Outcome, Reply
 from wool._protocol import frames as f
 from wool._serialization.codec import Codec, rebuild_error
 from wool._serialization.exceptions import Summary, load_exception

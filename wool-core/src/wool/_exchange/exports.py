@@ -9,12 +9,13 @@ import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wool._client.answers import encode_failure, encode_result, make_raise, make_return
-from wool._client.cancels import Cancels
-from wool._client.exchange import cancel_argument
-from wool._client.packing import Packed
+from wool._exchange.answers import encode_failure, encode_result, make_raise, make_return
+from wool._exchange.cancels import Cancels
+from wool._exchange.end import End
+from wool._exchange.exchange import cancel_argument
+from wool._exchange.packing import Packed
 from wool._protocol import frames as f
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import rebuild_error
@@ -24,12 +25,9 @@ from wool._serialization.references import STEPS, Export
 from wool._serialization.thrown import Thrown
 from wool._serialization.units import MissingCode
 from wool._session import background
+from wool._session.session import Session
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WoolError
-
-if TYPE_CHECKING:
-    from wool._client.references import End
-    from wool._session.session import Session
 
 
 class ExportTable:

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from wool._client.cancels import Cancels
-from wool._client.packing import Packed, pack
+from wool._exchange.cancels import Cancels
+from wool._exchange.packing import Packed, pack
 from wool._protocol import frames as f
 from wool._serialization.codec import Codec, result_error
 from wool._serialization.exceptions import dump_exception
