@@ -1142,6 +1142,24 @@ async def test_names_that_are_verified(address: str, name: str | None) -> None:
         await connection.aclose()
 
 
+async def test_a_name_that_ends_with_a_dot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That says that it is complete, and is not in certificates."""
+    transport = GrpcTransport(Options())
+
+    async def resolve(place: _addresses.Address) -> list[_addresses.Address]:
+        return [replace(place, host="127.0.0.1")]
+
+    leaf = AUTHORITY.issue_cert("node.example")
+    async with serving(transport, None, FakeTls(pem_of(leaf))) as served:
+        monkeypatch.setattr("wool_grpc._transport.resolve", resolve)
+        port = served.address.rpartition(":")[2]
+        for name, host in ((None, "node.example."), ("node.example.", "other.example")):
+            asked = replace(TRUSTING, server_name=name)
+            connection = await dial(transport, f"grpc://{host}:{port}", asked)
+            await answered(connection)
+            await connection.aclose()
+
+
 async def test_a_link_local_address() -> None:
     """The interface belongs to the address, and not to the name in a certificate."""
     transport, host = GrpcTransport(Options()), link_local()

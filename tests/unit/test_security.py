@@ -514,6 +514,16 @@ def test_certificates_of_others_work(tmp_path: Path) -> None:
         ask(port, client(credentials))
 
 
+def test_a_certificate_for_a_name_that_ends_with_a_dot(authority: Path) -> None:
+    """The dot says that the name is complete; nobody who verifies asks for it."""
+    from cryptography import x509
+
+    certificates.make_certificate(authority, "dot", ["node.example."], 30)
+    made = x509.load_pem_x509_certificate((authority / "dot.pem").read_bytes())
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["node.example"]
+
+
 def test_files_of_wool_certs(authority: Path) -> None:
     for name in ("ca-key.pem", "node-key.pem"):
         assert stat.S_IMODE((authority / name).stat().st_mode) == 0o600

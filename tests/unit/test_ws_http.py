@@ -74,6 +74,22 @@ async def test_a_link_local_address(ca: trustme.CA) -> None:
         await ours.aclose()
 
 
+async def test_a_name_that_ends_with_a_dot(ca: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That says that it is complete, and is not in certificates."""
+
+    async def resolve(host: str, port: int) -> list[tuple[int, Any]]:
+        return [(socket.AF_INET, ("127.0.0.1", port))]
+
+    server = GivenTls(shows=ca.issue_cert("node.example"))
+    async with serving(None, server, echo) as served:
+        monkeypatch.setattr(_sockets, "_resolve", resolve)
+        for name, host in ((None, "node.example."), ("node.example.", "other.example")):
+            asked = GivenTls(trusts=ca, server_name=name)
+            ours = await dial(f"wss://{host}:{served.place[1]}/", asked)
+            await answered(ours)
+            await ours.aclose()
+
+
 async def test_an_address_that_needs_credentials() -> None:
     """It is not even dialled."""
     error = await failing("wss://no.such.host.invalid/")

@@ -75,9 +75,10 @@ def _system_authorities(tls: Tls) -> bytes | None:
 def expected_name(tls: Tls, place: Address) -> str:
     """Returns the name that the certificate of whoever listens at `place` has to be made out to.
 
-    The interface that a link-local address names is one of this machine, and in no certificate.
+    No certificate has the interface that a link-local address names, which is one of this machine,
+    or the dot that says that a name is complete.
     """
-    return tls.server_name or place.host.partition("%")[0] or "localhost"
+    return (tls.server_name or place.host).partition("%")[0].rstrip(".") or "localhost"
 
 
 def odd_key(certificate: bytes) -> str:

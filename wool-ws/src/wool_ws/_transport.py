@@ -86,8 +86,10 @@ class WebSocketTransport(abc.Transport):
         upgrade = Upgrade(protocol, MAX_ANSWER)
         try:
             name = None
-            if credentials is not None:  # certificates do not name interfaces of this machine
-                name = credentials.server_name or place.host.partition("%")[0]
+            if credentials is not None:
+                # No certificate has the interface that a link-local address names, which is one of
+                # this machine, or the dot that says that a name is complete.
+                name = (credentials.server_name or place.host).partition("%")[0].rstrip(".")
             try:
                 await _attach(upgrade, sock, context, name)
             except (OSError, ValueError) as error:

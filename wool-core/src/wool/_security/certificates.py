@@ -197,7 +197,7 @@ def _general_name(x509: Any, host: str) -> Any:
             f"{host!r} is no host name or address: leave out scheme and port, and write "
             "international names as xn--…"
         )
-    return x509.DNSName(host)
+    return x509.DNSName(host.rstrip("."))
 
 
 def _pem(certificate: Certificate) -> bytes:
