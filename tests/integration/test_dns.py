@@ -62,7 +62,7 @@ from wool._worker.discoveries import choose_discovery
 
 async def main():
     chosen = choose_discovery(Settings.read(lookup.names), "dns")
-    async with chosen.discovery.watch() as events:
+    async with chosen.backend.watch() as events:
         print(*(worker.address for worker in (await anext(events)).workers))
 
 asyncio.run(main())

@@ -26,7 +26,7 @@ from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Insecure, Key, PoolSecret, SameUser, Token
+from wool._security.credentials import Authenticator, Insecure, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
 from wool._worker import server
 from wool._worker.caller import Caller
@@ -58,7 +58,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @asynccontextmanager
 async def calling(
-    *addresses: str, credentials: Key | None = None, local: Key | None = None
+    *addresses: str, credentials: Authenticator | None = None, local: Authenticator | None = None
 ) -> AsyncIterator[PeerPool]:
     """What a pool that has found workers at these addresses does."""
     pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=1.0))

@@ -15,8 +15,8 @@ from siegepeers import Caller, dial
 from siegeproxies import host_and_port, unverified
 
 from wool import abc
-from wool._security.credentials import Key, PoolSecret, Token
-from wool._session.routes import is_socket
+from wool._addresses import is_socket
+from wool._security.credentials import Authenticator, PoolSecret, Token
 from wool._worker.transports import Transports
 from wool.exceptions import WoolError
 
@@ -40,7 +40,7 @@ class Crowd:
         self._here: deque[Callable[[], None]] = deque()
         self._local = is_socket(address)
         guess = secrets.token_urlsafe(32)
-        self._credentials: Key = PoolSecret() if self._local else Token(guess)
+        self._credentials: Authenticator = PoolSecret() if self._local else Token(guess)
         self._context = unverified()
         self._context.set_alpn_protocols(["h2"] if address.startswith("grpc") else [])
         self._routes = Transports({}).routes

@@ -18,12 +18,13 @@ from faultjobs import add
 from faultkit import CARRIERS, alive
 
 import wool
+from wool._addresses import is_socket
 from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Key, PoolSecret, SameUser, Token
+from wool._security.credentials import Authenticator, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
-from wool._session.routes import Routes, is_socket
+from wool._session.routes import Routes
 from wool._worker.transports import Transports
 
 #: The ways to reach a worker that other machines can reach too: its callers have a token.
@@ -75,12 +76,12 @@ class Target:
         return is_socket(self.address)
 
     @property
-    def credentials(self) -> Key:
+    def credentials(self) -> Authenticator:
         """What its callers have."""
         return PoolSecret(self.secret) if self.local else Token(TOKEN)
 
     @property
-    def wrong(self) -> Key:
+    def wrong(self) -> Authenticator:
         """Credentials of the same kind that are of no use."""
         return PoolSecret() if self.local else Token(secrets.token_urlsafe(32))
 
@@ -106,7 +107,7 @@ class Target:
 
 @asynccontextmanager
 async def calling(
-    address: str, credentials: Key | None = None, routes: Routes | None = None
+    address: str, credentials: Authenticator | None = None, routes: Routes | None = None
 ) -> AsyncIterator[PeerPool]:
     """What a pool does that has found a worker at this address.
 

@@ -18,7 +18,7 @@ from wool import abc
 from wool._client.identity import PYTHON, VERSION
 from wool._protocol import frames as f
 from wool._protocol.handshake import Handshake, Role, hello
-from wool._security.credentials import Key
+from wool._security.credentials import Authenticator
 from wool._session.routes import Route, Routes
 from wool._worker.transports import Transports
 from wool.exceptions import ConnectionLost, ProtocolError
@@ -41,14 +41,16 @@ class Intruder:
         return os.makedirs, (str(self.trace), 0o777, True)
 
 
-async def dial(address: str, credentials: Key, routes: Routes | None = None) -> abc.Connection:
+async def dial(
+    address: str, credentials: Authenticator, routes: Routes | None = None
+) -> abc.Connection:
     """Connects as a caller with these credentials would, and says nothing."""
     route = (routes or Transports({}).routes).to(address)
     tls = None if route.local else credentials.client_tls()
     return await route.transport.connect(address, credentials=tls, timeout=PATIENCE)
 
 
-def greeting(credentials: Key, **others: Any) -> f.Hello:
+def greeting(credentials: Authenticator, **others: Any) -> f.Hello:
     """Returns what a caller says of itself."""
     usual = hello(
         wool=VERSION,
@@ -78,7 +80,7 @@ class Caller:
         credentials: what it proves to know.
     """
 
-    def __init__(self, connection: abc.Connection, credentials: Key, local: bool) -> None:
+    def __init__(self, connection: abc.Connection, credentials: Authenticator, local: bool) -> None:
         self.connection = connection
         self._secret = credentials.secret
         self._binding = b"" if local else credentials.binding(connection)
@@ -95,7 +97,7 @@ class Caller:
     async def at(
         cls,
         target: Target,
-        credentials: Key | None = None,
+        credentials: Authenticator | None = None,
         routes: Routes | None = None,
     ) -> Caller:
         """Connects; the credentials are by default the right ones."""

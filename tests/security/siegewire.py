@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from siegeproxies import host_and_port, unverified
 
+from wool._addresses import is_socket
 from wool._plugins.schemes import scheme_transport
-from wool._session.routes import is_socket
 
 
 class Wire:

@@ -32,8 +32,8 @@ from siegeproxies import forwarding
 from siegewire import Wire
 
 import wool
-from wool._security.credentials import Key, Token
-from wool._session.routes import is_socket
+from wool._addresses import is_socket
+from wool._security.credentials import Authenticator, Token
 
 PASSING = int(os.environ.get("SIEGE_CROWD", "0"))
 """How many come in all, instead of the usual numbers."""
@@ -79,7 +79,7 @@ def silent_on_the_wire(address: str, *, tls: bool) -> None:
         wire.rest(SHOWN_OUT)
 
 
-async def silent_in_the_handshake(address: str, credentials: Key, *, hello: bool) -> None:
+async def silent_in_the_handshake(address: str, credentials: Authenticator, *, hello: bool) -> None:
     """The same, before or after Hello."""
     caller = Caller(await dial(address, credentials), credentials, is_socket(address))
     if hello:
@@ -88,7 +88,7 @@ async def silent_in_the_handshake(address: str, credentials: Key, *, hello: bool
 
 
 @asynccontextmanager
-async def worker_at(channel: str) -> AsyncIterator[tuple[str, Key]]:
+async def worker_at(channel: str) -> AsyncIterator[tuple[str, Authenticator]]:
     """Yields the address of a worker, and what its callers have."""
     if channel in NETWORK:
         token = Token(TOKEN)
@@ -104,7 +104,7 @@ async def test_clients_that_never_finish_are_shown_out(table: Table) -> None:
     """After ten seconds, at whatever stage, also where there is no crowd."""
     waits: dict[tuple[str, str], float] = {}
 
-    async def wait(channel: str, stage: str, address: str, credentials: Key) -> None:
+    async def wait(channel: str, stage: str, address: str, credentials: Authenticator) -> None:
         began = time.monotonic()
         if stage in ("open", "greeted"):
             await silent_in_the_handshake(address, credentials, hello=stage == "greeted")

@@ -30,7 +30,7 @@ from wool import abc
 from wool._protocol import frames as f
 from wool._protocol.handshake import refusal
 from wool._security.certificates import throwaway
-from wool._security.credentials import Key, PoolSecret, Token
+from wool._security.credentials import Authenticator, PoolSecret, Token
 from wool.exceptions import AuthenticationError
 
 
@@ -194,7 +194,7 @@ def forms(secret: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("credentials", [Token(TOKEN), PoolSecret()], ids=["token", "pool"])
-def test_credentials_do_not_show_secrets(credentials: Key) -> None:
+def test_credentials_do_not_show_secrets(credentials: Authenticator) -> None:
     shown = [repr(credentials), str(credentials), f"{credentials}", repr(credentials.acceptor())]
     for secret in forms(credentials.secret):
         assert not [text for text in shown if secret in text]

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from wool._protocol import frames as f
-from wool._protocol.connection import Connection
+from wool._protocol.connection import Machine
 
 CHUNK = 1024
 WINDOW = 4096
@@ -82,8 +82,8 @@ def raised(call: int, sizes: Sequence[int] = ()) -> f.Raise:
     return f.Raise(call, 0, 0, 0, 0, False, [], list(sizes))
 
 
-def machine(*, dialler: bool, window: int = WINDOW, chunk: int = CHUNK) -> Connection:
-    return Connection(dialler=dialler, peer_window=window, peer_chunk=chunk, window=window)
+def machine(*, dialler: bool, window: int = WINDOW, chunk: int = CHUNK) -> Machine:
+    return Machine(dialler=dialler, peer_window=window, peer_chunk=chunk, window=window)
 
 
 class Pair:
@@ -93,7 +93,7 @@ class Pair:
         self.dialler = machine(dialler=True, window=window, chunk=chunk)
         self.acceptor = machine(dialler=False, window=window, chunk=chunk)
 
-    def deliver(self, sender: Connection, limit: int = 1 << 30) -> list[Any]:
+    def deliver(self, sender: Machine, limit: int = 1 << 30) -> list[Any]:
         """Moves what one machine has to say to the other, once; returns the events."""
         receiver = self.acceptor if sender is self.dialler else self.dialler
         events: list[Any] = []

@@ -14,7 +14,7 @@ import wool
 import wool.plugins
 from wool._plugins import lookup
 from wool._settings.settings import Settings
-from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
+from wool._worker.discoveries import ChosenDiscovery, choose_discovery, choose_transport
 from wool.exceptions import ConfigurationError
 from wool.plugins import DiscoveryPlugin, hookimpl
 
@@ -97,19 +97,19 @@ def test_what_is_not_known_of_an_instance() -> None:
     class Mine:
         pass
 
-    chosen = Chosen(Mine())  # type: ignore[arg-type]
+    chosen = ChosenDiscovery(Mine())  # type: ignore[arg-type]
     assert not chosen.reaches_out
     assert str(chosen) == "the discovery Mine"
 
 
-def far(scheme: str = "") -> Chosen:
+def far(scheme: str = "") -> ChosenDiscovery:
     """A discovery that reaches other machines."""
 
     class Far(wool.abc.Discovery):
         announce = watch = None  # type: ignore[assignment]
 
     Far.scheme = scheme
-    return Chosen(Far(), lookup.discovery("dns").plugin)
+    return ChosenDiscovery(Far(), lookup.discovery("dns").plugin)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from unit.protocolkit import (
 )
 from wool._protocol import frames as f
 from wool._protocol import states, transfer
-from wool._protocol.connection import Connection
+from wool._protocol.connection import Machine
 from wool._protocol.states import FROM_OPENER, State
 from wool._protocol.transfer import Missing
 from wool.exceptions import ProtocolError
@@ -32,12 +32,12 @@ LET_GO = f.Release([f.Lent(b"key", 2)])
 NOTICES = (f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers, f.Release)
 
 
-def send(connection: Connection, frame: Any, payload: bytes = b"") -> list[Any]:
+def send(connection: Machine, frame: Any, payload: bytes = b"") -> list[Any]:
     """Feeds one message to a machine."""
     return connection.receive(f.encode(frame) + payload)
 
 
-def drain(connection: Connection) -> list[Any]:
+def drain(connection: Machine) -> list[Any]:
     """Returns the frames that a machine wants to send."""
     return [f.decode_call(joined(message))[0] for message in connection.outgoing(1 << 30)]
 
@@ -87,7 +87,7 @@ def first(table: str, call: int) -> Any:
     return opening(call, stream=table != "call", ahead=4 * (table == "ahead"))
 
 
-def arrange(table: str, path: list[type[f.Frame]], opened_here: bool) -> tuple[Connection, int]:
+def arrange(table: str, path: list[type[f.Frame]], opened_here: bool) -> tuple[Machine, int]:
     """Returns a machine with a call in the state that a path leads to."""
     connection = machine(dialler=True)
     call = 1 if opened_here else 2

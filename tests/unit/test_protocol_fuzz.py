@@ -26,7 +26,7 @@ from unit.protocolkit import (
     value,
 )
 from wool._protocol import frames as f
-from wool._protocol.connection import Connection
+from wool._protocol.connection import Machine
 from wool.exceptions import ProtocolError
 
 HUGE = 2**40
@@ -36,7 +36,7 @@ def prefixed(header: bytes) -> bytes:
     return len(header).to_bytes(f.PREFIX, "little") + header
 
 
-def busy(dialler: bool = True) -> Connection:
+def busy(dialler: bool = True) -> Machine:
     """Returns a machine with calls of both sides in all states and payloads half arrived."""
     connection = machine(dialler=dialler)
     mine, theirs = (1, 2) if dialler else (2, 1)
@@ -64,7 +64,7 @@ def busy(dialler: bool = True) -> Connection:
     return connection
 
 
-def survives(connection: Connection, message: bytes) -> None:
+def survives(connection: Machine, message: bytes) -> None:
     """Feeds a message; the machine may take it or refuse it, but nothing else."""
     try:
         connection.receive(message)

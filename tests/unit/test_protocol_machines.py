@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from unit.protocolkit import content, joined, opening, raised, returned, value
 from wool._protocol import frames as f
 from wool._protocol import transfer
-from wool._protocol.connection import Connection
+from wool._protocol.connection import Machine
 from wool._protocol.transfer import Missing
 
 WINDOWS = (1024, 4096, 5000)
@@ -61,7 +61,7 @@ class TwoMachines(RuleBasedStateMachine):
         self.windows = windows
         self.chunks = chunks
         self.sides = [
-            Connection(
+            Machine(
                 dialler=i == 0,
                 peer_window=windows[1 - i],
                 peer_chunk=chunks[1 - i],

@@ -25,7 +25,14 @@ from hypothesis import strategies as st
 import wool
 from wool._client.identity import hello
 from wool._security import certificates, tokens
-from wool._security.credentials import Insecure, Key, MutualTls, PoolSecret, Token, restore
+from wool._security.credentials import (
+    Authenticator,
+    Insecure,
+    MutualTls,
+    PoolSecret,
+    Token,
+    restore,
+)
 from wool._security.files import Files
 from wool._security.keyring import Keyring, restore_keyring
 from wool._session.handshaking import dial
@@ -234,10 +241,10 @@ def paths(folder: Path) -> dict[str, Any]:
 def test_files_by_their_paths(authority: Path) -> None:
     """`Path`s will do; what is handed to workers is plain text."""
     credentials, same = wool.Credentials.tls(**paths(authority)), mutual(authority)
-    assert isinstance(credentials, Key) and isinstance(same, Key)
+    assert isinstance(credentials, Authenticator) and isinstance(same, Authenticator)
     assert credentials.export() == same.export()
     through = wool.Credentials.token(GOOD, proxy="p", ca=authority / "ca.pem")
-    assert isinstance(through, Key)
+    assert isinstance(through, Authenticator)
     assert through.export()["ca"] == str(authority / "ca.pem")
 
 
@@ -479,7 +486,7 @@ def test_authorities_with_remarks(authority: Path, remark: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="keys are read from memory on Linux")
 async def test_no_descriptor_to_dial_with(authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That passes, so the worker is not one that can never be used."""
-    credentials = cast(Key, mutual(authority))
+    credentials = cast(Authenticator, mutual(authority))
 
     def fail(_: str) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

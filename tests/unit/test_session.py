@@ -9,7 +9,7 @@ import pytest
 
 from wool._client.identity import hello
 from wool._protocol import frames as f
-from wool._protocol.connection import Connection as Machine
+from wool._protocol.connection import Machine
 from wool._session.session import Session
 from wool.abc import Connection, Segments
 from wool.exceptions import ConnectionLost

@@ -33,7 +33,7 @@ def _elsewhere(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(which: str, **arguments: Any) -> abc.Discovery:
     chosen = choose_discovery(Settings.read(lookup.names), which, arguments)
     assert chosen is not None
-    return chosen.discovery
+    return chosen.backend
 
 
 async def first(discovery: abc.Discovery) -> list[str]:

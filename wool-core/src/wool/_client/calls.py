@@ -243,7 +243,7 @@ class CallTable:
         elif isinstance(frame, f.Release):
             self._references.on_release(frame)
         elif isinstance(frame, f.Idle):
-            self._note_load(frame.load, frame.hungry)
+            self._note_load(frame.load, frame.idle_as_of)
         elif isinstance(frame, f.Drain):
             self._session.send(f.Drain())  # after it comes no call that the worker must expect
             self._link.on_drain()
@@ -279,7 +279,7 @@ class CallTable:
             if exchange is None:
                 self._references.imports.on_reply(frame, segments, referents)
                 return
-        self._note_load(frame.load, frame.hungry)
+        self._note_load(frame.load, frame.idle_as_of)
         if exchange is not None:
             exchange.end(Reply(frame, segments, referents, context))
 

@@ -80,21 +80,21 @@ def make_return(
     task: asyncio.Task[Any] | None,
     *,
     load: int = 0,
-    hungry: int = 0,
+    idle_as_of: int = 0,
 ) -> f.Return:
     """Makes the frame for a result.
 
     Args:
         references: keys of the live objects in it.
         cancels: those of `task`, which has made it.
-        load, hungry: of the worker, if one answers.
+        load, idle_as_of: of the worker, if one answers.
     """
     return f.Return(
         call=call,
         delivered=cancels.delivered,
         uncancelled=cancels.uncancelled(task),
         load=load,
-        hungry=hungry,
+        idle_as_of=idle_as_of,
         sizes=packed.sizes,
         codes=packed.codes,
         references=references,
@@ -111,7 +111,7 @@ def make_raise(
     task: asyncio.Task[Any] | None,
     *,
     load: int = 0,
-    hungry: int = 0,
+    idle_as_of: int = 0,
 ) -> f.Raise:
     """Makes the frame for an exception; see `make_return`.
 
@@ -123,7 +123,7 @@ def make_raise(
         delivered=cancels.delivered,
         uncancelled=cancels.uncancelled(task),
         load=load,
-        hungry=hungry,
+        idle_as_of=idle_as_of,
         echo=failure.echo,
         summary=failure.summary,
         sizes=packed.sizes,

@@ -6,13 +6,13 @@ import asyncio
 import logging
 
 from wool._pool.membership import RETRY_FIRST, RETRY_MOST
-from wool._worker.discoveries import Chosen, words
+from wool._worker.discoveries import ChosenDiscovery, words
 from wool._workerinfo import WorkerInfo
 
 _log = logging.getLogger("wool.discovery")
 
 
-async def announce(chosen: Chosen, worker: WorkerInfo) -> None:
+async def announce(chosen: ChosenDiscovery, worker: WorkerInfo) -> None:
     """Announces a worker until cancelled; a discovery that fails is asked again.
 
     It cannot make the pool fail, which knows its own workers without it.
@@ -22,7 +22,7 @@ async def announce(chosen: Chosen, worker: WorkerInfo) -> None:
     delay, told = RETRY_FIRST, ""
     while True:
         try:
-            async with chosen.discovery.announce(worker):  # entered and left by the same task
+            async with chosen.backend.announce(worker):  # entered and left by the same task
                 await asyncio.get_running_loop().create_future()
         except Exception as error:
             verb = "withdraw" if task.cancelling() else "announce"

@@ -12,7 +12,7 @@ from typing import Any, cast
 from wool._client.client import Balancer
 from wool._plugins import lookup
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Insecure, Key
+from wool._security.credentials import Authenticator, Insecure
 from wool._serialization.rules import OUR_OWN, find_spec
 from wool._serialization.sources import read_text
 from wool._settings.blame import blaming
@@ -20,7 +20,7 @@ from wool._settings.model import Core
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
 from wool._worker.arguments import checked_credentials, several
-from wool._worker.discoveries import Chosen, choose_discovery
+from wool._worker.discoveries import ChosenDiscovery, choose_discovery
 from wool.abc import Discovery
 from wool.exceptions import ConfigurationError, PluginError
 
@@ -57,14 +57,14 @@ def checked_balancer(given: Any) -> Balancer | None:
 
 def pool_discovery(
     given: Any, settings: Settings, core: Core, origins: Mapping[str, str]
-) -> Chosen | None:
+) -> ChosenDiscovery | None:
     """Returns what finds workers that the pool has not started; None: nothing.
 
     Raises:
         ConfigurationError, PluginError: there is no such discovery, or it cannot be made.
     """
     if isinstance(given, Discovery):
-        return Chosen(given)
+        return ChosenDiscovery(given)
     if given is None and _stays_in_process(core, origins):
         return None  # whoever debugs or tests a project that has one
     if given is None or isinstance(given, str):
@@ -83,7 +83,7 @@ def _stays_in_process(core: Core, origins: Mapping[str, str]) -> bool:
 
 def pool_credentials(
     given: Any, settings: Settings, *, discovering: bool, insecure: bool
-) -> Key | None:
+) -> Authenticator | None:
     """Returns what a pool shows to workers on a network; None: nothing.
 
     Raises:

@@ -11,11 +11,11 @@ from wool._client.identity import hello
 from wool._client.probing import Probe, Seen
 from wool._pool.membership import Membership
 from wool._protocol import frames as f
-from wool._security.credentials import Key, SameUser
+from wool._security.credentials import Authenticator, SameUser
 from wool._security.keyring import Keyring
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
-from wool._worker.discoveries import Chosen
+from wool._worker.discoveries import ChosenDiscovery
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import NoWorkersAvailable
@@ -42,8 +42,8 @@ class Look:
     def __init__(
         self,
         settings: Settings,
-        chosen: Chosen,
-        credentials: Key | None,
+        chosen: ChosenDiscovery,
+        credentials: Authenticator | None,
         timeout: float,
     ) -> None:
         core, _ = settings.core()

@@ -8,9 +8,9 @@ import socket
 from collections.abc import Callable
 
 from wool import abc
+from wool._addresses import is_socket
 from wool._client.identity import PYTHON
-from wool._session.routes import is_socket
-from wool._worker.discoveries import Chosen, words
+from wool._worker.discoveries import ChosenDiscovery, words
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError
 
@@ -19,7 +19,7 @@ _log = logging.getLogger("wool.discovery")
 RETRY_FIRST, RETRY_MOST = 0.5, 30.0
 """Seconds after which a discovery that has failed is asked again."""
 
-Changed = Callable[[dict[str, WorkerInfo]], None]
+OnChange = Callable[[dict[str, WorkerInfo]], None]
 
 
 class Membership:
@@ -29,23 +29,23 @@ class Membership:
         chosen: says who exists.
         tags: labels a worker must offer, as far as it is known what it offers.
         serializer: name of the one it must have, as far as it is known which it has.
-        changed: called with the workers, by id or else by address.
-        failed: called with what the discovery raises.
+        on_change: called with the workers, by id or else by address.
+        on_failed: called with what the discovery raises.
     """
 
     def __init__(
         self,
-        chosen: Chosen,
+        chosen: ChosenDiscovery,
         tags: frozenset[str],
         serializer: str,
-        changed: Changed,
-        failed: Callable[[Exception], None],
+        on_change: OnChange,
+        on_failed: Callable[[Exception], None],
     ) -> None:
         self._chosen = chosen
         self._tags = tags
         self._serializer = serializer
-        self._changed = changed
-        self._failed = failed
+        self._on_change = on_change
+        self._on_failed = on_failed
         self._failure: Exception | None = None
         self._found: dict[str, WorkerInfo] | None = None
         self._telling = False
@@ -56,7 +56,7 @@ class Membership:
         delay = RETRY_FIRST
         while True:
             try:
-                async with self._chosen.discovery.watch() as events:
+                async with self._chosen.backend.watch() as events:
                     async for event in events:
                         self._note(event)
                         self._failure, delay = None, RETRY_FIRST
@@ -64,7 +64,7 @@ class Membership:
                 if not isinstance(error, ConfigurationError) and repr(error) != repr(self._failure):
                     _log.warning("%s fails, and is asked again: %s", self._chosen, words(error))
                 self._failure = error
-                self._failed(error)
+                self._on_failed(error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MOST)
 
@@ -84,7 +84,7 @@ class Membership:
     def _tell(self) -> None:
         self._telling = False
         found = self._found or {}
-        self._changed({key: info for key, info in found.items() if self.unfit(info) is None})
+        self._on_change({key: info for key, info in found.items() if self.unfit(info) is None})
 
     def unfit(self, info: WorkerInfo) -> str | None:
         """Returns why a worker cannot be used, as far as that shows without dialling it."""

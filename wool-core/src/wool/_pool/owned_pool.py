@@ -287,7 +287,7 @@ class OwnedPool(Pool):
     def complete(self) -> bool:
         """Whether there will never be other workers than those that were found first."""
         found = self._plan.discovery
-        return found is not None and found.discovery.complete and not self._plan.size
+        return found is not None and found.backend.complete and not self._plan.size
 
     def unready(self, tags: frozenset[str] = frozenset()) -> str:
         """Says, besides, what the discovery has found."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from wool._addresses import socket_scheme
 from wool._security import sockets
 from wool._security.credentials import (
     REMEDY,
+    Authenticator,
     Insecure,
-    Key,
     PoolSecret,
     SameUser,
     Token,
 )
 from wool._security.keyring import Keyring
-from wool._session.routes import socket_scheme
-from wool._worker.discoveries import Chosen
+from wool._worker.discoveries import ChosenDiscovery
 from wool.exceptions import ConfigurationError
 from wool.plugins import TransportPlugin
 
@@ -48,7 +48,7 @@ class Placement:
             sockets.discard(self.directory)
 
 
-def place_alone(plugin: TransportPlugin, credentials: Key | None) -> Placement:
+def place_alone(plugin: TransportPlugin, credentials: Authenticator | None) -> Placement:
     """Places the workers of a pool that looks for no others; only that pool can call them.
 
     Raises:
@@ -65,7 +65,7 @@ def place_alone(plugin: TransportPlugin, credentials: Key | None) -> Placement:
 
 
 def place_among_others(
-    plugin: TransportPlugin, discovery: Chosen, credentials: Key | None
+    plugin: TransportPlugin, discovery: ChosenDiscovery, credentials: Authenticator | None
 ) -> Placement:
     """Places the workers of a pool that are announced, so that others can hold what it takes.
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from wool._client.client import Balancer
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Key
+from wool._security.credentials import Authenticator
 from wool._settings.model import Core
 from wool._settings.settings import Settings
-from wool._worker.discoveries import Chosen
+from wool._worker.discoveries import ChosenDiscovery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +30,9 @@ class Plan:
     origins: Mapping[str, str]
     size: int
     tags: frozenset[str]
-    discovery: Chosen | None
+    discovery: ChosenDiscovery | None
     transport: str
-    credentials: Key | None
+    credentials: Authenticator | None
     balancer: Balancer | None
     options: CallOptions
     quorum: int

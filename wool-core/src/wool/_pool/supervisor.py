@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from wool._client.identity import PYTHON, VERSION
 from wool._pool.announcing import announce
-from wool._worker.discoveries import Chosen
+from wool._session.background import settle
+from wool._worker.discoveries import ChosenDiscovery
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import NoWorkersAvailable
@@ -58,7 +59,7 @@ class Supervisor:
         *,
         tags: frozenset[str],
         serializer_name: str,
-        discovery: Chosen | None,
+        discovery: ChosenDiscovery | None,
         cancel_grace: float,
         on_change: Callable[[], None],
         on_end: Callable[[str], None],
@@ -130,7 +131,7 @@ class Supervisor:
         """A worker has said that it drains: it is replaced, while its last calls run."""
         leaving = self._leaving.get(ident)
         if leaving is not None:
-            leaving.get_loop().call_soon_threadsafe(_settle, leaving)
+            leaving.get_loop().call_soon_threadsafe(settle, leaving)
 
     async def exit_code(self, ident: str) -> int | None:
         """Returns how a worker ended, as `subprocess` has it; None if it has not."""
@@ -233,8 +234,3 @@ class Supervisor:
                     "What they wrote to standard error says more"
                 )
             )
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

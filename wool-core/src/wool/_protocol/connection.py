@@ -49,7 +49,7 @@ class _Call:
         self.inbound: Inbound | None = None
 
 
-class Connection:
+class Machine:
     """One side of a connection after the handshake.
 
     Args:

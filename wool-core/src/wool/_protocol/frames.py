@@ -170,14 +170,18 @@ class Need(Frame, tag=14, frozen=True):
 
 
 class Value(Frame, tag=20, frozen=True):
-    """A stream yielded. `delivered` and `uncancelled` count cancels during this step."""
+    """A stream yielded. `delivered` and `uncancelled` count cancels during this step.
+
+    `load` is how many calls the worker has; `idle_as_of` is the last call of the receiver's that it
+    had seen if it could begin another one at once, else 0.
+    """
 
     call: CallId
     step: Count
     delivered: Count
     uncancelled: Count
     load: Count
-    hungry: Count
+    idle_as_of: Count
     sizes: list[Count]
     codes: list[Code] = []
     references: list[bytes] = []
@@ -191,7 +195,7 @@ class Return(Frame, tag=21, frozen=True):
     delivered: Count
     uncancelled: Count
     load: Count
-    hungry: Count
+    idle_as_of: Count
     sizes: list[Count]
     codes: list[Code] = []
     references: list[bytes] = []
@@ -209,7 +213,7 @@ class Raise(Frame, tag=22, frozen=True):
     delivered: Count
     uncancelled: Count
     load: Count
-    hungry: Count
+    idle_as_of: Count
     echo: bool
     summary: list[str]
     sizes: list[Count]
@@ -246,10 +250,10 @@ class Supply(Frame, tag=25, frozen=True):
 
 
 class Idle(Frame, tag=26, frozen=True):
-    """The worker could begin a call at once; `hungry` is as in replies."""
+    """The worker could begin a call at once; fields as in `Value`."""
 
     load: Count
-    hungry: Count
+    idle_as_of: Count
 
 
 # Both directions ------------------------------------------------------------------------------

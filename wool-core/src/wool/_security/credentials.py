@@ -44,7 +44,7 @@ class Acceptor:
         binding: what of the channel the proofs are bound to.
     """
 
-    def __init__(self, credentials: Key, tls: Tls | None, binding: bytes) -> None:
+    def __init__(self, credentials: Authenticator, tls: Tls | None, binding: bytes) -> None:
         self.credentials = credentials
         self.tls = tls
         self.binding = binding
@@ -104,7 +104,7 @@ class Credentials:
         return MutualTls(_path("ca", ca), _path("cert", cert), _path("key", key), name)
 
 
-class Key(Credentials, ABC):
+class Authenticator(Credentials, ABC):
     """Credentials, with what the two ends of a connection ask of them.
 
     Attributes:
@@ -145,7 +145,7 @@ class Key(Credentials, ABC):
         raise TypeError("credentials are not sent anywhere: make them where they are needed")
 
 
-class Token(Key):
+class Token(Authenticator):
     """The cluster's token, over TLS with throw-away certificates or through a proxy."""
 
     def __init__(self, token: str, *, proxy: str | None = None, ca: str | None = None) -> None:
@@ -195,7 +195,7 @@ class Token(Key):
         return {"kind": "token", "token": self._token, "proxy": self._proxy, "ca": self._ca}
 
 
-class MutualTls(Key):
+class MutualTls(Authenticator):
     """Certificates of one authority on both sides; TLS itself authenticates."""
 
     kind = "certificates"
@@ -215,7 +215,7 @@ class MutualTls(Key):
         return self._export
 
 
-class PoolSecret(Key):
+class PoolSecret(Authenticator):
     """The secret of one pool, which its workers get over an inherited pipe."""
 
     kind = "the secret of a pool"
@@ -230,7 +230,7 @@ class PoolSecret(Key):
         return {"kind": "pool", "secret": self.secret}
 
 
-class SameUser(Key):
+class SameUser(Authenticator):
     """Being a process of the same user, as the kernel says of both ends of a Unix socket."""
 
     kind = "the user of the machine"
@@ -253,7 +253,7 @@ class SameUser(Key):
         return {"kind": "user"}
 
 
-class Insecure(Key):
+class Insecure(Authenticator):
     """No authentication, for tests on the loopback interface."""
 
     kind = "none (insecure)"
@@ -266,7 +266,7 @@ class Insecure(Key):
         return {"kind": "insecure"}
 
 
-def restore(exported: dict[str, Any]) -> Key:
+def restore(exported: dict[str, Any]) -> Authenticator:
     """Returns the credentials that `export` described."""
     match exported["kind"]:
         case "token":

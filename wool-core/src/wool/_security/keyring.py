@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from wool._security.credentials import REMEDY, Insecure, Key, restore
-from wool._security.listening import host_of, is_loopback
+from wool._addresses import host_of, is_loopback
+from wool._security.credentials import REMEDY, Authenticator, Insecure, restore
 from wool.exceptions import ConfigurationError
 
 
@@ -19,10 +19,10 @@ class Keyring:
         network: for everything else; None: there are none, and so no such connections.
     """
 
-    local: Key
-    network: Key | None = None
+    local: Authenticator
+    network: Authenticator | None = None
 
-    def pick(self, address: str, *, local: bool) -> Key:
+    def pick(self, address: str, *, local: bool) -> Authenticator:
         """Returns what goes with `address`.
 
         Raises:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import warnings
-from urllib.parse import urlsplit
 
-from wool._security.credentials import REMEDY, Insecure, Key
+from wool._addresses import is_loopback
+from wool._security.credentials import REMEDY, Authenticator, Insecure
 from wool.exceptions import ConfigurationError
 
 
-def network_credentials(address: str | None, credentials: Key | None, *, insecure: bool) -> Key:
+def network_credentials(
+    address: str | None, credentials: Authenticator | None, *, insecure: bool
+) -> Authenticator:
     """Returns what a worker at a network address lets callers in with.
 
     Args:
@@ -41,22 +42,3 @@ def network_credentials(address: str | None, credentials: Key | None, *, insecur
         stacklevel=4,  # past `Worker`
     )
     return Insecure()
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address `scheme://host:port` is on the loopback interface for certain."""
-    host = host_of(address)
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def host_of(address: str) -> str:
-    """Returns the host in an address; nothing if there is none, or the address is none."""
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:  # the transport says what is wrong with it
-        return ""

@@ -1,4 +1,4 @@
-"""Tasks of Wool's own on a loop that belongs to somebody else.
+"""Tasks and futures of Wool's own on a loop that belongs to somebody else.
 
 Whoever runs a loop may close it without ending the tasks that are left on it: `loop.close()` after
 `run_until_complete`. Tasks of the user's own are complained about then, and rightly; of Wool's
@@ -21,3 +21,9 @@ def start(
     task = asyncio.Task(work, loop=loop, context=context)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     return task
+
+
+def settle(future: asyncio.Future[None]) -> None:
+    """Ends a future, unless it has ended."""
+    if not future.done():
+        future.set_result(None)

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 
 from wool import abc
+from wool._addresses import is_socket
 from wool._protocol import frames as f
-from wool._protocol.connection import Connection as Machine
+from wool._protocol.connection import Machine
 from wool._protocol.handshake import Handshake, Role, refusal
-from wool._security.credentials import Acceptor, Key
-from wool._session.routes import Route, check_socket, is_socket
+from wool._security.credentials import Acceptor, Authenticator
+from wool._session.routes import Route, check_socket
 from wool._session.session import Session
 from wool.exceptions import AuthenticationError, ConnectFailed, ConnectionLost, WoolError
 
@@ -25,7 +26,7 @@ async def dial(
     route: Route,
     address: str,
     hello: f.Hello,
-    credentials: Key,
+    credentials: Authenticator,
     timeout: float = DEADLINE,
 ) -> tuple[Session, f.Welcome]:
     """Connects to a worker and authenticates both sides.

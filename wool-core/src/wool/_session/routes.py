@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from wool import abc
+from wool._addresses import scheme_of, socket_directory
 from wool._security import sockets
 from wool.exceptions import ConnectFailed
 
@@ -46,31 +46,6 @@ class Routes:
         if route is None:
             route = self._routes[scheme] = self._find(address)
         return route
-
-
-def scheme_of(address: str) -> str:
-    return address.partition("://")[0]
-
-
-def socket_scheme(transport: str) -> str:
-    """Returns the scheme that a transport's addresses of Unix sockets have."""
-    return transport if transport == "unix" else f"{transport}+unix"
-
-
-def is_socket(address: str) -> bool:
-    """Whether an address is the path of a Unix socket."""
-    scheme = scheme_of(address)
-    return scheme == "unix" or scheme.endswith("+unix")
-
-
-def socket_path(address: str) -> str:
-    """Returns the path of the Unix socket at `address`."""
-    return address.partition("://")[2]
-
-
-def socket_directory(address: str) -> str:
-    """Returns the directory that it is in."""
-    return os.path.dirname(socket_path(address))
 
 
 def check_socket(address: str) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 
 from wool import abc
 from wool._protocol import frames as f
-from wool._protocol.connection import Connection as Machine
+from wool._protocol.connection import Machine
 from wool._protocol.frames import Buffer, Frame
 from wool._session import background
 from wool.exceptions import ConnectionLost, WoolError

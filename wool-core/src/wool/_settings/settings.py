@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wool._settings.checking import Names, check_environment, check_file, check_keys
 from wool._settings.model import TABLES, Core, settings_of
-from wool._settings.naming import Names, check_environment, check_file, check_keys
 from wool._settings.resolving import Givens, Value, instance, resolve
 from wool._settings.sources import ARGUMENT, Environment, File, Given, find_file
 from wool.exceptions import ConfigurationError

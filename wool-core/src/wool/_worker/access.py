@@ -5,17 +5,16 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
+from wool._addresses import host_of, is_loopback, is_socket, socket_scheme
 from wool._plugins.schemes import scheme_transport
-from wool._security.credentials import Key, MutualTls, Token, environment_token
-from wool._security.listening import host_of, is_loopback
-from wool._session.routes import is_socket, socket_scheme
+from wool._security.credentials import Authenticator, MutualTls, Token, environment_token
 from wool._settings.model import Tls
 from wool._settings.settings import Settings
 from wool.exceptions import ConfigurationError
 from wool.plugins import TransportPlugin
 
 
-def credentials_of(settings: Settings) -> Key | None:
+def credentials_of(settings: Settings) -> Authenticator | None:
     """Returns credentials for networks, from `WOOL_TOKEN`, `WOOL_TOKEN_FILE` or the table `tls`.
 
     Returns None if nothing is set.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from wool._worker.discoveries import Chosen, words
+from wool._worker.discoveries import ChosenDiscovery, words
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
 
@@ -16,7 +16,7 @@ class Announcing:
     user code that blocks its own loop must not keep it from.
     """
 
-    def __init__(self, chosen: Chosen, worker: WorkerInfo) -> None:
+    def __init__(self, chosen: ChosenDiscovery, worker: WorkerInfo) -> None:
         self._chosen = chosen
         self._worker = worker
         self._withdrawn = asyncio.Event()
@@ -42,7 +42,7 @@ class Announcing:
 
     async def _announce(self, opened: asyncio.Future[None]) -> None:
         # A task of its own: the context has to be entered and left by the same one.
-        async with self._chosen.discovery.announce(self._worker):
+        async with self._chosen.backend.announce(self._worker):
             opened.set_result(None)
             await self._withdrawn.wait()
 

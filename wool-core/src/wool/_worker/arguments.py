@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from wool._security.credentials import Key
+from wool._security.credentials import Authenticator
 from wool.exceptions import ConfigurationError
 
 T = TypeVar("T")
@@ -49,9 +49,9 @@ def instance(name: str, given: T, kind: type[T], words: str) -> T:
     return given
 
 
-def checked_credentials(credentials: Any) -> Key | None:
+def checked_credentials(credentials: Any) -> Authenticator | None:
     """Returns credentials, or raises ConfigurationError for anything else."""
-    if credentials is not None and not isinstance(credentials, Key):
+    if credentials is not None and not isinstance(credentials, Authenticator):
         raise ConfigurationError(
             "credentials must be made with wool.Credentials.token(…) or wool.Credentials.tls(…), "
             f"not {type(credentials).__name__}"

@@ -147,10 +147,10 @@ class Caller:
         """Takes note of what an answer means."""
         if isinstance(frame, (f.Return, f.Raise)):
             self._calls.pop(frame.call, None)
-            self.inform(frame.hungry)
+            self.inform(frame.idle_as_of)
             self._server.call_ended()
         elif isinstance(frame, f.Value):
-            self.inform(frame.hungry)
+            self.inform(frame.idle_as_of)
         elif isinstance(frame, f.GiveBack):
             for number in frame.calls:
                 self._calls.pop(number, None)
@@ -163,9 +163,9 @@ class Caller:
         """Whether it has been told, since its last call, that a call could begin at once."""
         return self._told >= self.seen
 
-    def inform(self, hungry: int) -> None:
-        """Notes that the caller is told of an idle worker that had seen its call `hungry`."""
-        self._told = max(self._told, hungry)
+    def inform(self, idle_as_of: int) -> None:
+        """Notes that the caller is told of an idle worker that had seen its call `idle_as_of`."""
+        self._told = max(self._told, idle_as_of)
 
     def give_back(self, executions: Sequence[Execution], *, recalled: bool) -> None:
         """Gives back those of the calls that have not begun."""

@@ -21,15 +21,15 @@ NETWORK = ("grpc", "ws")
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ChosenDiscovery:
     """A discovery that is used.
 
     Attributes:
-        discovery: the discovery itself.
+        backend: the discovery itself.
         plugin: the back-end it is from; None: it was made by the program.
     """
 
-    discovery: abc.Discovery
+    backend: abc.Discovery
     plugin: DiscoveryPlugin | None = None
 
     @property
@@ -41,11 +41,11 @@ class Chosen:
         """Returns where a worker listens with a network transport to be found; None: loopback."""
         if self.plugin is not None and "local" in self.plugin.capabilities:
             return None
-        host = self.discovery.host
+        host = self.backend.host
         return f"{transport}://[{host}]:{port}" if ":" in host else f"{transport}://{host}:{port}"
 
     def __str__(self) -> str:
-        name = repr(self.plugin.name) if self.plugin else type(self.discovery).__name__
+        name = repr(self.plugin.name) if self.plugin else type(self.backend).__name__
         return f"the discovery {name}"
 
 
@@ -55,7 +55,7 @@ def choose_discovery(
     arguments: Mapping[str, Any] | None = None,
     *,
     origin: str = ARGUMENT,
-) -> Chosen | None:
+) -> ChosenDiscovery | None:
     """Returns the discovery called `name`, made as the settings say; None for None.
 
     Args:
@@ -76,10 +76,10 @@ def choose_discovery(
             )
         found = lookup.discovery(name)
     options, _ = settings.options(name, found.plugin.options, arguments)
-    return Chosen(found.make(options), found.plugin)
+    return ChosenDiscovery(found.make(options), found.plugin)
 
 
-def choose_transport(chosen: str | None, discovery: Chosen | None) -> str:
+def choose_transport(chosen: str | None, discovery: ChosenDiscovery | None) -> str:
     """Returns the name of the transport that workers listen with.
 
     Args:
@@ -94,7 +94,7 @@ def choose_transport(chosen: str | None, discovery: Chosen | None) -> str:
     if discovery is None or not discovery.reaches_out:
         return "unix"
     installed = lookup.process().names_of(TRANSPORT)
-    scheme = discovery.discovery.scheme
+    scheme = discovery.backend.scheme
     expected = [scheme_transport(f"{scheme}://")] if scheme else []
     for name in (*expected, *NETWORK):
         if name in installed:

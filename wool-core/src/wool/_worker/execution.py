@@ -287,10 +287,16 @@ class Execution:
 
     def _finish_return(self, packed: Packed) -> None:
         packed = self._with_context(packed)
-        load, hungry = self._end()
+        load, idle = self._end()
         names = self.caller.lend(packed) if packed.exports else []
         frame = make_return(
-            self._open.call, packed, names, self._cancels, self.task, load=load, hungry=hungry
+            self._open.call,
+            packed,
+            names,
+            self._cancels,
+            self.task,
+            load=load,
+            idle_as_of=idle,
         )
         self.caller.answer(frame, packed)
 
@@ -310,10 +316,17 @@ class Execution:
         caller = self.caller
         failure = encode_failure(caller.codec, caller.session, error, self._thrown, caller.label)
         packed = self._with_context(failure.packed)
-        load, hungry = self._end()
+        load, idle = self._end()
         names = caller.lend(packed)
         frame = make_raise(
-            self.number, failure, packed, names, self._cancels, self.task, load=load, hungry=hungry
+            self.number,
+            failure,
+            packed,
+            names,
+            self._cancels,
+            self.task,
+            load=load,
+            idle_as_of=idle,
         )
         caller.answer(frame, packed)
 
@@ -330,13 +343,13 @@ class Execution:
             return packed
         return pack_context(self.caller.codec, self.caller.session, packed, changes)
 
-    def _hungry(self) -> int:
+    def _idle_as_of(self) -> int:
         """Returns the last call seen of the caller if another could begin at once, else 0."""
         seen = self.caller.seen  # first: a call that comes in now is not seen
         return seen if self._executor.hungry else 0
 
     def _end(self) -> tuple[int, int]:
-        """The call is over; returns load and hunger for the reply."""
+        """The call is over; returns `load` and `idle_as_of` for the reply."""
         executor = self._executor
         if not self._ended:
             self._ended = True
@@ -345,4 +358,4 @@ class Execution:
             self._leave_step()
             if self._orphaned:
                 self.caller.drop(self.number)
-        return executor.load, self._hungry()
+        return executor.load, self._idle_as_of()

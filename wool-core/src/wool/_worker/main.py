@@ -22,7 +22,7 @@ from wool._plugins.lookup import SERIALIZER, load_from, observers_from
 from wool._security.keyring import restore_keyring
 from wool._settings.resolving import load
 from wool._worker.executor import Executor
-from wool._worker.lifeline import kill_when_parent_dies
+from wool._worker.parent_death import kill_when_parent_dies
 from wool._worker.service import Service, Setup
 from wool._worker.transports import Transports
 from wool.exceptions import ConfigurationError, WoolError

@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any
 
 from wool import abc
+from wool._addresses import is_socket
 from wool._client.identity import hello
 from wool._client.peer_pool import PeerPool
 from wool._plugins.observers import Observer
@@ -25,7 +26,7 @@ from wool._serialization.classes import CLASSES
 from wool._serialization.received import ReceivedModules
 from wool._serialization.travelling import LocalModules
 from wool._session.handshaking import accept
-from wool._session.routes import Routes, is_socket
+from wool._session.routes import Routes
 from wool._worker.caller import Answer, Caller
 from wool._worker.executor import Executor
 from wool._workerinfo import WorkerInfo

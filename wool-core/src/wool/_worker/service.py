@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from wool import abc
+from wool._addresses import is_socket, socket_directory, socket_path
 from wool._client.identity import PYTHON, VERSION
 from wool._plugins.observers import Observer
 from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
 from wool._security.keyring import Keyring
-from wool._session.routes import is_socket, socket_directory, socket_path
 from wool._worker.access import is_local
 from wool._worker.executor import Executor
 from wool._worker.server import Server

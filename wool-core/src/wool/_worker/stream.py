@@ -263,7 +263,7 @@ class StreamExecution(Execution):
             delivered=self._cancels.delivered,
             uncancelled=self._cancels.uncancelled(self.task),
             load=self._executor.load,
-            hungry=self._hungry(),
+            idle_as_of=self._idle_as_of(),
             sizes=packed.sizes,
             codes=packed.codes,
             references=self.caller.lend(packed),

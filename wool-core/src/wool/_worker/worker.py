@@ -13,20 +13,21 @@ from types import TracebackType
 from typing import Any, Self
 
 from wool import abc
+from wool._addresses import is_socket, socket_scheme
 from wool._plugins import lookup
 from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
-from wool._security.credentials import Credentials, Key, SameUser
+from wool._security.credentials import Authenticator, Credentials, SameUser
 from wool._security.keyring import Keyring
 from wool._security.listening import network_credentials
-from wool._session.routes import is_socket, socket_scheme
+from wool._session.background import settle
 from wool._settings.blame import blaming
 from wool._settings.settings import Settings
 from wool._settings.sources import ARGUMENT
 from wool._worker.access import check_advertised, check_place, credentials_of, is_local
 from wool._worker.announcing import Announcing
 from wool._worker.arguments import checked_credentials, instance, labels
-from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
+from wool._worker.discoveries import ChosenDiscovery, choose_discovery, choose_transport
 from wool._worker.executor import Executor
 from wool._worker.main import close_loop, new_loop
 from wool._worker.service import Service, Setup
@@ -105,18 +106,18 @@ class Worker:
             lookup.transport(self._transport)
         plugin, _ = self._transports.get(self._transport)
         if address is None and "network" in plugin.capabilities and self._discovery is not None:
-            self._address = self._discovery.place(plugin.name, self._discovery.discovery.port)
+            self._address = self._discovery.place(plugin.name, self._discovery.backend.port)
         check_place(self._address, plugin)
         self._check_reach(plugin)
         self._keyring = self._make_keyring(plugin, checked_credentials(credentials), insecure)
         self._announcing: Announcing | None = None
         self._io: _IoThread | None = None
 
-    def _find_discovery(self, given: Any) -> Chosen | None:
-        if isinstance(given, Chosen):  # by the command line, which knows its back-end
+    def _find_discovery(self, given: Any) -> ChosenDiscovery | None:
+        if isinstance(given, ChosenDiscovery):  # by the command line, which knows its back-end
             return given
         if isinstance(given, abc.Discovery):
-            return Chosen(given)
+            return ChosenDiscovery(given)
         instance("discovery", given, str, "the name of one, or a wool.abc.Discovery")
         if given is not None:
             return choose_discovery(self._settings, given)
@@ -145,7 +146,7 @@ class Worker:
             )
 
     def _make_keyring(
-        self, plugin: TransportPlugin, credentials: Key | None, insecure: bool
+        self, plugin: TransportPlugin, credentials: Authenticator | None, insecure: bool
     ) -> Keyring:
         address = self._address
         if credentials is None and not insecure:
@@ -277,17 +278,12 @@ class Worker:
         if self._io is not None:
             self._io.call(self._leave)
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_settle, self._drained)
+                self._loop.call_soon_threadsafe(settle, self._drained)
 
     def _leave(self) -> None:
         if self._announcing is not None:
             self._announcing.withdraw()
         self._service.drain()
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 class _IoThread:

@@ -20,7 +20,7 @@ from wool._settings.resolving import Value
 from wool._settings.settings import Settings
 from wool._settings.sources import DEFAULT
 from wool._worker.access import credentials_of
-from wool._worker.discoveries import Chosen, choose_discovery, choose_transport
+from wool._worker.discoveries import ChosenDiscovery, choose_discovery, choose_transport
 from wool.cli.active import read_settings
 from wool.cli.checks import machine, multicast
 from wool.cli.checks.configuration import check_plugins, check_settings
@@ -179,7 +179,7 @@ def _configured(asked: Asked, settings: Settings, discovery: str | None) -> Iter
     yield machine.check_clock(needed=isinstance(credentials, MutualTls))
 
 
-def _transport(asked: Asked, settings: Settings, chosen: Chosen | None) -> Value:
+def _transport(asked: Asked, settings: Settings, chosen: ChosenDiscovery | None) -> Value:
     """Returns which transport a worker would listen with, and why."""
     if asked.address is not None:
         return Value(scheme_transport(asked.address), OPTION)

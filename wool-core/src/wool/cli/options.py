@@ -12,9 +12,9 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from wool._security.credentials import Key
+    from wool._security.credentials import Authenticator
     from wool._settings.settings import Settings
-    from wool._worker.discoveries import Chosen
+    from wool._worker.discoveries import ChosenDiscovery
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,7 +73,7 @@ def discovery_of(
     discovery: str | None,
     namespace: str | None,
     interfaces: Sequence[str],
-) -> Chosen | None:
+) -> ChosenDiscovery | None:
     """Returns the discovery that options or settings choose; None if none does.
 
     Raises:
@@ -101,7 +101,7 @@ def credential_options(command: F) -> F:
 
 def credentials_from(
     token_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None
-) -> Key | None:
+) -> Authenticator | None:
     """Returns the credentials that options name; None: those of the settings are to be used.
 
     Raises:

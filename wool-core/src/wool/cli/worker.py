@@ -15,7 +15,7 @@ from typing import Any, cast
 import click
 
 import wool
-from wool._worker.discoveries import Chosen
+from wool._worker.discoveries import ChosenDiscovery
 from wool._worker.main import new_loop
 from wool.cli.active import read_settings
 from wool.cli.events import Events
@@ -123,7 +123,9 @@ def command(
         runner.run(_serve(worker, chosen, events, grace))
 
 
-async def _serve(worker: wool.Worker, chosen: Chosen | None, events: Events, grace: float) -> None:
+async def _serve(
+    worker: wool.Worker, chosen: ChosenDiscovery | None, events: Events, grace: float
+) -> None:
     leaving = _Leaving(worker, events, grace)
     with contextlib.suppress(asyncio.CancelledError):
         async with worker:

@@ -14,7 +14,7 @@ import click
 from wool._client.probing import Seen
 from wool._pool.looking import Look
 from wool._security.credentials import Insecure
-from wool._worker.discoveries import Chosen, choose_discovery
+from wool._worker.discoveries import ChosenDiscovery, choose_discovery
 from wool.cli.active import read_settings
 from wool.cli.group import FAILURE
 from wool.cli.options import (
@@ -156,7 +156,7 @@ class _Table:
         usable: how many workers could be used when it was last shown.
     """
 
-    def __init__(self, chosen: Chosen, *, as_json: bool, again: bool) -> None:
+    def __init__(self, chosen: ChosenDiscovery, *, as_json: bool, again: bool) -> None:
         self.usable = 0
         self._chosen = chosen
         self._as_json = as_json

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wool._security import tokens
-from wool._security.credentials import Key, MutualTls, Token
+from wool._security.credentials import Authenticator, MutualTls, Token
 from wool.cli.checks.finding import Finding, advice, ok, problem
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SOON = dt.timedelta(days=14)
 """A certificate that ends within that time is worth a word."""
 
 
-def check_credentials(credentials: Key | None, networked: bool) -> Iterator[Finding]:
+def check_credentials(credentials: Authenticator | None, networked: bool) -> Iterator[Finding]:
     """Looks at credentials.
 
     Args:

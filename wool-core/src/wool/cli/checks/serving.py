@@ -18,10 +18,10 @@ from wool._backends.static import Silent
 from wool._client.probing import Seen
 from wool._pool.looking import Look
 from wool._security import sockets
-from wool._security.credentials import Key
+from wool._security.credentials import Authenticator
 from wool._settings.model import settings_of
 from wool._settings.settings import Settings
-from wool._worker.discoveries import Chosen, choose_discovery, words
+from wool._worker.discoveries import ChosenDiscovery, choose_discovery, words
 from wool.cli.checks.finding import Finding, advice, ok, problem
 from wool.cli.checks.machine import WHO
 from wool.exceptions import WoolError
@@ -48,7 +48,7 @@ class Trial:
     transport: str | None
     discovery: str | None
     options: Mapping[str, Any]
-    credentials: Key | None
+    credentials: Authenticator | None
 
 
 async def check_serving(trial: Trial) -> AsyncIterator[Finding]:
@@ -115,10 +115,10 @@ async def _check_pool() -> Finding:
 # A worker -------------------------------------------------------------------------------------
 
 
-async def _check_worker(trial: Trial, chosen: Chosen | None) -> AsyncIterator[Finding]:
+async def _check_worker(trial: Trial, chosen: ChosenDiscovery | None) -> AsyncIterator[Finding]:
     """Has a worker listen, and dials the address that others would be told."""
     try:
-        quiet = None if chosen is None else Chosen(Quiet(chosen.discovery), chosen.plugin)
+        quiet = None if chosen is None else ChosenDiscovery(Quiet(chosen.backend), chosen.plugin)
         worker = wool.Worker(
             address=trial.address,
             advertise=trial.advertise,
@@ -163,7 +163,7 @@ async def _look(trial: Trial, *addresses: str) -> list[Seen]:
 # A discovery ----------------------------------------------------------------------------------
 
 
-async def _check_announcing(trial: Trial, chosen: Chosen) -> Finding:
+async def _check_announcing(trial: Trial, chosen: ChosenDiscovery) -> Finding:
     """Announces a worker that does not exist where nobody else looks, and looks there."""
     plugin = chosen.plugin
     assert plugin is not None
@@ -180,8 +180,8 @@ async def _check_announcing(trial: Trial, chosen: Chosen) -> Finding:
         assert other is not None
         async with (
             asyncio.timeout(PATIENCE),
-            other.discovery.watch() as events,
-            one.discovery.announce(info),
+            other.backend.watch() as events,
+            one.backend.announce(info),
         ):
             while not _tells(await anext(events), info):
                 pass
@@ -201,7 +201,7 @@ def _tells(event: Any, info: abc.WorkerInfo) -> bool:
     return any(worker.id == info.id for worker in workers)
 
 
-async def _check_others(trial: Trial, chosen: Chosen) -> Finding:
+async def _check_others(trial: Trial, chosen: ChosenDiscovery) -> Finding:
     """Looks at the workers there are."""
     try:
         look = Look(trial.settings, chosen, trial.credentials, PATIENCE)
