@@ -463,6 +463,34 @@ async def test_every_task_of_the_pools_loop_cancelled(transport: str) -> None:
                 await add(1, 2)
 
 
+@pytest.mark.parametrize("moment", ["dial", "CallTable"])
+def test_interrupted_as_a_connection_is_made(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop of one's own may go on."""
+
+    def interrupt(*args: Any, **options: Any) -> Any:
+        patched.undo()
+        raise KeyboardInterrupt
+
+    async def call() -> int:
+        async with asyncio.timeout(20):
+            return await add(1, 2)
+
+    loop = asyncio.new_event_loop()
+    pool = wool.WorkerPool(size=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"wool._client.link.{moment}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(pool.__aenter__())
+            loop.run_until_complete(call())
+    try:
+        if pool._pool.closed:
+            loop.run_until_complete(pool.__aenter__())
+        assert loop.run_until_complete(call()) == 3
+    finally:
+        loop.run_until_complete(pool.__aexit__(None, None, None))
+        loop.close()
+
+
 async def test_pools_left_in_the_order_they_were_entered() -> None:
     """Each gives back what it was entered in; with none left, routines run here."""
     outer, middle, inner = (wool.WorkerPool(size=1, transport="memory") for _ in range(3))

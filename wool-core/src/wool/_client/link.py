@@ -23,6 +23,7 @@ from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     AuthenticationError,
+    ConnectionLost,
     NoWorkersAvailable,
     ProtocolError,
     TransportError,
@@ -220,7 +221,11 @@ class Link:
             await session.connection.aclose()
             self._on_unreachable(reason)
             return
-        table = self._on_connected(session, welcome)
+        try:
+            table = self._on_connected(session, welcome)
+        except BaseException:
+            background.start(self._client.loop, session.connection.aclose())
+            raise
         await session.run(table.on_frame, self._on_lost, self._linger)
 
     async def _dial(self) -> tuple[Session, f.Welcome]:
@@ -282,9 +287,14 @@ class Link:
             self._client.flush()  # those who wait for a worker may do so in vain
 
     def _on_ended(self, task: asyncio.Task[None]) -> None:
-        if task is self._task and task.cancelled():  # before it has run, or as it dialled
-            self._task = None
+        """It ends by itself in all cases but one: something that is not of Wool's has ended it."""
+        if task is not self._task:
+            return
+        if self.table is None:  # it had not run, or was dialling
+            self._task = self.session = None
             self._on_cancelled()
+        else:
+            self._on_lost(ConnectionLost("the session was interrupted"))
 
     def _on_cancelled(self) -> None:
         """Somebody has cancelled all tasks of the loop, which may nevertheless go on."""
