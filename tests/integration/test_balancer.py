@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from faultjobs import add
-from faultkit import opened
+from faultkit import eventually, opened, pids
 
 import wool
 from wool.plugins import CallInfo
@@ -56,13 +55,23 @@ async def work() -> int:
     return os.getpid()
 
 
+async def connected(pool: wool.WorkerPool) -> None:
+    links = pool._pool.client().links
+    await eventually(lambda: all(link.session is not None for link in links.values()))
+
+
 async def test_it_knows_the_load() -> None:
+    loads: list[int] = []
+
     def least_loaded(call: CallInfo, workers: Sequence[wool.WorkerInfo]) -> wool.WorkerInfo:
+        loads.append(sum(worker.load for worker in workers))
         return min(workers, key=lambda worker: worker.load)
 
-    async with opened(2, balancer=least_loaded):
-        ran = Counter(await asyncio.gather(*(work() for _ in range(20))))
-    assert sorted(ran.values()) == [10, 10]
+    async with opened(2, balancer=least_loaded) as pool:
+        await connected(pool)
+        ran = await asyncio.gather(*(work() for _ in range(20)))
+        assert set(ran) == pids(pool)
+    assert loads[:20] == list(range(20))
 
 
 async def test_it_chooses_of_all_workers_of_the_pool() -> None:
@@ -73,6 +82,7 @@ async def test_it_chooses_of_all_workers_of_the_pool() -> None:
         return replace(pool.workers[0], load=1000)
 
     async with opened(2, balancer=first) as pool:
+        await connected(pool)
         ran = await asyncio.gather(*(work() for _ in range(20)))
         assert set(ran) == {pool.workers[0].pid}
 
