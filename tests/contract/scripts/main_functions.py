@@ -177,8 +177,17 @@ async def annotated(n: Count, *rest: typing.Unpack[Ts]) -> typing.Callable[P, Co
     return Count(n), rest, P.__name__
 
 
+counted = {Count: "by identity"}
+
+
+@wool.routine
+async def look_up(new_type):
+    return counted[new_type], counted[Count], repr(new_type), new_type
+
+
 async def of_typing():
-    outcomes = [await annotated(1, 2)]
+    *found, new_type = await look_up(Count)
+    outcomes = [await annotated(1, 2), *found, new_type is Count]
     if sys.version_info >= (3, 12):
         scope = {"wool": wool, "__name__": "__main__"}
         exec(PARAMETERS, scope)

@@ -92,7 +92,7 @@ def _reduce_typing(obj: Any, cls: Any, modules: Modules) -> Any:
     if cls in _PARAMETERS:
         return make_parameter, (SENTINELS.key(obj), cls, obj.__name__, *_declared(obj))
     if cls is typing.NewType:
-        return cls, (obj.__name__, obj.__supertype__)
+        return make_new_type, (SENTINELS.key(obj), obj.__name__, obj.__module__, obj.__supertype__)
     value = _evaluated(obj, "__value__", typing.ForwardRef(obj.__name__))
     return make_alias, (obj.__name__, value, obj.__type_params__)
 
@@ -145,6 +145,18 @@ def make_parameter(
     mentioned.
     """
     return SENTINELS.find(key, lambda: cls(name, *constraints, **keywords))
+
+
+def make_new_type(key: bytes, name: str, module: str, supertype: Any) -> Any:
+    """Pickles name this function to refer to what `NewType` has made, which is told by identity."""
+
+    def make() -> Any:
+        cls: Any = typing.NewType  # type checkers want to see the name
+        made = cls(name, supertype)
+        made.__module__ = module
+        return made
+
+    return SENTINELS.find(key, make)
 
 
 def make_cached(function: Any, parameters: dict[str, Any]) -> Any:
