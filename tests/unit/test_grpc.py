@@ -1481,6 +1481,23 @@ async def test_more_connections_than_it_may_have() -> None:
             await each.aclose()
 
 
+async def test_no_memory_for_what_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection ends; nothing that was sent after that would arrive."""
+    async with serving(GrpcTransport(Options()), keep=True) as served:
+        connection = await dial(GrpcTransport(Options()), served.address)
+        accepted = await served.pipes.get()
+
+        def fail(*_: Any) -> Any:
+            raise MemoryError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Assembler, "feed", fail)
+            await connection.send([[b"hello"]])
+            assert "no memory" in await lost(accepted)
+        await lost(connection)
+        await connection.aclose()
+
+
 def test_how_many_connections_there_may_be() -> None:
     import resource
 

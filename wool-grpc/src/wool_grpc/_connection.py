@@ -188,6 +188,8 @@ class GrpcConnection(abc.Connection):
             messages.extend(self._incoming.feed(data, self.receive_limit))
         except abc.MessageTooLarge as error:
             excess = f"the peer has sent {error}"
+        except MemoryError:  # else nothing would be read any more, and nobody told
+            excess = "there is no memory left for what the peer has sent"
         self._inbox.put(messages)
         if excess:
             self._end(excess)
