@@ -193,7 +193,8 @@ async def of_typing():
         exec(PARAMETERS, scope)
         node = scope["Node"]()
         outcomes += [await scope["aliased"](3), await node.method(), await scope["again"](1)]
-        outcomes.append((await call(lambda p: p, scope["T"])) is scope["T"])
+        for name in "T", "Pair":
+            outcomes.append((await call(lambda p: p, scope[name])) is scope[name])
         marked = inspect.markcoroutinefunction(lambda: None)
         outcomes.append(await call(inspect.iscoroutinefunction, marked))
     if sys.version_info >= (3, 13):

@@ -94,7 +94,7 @@ def _reduce_typing(obj: Any, cls: Any, modules: Modules) -> Any:
     if cls is typing.NewType:
         return make_new_type, (SENTINELS.key(obj), obj.__name__, obj.__module__, obj.__supertype__)
     value = _evaluated(obj, "__value__", typing.ForwardRef(obj.__name__))
-    return make_alias, (obj.__name__, value, obj.__type_params__)
+    return make_alias, (SENTINELS.key(obj), obj.__name__, value, obj.__type_params__)
 
 
 def _declared(parameter: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -133,9 +133,9 @@ def _parts(value: Any, found: list[Any]) -> list[Any]:
     return found
 
 
-def make_alias(name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
-    """Pickles name this function to make what the statement `type` does."""
-    return _ALIAS(name, value, type_params=parameters)
+def make_alias(key: bytes, name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
+    """Pickles name this function to refer to what a statement `type` has made."""
+    return SENTINELS.find(key, lambda: _ALIAS(name, value, type_params=parameters))
 
 
 def make_parameter(

@@ -7,6 +7,7 @@ them travel one at a time. As with classes, each has a key, and a process makes 
 from __future__ import annotations
 
 import sys
+import typing
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,13 @@ from wool._serialization.travelling import Modules
 
 _DEFAULTS = ("__eq__", "__hash__", "__reduce__", "__reduce_ex__", "__getstate__")
 
+_PLAIN = frozenset({object, getattr(typing, "TypeAliasType", object)})
+"""Of these no weak references can be had."""
+
 LIMIT = 100_000
-"""So many plain objects are kept: they take no weak references. Older ones are forgotten."""
+"""So many of them are kept. Older ones are forgotten."""
+
+_type: Callable[[Any], Any] = type
 
 
 class SentinelTable:
@@ -34,7 +40,7 @@ class SentinelTable:
     def key(self, obj: Any) -> bytes:
         """Returns the key of a sentinel, a new one if it was made here."""
         with CLASSES.lock:
-            plain = type(obj) is object
+            plain = _type(obj) in _PLAIN
             key = self._plain_keys.get(id(obj)) if plain else self._other_keys.get(obj)
             if key is None:
                 key = CLASSES.new_key()
@@ -59,7 +65,7 @@ class SentinelTable:
         return self._homes[key]
 
     def _add(self, key: bytes, obj: Any) -> None:
-        if type(obj) is not object:
+        if _type(obj) not in _PLAIN:
             self._others[key] = obj
             self._other_keys[obj] = key
             return
@@ -72,9 +78,6 @@ class SentinelTable:
 
 # As the table of classes.
 SENTINELS = SentinelTable()
-
-
-_type: Callable[[Any], Any] = type
 
 
 def is_sentinel(obj: Any) -> bool:
