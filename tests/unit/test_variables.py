@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from contextvars import ContextVar
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -145,3 +149,22 @@ def test_workers_that_begin_while_variables_arrive() -> None:
     finally:
         sys.settrace(before)
     assert len(kept) > 2
+
+
+def test_a_module_that_is_waited_for_and_only_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `runpy` and `pkgutil` do, whose loader has more than what it takes to import it."""
+    text = "variable = None"
+    (tmp_path / "waited_for_here.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    Arrivals().expect((b"", ("waited_for_here:variable",)))
+    spec = find_spec("waited_for_here")
+    assert spec is not None
+    loader: Any = copy.copy(spec.loader)
+    assert loader.get_source("waited_for_here") == text
+    module = import_module("waited_for_here")
+    assert module.__loader__ is not None
+    assert type(module.__loader__).__name__ == "SourceFileLoader"
+    del sys.modules["waited_for_here"]

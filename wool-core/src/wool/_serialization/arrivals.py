@@ -155,6 +155,12 @@ class _Watched:
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
+    def __getattr__(self, name: str) -> Any:
+        """Whoever looks a module up without importing it may want more of its loader."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._loader, name)
+
     def exec_module(self, module: ModuleType) -> None:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
