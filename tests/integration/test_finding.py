@@ -378,6 +378,17 @@ async def test_the_discovery_fails(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+async def test_the_discovery_of_a_pool_with_own_workers_is_set_wrongly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It goes on with those, but not in silence."""
+    async with wool.WorkerPool(size=1, discovery=[]) as pool:
+        await pool.wait(1)
+    (record,) = caplog.records
+    assert "the discovery 'static' fails, and is asked again" in record.getMessage()
+    assert "needs addresses of workers" in record.getMessage()
+
+
 async def test_why_those_that_were_found_are_of_no_use(workers: Any) -> None:
     (info,) = await workers(1)
     message = await refused(

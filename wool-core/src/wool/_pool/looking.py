@@ -18,7 +18,7 @@ from wool._worker.access import credentials_of
 from wool._worker.discoveries import ChosenDiscovery
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import NoWorkersAvailable
+from wool.exceptions import ConfigurationError, NoWorkersAvailable
 
 AT_ONCE = 64
 """So many workers are looked at at the same time."""
@@ -63,9 +63,10 @@ class Look:
     def _on_found(self, found: dict[str, WorkerInfo]) -> None:
         self._heard.set()
 
-    def _on_no_discovery(self, error: Exception) -> None:
+    def _on_no_discovery(self, error: Exception) -> bool:
         self._failed = True
         self._heard.set()
+        return isinstance(error, ConfigurationError)
 
     @asynccontextmanager
     async def watching(self, wait: float) -> AsyncGenerator[None]:

@@ -12,7 +12,6 @@ from wool._addresses import is_socket
 from wool._client.identity import PYTHON
 from wool._worker.discoveries import ChosenDiscovery, words
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import ConfigurationError
 
 _log = logging.getLogger("wool.discovery")
 
@@ -30,7 +29,7 @@ class Membership:
         tags: labels a worker must offer, as far as it is known what it offers.
         serializer: name of the one it must have, as far as it is known which it has.
         on_change: called with the workers, by id or else by address.
-        on_failed: called with what the discovery raises.
+        on_failed: called with what the discovery raises; returns whether the user is told of it.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class Membership:
         tags: frozenset[str],
         serializer: str,
         on_change: OnChange,
-        on_failed: Callable[[Exception], None],
+        on_failed: Callable[[Exception], bool],
     ) -> None:
         self._chosen = chosen
         self._tags = tags
@@ -61,10 +60,9 @@ class Membership:
                         self._note(event)
                         self._failure, delay = None, RETRY_FIRST
             except Exception as error:
-                if not isinstance(error, ConfigurationError) and repr(error) != repr(self._failure):
+                before, self._failure = self._failure, error
+                if not self._on_failed(error) and repr(error) != repr(before):
                     _log.warning("%s fails, and is asked again: %s", self._chosen, words(error))
-                self._failure = error
-                self._on_failed(error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, RETRY_MOST)
 

@@ -269,11 +269,13 @@ class OwnedPool(Pool):
             self._found = found
             self._merge()
 
-    def _on_no_discovery(self, error: Exception) -> None:
+    def _on_no_discovery(self, error: Exception) -> bool:
         """The discovery fails; if that is how it is configured, nobody need wait for it."""
         mistaken = isinstance(error, ConfigurationError)
         if mistaken and not self.members and not self._plan.size and not self.closed:
             self.fail(error)
+            return True
+        return False
 
     def _merge(self) -> None:
         """Makes the own workers and those that were found the members."""
