@@ -156,6 +156,36 @@ async def test_loaded_anew(address: str, project: Project) -> None:
         assert await jobs.greet("you") == "good day you???"
 
 
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_loaded_anew_and_sent_with_a_large_argument(
+    address: str, project: Project, cancelled: bool
+) -> None:
+    """Calls that overtake it have what was loaded as well, and once it has come no others."""
+    project(words=hello("hello"), jobs=JOBS.replace("(name):", "(name, data=b''):"))
+    project(punctuation="mark = '!'")
+    jobs, words = (importlib.import_module(name) for name in ("jobs", "words"))
+    async with wool.WorkerPool(discovery=[address]) as pool:
+        assert await jobs.greet("you") == "hello you!"
+        [link] = pool._pool.client().links.values()
+        project(words=hello("good day"))
+        importlib.reload(words)
+        importlib.reload(jobs)
+        large = asyncio.create_task(jobs.greet("you", bytearray(64 << 20)))
+        await asyncio.sleep(0)
+        if cancelled:
+            large.cancel()
+            await asyncio.wait([large])
+        assert await jobs.greet("me") == "good day me!"
+        if not cancelled:
+            assert await large == "good day you!"
+        project(words=hello("well"))
+        importlib.reload(words)
+        importlib.reload(jobs)
+        assert await jobs.greet("you", bytearray(4 << 20)) == "well you!"
+        assert link.table._version == pool._pool.codec.modules.version()
+        assert not link.table._shipping
+
+
 async def test_loaded_anew_and_used_by_code_that_was_sent_before(
     address: str, project: Project
 ) -> None:

@@ -51,7 +51,8 @@ class CallTable:
         self._session = session
         self._codec = codec
         self._kin = kin
-        self._version = 0  # of the modules that were sent
+        self._version = 0  # of the modules that the worker has
+        self._shipping: dict[int, tuple[int, list[bytes]]] = {}  # those under way with a large call
         self._begun = 0  # how many of the calls are known to have begun
         self._last = 0  # the number of the call that was sent last
         self._recalled = 0  # the last one there was when calls were recalled
@@ -83,8 +84,8 @@ class CallTable:
     def open(self, exchange: CallExchange) -> bool:
         """Sends a call; False if the session has ended, of which the link is about to be told."""
         session, request = self._session, exchange.request
-        codes, data = self._codes(request.units)
         number = exchange.number = self._last = session.machine.next_id()
+        codes, data = self._codes(request.units, request.segments, number)
         exchange.table = self
         exchange.begun = False
         exchange.sent = self._client.loop.time()
@@ -126,7 +127,7 @@ class CallTable:
             exchange.end(Failed(WorkerStopped("the stream's worker is gone")))
             return False
         session = self._session
-        codes, data = self._codes(units)
+        codes, data = self._codes(units, args)
         segments = [*data, *args]
         frame = f.Resume(
             call=exchange.number,
@@ -184,23 +185,56 @@ class CallTable:
         if self._codec.store.missing(keys):
             raise SerializationError("the worker no longer has the code that its reply mentions")
 
-    def _codes(self, units: Sequence[CodeUnit]) -> tuple[list[f.Code], list[Buffer]]:
-        """Returns those units that the worker does not have, and marks them as sent."""
+    def _codes(
+        self, units: Sequence[CodeUnit], args: Sequence[Buffer], number: int = 0
+    ) -> tuple[list[f.Code], list[Buffer]]:
+        """Returns those units that the worker does not have, and marks them as sent.
+
+        Args:
+            args: what follows them.
+            number: of the call, if it is opened.
+        """
         codes: list[f.Code] = []
         data: list[Buffer] = []
+        modules: Sequence[CodeUnit] = ()
+        version, session = self._version, self._session
         if not self._kin:
-            modules = self._codec.modules
-            version = modules.version()
+            version = self._codec.modules.version()
             if version != self._version:
-                self._version = version
-                units = [*modules.units(), *units]
-        session = self._session
+                modules = self._codec.modules.units()
+                units = [*modules, *units]
         for unit in units:
             if unit.key not in session.known:
                 session.note_known(unit.key, unit.provides)
                 codes.append(f.Code(unit.key, list(unit.provides)))
                 data.append(unit.data)
+        if version != self._version:
+            if session.machine.fits(f.total(data) + f.total(args)):
+                self._version = version
+            else:
+                self._ship(number, version, modules, codes)
         return codes, data
+
+    def _ship(
+        self, number: int, version: int, modules: Sequence[CodeUnit], codes: Sequence[f.Code]
+    ) -> None:
+        """Takes note that modules go with a large payload.
+
+        Later calls may overtake it, and must not find modules as they were before; or it is cut
+        short. So others have them along as well, until it has arrived.
+        """
+        sent = {code.key for code in codes}
+        keys = [unit.key for unit in modules if unit.key in sent]
+        self._session.known.difference_update(keys)
+        if number:
+            self._shipping[number] = version, keys
+
+    def _arrived(self, number: int) -> None:
+        """A call has begun: the modules that went with it have arrived."""
+        version, keys = self._shipping.pop(number, (0, ()))
+        for key in keys:
+            self._session.note_known(key, ())
+        self._version = max(self._version, version)
 
     def _lend(self, exports: Sequence[Export]) -> list[bytes]:
         return self._references.exports.lend(exports)
@@ -258,6 +292,8 @@ class CallTable:
     def _on_reply(self, frame: f.Return | f.Raise | f.Value, segments: Sequence[Buffer]) -> None:
         referents = NO_REFERENTS
         context: Sequence[Arrived] = ()
+        if self._shipping:
+            self._arrived(frame.call)
         if frame.codes:
             segments = self._learn(frame.codes, segments)
         if frame.context:
@@ -319,6 +355,7 @@ class CallTable:
 
     def _forget(self, number: int) -> CallExchange | None:
         exchange = self.calls.pop(number, None)
+        self._shipping.pop(number, None)
         if exchange is not None and exchange.begun:
             self._begun -= 1
         return exchange

@@ -111,6 +111,10 @@ class Machine:
                 outbound.after.append((header, segments))
         return True
 
+    def fits(self, size: int) -> bool:
+        """Whether a payload goes with its frame; the chunks of a larger one may be overtaken."""
+        return size <= self._chunk
+
     def outgoing(self, limit: int) -> list[Message]:
         """Returns messages to transmit now: all control frames, then chunks, about `limit` bytes.
 
@@ -138,8 +142,7 @@ class Machine:
         return bool(self._control or self._bulk)
 
     def _queue(self, ident: int, header: bytes, segments: Sequence[Buffer], credit: int) -> None:
-        size = f.total(segments) if segments else 0
-        if size <= self._chunk:
+        if not segments or self.fits(f.total(segments)):
             self._control.append([header, *segments])
             return
         self._control.append([header])
