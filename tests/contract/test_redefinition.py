@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,11 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures(
 
 
 SCRIPT = """
+variable = ContextVar("variable")
+@wool.routine
+async def look():
+    variable.set(variable.get() + 1)
+    return variable.get()
 count = {start}
 def helper(): return "{start}"
 @wool.routine
@@ -30,7 +36,7 @@ async def use():
 def run_script(start: int, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Runs a script in a module of its own, which takes the place of the last one."""
     module = ModuleType(name)
-    vars(module)["wool"] = wool
+    vars(module).update(wool=wool, ContextVar=ContextVar)
     monkeypatch.setitem(sys.modules, name, module)
     exec(SCRIPT.format(start=start), vars(module))
     return module
@@ -91,10 +97,25 @@ async def test_a_script_that_is_run_again(monkeypatch: pytest.MonkeyPatch) -> No
     assert await second.use() == (22, "20")
 
 
+async def test_context_variables_of_a_script_that_is_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = run_script(1, "contract_variables", monkeypatch)
+    first.variable.set(10)
+    assert await first.look() == 11
+    second = run_script(2, "contract_variables", monkeypatch)
+    second.variable.set(20)
+    assert await second.look() == 21
+    assert await first.look() == 12
+    assert await second.look() == 22
+    assert (first.variable.get(), second.variable.get()) == (12, 22)
+
+
 async def test_globals_that_are_made_again() -> None:
     """Nothing is left in them of those that had their name, and perhaps their place in memory."""
     for start in 10, 10, 20:
         scope: dict[str, Any] = {"wool": wool, "__name__": "contract_again"}
+        scope["ContextVar"] = ContextVar
         exec(SCRIPT.format(start=start), scope)
         assert await scope["use"]() == (start + 1, str(start))
         del scope

@@ -91,6 +91,11 @@ class Homes:
         home = self._homes.get(module)
         return None if home is None else home.scope
 
+    def named(self, module: str) -> list[Globals]:
+        """Returns the globals in use of all modules that have or had a name."""
+        scopes = [home.scope for home in list(self._homes.values())]
+        return [scope for scope in scopes if scope.get("__name__") == module]
+
     def of(self, scope: Globals) -> Home | Namespace:
         """Returns what is known of some globals; marks those that are not yet known."""
         known = scope.get(_MARK)

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import count
 from types import ModuleType
@@ -21,6 +21,7 @@ from typing import Any, cast
 from wool._serialization.arrivals import ARRIVALS, WAITING
 from wool._serialization.classes import CLASSES, find_in_module
 from wool._serialization.modules import findable
+from wool._serialization.namespaces import HOMES
 from wool._serialization.owners import is_library, owner
 from wool._serialization.rules import OUR_OWN
 from wool._serialization.travelling import Modules
@@ -42,7 +43,8 @@ class Identity:
 
     Attributes:
         names: where it is bound, `module:qualified.name`; any of them will do.
-        origin: the process that defines it; empty if it belongs to a module that is installed.
+        origin: the process that defines it, with a number if it has several of these names; empty
+            if it belongs to a module that is installed.
         library: whether it is of no concern to the user when it cannot travel.
     """
 
@@ -153,6 +155,9 @@ class VariableTable:
         for key in identity.keys:
             before = self._variables.get(key)
             if before is not None and before is not variable:
+                if identity.origin and _is_in_use(before, key[1]):
+                    number = next(self._numbers).to_bytes(4, "big")
+                    return self._add(variable, replace(identity, origin=CLASSES.process + number))
                 self._known.pop(before, None)
                 self._nameless[before] = IGNORED  # another one has its name now
             self._variables[key] = variable
@@ -236,10 +241,24 @@ def _bound(target: str, modules: Sent) -> Variable | None:
     found: Any = modules.get(module)
     if not isinstance(found, ModuleType):
         return None
+    return _look_up(found.__dict__, name)
+
+
+def _look_up(scope: Mapping[str, Any], name: str) -> Variable | None:
+    found: Any = None
     for part in name.split("."):
-        scope = getattr(found, "__dict__", {})
         found = scope.get(part)
+        scope = getattr(found, "__dict__", {})
     return found if isinstance(found, ContextVar) else None  # pyright: ignore[reportUnknownVariableType]
+
+
+def _is_in_use(variable: Variable, target: str) -> bool:
+    """Whether a variable still has a name in a module that had the name which another has now.
+
+    In that case both are used, each by the functions of its own module.
+    """
+    module, _, name = target.partition(":")
+    return any(_look_up(scope, name) is variable for scope in HOMES.named(module))
 
 
 def _definitions_first(places: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
