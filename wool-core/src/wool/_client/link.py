@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from wool._client.calls import CallTable
 from wool._client.exchange import CallExchange
-from wool._client.linkend import vanish
 from wool._client.probing import met
 from wool._exchange.exchange import Exchange, Failed, NotStarted, Outcome
 from wool._protocol import frames as f
@@ -29,6 +28,7 @@ from wool.exceptions import (
     TransportError,
     VersionMismatch,
     WoolError,
+    WorkerLost,
     WorkerStopped,
 )
 
@@ -351,8 +351,24 @@ class Link:
         self._send_elsewhere()
 
     def _vanish(self) -> Callable[[str], WoolError]:
-        """Returns what makes the errors for using objects of a worker that is lost now."""
-        return vanish(self._client.pool, self.info, stopped=self.draining or self._closing)
+        """Returns what makes the error for using an object, from its name: its worker is lost."""
+        pool, worker = self._client.pool, self.info
+        stopped = self.draining or self._closing
+        who = f"worker {worker.pid} on {worker.host}"
+
+        def make(name: str) -> WoolError:
+            if pool.closed:
+                return pool.closed_error()
+            if stopped:
+                return WorkerStopped(f"{who}, where {name} lived, was told to stop")
+            return WorkerLost(
+                f"{who}, where {name} lived, is gone",
+                outcome="not started",
+                host=worker.host,
+                pid=worker.pid,
+            )
+
+        return make
 
     def _linger(self) -> bool:
         """Whether the session is still needed although its task has been cancelled.

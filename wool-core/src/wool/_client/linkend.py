@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wool._exchange.exchange import Carrier
 from wool._exchange.loans import Loans
@@ -14,11 +14,6 @@ from wool._protocol import frames as f
 from wool._serialization.codec import Codec
 from wool._serialization.exceptions import here
 from wool._session.session import Session
-from wool._workerinfo import WorkerInfo
-from wool.exceptions import WoolError, WorkerLost, WorkerStopped
-
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
 
 
 class LinkEnd:
@@ -67,26 +62,3 @@ class LinkEnd:
     async def fetch(self, keys: Sequence[bytes]) -> None:
         """Asks the worker for code."""
         await self._fetch(keys)
-
-
-def vanish(pool: Pool, worker: WorkerInfo, *, stopped: bool) -> Callable[[str], WoolError]:
-    """Returns what makes the error for using an object, given its name, of a worker that is gone.
-
-    Args:
-        stopped: whether it was told to go.
-    """
-    who = f"worker {worker.pid} on {worker.host}"
-
-    def make(name: str) -> WoolError:
-        if pool.closed:
-            return pool.closed_error()
-        if stopped:
-            return WorkerStopped(f"{who}, where {name} lived, was told to stop")
-        return WorkerLost(
-            f"{who}, where {name} lived, is gone",
-            outcome="not started",
-            host=worker.host,
-            pid=worker.pid,
-        )
-
-    return make
