@@ -1,4 +1,6 @@
-"""Tells observers of the calls that this process makes; not involved when there are none."""
+"""Tells observers, and a balancer, of the calls that this process makes; not involved when there
+are none.
+"""
 
 from __future__ import annotations
 

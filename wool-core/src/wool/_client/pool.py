@@ -215,7 +215,7 @@ class Pool:
         self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:
         """Calls a routine on a worker; gives its result or its exception."""
-        if self.observers:
+        if self.observers or self.balancer is not None:
             return observed_call(self, routine, args, kwargs)
         return remote.call(self, routine, args, kwargs)
 
@@ -223,7 +223,7 @@ class Pool:
         self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> remote.RemoteStream:
         """Prepares a stream; its first step opens it."""
-        if self.observers:
+        if self.observers or self.balancer is not None:
             return ObservedStream(self, routine, args, kwargs)
         return remote.RemoteStream(self, routine, args, kwargs)
 

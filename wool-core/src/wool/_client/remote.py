@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wool._client.exchange import CallExchange
-from wool._client.requests import describe, encode_sent, make_request, with_context
+from wool._client.requests import encode_sent, make_request, with_context
 from wool._client.routine import Routine
 from wool._client.sharing import Sharing
 from wool._exchange.chaining import settle_context
@@ -49,13 +49,6 @@ class Trace:
         self.exchange: CallExchange | None = None
 
 
-def _told(pool: Pool, routine: Routine, trace: Trace | None) -> CallInfo | None:
-    """Returns what a balancer is told of a call; None if there is nobody to tell."""
-    if trace is not None:
-        return trace.info
-    return None if pool.balancer is None else describe(pool.id, routine)
-
-
 async def call(
     pool: Pool,
     routine: Routine,
@@ -69,7 +62,7 @@ async def call(
         running.wait_begins()
     try:
         codec = pool.codec
-        sharing, info = Sharing(codec, pool.complaints), _told(pool, routine, trace)
+        sharing, info = Sharing(codec, pool.complaints), None if trace is None else trace.info
         request = make_request(codec, routine, args, kwargs, running, sharing, info)
         exchange = pool.client().open(request)
         if trace is not None:
@@ -168,7 +161,7 @@ class RemoteStream:
         pool = self._pool
         exchange = self._exchange
         if exchange is None:
-            info = _told(pool, self._open[0], self.trace)
+            info = None if self.trace is None else self.trace.info
             request = make_request(pool.codec, *self._open, running, self._sharing, info)
             exchange = self._exchange = pool.client().open(request)
             if self.trace is not None:

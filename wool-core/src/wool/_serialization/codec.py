@@ -177,8 +177,10 @@ class Codec:
         """
         reducer = _Reducer(self.book, self.modules, label, thrown)
         payload = self._dumps(value, reducer)
-        _check_count("live objects", len(reducer.exports), MOST_OBJECTS)
-        _check_count("classes and routines by value", len(reducer.code), MOST_CODE)
+        if len(reducer.exports) > MOST_OBJECTS:
+            raise _too_many(len(reducer.exports), "live objects", MOST_OBJECTS)
+        if len(reducer.code) > MOST_CODE:
+            raise _too_many(len(reducer.code), "classes and routines by value", MOST_CODE)
         segments = [payload.head, *payload.buffers]
         return Encoded(segments, reducer.code, reducer.calls, reducer.exports)
 
@@ -271,12 +273,11 @@ class Codec:
         )
 
 
-def _check_count(what: str, count: int, most: int) -> None:
-    if count > most:
-        raise SerializationError(
-            f"it refers to {count:,} {what}, and {most:,} is the most that can go at once: pass "
-            "them in several calls, or by means of one object that has them"
-        )
+def _too_many(count: int, what: str, most: int) -> SerializationError:
+    return SerializationError(
+        f"it refers to {count:,} {what}, and {most:,} is the most that can go at once: pass them "
+        "in several calls, or by means of one object that has them"
+    )
 
 
 def _named(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
@@ -19,8 +19,6 @@ from wool.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from wool._worker.caller import Caller
-
-T = TypeVar("T")
 
 
 async def find(caller: Caller, target: str) -> FunctionType:
@@ -75,14 +73,10 @@ async def load_thrown(caller: Caller, segments: Sequence[Buffer], referents: Ref
     return Thrown(await _rebuild(caller, load_exception, summary, payload, decode, missing))
 
 
-def _rebuild(caller: Caller, make: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+async def _rebuild(caller: Caller, make: Callable[..., Any], *args: Any) -> Any:
     """Rebuilds something, fetching from the caller what code is missing."""
-    return rebuild(_uninterrupted, make, *args, fetch=caller.fetch)
-
-
-def _uninterrupted(make: Callable[..., T], *args: Any) -> T:
     try:
-        return make(*args)
+        return await rebuild(make, *args, fetch=caller.fetch)
     except KeyboardInterrupt as error:  # of the user's own making: SIGINT is ignored here
         raise interrupted(error) from error
 
