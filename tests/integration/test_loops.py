@@ -21,6 +21,7 @@ from faultkit import TRANSPORTS, eventually, opened, pids
 import wool
 from wool._client.link import Link
 from wool._client.peer_pool import PeerPool
+from wool._pool.owned_pool import OwnedPool
 from wool._protocol.frames import CallOptions
 from wool._worker.service import Service
 from wool._worker.thread import WorkerThread
@@ -181,6 +182,32 @@ async def test_pool_opened_twice_at_once() -> None:
             async with pool:
                 pass
         assert await add(1, 2) == 3
+
+
+async def test_pool_opened_by_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is told so, however far the first has got."""
+
+    def slow_load(pool: OwnedPool) -> None:
+        loading.set()
+        go.wait(20)
+        load(pool)
+
+    async def open_and_call() -> int:
+        async with pool:
+            return await add(1, 2)
+
+    load, loading, go = OwnedPool._load, threading.Event(), threading.Event()
+    monkeypatch.setattr(OwnedPool, "_load", slow_load)
+    pool = wool.WorkerPool(size=1)
+    first = asyncio.create_task(asyncio.to_thread(asyncio.run, open_and_call()))
+    await asyncio.to_thread(loading.wait)
+    try:
+        with pytest.raises(wool.WoolError, match="open already"):
+            await asyncio.wait_for(pool.__aenter__(), 5)
+    finally:
+        go.set()
+        assert await first == 3
+    assert await open_and_call() == 3
 
 
 async def test_loop_that_ends_with_calls_running(folder: Path) -> None:

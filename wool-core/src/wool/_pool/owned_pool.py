@@ -49,6 +49,7 @@ class OwnedPool(Pool):
     _placement: Placement | None = None
     _plugins: tuple[Observer, ...] = ()
     _before: Pool | None = None
+    _opening = False
     _closing = False
 
     def __init__(self, plan: Plan, view: PoolView) -> None:
@@ -69,8 +70,19 @@ class OwnedPool(Pool):
             WoolError: it is open.
             NoWorkersAvailable: the quorum is not reached; and what else `WorkerPool` says.
         """
-        if not self.closed or self._closing:
-            raise WoolError("the pool is open already; make another one to have two")
+        with self._lock:  # two threads may try
+            if not self.closed or self._opening or self._closing:
+                raise WoolError("the pool is open already; make another one to have two")
+            self._opening = True
+        try:
+            await self._open()
+        finally:
+            self._opening = False
+        self._before = ACTIVE.get()
+        ACTIVE.set(self)
+        OPEN.add(self)
+
+    async def _open(self) -> None:
         plan = self._plan
         self._loop = asyncio.get_running_loop()
         with blaming(plan.origins["transport"]):
@@ -90,9 +102,6 @@ class OwnedPool(Pool):
             await self._close(graceful=False)
             await asyncio.gather(*(process.wait() for process in early))
             raise
-        self._before = ACTIVE.get()
-        ACTIVE.set(self)
-        OPEN.add(self)
 
     async def leave(self, *, graceful: bool) -> None:
         """Stops it and its workers; idempotent.
