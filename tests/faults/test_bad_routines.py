@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -378,6 +378,29 @@ async def test_tasks_cancelled_before_they_begin(transport: str, folder: Path) -
             assert await asyncio.gather(*(add(i, 1) for i in range(5))) == [1, 2, 3, 4, 5]
             await lent.method()
             assert await anext(numbers) == 0
+
+
+async def from_the_depths(depth: int, make: Callable[[], Awaitable[object]]) -> object:
+    return await (from_the_depths(depth - 1, make) if depth else make())
+
+
+async def test_called_where_recursion_comes_to_its_limit() -> None:
+    """Wherever on the way to a worker the error strikes, nothing is left that leaving waits for."""
+    limit = sys.getrecursionlimit()
+    failed = 0
+    async with asyncio.timeout(50):
+        async with opened(1):
+            lent, _ = await lend()
+            for make in (lambda: add(1, 2)), lent.method:
+                for depth in range(limit - 150, limit - 20):
+                    try:
+                        await asyncio.ensure_future(from_the_depths(depth, make))
+                    except (RecursionError, wool.WoolError):
+                        failed += 1
+                await make()
+            began = time.monotonic()
+        assert time.monotonic() - began < 10
+    assert failed
 
 
 async def test_signal_handlers_replaced_and_killed() -> None:

@@ -104,11 +104,14 @@ class CallTable:
         alone = not self.calls
         self.calls[number] = exchange
         # One call after another is quickest without the writer, many at once with it.
-        if (alone and session.send_now(frame, segments)) or session.send(frame, segments):
-            return True
-        del self.calls[number]  # which the next call would have as well
-        exchange.number, exchange.table = 0, None
-        return False
+        sent = False
+        try:
+            sent = (alone and session.send_now(frame, segments)) or session.send(frame, segments)
+        finally:
+            if not sent:  # or there is a RecursionError, of whoever calls
+                del self.calls[number]  # which the next call would have as well
+                exchange.number, exchange.table = 0, None
+        return sent
 
     def resume(
         self,

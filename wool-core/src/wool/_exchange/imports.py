@@ -211,9 +211,14 @@ class ImportTable:
         alone = not self._uses
         self._uses[number] = use
         use.number = number
-        if (alone and session.send_now(frame, packed.segments)) or session.send(
-            frame, packed.segments
-        ):
+        try:
+            sent = (alone and session.send_now(frame, packed.segments)) or session.send(
+                frame, packed.segments
+            )
+        except BaseException:  # a RecursionError of whoever uses the object
+            self._uses.pop(number, None)
+            raise
+        if sent:
             note(session, packed.codes)
             return
         use.number = 0
