@@ -22,6 +22,7 @@ import wool
 from wool._client.link import Link
 from wool._client.peer_pool import PeerPool
 from wool._pool.owned_pool import OwnedPool
+from wool._pool.supervisor import Supervisor
 from wool._protocol.frames import CallOptions
 from wool._worker.service import Service
 from wool._worker.thread import WorkerThread
@@ -515,6 +516,28 @@ def test_interrupted_as_a_connection_is_made(moment: str, monkeypatch: pytest.Mo
         assert loop.run_until_complete(call()) == 3
     finally:
         loop.run_until_complete(pool.__aexit__(None, None, None))
+        loop.close()
+
+
+def test_interrupted_as_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes on starting them, although it has not been noted who does."""
+
+    def interrupted(self: Supervisor, early: Any) -> None:
+        begin(self, early)
+        self._keepers = []
+        raise KeyboardInterrupt
+
+    begin = Supervisor.begin
+    monkeypatch.setattr(Supervisor, "begin", interrupted)
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(wool.WorkerPool(size=2).__aenter__())
+        tasks = asyncio.all_tasks(loop)
+        if tasks:
+            _, going_on = loop.run_until_complete(asyncio.wait(tasks, timeout=5))
+            assert not going_on
+    finally:
         loop.close()
 
 

@@ -147,7 +147,7 @@ class Supervisor:
     async def _keep(self, early: WorkerProcess | None) -> None:
         """Keeps one worker running: starts another one, a little later each time, when it ends."""
         delay = FIRST_DELAY
-        while True:
+        while not self._stopping:  # Ctrl-C may have struck before it was known to `stop`
             ident = secrets.token_hex(8)
             began = time.monotonic()
             try:
