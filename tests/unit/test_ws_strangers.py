@@ -416,3 +416,22 @@ async def test_signs_of_life_do_not_pile_up() -> None:
         await asyncio.sleep(0.5)
         assert theirs._transport.get_write_buffer_size() <= held
         await ours.aclose()
+
+
+async def test_whoever_comes_as_it_closes() -> None:
+    """Is let go of: no socket is left to the garbage collector, which would complain."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs, socket.socket() as client:
+        async with serving("ws://127.0.0.1:0", handler=echo) as served:
+
+            def arrive() -> None:  # both in one turn of the loop, we first
+                theirs.send(b"x")
+                client.connect(served.place)
+
+            await (await dial(served.address)).aclose()  # it serves
+            loop.call_soon(arrive)
+            await loop.sock_recv(ours, 1)
+            await served.listener.aclose()
+        gc.collect()

@@ -56,16 +56,16 @@ class WebSocketListener(abc.Listener):
         self._sock = sock
         self._context = context
         self._options = options
-        self._accepting: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers: dict[asyncio.Task[None], socket.socket] = {}  # the oldest come first
         self._closed = False
 
     async def serve(self, handler: abc.Handler) -> None:
+        self._watch(handler)
         try:
-            if not self._closed:
-                self._accepting = asyncio.create_task(self._accept(handler))
-                await asyncio.wait([self._accepting])
+            await asyncio.shield(self._ended)
             while self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
@@ -78,33 +78,37 @@ class WebSocketListener(abc.Listener):
         if self._closed:
             return
         self._closed = True
+        self._loop.remove_reader(self._sock)
+        self._ended.set_result(None)
         for task in self._strangers:
             task.cancel()
-        try:
-            if self._accepting is not None:
-                self._accepting.cancel()
-                await asyncio.wait([self._accepting])
-        finally:
-            self._sock.close()
-            if self._place.socket:
-                _sockets.remove(self._place.socket)
+        self._sock.close()
+        if self._place.socket:
+            _sockets.remove(self._place.socket)
 
-    async def _accept(self, handler: abc.Handler) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, _ = await loop.sock_accept(self._sock)
-            except OSError:
-                self._drop_oldest()
-                await asyncio.sleep(_PAUSE)
-                continue
-            task = loop.create_task(self._attend(sock, handler))
-            self._tasks.add(task)
-            self._strangers[task] = sock
-            task.add_done_callback(self._forget)
-            if len(self._strangers) > STRANGERS:
-                self._drop_oldest()
-            await asyncio.sleep(0)  # a crowd at the door must not keep the loop from turning
+    def _watch(self, handler: abc.Handler) -> None:
+        """Accepts whoever comes, from now on."""
+        if not self._closed:
+            self._loop.add_reader(self._sock, self._accept, handler)
+
+    def _accept(self, handler: abc.Handler) -> None:
+        """Accepts one; a crowd at the door must not keep the loop from turning."""
+        try:
+            sock, _ = self._sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # whoever it was has gone
+        except OSError:
+            self._loop.remove_reader(self._sock)
+            self._loop.call_later(_PAUSE, self._watch, handler)
+            self._drop_oldest()
+            return
+        sock.setblocking(False)
+        task = self._loop.create_task(self._attend(sock, handler))
+        self._tasks.add(task)
+        self._strangers[task] = sock
+        task.add_done_callback(self._forget)
+        if len(self._strangers) > STRANGERS:
+            self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         for task in self._strangers:
