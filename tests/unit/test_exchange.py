@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from wool._client.ahead import AheadExchange
 from wool._client.exchange import CallExchange
+from wool._client.prefetch import PrefetchExchange
 from wool._exchange.exchange import Cancelled, Failed, NotStarted, Reply
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
 from wool._protocol.transfer import AHEAD_BYTES
 from wool._serialization.context import Arrived
-from wool._worker.ahead import Ahead
+from wool._worker.prefetch import PrefetchWindow
 from wool.exceptions import WorkerLost
 
 
@@ -108,8 +108,8 @@ async def test_a_reply_of_the_same_turn_is_not_lost() -> None:
 # Streams whose worker runs ahead
 
 
-def ahead_exchange(worker: Any, ahead: int = 8) -> AheadExchange:
-    exchange = AheadExchange(worker, SimpleNamespace(ahead=ahead))  # type: ignore[arg-type]
+def ahead_exchange(worker: Any, prefetch: int = 8) -> PrefetchExchange:
+    exchange = PrefetchExchange(worker, SimpleNamespace(prefetch=prefetch))  # type: ignore[arg-type]
     exchange.number = 1
     return exchange
 
@@ -144,7 +144,7 @@ async def test_values_come_before_the_loss_of_the_worker() -> None:
 
 
 async def test_the_worker_is_asked_for_several_at_once() -> None:
-    exchange = ahead_exchange(Worker(None), ahead=8)
+    exchange = ahead_exchange(Worker(None), prefetch=8)
     for _ in range(9):
         exchange.end(value(1))
     asked = []
@@ -169,16 +169,16 @@ async def test_values_that_were_under_way_when_it_was_closed_are_dropped() -> No
 
 
 async def test_how_far_ahead() -> None:
-    ahead = Ahead(3)
+    prefetch = PrefetchWindow(3)
     for _ in range(4):
-        assert ahead.may_go
-        ahead.note(10)
-    assert not ahead.may_go
-    ahead.ask(2)
-    assert ahead.may_go
-    ahead.note(AHEAD_BYTES)
-    assert not ahead.may_go
-    ahead.ask(2)
-    assert not ahead.may_go  # only the large one is left
-    ahead.ask(1)
-    assert ahead.may_go
+        assert prefetch.may_go
+        prefetch.note(10)
+    assert not prefetch.may_go
+    prefetch.ask(2)
+    assert prefetch.may_go
+    prefetch.note(AHEAD_BYTES)
+    assert not prefetch.may_go
+    prefetch.ask(2)
+    assert not prefetch.may_go  # only the large one is left
+    prefetch.ask(1)
+    assert prefetch.may_go

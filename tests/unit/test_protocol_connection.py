@@ -84,7 +84,7 @@ PATHS: dict[str, dict[State, list[type[f.Frame]]]] = {
 def first(table: str, call: int) -> Any:
     if table == "fetch":
         return f.Need(call, [])
-    return opening(call, stream=table != "call", ahead=4 * (table == "ahead"))
+    return opening(call, stream=table != "call", prefetch=4 * (table == "ahead"))
 
 
 def arrange(table: str, path: list[type[f.Frame]], opened_here: bool) -> tuple[Machine, int]:
@@ -283,7 +283,7 @@ def test_a_sender_stops_at_the_window_and_goes_on_with_credit() -> None:
 def test_credit_belongs_to_the_call_not_to_the_payload() -> None:
     """Or several payloads in a row would have a window each."""
     pair = Pair()
-    pair.dialler.send(opening(1, stream=True, ahead=9))
+    pair.dialler.send(opening(1, stream=True, prefetch=9))
     pair.pump()
     for _ in range(3):
         pair.acceptor.send(value(1, [WINDOW - 1]), content([WINDOW - 1]))
@@ -297,7 +297,7 @@ def test_credit_belongs_to_the_call_not_to_the_payload() -> None:
 
 def test_a_payload_that_begins_without_credit_waits() -> None:
     pair = Pair()
-    pair.dialler.send(opening(1, stream=True, ahead=9))
+    pair.dialler.send(opening(1, stream=True, prefetch=9))
     pair.pump()
     for _ in range(2):
         pair.acceptor.send(value(1, [WINDOW]), content([WINDOW]))
@@ -308,7 +308,7 @@ def test_a_payload_that_begins_without_credit_waits() -> None:
 
 def test_what_is_said_behind_a_large_payload_stays_behind_it() -> None:
     pair = Pair()
-    pair.dialler.send(opening(1, stream=True, ahead=9))
+    pair.dialler.send(opening(1, stream=True, prefetch=9))
     pair.pump()
     sizes = [LARGE, [1], [WINDOW], [2, 0]]
     for number, each in enumerate(sizes):
@@ -407,7 +407,7 @@ def test_a_cancel_behind_an_incomplete_step() -> None:
 
 def test_a_cancel_for_a_step_that_waits_behind_another() -> None:
     pair = Pair()
-    pair.dialler.send(opening(1, stream=True, ahead=9))
+    pair.dialler.send(opening(1, stream=True, prefetch=9))
     pair.pump()
     pair.acceptor.send(value(1))
     pair.pump()
@@ -421,7 +421,7 @@ def test_a_cancel_for_a_step_that_waits_behind_another() -> None:
 
 def test_an_end_that_does_not_wait_for_the_payload_of_a_step() -> None:
     pair = Pair()
-    pair.dialler.send(opening(1, stream=True, ahead=9))
+    pair.dialler.send(opening(1, stream=True, prefetch=9))
     pair.pump()
     pair.acceptor.send(value(1))
     pair.pump()

@@ -53,7 +53,7 @@ def busy(dialler: bool = True) -> Machine:
         ("receive", f.Chunk(theirs + 2), bytes(100)),
         ("receive", opening(theirs + 4, stream=True), b""),
         ("send", value(theirs + 4, [2 * WINDOW]), bytes(2 * WINDOW)),
-        ("receive", opening(theirs + 6, stream=True, ahead=2), b""),
+        ("receive", opening(theirs + 6, stream=True, prefetch=2), b""),
         ("send", returned(theirs + 6), b""),
     ]
     for what, frame, payload in plan:

@@ -112,7 +112,7 @@ class TwoMachines(RuleBasedStateMachine):
         if kind == "fetch":
             self.say(call, 0, f.Need(ident, [b"key"]))
             return
-        frame = opening(ident, sizes, stream=call.stream, ahead=3 * (kind == "ahead"))
+        frame = opening(ident, sizes, stream=call.stream, prefetch=3 * (kind == "ahead"))
         self.say(call, 0, frame, self.payload(sizes))
 
     @precondition(lambda self: self.pick(0, **OPEN))

@@ -32,13 +32,13 @@ def subset_of(client: bytes, width: int) -> Subset:
 keys = st.sets(st.text(max_size=4), max_size=60)
 
 
-@given(members=keys, own=keys, limit=st.integers(0, 40), client=st.binary(max_size=8))
+@given(members=keys, pinned=keys, limit=st.integers(0, 40), client=st.binary(max_size=8))
 def test_own_ones_and_as_many_others(
-    members: set[str], own: set[str], limit: int, client: bytes
+    members: set[str], pinned: set[str], limit: int, client: bytes
 ) -> None:
-    chosen = subset_of(client, limit).choose(named(members), own)
-    assert own & members <= set(chosen) <= members
-    assert len(set(chosen) - own) == min(limit, len(members - own))
+    chosen = subset_of(client, limit).choose(named(members), pinned)
+    assert pinned & members <= set(chosen) <= members
+    assert len(set(chosen) - pinned) == min(limit, len(members - pinned))
 
 
 @given(members=keys, gone=keys, limit=st.integers(1, 20))

@@ -66,7 +66,7 @@ def test_what_a_module_imports_goes_along(write: Write) -> None:
     module = importlib.import_module("tr_a")
     importlib.import_module("tr_b.late")
     home = LocalModules(Rules(travels=True))
-    assert home.reference(module.f) == ("tr_a", "f")
+    assert home.qualified_name(module.f) == ("tr_a", "f")
     assert set(sources(home)) == {
         "tr_a",
         "tr_b",
@@ -77,10 +77,12 @@ def test_what_a_module_imports_goes_along(write: Write) -> None:
     }
     assert "tr_b.two" not in sys.modules
     listed = LocalModules(Rules(travels=True, ship=("tr_b",)))
-    listed.reference(module.f)
+    listed.qualified_name(module.f)
     assert "tr_b.never" in sources(listed)
-    assert LocalModules(Rules(travels=True, by_reference=("tr_a",))).reference(module.f) is None
-    assert LocalModules().reference(module.f) is None
+    assert (
+        LocalModules(Rules(travels=True, by_reference=("tr_a",))).qualified_name(module.f) is None
+    )
+    assert LocalModules().qualified_name(module.f) is None
 
 
 def test_what_is_installed_or_belongs_to_python_stays() -> None:
@@ -92,7 +94,7 @@ def test_what_is_installed_or_belongs_to_python_stays() -> None:
 
     home = LocalModules(Rules(travels=True))
     for thing in (json.decoder.JSONDecoder, np.linalg.LinAlgError, wool.WorkerPool, pytest.raises):
-        assert home.reference(thing) is None
+        assert home.qualified_name(thing) is None
     assert home.units() == []
 
 
@@ -100,14 +102,14 @@ def test_a_unit_that_comes_again_changes_nothing(write: Write, received: Receive
     """Workers pass on what they have been sent, also to those that have it."""
     write(tr_a="class A: pass\n")
     home = LocalModules(Rules(travels=True))
-    home.reference(importlib.import_module("tr_a").A)
+    home.qualified_name(importlib.import_module("tr_a").A)
     first = home.units()
     forget()
     for unit in first:
         received.add(unit)
     module = received.find("tr_a")
     cls = module.A
-    assert received.reference(cls) == ("tr_a", "A")
+    assert received.qualified_name(cls) == ("tr_a", "A")
     for unit in first:
         received.add(unit)
     received.enter()
@@ -118,7 +120,7 @@ def test_an_older_edition_changes_nothing(write: Write, received: ReceivedModule
     write(tr_a="VALUE = 1\nclass A: pass\n")
     home = LocalModules(Rules(travels=True))
     module = importlib.import_module("tr_a")
-    home.reference(module.A)
+    home.qualified_name(module.A)
     old = home.units()
     version = home.version()
     write(tr_a="VALUE = 2\nclass A: pass\n")
@@ -134,7 +136,7 @@ def test_an_older_edition_changes_nothing(write: Write, received: ReceivedModule
 def test_nothing_runs_before_all_is_there(write: Write, received: ReceivedModules) -> None:
     write(tr_a="import tr_b.one\nclass A: pass\n", tr_b____init__="", tr_b__one="")
     home = LocalModules(Rules(travels=True))
-    home.reference(importlib.import_module("tr_a").A)
+    home.qualified_name(importlib.import_module("tr_a").A)
     units = {Source.load(unit.data).name: unit for unit in home.units()}
     forget()
     received.add(units["tr_a"])
@@ -150,7 +152,7 @@ def test_nothing_runs_before_all_is_there(write: Write, received: ReceivedModule
 def test_variables_are_forgotten_with_their_modules(write: Write) -> None:
     write(tr_a="from contextvars import ContextVar\nclass A: variable = ContextVar('v')\n")
     home = LocalModules(Rules(travels=True))
-    home.reference(importlib.import_module("tr_a").A)
+    home.qualified_name(importlib.import_module("tr_a").A)
     forget()
     received = ReceivedModules("worker 1 on here")
     for unit in home.units():
@@ -169,7 +171,7 @@ def test_two_pools_do_not_meet(write: Write) -> None:
     for whose in ("ann", "bob"):
         write(tr_b__one=f"WHOSE = {whose!r}\n# {'x' * len(pools)}")
         home = LocalModules(Rules(travels=True))
-        home.reference(importlib.import_module("tr_a").f)
+        home.qualified_name(importlib.import_module("tr_a").f)
         pools.append(ReceivedModules("worker 1 on here"))
         for unit in home.units():
             pools[-1].add(unit)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from wool._client.exchange import CallExchange
 from wool._client.linkend import LinkEnd
 from wool._exchange.exchange import Exchange, Failed, Reply
-from wool._exchange.packing import learn, unpack_context
+from wool._exchange.packing import keep_code, unpack_context
 from wool._exchange.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
@@ -33,7 +33,7 @@ class CallTable:
 
     Args:
         link: to the worker; it is told what the worker says of itself.
-        kin: whether the worker imports what the pool does, and needs no modules sent.
+        shares_modules: whether the worker imports what the pool does, and needs no modules sent.
 
     Attributes:
         calls: by their number; none once the session has ended.
@@ -41,7 +41,7 @@ class CallTable:
     """
 
     def __init__(
-        self, client: Client, link: Link, session: Session, codec: Codec, *, kin: bool
+        self, client: Client, link: Link, session: Session, codec: Codec, *, shares_modules: bool
     ) -> None:
         self.calls: dict[int, CallExchange] = {}
         self.recalling: bool = False
@@ -50,7 +50,7 @@ class CallTable:
         self._link = link
         self._session = session
         self._codec = codec
-        self._kin = kin
+        self._shares_modules = shares_modules
         self._version = 0  # of the modules that the worker has
         self._shipping: dict[int, tuple[int, list[bytes]]] = {}  # those under way with a large call
         self._begun = 0  # how many of the calls are known to have begun
@@ -97,7 +97,7 @@ class CallTable:
             parent=request.parent,
             sizes=list(map(len, segments)),
             codes=codes,
-            ahead=request.ahead,
+            prefetch=request.prefetch,
             references=self._lend(request.exports) if request.exports else [],
             context=list(request.context),
         )
@@ -152,7 +152,7 @@ class CallTable:
             return
         exchange.closing = True
         exchange.next_step()
-        operation = f.CLOSE if exchange.request.ahead else f.THROW
+        operation = f.CLOSE if exchange.request.prefetch else f.THROW
         self.resume(exchange, operation, args=[pickle.dumps(GeneratorExit())])
 
     def close_suspended(self) -> None:
@@ -201,7 +201,7 @@ class CallTable:
         data: list[Buffer] = []
         modules: Sequence[CodeUnit] = ()
         version, session = self._version, self._session
-        if not self._kin:
+        if not self._shares_modules:
             version = self._codec.modules.version()
             if version != self._version:
                 modules = self._codec.modules.units()
@@ -374,4 +374,4 @@ class CallTable:
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
         """Keeps the code that came with a payload; returns the segments of the payload."""
-        return learn(self._codec.store, self._session, codes, segments)
+        return keep_code(self._codec.store, self._session, codes, segments)

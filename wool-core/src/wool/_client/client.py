@@ -14,13 +14,13 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from wool._client.ahead import AheadExchange
 from wool._client.balancing import least_loaded
 from wool._client.exchange import CallExchange
 from wool._client.link import Link
+from wool._client.prefetch import PrefetchExchange
 from wool._client.subset import Subset
 from wool._exchange.exchange import Exchange, Failed, NotStarted, Outcome, Request
-from wool._exchange.loans import Loans
+from wool._exchange.handover import Handover
 from wool._session import background
 from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
@@ -64,9 +64,9 @@ class Client:
 
     def open(self, request: Request) -> CallExchange:
         """Begins a call."""
-        exchange = (AheadExchange if request.ahead else CallExchange)(self, request)
+        exchange = (PrefetchExchange if request.prefetch else CallExchange)(self, request)
         if request.calls:
-            exchange.loans = Loans(request.calls)
+            exchange.handover = Handover(request.calls)
         self.submit(exchange)
         return exchange
 
@@ -248,7 +248,7 @@ class Client:
     def _take_members(self) -> None:
         """Makes the links those to the few workers that are chosen."""
         failing = sum(link.failure is not None for link in self.links.values())
-        members = self._subset.choose(self.pool.members, self.pool.own, failing)
+        members = self._subset.choose(self.pool.members, self.pool.pinned, failing)
         for ident in [k for k in self.links if k not in members]:
             link = self.links.pop(ident)
             link.usable = False
@@ -256,7 +256,7 @@ class Client:
             self._spawn(self._close_when_done(link))
         for ident, info in members.items():
             if ident not in self.links:
-                self.links[ident] = Link(self, info, own=ident in self.pool.own)
+                self.links[ident] = Link(self, info, pinned=ident in self.pool.pinned)
             else:
                 self.links[ident].learn(info)
 
@@ -292,9 +292,9 @@ class Client:
         idle = self.pool.idle_timeout
         before = self.loop.time() - idle
         for key, link in list(self.links.items()):
-            closes = not link.own or not self.pool.keeps
+            closes = not link.pinned or not self.pool.keeps
             if closes and link.session is not None and not link.needed and link.used < before:
-                self.links[key] = Link(self, link.info, own=link.own, met=True)
+                self.links[key] = Link(self, link.info, pinned=link.pinned, met=True)
                 self._retired.add(link)
                 self._spawn(self._close_when_done(link))
         for link in [link for link in self._retired if not link.needed]:

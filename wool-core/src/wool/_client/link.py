@@ -57,14 +57,16 @@ class Link:
         draining: whether the worker has said that it stops.
         usable: False after the worker was lost, until it may be dialled again, and while it drains.
         failure: why there is no connection, when one was last tried or lost.
-        own: whether the worker is one that is always linked, and counts as ready undialled.
+        pinned: whether the worker is one that is always linked, and counts as ready undialled.
         met: whether there has been a connection.
         used: when a call was last sent, in the loop's time.
     """
 
-    def __init__(self, client: Client, info: WorkerInfo, *, own: bool, met: bool = False) -> None:
+    def __init__(
+        self, client: Client, info: WorkerInfo, *, pinned: bool, met: bool = False
+    ) -> None:
         self.info: WorkerInfo = info
-        self.own = own
+        self.pinned = pinned
         self.met: bool = met
         self.hungry: bool = True
         self.usable: bool = True
@@ -264,9 +266,11 @@ class Link:
         if self.info.id != welcome.id:
             self.info = met(self.info, welcome, session.peer)
         pool = client.pool
-        kin = welcome.pool == pool.id or session.peer.process == CLASSES.process
+        shares_modules = welcome.pool == pool.id or session.peer.process == CLASSES.process
         self.session = session
-        self.table = table = CallTable(client, self, session, pool.codec, kin=kin)
+        self.table = table = CallTable(
+            client, self, session, pool.codec, shares_modules=shares_modules
+        )
         client.connected(self, session)
         for exchange in self._take_queue():
             self.open(exchange)

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from wool._exchange.exchange import Carrier
-from wool._exchange.loans import Loans
-from wool._exchange.packing import Packed, note
+from wool._exchange.handover import Handover
+from wool._exchange.packing import Packed, mark_known
 from wool._protocol import frames as f
 from wool._serialization.codec import Codec
-from wool._serialization.exceptions import here
+from wool._serialization.exceptions import process_label
 from wool._session.session import Session
 
 
@@ -30,7 +30,7 @@ class LinkEnd:
         self._carrier = carrier
         self._session = session
         self._fetch = fetch
-        self.label: str = here("caller")
+        self.label: str = process_label("caller")
         self.where: str = f"process {os.getpid()}"
 
     @property
@@ -54,8 +54,8 @@ class LinkEnd:
     def answer(self, frame: f.Frame, packed: Packed) -> None:
         """Sends the end of a use."""
         if packed.calls:
-            Loans(packed.calls).settle(taken=True)
-        note(self._session, packed.codes)
+            Handover(packed.calls).settle(taken=True)
+        mark_known(self._session, packed.codes)
         if not self._session.send_now(frame, packed.segments):
             self._session.send(frame, packed.segments)
 

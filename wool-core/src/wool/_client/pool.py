@@ -51,7 +51,7 @@ class Pool:
         id: unique among pools.
         members: the workers, by id or, where that is not known, by address. Replaced as a whole,
             never changed.
-        own: keys of those members that are always linked, and count as ready without having been
+        pinned: keys of those members that are always linked, and count as ready without having been
             dialled.
         required: tags that every worker has to offer.
         failure: why there will be no workers, once that is known.
@@ -92,7 +92,7 @@ class Pool:
         self.id = ident
         self.view: PoolView = PoolView(self) if view is None else view
         self.members: dict[str, WorkerInfo] = {}
-        self.own: frozenset[str] = frozenset()
+        self.pinned: frozenset[str] = frozenset()
         self.required: frozenset[str] = frozenset()
         self.failure: WoolError | None = None
         self.options = options
@@ -176,12 +176,12 @@ class Pool:
     @property
     def ready(self) -> int:
         """How many workers can be called: own ones that have started, others once connected."""
-        own = sum(key in self.members for key in self.own)
+        own = sum(key in self.members for key in self.pinned)
         met = {
             link.info.id
             for client in self._living
             for key, link in list(client.links.items())
-            if link.met and link.failure is None and key not in self.own
+            if link.met and link.failure is None and key not in self.pinned
         }
         return own + len(met)
 

@@ -17,7 +17,7 @@ from wool._client.routine import Routine
 from wool._client.sharing import Sharing
 from wool._exchange.chaining import settle_context
 from wool._exchange.exchange import Cancelled, Failed, Outcome, Reply, shield
-from wool._exchange.loans import Loans
+from wool._exchange.handover import Handover
 from wool._exchange.packing import variables_of
 from wool._exchange.replies import decode_reply, load_variable, reply_error
 from wool._exchange.running import RUNNING, RunningCall
@@ -180,7 +180,7 @@ class RemoteStream:
         outcome = await self._outcome(exchange)
         while isinstance(outcome, Cancelled) and outcome.open:
             # The cancel crossed a value: it strikes where the generator stands now.
-            if exchange.request.ahead:
+            if exchange.request.prefetch:
                 return await self._close(exchange, outcome.error)
             value, thrown = outcome.error, True
             self._resume(exchange, value, thrown)
@@ -273,10 +273,10 @@ class RemoteStream:
             return  # there are values that have arrived
         if isinstance(value, GeneratorExit) and thrown:
             exchange.begin_close()
-            operation = f.CLOSE if exchange.request.ahead else f.THROW
+            operation = f.CLOSE if exchange.request.prefetch else f.THROW
         units = codec.units(encoded.code) if encoded.code else ()
         exchange.next_step()
         segments, exports = encoded.segments, encoded.exports
         sent = table.resume(exchange, operation, units, segments, exports, context, more)
         if encoded.calls and sent:
-            Loans(encoded.calls).settle(taken=True)
+            Handover(encoded.calls).settle(taken=True)

@@ -66,7 +66,7 @@ def make_request(
         calls=encoded.calls,
         exports=encoded.exports,
         context=variables_of(changes) if changes else (),
-        ahead=routine.prefetch if routine.is_stream else 0,
+        prefetch=routine.prefetch if routine.is_stream else 0,
         info=info,
     )
 
@@ -94,7 +94,7 @@ def with_context(encoded: Encoded, changes: Sequence[Change]) -> Encoded:
 def _target(modules: Modules, routine: Routine) -> str | None:
     """Returns how a routine is named to workers, None if its function travels by value."""
     wrapper, function = routine.wrapper, routine.function
-    reference = modules.reference(wrapper) or modules.reference(function)
+    reference = modules.qualified_name(wrapper) or modules.qualified_name(function)
     if reference is not None:
         return "=" + ":".join(reference)
     if routine.target is None and (modules.importable(wrapper) or modules.importable(function)):

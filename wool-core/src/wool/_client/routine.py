@@ -101,12 +101,12 @@ class Routine:
         self.wrapper: FunctionType = function
         self.target: str | None = None
         """Where workers import it from, once that is known; see `requests`."""
-        self.lent: set[FrameType] = set()
-        """The frames of calls that are travelling; see `loans`."""
+        self.handed_over: set[FrameType] = set()
+        """The frames of calls that are travelling; see `handover`."""
 
-    def lend(self, frame: FrameType) -> None:
+    def hand_over(self, frame: FrameType) -> None:
         """A call that has not begun is travelling: it must not begin here meanwhile."""
-        self.lent.add(frame)
+        self.handed_over.add(frame)
         # From now on all calls of this routine ask before they begin; those of others never do.
         scope = frame.f_globals
         if self.is_stream:
@@ -249,7 +249,7 @@ def open_stream(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any])
     """Prepares the steps of a stream, here or on a worker."""
     pool = choose_pool()
     if pool is None:
-        from wool._client.stream import LocalStream
+        from wool._client.local_stream import LocalStream
 
         return LocalStream(routine.function(*args, **kwargs))
     return pool.stream(routine, args, kwargs)
@@ -258,14 +258,14 @@ def open_stream(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any])
 def _choose_unless_lent() -> Any:
     """Stands in for `choose_pool` in the body of a call."""
     frame = sys._getframe(1)
-    if frame in frame.f_globals["__routine__"].lent:
+    if frame in frame.f_globals["__routine__"].handed_over:
         raise RuntimeError("cannot reuse already awaited coroutine")
     return choose_pool()
 
 
 def _open_unless_lent(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Stands in for `open_stream` in the body of a stream."""
-    if sys._getframe(1) in routine.lent:
+    if sys._getframe(1) in routine.handed_over:
         return _Ended()
     return open_stream(routine, args, kwargs)
 

@@ -72,7 +72,7 @@ class Subset:
         self._ranks = Ranks(client)
         self._asked: set[frozenset[str]] = set()
         self._members: Mapping[str, WorkerInfo] = {}
-        self._own: Collection[str] = ()
+        self._pinned: Collection[str] = ()
         self._orders: dict[frozenset[str], Order] = {}
 
     @property
@@ -98,31 +98,33 @@ class Subset:
         return new
 
     def choose(
-        self, members: Mapping[str, WorkerInfo], own: Collection[str], failing: int = 0
+        self, members: Mapping[str, WorkerInfo], pinned: Collection[str], failing: int = 0
     ) -> dict[str, WorkerInfo]:
         """Returns some members, and for each set of tags asked for, some of those that offer them.
 
         Args:
             members: all there are, by their keys; replaced as a whole, never changed.
-            own: keys of those that are always among them; likewise.
+            pinned: keys of those that are always among them; likewise.
             failing: how many of those chosen before cannot be reached; others stand in for them.
         """
-        if members is not self._members or own is not self._own:
-            self._members, self._own, self._orders = members, own, {}
+        if members is not self._members or pinned is not self._pinned:
+            self._members, self._pinned, self._orders = members, pinned, {}
             if len(self._ranks) > 2 * len(members) + MANY:
                 self._ranks.clear()
         limit = self.width + min(failing, MOST_SPARE)
-        keys = [*own, *self._order(frozenset()).first(limit)]
+        keys = [*pinned, *self._order(frozenset()).first(limit)]
         if len(keys) < len(members):
             for tags in self._asked:
                 keys += self._order(tags).first(limit)
         return {key: members[key] for key in keys if key in members}
 
     def _order(self, tags: frozenset[str]) -> Order:
-        """Returns the order of those that offer tags; without tags, of all but the own ones."""
+        """Returns the order of those that offer tags; without tags, of all but the pinned ones."""
         order = self._orders.get(tags)
         if order is None:
-            keys = _offering(self._members, tags) if tags else self._members.keys() - {*self._own}
+            keys = (
+                _offering(self._members, tags) if tags else self._members.keys() - {*self._pinned}
+            )
             order = self._orders[tags] = Order(keys, self._ranks)
         return order
 

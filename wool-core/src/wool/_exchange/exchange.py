@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from wool._exchange.loans import Loans
+from wool._exchange.handover import Handover
 from wool._protocol import frames as f
 from wool._serialization.calls import Call
 from wool._serialization.classes import NO_REFERENTS, Referents
@@ -45,7 +45,7 @@ class Request(msgspec.Struct, frozen=True):
         calls: unstarted calls among the arguments.
         exports: live objects among them.
         context: names those variables.
-        ahead: how many values of a stream may be sent before they are asked for.
+        prefetch: how many values of a stream may be sent before they are asked for.
         info: what a balancer is told of it; None if there is none.
     """
 
@@ -59,7 +59,7 @@ class Request(msgspec.Struct, frozen=True):
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
     context: Sequence[f.Variable] = ()
-    ahead: int = 0
+    prefetch: int = 0
     info: CallInfo | None = None
 
 
@@ -132,7 +132,7 @@ class Exchange(ABC):
 
     Attributes:
         number: its id on its connection; 0 while it provably has not begun.
-        loans: unstarted calls among its arguments, until it is known whether it began.
+        handover: unstarted calls among its arguments, until it is known whether it began.
         abandoned: whether its caller has stopped waiting for it.
         losing: whether the other process is lost and the reason being looked for.
         cancellation: the caller's own `CancelledError`, once it has been cancelled.
@@ -146,7 +146,7 @@ class Exchange(ABC):
         "abandoned",
         "cancellation",
         "cancelled",
-        "loans",
+        "handover",
         "losing",
         "number",
         "request",
@@ -159,7 +159,7 @@ class Exchange(ABC):
         self.cancellation: asyncio.CancelledError | None = None
         self.abandoned: bool = False
         self.losing: bool = False
-        self.loans: Loans | None = None
+        self.handover: Handover | None = None
         self._carrier = carrier
         self._outcome: Outcome | None = None
         self._end: asyncio.Future[None] = carrier.loop.create_future()
@@ -178,16 +178,16 @@ class Exchange(ABC):
 
     def end(self, outcome: Outcome) -> None:
         """Ends it, or the step that is running."""
-        self.settle_loans(outcome)
+        self.settle_handover(outcome)
         if self._outcome is None:
             self._outcome = outcome
             self._wake()
 
-    def settle_loans(self, outcome: Outcome) -> None:
+    def settle_handover(self, outcome: Outcome) -> None:
         """Settles what becomes of the unstarted calls among the arguments."""
-        if self.loans is not None:
-            self.loans.settle(taken=self.number != 0 and not isinstance(outcome, NotStarted))
-            self.loans = None
+        if self.handover is not None:
+            self.handover.settle(taken=self.number != 0 and not isinstance(outcome, NotStarted))
+            self.handover = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

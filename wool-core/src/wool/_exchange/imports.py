@@ -15,8 +15,8 @@ from typing import Any
 
 from wool._exchange.end import End
 from wool._exchange.exchange import Exchange, Failed, NotStarted, Outcome, Reply, Request
-from wool._exchange.loans import Loans
-from wool._exchange.packing import Packed, note, pack
+from wool._exchange.handover import Handover
+from wool._exchange.packing import Packed, mark_known, pack
 from wool._exchange.proxies import make_proxy
 from wool._exchange.replies import decode_reply, reply_error
 from wool._exchange.running import RUNNING
@@ -219,7 +219,7 @@ class ImportTable:
             self._uses.pop(number, None)
             raise
         if sent:
-            note(session, packed.codes)
+            mark_known(session, packed.codes)
             return
         use.number = 0
         if self._uses.pop(number, None) is None:
@@ -295,7 +295,7 @@ class ImportTable:
             )
             use = Use(self, request)
             if packed.calls:
-                use.loans = Loans(packed.calls)
+                use.handover = Handover(packed.calls)
             self.end_point.on_session(self._open, use, packed)
             outcome = await use.wait()
             if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:

@@ -119,7 +119,7 @@ def unpack_context(
         return segments, ()
 
 
-def learn(
+def keep_code(
     store: CodeStore, session: Session, codes: Sequence[f.Code], segments: Sequence[Buffer]
 ) -> Sequence[Buffer]:
     """Keeps the code that came with a payload; returns the segments of the payload.
@@ -136,11 +136,11 @@ def learn(
         return Missing(len(segments) - len(codes), str(error) or "out of memory")
     for unit in units:
         store.add(unit)
-    note(session, codes)
+    mark_known(session, codes)
     return rest
 
 
-def note(session: Session, codes: Iterable[f.Code]) -> None:
+def mark_known(session: Session, codes: Iterable[f.Code]) -> None:
     """Notes that the peer has code, because it was sent or came from there."""
     for code in codes:
         session.note_known(code.key, code.provides)

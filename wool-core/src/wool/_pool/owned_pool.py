@@ -291,7 +291,7 @@ class OwnedPool(Pool):
         own = {} if self._supervisor is None else self._supervisor.workers
         places = {info.address for info in own.values()}
         found = {key: info for key, info in self._found.items() if info.address not in places}
-        self.own: frozenset[str] = frozenset(own)
+        self.pinned: frozenset[str] = frozenset(own)
         self.set_members({**found, **own})
 
     @property
@@ -342,7 +342,7 @@ class OwnedPool(Pool):
         client = self.client()
         client.update()
         for link in client.links.values():
-            if link.own:
+            if link.pinned:
                 link.connect()  # so that it learns of the others; a call dials them if need be
         self._news.tell(client)
 

@@ -366,7 +366,7 @@ def _table(frame: Opening) -> dict[State, dict[type[Frame], State]]:
         return FETCH
     if not frame.stream:
         return CALL
-    return AHEAD if frame.ahead else STREAM
+    return AHEAD if frame.prefetch else STREAM
 
 
 def _unexpected(kind: type[Frame], call: _Call) -> ProtocolError:

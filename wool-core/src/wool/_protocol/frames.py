@@ -121,7 +121,7 @@ class Open(Frame, tag=10, frozen=True):
     """Id of the call it was made from, or empty."""
     sizes: list[Count]
     codes: list[Code] = []
-    ahead: Count = 0
+    prefetch: Count = 0
     """How many values of a stream may be sent before they are asked for."""
     references: list[bytes] = []
     """Keys of the live objects that the payload refers to, as in other frames."""

@@ -41,14 +41,14 @@ def reduce_call(call: Call, modules: Modules, key: Callable[[FunctionType], byte
         if isinstance(call, CoroutineType):
             raise SerializationError(_stays(call, begun=routine is not None))
         return NotImplemented
-    if frame in routine.lent:
+    if frame in routine.handed_over:
         raise SerializationError(
             f"this call of {call.__qualname__}() has been passed to another routine, which is "
             "about to use it: make one call for each use"
         )
     wrapper = routine.wrapper
     args, kwargs = routine.arguments(frame.f_locals)
-    reference = modules.reference(wrapper)
+    reference = modules.qualified_name(wrapper)
     if reference is not None:
         return call_in_module, (*reference, args, kwargs)
     if modules.importable(wrapper):

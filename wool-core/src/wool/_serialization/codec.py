@@ -90,7 +90,7 @@ class _Reducer(msgspec.Struct):
     def reduce_class(self, cls: type) -> Any:
         if cls.__module__ == "builtins":
             return NotImplemented
-        reference = self.modules.reference(cls)
+        reference = self.modules.qualified_name(cls)
         if reference is not None:
             return find_in_module, reference
         if self.modules.importable(cls):

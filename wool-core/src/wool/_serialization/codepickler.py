@@ -71,7 +71,7 @@ def reduce_function(function: FunctionType, modules: Modules) -> Any:
     Returns:
         What a pickler's `reducer_override` does; `NotImplemented` for any other function.
     """
-    reference = modules.reference(function)
+    reference = modules.qualified_name(function)
     if reference is not None:
         return find_in_module, reference
     routine = function.__dict__.get("__wool__")
@@ -120,7 +120,7 @@ class _Unit:
         return native(obj) if reduced is NotImplemented else reduced
 
     def _reduce_class(self, cls: type, native: Native) -> Any:
-        reference = self._modules.reference(cls)
+        reference = self._modules.qualified_name(cls)
         if reference is not None:
             return find_in_module, reference
         reduced = native(cls)

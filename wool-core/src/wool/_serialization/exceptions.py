@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from wool._serialization.reduction import reduce_exception
 from wool._serialization.standins import StandIns
 from wool._serialization.summaries import Summary, summarise
-from wool._serialization.tracebacks import here
+from wool._serialization.tracebacks import process_label
 
 __all__ = [
     "Summary",
     "dump_exception",
-    "here",
     "load_exception",
+    "process_label",
     "reduce_exception",
     "summarise",
 ]
@@ -39,7 +39,7 @@ def dump_exception(
     Args:
         dumps: a serializer whose reducer calls `reduce_exception` with the same label. It has to
             raise if a class in the value cannot travel.
-        label: says where the exception was raised, as `here()` does.
+        label: says where the exception was raised, as `process_label()` does.
 
     Returns:
         A description for the case that the other side cannot load the exception, and the

@@ -49,7 +49,7 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
     if cls is object:
         return _reduce_mark(obj)
     if cls is _CACHED:  # which names itself, whoever can find that
-        if modules.importable(obj) or modules.reference(obj) is not None:
+        if modules.importable(obj) or modules.qualified_name(obj) is not None:
             return NotImplemented
         return make_cached, (obj.__wrapped__, obj.cache_parameters())
     if cls is MethodType:

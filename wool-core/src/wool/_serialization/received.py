@@ -22,7 +22,7 @@ from wool._serialization import modules
 from wool._serialization.arrivals import ARRIVALS
 from wool._serialization.overlay import OVERLAY
 from wool._serialization.sources import MODULE, Source, module_key, with_parents
-from wool._serialization.travelling import Reference
+from wool._serialization.travelling import QualifiedName
 from wool._serialization.units import CodeUnit, MissingCode
 from wool._serialization.variables import VARIABLES
 
@@ -97,7 +97,7 @@ class ReceivedModules:
 
     # What refers to it --------------------------------------------------------------------------
 
-    def reference(self, obj: Any) -> Reference | None:
+    def qualified_name(self, obj: Any) -> QualifiedName | None:
         imported = self._imported.get(getattr(obj, "__module__", None) or "")
         if imported is None or not modules.is_found(obj, imported[1]):
             return None

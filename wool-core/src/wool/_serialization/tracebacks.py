@@ -31,7 +31,7 @@ MAX_LINE = 500
 MAX_LINENO = 200_000
 
 
-def here(role: str = "worker") -> str:
+def process_label(role: str = "worker") -> str:
     """Labels this process, for `capture`."""
     return f"<{role} pid {os.getpid()} on {socket.gethostname()}>"
 

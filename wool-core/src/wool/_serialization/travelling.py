@@ -31,7 +31,7 @@ from wool._serialization.sources import (
 )
 from wool._serialization.units import CodeUnit, digest
 
-Reference = tuple[str, str]
+QualifiedName = tuple[str, str]
 """Names a function or class: its module, and its qualified name in it."""
 
 
@@ -53,7 +53,7 @@ class Modules(Protocol):
         """Returns a number that changes when there are other units than before."""
         ...
 
-    def reference(self, obj: Any) -> Reference | None:
+    def qualified_name(self, obj: Any) -> QualifiedName | None:
         """Returns how a function or class is referred to, if it is of a module that travels."""
         ...
 
@@ -179,7 +179,7 @@ class LocalModules:
                 self._editions[name] = self._editions.get(name, 0) + 1
                 self._include([name], anew=True)
 
-    def reference(self, obj: Any) -> Reference | None:
+    def qualified_name(self, obj: Any) -> QualifiedName | None:
         if not self._rules.travels:
             return None
         name = getattr(obj, "__module__", None)

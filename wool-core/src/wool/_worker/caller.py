@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from wool._client.peer_pool import PeerPool
 from wool._exchange.exchange import Failed
-from wool._exchange.loans import Loans
-from wool._exchange.packing import Packed, learn, note
+from wool._exchange.handover import Handover
+from wool._exchange.packing import Packed, keep_code, mark_known
 from wool._exchange.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.codec import Codec
-from wool._serialization.exceptions import here
+from wool._serialization.exceptions import process_label
 from wool._session.session import Session
 from wool._worker.execution import Execution
 from wool._worker.stream import StreamExecution
@@ -56,7 +56,7 @@ class Caller:
         self._calls: dict[int, Execution] = {}
         self._fetches: dict[int, concurrent.futures.Future[None]] = {}
         self._references = References(self, session)
-        self.label: str = here()
+        self.label: str = process_label()
 
     @property
     def worker(self) -> WorkerInfo:
@@ -156,7 +156,7 @@ class Caller:
                 self._calls.pop(number, None)
             self._server.call_ended()
         if codes := getattr(frame, "codes", ()):
-            note(self.session, codes)
+            mark_known(self.session, codes)
 
     @property
     def informed(self) -> bool:
@@ -228,7 +228,7 @@ class Caller:
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
         """Keeps the code that came with a payload; returns the segments of the payload."""
-        return learn(self.codec.store, self.session, codes, segments)
+        return keep_code(self.codec.store, self.session, codes, segments)
 
     def _drop(self, number: int) -> None:
         self._calls.pop(number, None)
@@ -259,7 +259,7 @@ class Caller:
         return self._executor.loop
 
     @property
-    def lends(self) -> bool:
+    def borrows(self) -> bool:
         """Whether it uses an object that lives here."""
         return self._references.exports.any
 
@@ -284,7 +284,7 @@ class Caller:
             more: whether others follow at once: then they go together.
         """
         if packed.calls:
-            Loans(packed.calls).settle(taken=True)
+            Handover(packed.calls).settle(taken=True)
         self._server.post((self, frame, packed.segments), more=more)
 
     def post(self, frame: Frame, segments: Sequence[Buffer]) -> None:

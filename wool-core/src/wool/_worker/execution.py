@@ -89,7 +89,7 @@ class Execution:
         self._cancels = Cancels()  # of this step
         self._outstanding = 0  # Wool operations that the call waits for
         self._thrown: Thrown | None = None  # what the caller has thrown in: it may come out
-        self._shared = Sharing(caller.codec, crossing=frame.ahead > 0)
+        self._shared = Sharing(caller.codec, crossing=frame.prefetch > 0)
 
     @property
     def number(self) -> int:

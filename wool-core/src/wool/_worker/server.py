@@ -131,15 +131,15 @@ class Server:
     def _pool(self, peer: f.Hello) -> PeerPool:
         pool = self._pools.get(peer.pool)
         if pool is None:
-            kin = peer.pool == self._parent or peer.process == CLASSES.process
-            modules = LocalModules() if kin else ReceivedModules(self.where)
+            shares_modules = peer.pool == self._parent or peer.process == CLASSES.process
+            modules = LocalModules() if shares_modules else ReceivedModules(self.where)
             pool = self._pools[peer.pool] = PeerPool(
                 peer.pool, f.CallOptions(), modules, self.executor
             )
             pool.here = self.info.id
             pool.follow(self._observers)
             pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
-            pool.own = frozenset([self.info.address])
+            pool.pinned = frozenset([self.info.address])
             pool.set_members({self.info.address: self.info})
         return pool
 
@@ -169,7 +169,7 @@ class Server:
             if p.host in ("", self.info.host) or not is_socket(p.address)
         ]
         random.shuffle(infos)
-        pool.own = frozenset(info.address for info in infos)
+        pool.pinned = frozenset(info.address for info in infos)
         pool.set_members({info.address: info for info in infos})
 
     # Answers ------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class Server:
             self.call(self._quiet.set)
 
     def _has_calls(self) -> bool:
-        return self._has_executions() or any(c.lends for c in self._callers)
+        return self._has_executions() or any(c.borrows for c in self._callers)
 
     def _has_executions(self) -> bool:
         return bool(self.executor.running) or any(c.calls for c in self._callers)

@@ -14,9 +14,9 @@ from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import rebuild_error
-from wool._worker.ahead import Ahead
 from wool._worker.decoding import load_thrown
 from wool._worker.execution import Execution
+from wool._worker.prefetch import PrefetchWindow
 
 if TYPE_CHECKING:
     from wool._worker.caller import Caller
@@ -31,7 +31,6 @@ class StreamExecution(Execution):
 
     __slots__ = (
         "_abandoned",
-        "_ahead",
         "_closing",
         "_counted",
         "_kept",
@@ -39,6 +38,7 @@ class StreamExecution(Execution):
         "_requests",
         "_step",
         "_struck",
+        "_window",
     )
 
     def __init__(
@@ -50,7 +50,7 @@ class StreamExecution(Execution):
         referents: Referents = NO_REFERENTS,
     ) -> None:
         super().__init__(executor, caller, frame, segments, referents)
-        self._ahead = Ahead(frame.ahead) if frame.ahead else None
+        self._window = PrefetchWindow(frame.prefetch) if frame.prefetch else None
         self._step = 0
         self._counted = 0  # how many cancels the task had when the step began
         self._requests: deque[tuple[f.Resume, Sequence[Buffer], Referents]] = deque()
@@ -64,7 +64,7 @@ class StreamExecution(Execution):
 
     def cancel(self, step: int, message: bytes | None) -> None:
         """Cancels one step; ignored if that has ended."""
-        if step != (self._step if self._ahead is None else self._ahead.sent):
+        if step != (self._step if self._window is None else self._window.sent):
             return
         if self._in_step or not self._begun:
             super().cancel(step, message)
@@ -77,15 +77,15 @@ class StreamExecution(Execution):
         self, frame: f.Resume, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS
     ) -> None:
         """Asks for the next step."""
-        if self._ahead is None:
+        if self._window is None:
             self._step = frame.step
         else:
-            self._ahead.ask(frame.more)
+            self._window.ask(frame.more)
             if frame.operation == f.CLOSE and self._in_step and self.task is not None:
                 # It is past the `yield` that its consumer is at, and need not come to another.
                 self._closing = True
                 self.task.cancel("the stream is being closed")
-        if self._ahead is None or frame.operation != f.NEXT or frame.context:
+        if self._window is None or frame.operation != f.NEXT or frame.context:
             self._requests.append((frame, segments, referents))
         self._wake()
 
@@ -114,7 +114,7 @@ class StreamExecution(Execution):
     @property
     def _asked(self) -> bool:
         """Whether there is a next step to make."""
-        return bool(self._requests) or (self._ahead is not None and self._ahead.may_go)
+        return bool(self._requests) or (self._window is not None and self._window.may_go)
 
     # Running ------------------------------------------------------------------------------------
 
@@ -188,14 +188,14 @@ class StreamExecution(Execution):
                 self._kept = error
         self._requested = None
         self._enter_step()
-        if self._ahead is not None and not self._ahead.sent % TURN:
+        if self._window is not None and not self._window.sent % TURN:
             await self._let_others()
         if self._orphaned:
             self._abandoned = True
             return f.THROW, GeneratorExit()
         if self._closing:
             self._stop_cancelling()
-        if not self._requests or (self._ahead is not None and self._kept is not None):
+        if not self._requests or (self._window is not None and self._kept is not None):
             return f.NEXT, None  # it runs ahead, or is cancelled before it is sent something
         return await self._take_request()
 
@@ -255,8 +255,8 @@ class StreamExecution(Execution):
         if packed is None:
             return False
         packed = self._with_context(packed)
-        if self._ahead is not None:
-            self._ahead.note(f.total(packed.segments))
+        if self._window is not None:
+            self._window.note(f.total(packed.segments))
         frame = f.Value(
             call=self._open.call,
             step=self._step,
@@ -269,6 +269,6 @@ class StreamExecution(Execution):
             references=self.caller.lend(packed),
             context=packed.context,
         )
-        more = self._ahead is not None and self._ahead.may_go
+        more = self._window is not None and self._window.may_go
         self.caller.answer(frame, packed, more=more)
         return True

@@ -16,7 +16,7 @@ from wool._protocol import frames as f
 from wool._protocol.transfer import AHEAD_BYTES
 
 
-class AheadExchange(CallExchange):
+class PrefetchExchange(CallExchange):
     """The state of a stream whose worker runs ahead, as its caller sees it."""
 
     __slots__ = ("_arrived", "_batch", "_closing", "_taken", "_unsaid", "_unsaid_bytes", "_waiting")
@@ -24,7 +24,7 @@ class AheadExchange(CallExchange):
     def __init__(self, client: CallCarrier, request: Request) -> None:
         super().__init__(client, request)
         self._arrived: deque[Outcome] = deque()
-        self._batch = (request.ahead + 1) // 2
+        self._batch = (request.prefetch + 1) // 2
         self._waiting = False
         self._taken = 0  # how many values the consumer has had
         self._unsaid = 0  # steps that the worker does not know of
@@ -66,7 +66,7 @@ class AheadExchange(CallExchange):
 
     def end(self, outcome: Outcome) -> None:
         """Takes what has arrived."""
-        self.settle_loans(outcome)
+        self.settle_handover(outcome)
         if self._closing and self._is_late(outcome):
             return
         self._arrived.append(outcome)

@@ -7,7 +7,7 @@ from collections import deque
 from wool._protocol.transfer import AHEAD_BYTES
 
 
-class Ahead:
+class PrefetchWindow:
     """Counts what was asked for, what was sent, and what the consumer has not had yet.
 
     Args:
