@@ -108,7 +108,7 @@ async def test_a_reply_of_the_same_turn_is_not_lost() -> None:
 # Streams whose worker runs ahead
 
 
-def ahead_exchange(worker: Any, prefetch: int = 8) -> PrefetchExchange:
+def prefetch_exchange(worker: Any, prefetch: int = 8) -> PrefetchExchange:
     exchange = PrefetchExchange(worker, SimpleNamespace(prefetch=prefetch))  # type: ignore[arg-type]
     exchange.number = 1
     return exchange
@@ -120,7 +120,7 @@ def value(number: int, step: int = 0, delivered: int = 0) -> Reply:
 
 async def test_a_cancel_that_crosses_a_value_drops_it_and_what_came_with_it() -> None:
     crossing = Reply(f.Value(1, 0, 0, 0, 0, 0, []), [], context=[Arrived([], b"", 0, [])])
-    exchange = ahead_exchange(Worker(crossing))
+    exchange = prefetch_exchange(Worker(crossing))
     task = asyncio.create_task(exchange.wait())
     await asyncio.sleep(0)
     task.cancel()
@@ -136,7 +136,7 @@ async def test_a_cancel_that_crosses_a_value_drops_it_and_what_came_with_it() ->
 
 
 async def test_values_come_before_the_loss_of_the_worker() -> None:
-    exchange = ahead_exchange(Worker(None))
+    exchange = prefetch_exchange(Worker(None))
     for outcome in (value(1), value(2), Failed(WorkerLost("gone"))):
         exchange.end(outcome)
     outcomes = [await exchange.wait() for _ in range(3)]
@@ -144,7 +144,7 @@ async def test_values_come_before_the_loss_of_the_worker() -> None:
 
 
 async def test_the_worker_is_asked_for_several_at_once() -> None:
-    exchange = ahead_exchange(Worker(None), prefetch=8)
+    exchange = prefetch_exchange(Worker(None), prefetch=8)
     for _ in range(9):
         exchange.end(value(1))
     asked = []
@@ -156,7 +156,7 @@ async def test_the_worker_is_asked_for_several_at_once() -> None:
 
 
 async def test_values_that_were_under_way_when_it_was_closed_are_dropped() -> None:
-    exchange = ahead_exchange(Worker(None))
+    exchange = prefetch_exchange(Worker(None))
     exchange.end(value(1))
     await exchange.wait()
     exchange.end(value(2))

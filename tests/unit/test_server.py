@@ -15,7 +15,7 @@ class Caller:
     """As much of a caller as a server that drains looks at."""
 
     calls = 1
-    lends = False
+    borrows = False
     drained = True
 
     def drain(self) -> None: ...
