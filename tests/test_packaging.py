@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from operator import attrgetter
@@ -158,22 +157,6 @@ def test_whoever_imports_msgspec_does_so_without_typing_extensions():
     assert "wool._protocol.frames" in users
     for code in [f"import {user}" for user in sorted(users)] + ["import wool; wool.WorkerPool"]:
         assert run(f"{code}; import sys; print('typing_extensions' in sys.modules)") == "False\n"
-
-
-def test_import_time(capsys: pytest.CaptureFixture[str]):
-    """Prints the time; a shared machine is no place to assert it."""
-
-    def fastest(code: str) -> float:
-        times: list[float] = []
-        for _ in range(5):
-            started = time.perf_counter()
-            run(code)
-            times.append(time.perf_counter() - started)
-        return min(times) * 1000
-
-    bare, imported = fastest("pass"), fastest("import wool")
-    with capsys.disabled():
-        print(f"\nimport wool: {imported - bare:.0f} ms over a bare interpreter (budget 60 ms)")
 
 
 # Distribution

@@ -27,14 +27,9 @@ import pytest
 from wool._backends import cloudpickle as cloudpickle_backend
 from wool._backends import dill as dill_backend
 from wool._serialization import tracebacks
-from wool._serialization.exceptions import (
-    Summary,
-    dump_exception,
-    here,
-    load_exception,
-    reduce_exception,
-    summarise,
-)
+from wool._serialization.exceptions import dump_exception, here, load_exception
+from wool._serialization.reduction import reduce_exception
+from wool._serialization.summaries import Summary, summarise
 from wool.exceptions import RemoteError, WorkerLost
 
 LABEL = "<worker pid 42 on elsewhere>"

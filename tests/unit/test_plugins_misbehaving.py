@@ -12,6 +12,8 @@ import pytest
 
 import wool
 from wool import abc
+from wool._plugins import lookup
+from wool._plugins.lookup import SERIALIZER
 from wool.exceptions import NoWorkersAvailable, PluginError
 from wool.plugins import (
     DiscoveryPlugin,
@@ -188,11 +190,18 @@ def test_registering_what_is_no_plugin(plugin: object, words: str) -> None:
 
 
 def test_taking_back_again() -> None:
+    """It is there as long as one registration is open; closing one twice counts once."""
     plugin = Plugin(SerializerPlugin)
+
+    def is_there() -> bool:
+        return "odd" in lookup.process().names_of(SERIALIZER)
+
     with register(plugin) as outer, register(plugin) as inner:
         inner.close()
         inner.close()
+        assert is_there()
         outer.close()
+        assert not is_there()
 
 
 @wool.routine

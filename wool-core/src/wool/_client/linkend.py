@@ -12,7 +12,7 @@ from wool._exchange.handover import Handover
 from wool._exchange.packing import Packed, mark_known
 from wool._protocol import frames as f
 from wool._serialization.codec import Codec
-from wool._serialization.exceptions import process_label
+from wool._serialization.tracebacks import process_label
 from wool._session.session import Session
 
 

@@ -19,9 +19,10 @@ from wool._exchange.packing import Packed
 from wool._protocol import frames as f
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import rebuild_error
-from wool._serialization.exceptions import Summary, load_exception
+from wool._serialization.exceptions import load_exception
 from wool._serialization.fetching import rebuild
 from wool._serialization.references import STEPS, Export
+from wool._serialization.summaries import Summary
 from wool._serialization.thrown import Thrown
 from wool._serialization.units import MissingCode
 from wool._session import background

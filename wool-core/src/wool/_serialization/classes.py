@@ -20,6 +20,7 @@ from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Protocol
 
 from wool._forks import after_fork
+from wool._serialization.modules import find_object
 from wool._serialization.units import MissingCode
 
 PROCESS_BYTES = 8
@@ -160,9 +161,7 @@ def find_module(name: str) -> ModuleType:
 
 def find_in_module(name: str, qualname: str) -> Any:
     """Payloads name this function to refer to a function or class of a module that travels."""
-    found: Any = find_module(name)
-    for part in qualname.split("."):
-        found = getattr(found, part)
+    found = find_object(find_module(name), qualname)
     return getattr(found, "__func__", found)
 
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from wool._serialization.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS
 from wool._serialization.codepickler import write
+from wool._serialization.modules import find_object
 from wool._serialization.namespaces import Namespaces
 from wool._serialization.sources import MODULE
-from wool._serialization.travelling import Modules, find_object
+from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit, MissingCode, digest
 
 LIMIT = 64 << 20

@@ -36,9 +36,9 @@ from wool._serialization.codeobjects import reduce_code
 from wool._serialization.codepickler import reduce_function
 from wool._serialization.context import ContextCodec
 from wool._serialization.encoded import Encoded
-from wool._serialization.exceptions import reduce_exception
 from wool._serialization.library import reduce_library
 from wool._serialization.modules import missing_remedy
+from wool._serialization.reduction import reduce_exception
 from wool._serialization.references import (
     Export,
     function_travels,

@@ -20,10 +20,10 @@ from wool._serialization.classes import (
     guard_class,
 )
 from wool._serialization.codeobjects import reduce_code
-from wool._serialization.exceptions import reduce_exception
 from wool._serialization.library import reduce_library
 from wool._serialization.modules import find_name
 from wool._serialization.namespaces import Scope, share_globals
+from wool._serialization.reduction import reduce_exception
 from wool._serialization.references import must_stay
 from wool._serialization.sentinels import is_sentinel, reduce_sentinel
 from wool._serialization.sources import mentioned

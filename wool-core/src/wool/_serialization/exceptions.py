@@ -10,19 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from wool._serialization.reduction import reduce_exception
 from wool._serialization.standins import StandIns
 from wool._serialization.summaries import Summary, summarise
-from wool._serialization.tracebacks import process_label
-
-__all__ = [
-    "Summary",
-    "dump_exception",
-    "load_exception",
-    "process_label",
-    "reduce_exception",
-    "summarise",
-]
 
 P = TypeVar("P")
 """A serialized value."""

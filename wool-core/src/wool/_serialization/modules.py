@@ -12,6 +12,18 @@ from types import ModuleType
 from typing import Any
 
 
+def find_object(module: ModuleType, qualname: str) -> Any:
+    """Returns what has a qualified name in a module.
+
+    Raises:
+        AttributeError: there is nothing of this name.
+    """
+    found: Any = module
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def find_name(target: str) -> Any:
     """Imports what `module:qualified.name` names.
 
@@ -19,10 +31,7 @@ def find_name(target: str) -> Any:
         Exception: whatever importing the module raises.
     """
     module, _, name = target.partition(":")
-    found: Any = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
+    return find_object(import_module(module), name)
 
 
 def missing_remedy(name: str) -> str:

@@ -126,18 +126,6 @@ class Modules(Protocol):
         ...
 
 
-def find_object(module: ModuleType, qualname: str) -> Any:
-    """Returns what has a qualified name in a module.
-
-    Raises:
-        AttributeError: there is nothing of this name.
-    """
-    found: Any = module
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    return found
-
-
 class LocalModules:
     """Modules of this process, or of one that imports the same.
 

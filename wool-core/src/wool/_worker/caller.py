@@ -20,7 +20,7 @@ from wool._exchange.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.codec import Codec
-from wool._serialization.exceptions import process_label
+from wool._serialization.tracebacks import process_label
 from wool._session.session import Session
 from wool._worker.execution import Execution
 from wool._worker.stream import StreamExecution

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import interrupted, rebuild_error
-from wool._serialization.exceptions import Summary, load_exception
+from wool._serialization.exceptions import load_exception
 from wool._serialization.fetching import rebuild
 from wool._serialization.modules import find_name
-from wool._serialization.summaries import reason_of
+from wool._serialization.summaries import Summary, reason_of
 from wool._serialization.thrown import Thrown
 from wool._serialization.units import MissingCode
 from wool.exceptions import SerializationError
