@@ -35,11 +35,11 @@ async def test_a_call_that_ends_on_the_other_thread_as_the_worker_drains() -> No
     server = Server(
         worker_info("id", "unix://x", [], "cloudpickle"),
         executor,
-        nobody,
-        nobody,
-        nobody,
-        nobody,
-        (),
+        acceptor=nobody,
+        routes=nobody,
+        keyring=nobody,
+        serializer=nobody,
+        observers=(),
     )
     server._quiet = Quiet()
     caller: Any = Caller()

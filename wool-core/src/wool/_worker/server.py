@@ -61,6 +61,7 @@ class Server:
         self,
         info: WorkerInfo,
         executor: Executor,
+        *,
         acceptor: Acceptor,
         routes: Routes,
         keyring: Keyring,

@@ -92,12 +92,12 @@ class Service:
         self._server = Server(
             info,
             self._executor,
-            acceptor,
-            routes,
-            keyring,
-            setup.serializer,
-            setup.observers,
-            setup.parent,
+            acceptor=acceptor,
+            routes=routes,
+            keyring=keyring,
+            serializer=setup.serializer,
+            observers=setup.observers,
+            parent=setup.parent,
         )
         self._serving = asyncio.create_task(listener.serve(self._server.handle))
         self._serving.add_done_callback(self._on_served)
