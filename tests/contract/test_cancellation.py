@@ -38,6 +38,16 @@ async def test_the_await_ends_when_the_finally_has_run(journal: Journal) -> None
     assert task.cancelled() and task.cancelling() == 1
 
 
+async def test_a_coroutine_that_is_closed_by_hand(journal: Journal) -> None:
+    """Is cancelled as well; nobody waits for its `finally`, which may have run at once."""
+    call = hang(journal)
+    call.send(None)
+    await journal.wait("started")
+    call.close()
+    await journal.wait("finally")
+    assert journal.lines() == ["started", "finally"]
+
+
 async def test_cleanup_with_awaits_completes(journal: Journal) -> None:
     task = await started(hang_and_tidy(journal), journal)
     task.cancel()

@@ -212,8 +212,18 @@ class Exchange(ABC):
                 # Raised anew by the routine's wrapper: our frames need not be in its traceback.
                 self.cancellation.__traceback__ = None
             return outcome
+        except GeneratorExit:  # the coroutine is closed by hand, or with its loop
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._abandon)
+            raise
         assert self._outcome is not None
         return self._outcome
+
+    def _abandon(self) -> None:
+        """Cancels the step, of which nobody wants to know any more what it comes to."""
+        if self._outcome is None:
+            self.abandoned = True
+            self.cancel(None)
 
     async def _wait_cancelled(self, error: asyncio.CancelledError) -> Outcome | Cancelled:
         """Sends this cancel, and any that follow, until the step ends or patience does.
