@@ -27,7 +27,7 @@ import pytest
 from wool._backends import cloudpickle as cloudpickle_backend
 from wool._backends import dill as dill_backend
 from wool._serialization import tracebacks
-from wool._serialization.exceptions import dump_exception, here, load_exception
+from wool._serialization.exceptions import dump_exception, load_exception
 from wool._serialization.reduction import reduce_exception
 from wool._serialization.summaries import Summary, summarise
 from wool.exceptions import RemoteError, WorkerLost
@@ -698,7 +698,7 @@ def test_the_label_goes_in_front() -> None:
 
 
 def test_here_names_host_and_pid() -> None:
-    assert here().startswith(f"<worker pid {os.getpid()} on ")
+    assert tracebacks.process_label().startswith(f"<worker pid {os.getpid()} on ")
 
 
 def test_exceptions_that_were_not_raised_have_no_traceback() -> None:
