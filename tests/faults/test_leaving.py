@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
@@ -18,8 +17,11 @@ pytestmark = pytest.mark.timeout(60)
 
 both = pytest.mark.parametrize("transport", TRANSPORTS)
 
-AT_ONCE = 6.0
-"""Seconds; calls that are told to end get 10, and their callers as many."""
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits until the grace of a call is over waits longer than a test may take."""
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "600")
 
 
 async def tidy_up(folder: Path, name: str) -> None:
@@ -117,9 +119,7 @@ async def test_what_waits_for_one_another(
         async with opened(size, transport=transport):
             call = asyncio.ensure_future(begin(folder))
             await eventually((folder / "begun").exists, what="the innermost call to begin")
-            left = time.monotonic()
             raise ZeroDivisionError
-    assert time.monotonic() - left < AT_ONCE
     with pytest.raises(wool.WorkerStopped):
         await call
     assert {path.stem for path in folder.glob("*.finally")} == ends
@@ -154,8 +154,6 @@ async def test_a_pipeline_that_has_failed(attempt: int, capfd: pytest.CaptureFix
         with pytest.raises(ValueError, match="5"):
             async for _ in fails(passed_on(endless())):
                 pass
-        left = time.monotonic()
-    assert time.monotonic() - left < AT_ONCE
     assert capfd.readouterr().err == ""
 
 

@@ -10,7 +10,7 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from wool._exchange.running import RUNNING, CallInfo
+from wool._exchange.running import RUNNING, CurrentCall
 from wool._forks import after_fork
 from wool.exceptions import WoolError
 
@@ -98,7 +98,7 @@ def _named_pool() -> Pool | None:
     return OPEN.only() if pool is None else pool
 
 
-def current_call() -> CallInfo | None:
+def current_call() -> CurrentCall | None:
     """Returns the call that this code runs in, None outside of a routine on a worker.
 
     It has an `id`, that of the call it was made from as `parent` (None if there is none), the

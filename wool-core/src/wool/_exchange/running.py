@@ -10,8 +10,8 @@ from wool._workerinfo import WorkerInfo
 
 
 @dataclass(frozen=True, slots=True)
-class CallInfo:
-    """The call that is running.
+class CurrentCall:
+    """The call that is running, as `wool.current_call()` returns it.
 
     Attributes:
         id: unique among the calls of a pool.
@@ -30,7 +30,7 @@ class RunningCall(Protocol):
     """A call that this process is executing, as far as calls made from it are concerned."""
 
     @property
-    def info(self) -> CallInfo: ...
+    def info(self) -> CurrentCall: ...
 
     def wait_begins(self) -> None:
         """A Wool operation made from the call is outstanding; its slot is free meanwhile."""

@@ -16,7 +16,7 @@ from wool._exchange.answers import encode_failure, encode_result, make_raise, ma
 from wool._exchange.cancels import Cancels
 from wool._exchange.exchange import cancel_argument
 from wool._exchange.packing import Packed, pack_context, unpack_context
-from wool._exchange.running import RUNNING, CallInfo
+from wool._exchange.running import RUNNING, CurrentCall
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
@@ -78,7 +78,7 @@ class Execution:
         self._open = frame
         self._segments: Sequence[Buffer] = segments
         self._referents = referents
-        self._info: CallInfo | None = None
+        self._info: CurrentCall | None = None
         self._name = ""  # of the routine, once it has been found
         self._leaving = False  # cancelled because the caller or the worker is going
         self._orphaned = False  # nobody is to be answered any more
@@ -104,12 +104,12 @@ class Execution:
     # RunningCall: what calls made from this one need to know ------------------------------------
 
     @property
-    def info(self) -> CallInfo:
+    def info(self) -> CurrentCall:
         """Says which call this is."""
         if self._info is None:
             caller = self.caller
             ident = f"{caller.worker.id}-{caller.number}-{self.number}"
-            self._info = CallInfo(ident, self._open.parent or None, caller.worker, caller.name)
+            self._info = CurrentCall(ident, self._open.parent or None, caller.worker, caller.name)
         return self._info
 
     def wait_begins(self) -> None:
