@@ -95,6 +95,27 @@ async def test_the_first_reason_counts() -> None:
             await taking
 
 
+@pytest.mark.parametrize("pumps", [False, True])
+async def test_what_comes_in_the_turn_of_the_end(pumps: bool) -> None:
+    """Is given before whoever waits learns of the end, as it came first on the wire."""
+    inbox, got = Inbox(asyncio.get_running_loop()), list[bytes]()
+
+    async def take() -> None:
+        while True:
+            got.extend(texts(await inbox.receive()))
+
+    async def pump() -> None:
+        await inbox.pump(lambda messages: got.extend(texts(messages)))
+
+    taking = asyncio.ensure_future(pump() if pumps else take())
+    await asyncio.sleep(0)
+    inbox.end("no more")
+    inbox.put([b"the last one"])
+    with pytest.raises(ConnectionLost, match="no more"):
+        await taking
+    assert got == [b"the last one"]
+
+
 async def test_what_taking_raises() -> None:
     """Ends the pump; what comes after it waits for the next."""
 

@@ -61,6 +61,8 @@ class Inbox:
     def end(self, reason: str) -> None:
         """Lets `receive` and `pump` raise once they have given everything; the first reason counts.
 
+        What is put in until they have woken, in the same turn of the loop, is given as well.
+
         Args:
             reason: the text of their `ConnectionLost`.
         """
