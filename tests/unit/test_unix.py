@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
@@ -299,6 +300,9 @@ class Socket:
     def write(self, data: Any) -> None:
         self.written += data
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
     def abort(self) -> None:
         self.aborted = True
 
@@ -568,6 +572,20 @@ async def test_what_has_arrived_is_delivered_before_the_end(transport: UnixTrans
         await until(lambda: theirs._lost)
         assert await read(theirs, 2) == [b"one", b"two"]
         await lost(theirs)
+
+
+async def test_much_for_a_peer_that_is_gone(
+    transport: UnixTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Loops log a warning for the fifth write to a socket that failed, and for each one after."""
+    async with serving(transport) as served:
+        sock = await served.dial()
+        pipe = await served.next()
+        sock.close()
+        with contextlib.suppress(ConnectionLost):
+            await pipe.send([[bytes(unix._JOIN_BELOW)] * 10])
+        await lost(pipe)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("rest", [b"", b"\x05\0", b"\x05\0\0\0", b"\x05\0\0\0part"])

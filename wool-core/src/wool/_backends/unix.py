@@ -178,7 +178,7 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
     async def send(self, messages: Sequence[abc.Segments]) -> None:
         if self._lost:
             raise abc.ConnectionLost("the connection is closed")
-        write, small = self._transport.write, list[abc.Buffer]()
+        small = list[abc.Buffer]()
         sizes = [sum(map(len, segments)) for segments in messages]
         if max(sizes, default=0) > MAX_MESSAGE:
             raise abc.MessageTooLarge(f"{max(sizes)} bytes in one message; at most {MAX_MESSAGE}")
@@ -189,11 +189,11 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
                 if len(segment) < _JOIN_BELOW:
                     small.append(segment)
                 else:
-                    write(b"".join(small))
+                    self._write(b"".join(small))
                     small.clear()
-                    write(segment)
+                    self._write(segment)
         if small:
-            write(b"".join(small))
+            self._write(b"".join(small))
         if self._writable is not None:
             await asyncio.shield(self._writable)  # others may be waiting for it
             if self._lost:
@@ -226,8 +226,13 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
     def _write_rest(self) -> None:
         """Sends what `send_now` could not."""
         if self._rest:
-            self._transport.write(self._rest)
+            self._write(self._rest)
             self._rest = b""  # not before: another thread would send in between
+
+    def _write(self, data: abc.Buffer) -> None:
+        """Has the loop write, unless it has found the peer gone: it complains of more."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     async def receive(self) -> Sequence[bytes | memoryview]:
         messages = await self._inbox.receive()
