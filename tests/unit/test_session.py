@@ -1,4 +1,4 @@
-"""A session whose connection fails in ways that only one of its tasks notices."""
+"""Sessions, and handshakes before them, with a peer that fails or is silent."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import pytest
 from wool._client.identity import hello
 from wool._protocol import frames as f
 from wool._protocol.connection import Machine
+from wool._security.credentials import SameUser
+from wool._session.handshaking import dial
+from wool._session.routes import Route
 from wool._session.session import Session
-from wool.abc import Connection, Segments
-from wool.exceptions import ConnectionLost
+from wool.abc import Connection, Listener, Segments, Transport
+from wool.exceptions import ConnectFailed, ConnectionLost
 
 
 class Pipe(Connection):
@@ -20,12 +23,13 @@ class Pipe(Connection):
 
     max_message_size = 1 << 20
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException | None) -> None:
         self._error = error
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def send(self, messages: Sequence[Segments]) -> None:
-        raise self._error
+        if self._error is not None:
+            raise self._error
 
     async def receive(self) -> Sequence[bytes | memoryview]:
         await asyncio.shield(self._closed)
@@ -48,3 +52,31 @@ async def test_what_cannot_be_sent_ends_the_session(error: Exception) -> None:
     assert [type(failure) for failure in lost] == [ConnectionLost]
     assert f"nothing can be sent any more: {error!r}" in str(lost[0])
     assert not session.send(f.Ping(2))
+
+
+class Slow(Transport):
+    """Takes most of the time to connect to somebody who then says nothing."""
+
+    async def connect(self, address: str, *, credentials: object, timeout: float) -> Connection:
+        await asyncio.sleep(0.8 * timeout)
+        return Pipe(None)
+
+    async def listen(self, address: str | None, *, credentials: object) -> Listener:
+        raise NotImplementedError
+
+
+async def test_the_time_to_dial_is_for_all_of_it() -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    route, greeting = Route(Slow(), local=True), hello(["cloudpickle"], security="")
+    with pytest.raises(ConnectFailed, match="within 1 s") as raised:
+        await dial(route, "slow://host:1", greeting, Unasked(), timeout=1)
+    assert raised.value.reason == "timeout"
+    assert loop.time() - began < 1.5
+
+
+class Unasked(SameUser):
+    """Credentials that anybody has."""
+
+    def check_peer(self, connection: Connection) -> None:
+        """Takes whoever it is."""

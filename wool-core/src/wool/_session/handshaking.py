@@ -31,10 +31,14 @@ async def dial(
 ) -> tuple[Session, f.Welcome]:
     """Connects to a worker and authenticates both sides.
 
+    Args:
+        timeout: seconds for all of it.
+
     Raises:
         ConnectFailed, ConnectionLost: the worker cannot be reached.
         VersionMismatch, AuthenticationError, ProtocolError: it can, but not be used.
     """
+    ends = asyncio.get_running_loop().time() + timeout
     if is_socket(address):
         check_socket(address)
     tls = None if route.local else credentials.client_tls()
@@ -53,7 +57,7 @@ async def dial(
         await connection.aclose()
         raise
     handshake = Handshake(Role.DIALLER, hello, credentials.secret, binding=binding)
-    session = await _run(connection, handshake, hello, timeout)
+    session = await _run(connection, handshake, hello, timeout, ends)
     assert handshake.welcome is not None
     return session, handshake.welcome
 
@@ -73,14 +77,16 @@ async def accept(
         raise
     secret = credentials.secret
     handshake = Handshake(Role.ACCEPTOR, hello, secret, binding=binding, welcome=welcome)
-    return await _run(connection, handshake, hello, DEADLINE)
+    ends = asyncio.get_running_loop().time() + DEADLINE
+    return await _run(connection, handshake, hello, DEADLINE, ends)
 
 
 async def _run(
-    connection: abc.Connection, handshake: Handshake, hello: f.Hello, timeout: float
+    connection: abc.Connection, handshake: Handshake, hello: f.Hello, timeout: float, ends: float
 ) -> Session:
+    """Shakes hands until `ends`, in the loop's time, which is `timeout` after the beginning."""
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout_at(ends):
             rest = await _exchange(connection, handshake)
     except TimeoutError:
         await connection.aclose()
