@@ -32,6 +32,7 @@ from unit.wskit import (
     connected,
     dial,
     echo,
+    failing,
     lost,
     read,
     serving,
@@ -223,20 +224,50 @@ async def test_a_name_with_a_number_that_does_not_answer(monkeypatch: pytest.Mon
     assert late[0].fileno() < 0
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["another one", "no other"])
+async def test_a_name_with_a_number_that_stalls(
+    monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """It accepts and then says nothing, as where only small packets get through."""
+
+    async def resolve(host: str, port: int) -> list[tuple[int, Any]]:
+        hosts = ("127.0.0.2", "127.0.0.1" if there else "127.0.0.3")
+        return [(socket.AF_INET, (host, port)) for host in hosts]
+
+    async with serving("wss://127.0.0.1:0/", TLS, echo) as served:
+        port = served.place[1]
+        monkeypatch.setattr(_sockets, "_resolve", resolve)
+        with socket.create_server(("127.0.0.2", port)):
+            if there:
+                connection = await dial(f"wss://some.name:{port}/", TLS, timeout=2)
+                await answered(connection)
+                await connection.aclose()
+            else:
+                error = await failing(f"wss://some.name:{port}/", TLS, timeout=1)
+                assert error.reason == "timeout"
+
+
 @pytest.mark.parametrize(("secure", "port"), [(False, 80), (True, 443)])
 async def test_default_ports(monkeypatch: pytest.MonkeyPatch, secure: bool, port: int) -> None:
     dialled: list[int] = []
 
-    async def dialling(address: Any, port: int) -> Any:
+    async def resolving(address: Any, port: int) -> Any:
         dialled.append(port)
         raise ConnectionRefusedError
 
-    monkeypatch.setattr("wool_ws._sockets.dial", dialling)
+    monkeypatch.setattr(_sockets, "resolve", resolving)
     for address in ("ws://host", "wss://host") if secure else ("ws://host",):
         with pytest.raises(ConnectFailed) as raised:
             await dial(address, TLS if secure else None)
         assert raised.value.reason == "refused"
     assert set(dialled) == {port}
+
+
+async def test_port_0_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it another one that somebody may listen at."""
+    async with serving("ws://127.0.0.1:0/") as served:
+        monkeypatch.setitem(_sockets.PORTS, False, served.place[1])
+        assert (await failing("ws://127.0.0.1:0/")).reason == "refused"
 
 
 async def test_small_messages_leave_at_once() -> None:

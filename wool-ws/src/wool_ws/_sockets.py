@@ -10,7 +10,7 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from wool_ws._addresses import Address, is_loopback
@@ -24,33 +24,51 @@ HEAD_START = 0.25
 """Seconds that one number of a host has before the next is tried as well (RFC 8305)."""
 
 
-async def dial(address: Address, port: int) -> socket.socket:
-    """Connects to a place; of a host with several numbers, to the first that answers.
+Place = tuple[int, Any]
+"""Family and address of a socket."""
+
+
+async def resolve(address: Address, port: int) -> list[Place]:
+    """Returns the places that an address names: of a host, one for each of its numbers.
 
     Raises:
-        OSError: it is not reached. A cancelled `dial` leaves nothing open.
+        OSError, UnicodeError: there are none.
     """
     if address.socket:
-        return await _dial_unix(address.socket)
-    places = await _resolve(address.host, port)
+        return [(getattr(socket, "AF_UNIX", 0), address.socket)]
+    return await _resolve(address.host, port)
+
+
+async def dial(places: Sequence[Place]) -> tuple[socket.socket, Place]:
+    """Connects to one of several places: to the first that answers.
+
+    Raises:
+        OSError: none is reached. A cancelled `dial` leaves nothing open.
+    """
     if len(places) == 1:
-        return await _dial_tcp(*places[0])
+        return await _dial(places[0]), places[0]
     return await _dial_first(places)
 
 
-async def _dial_first(places: Iterable[tuple[int, Any]]) -> socket.socket:
-    untried, attempts = deque(places), set[asyncio.Task[socket.socket]]()
+async def _dial(place: Place) -> socket.socket:
+    family, where = place
+    return await (_dial_unix(where) if isinstance(where, str) else _dial_tcp(family, where))
+
+
+async def _dial_first(places: Iterable[Place]) -> tuple[socket.socket, Place]:
+    untried, attempts = deque(places), dict[asyncio.Task[socket.socket], Place]()
     failures: list[OSError] = []
     try:
         while untried or attempts:
             if untried:
-                attempts.add(asyncio.create_task(_dial_tcp(*untried.popleft())))
+                place = untried.popleft()
+                attempts[asyncio.create_task(_dial(place))] = place
             patience, when = HEAD_START if untried else None, asyncio.FIRST_COMPLETED
             done, _ = await asyncio.wait(attempts, timeout=patience, return_when=when)
             for attempt in done:
-                attempts.remove(attempt)
+                place = attempts.pop(attempt)
                 try:
-                    return attempt.result()
+                    return attempt.result(), place
                 except OSError as error:
                     failures.append(error)
     finally:
@@ -66,7 +84,7 @@ async def _give_up(attempts: Iterable[asyncio.Task[socket.socket]]) -> None:
             result.close()
 
 
-async def _resolve(host: str, port: int) -> list[tuple[int, Any]]:
+async def _resolve(host: str, port: int) -> list[Place]:
     """Returns families and addresses; those of a number without asking anybody."""
     with contextlib.suppress(ValueError):
         number = ipaddress.ip_address(host)

@@ -40,7 +40,7 @@ class WebSocketTransport(abc.Transport):
         try:
             async with asyncio.timeout(timeout):
                 try:
-                    return await self._dial(place, credentials)
+                    return await self._dial(place, credentials, timeout)
                 except abc.ConnectFailed as error:
                     if error.reason != "tls" or not _errors.is_silent(error):
                         raise
@@ -48,7 +48,7 @@ class WebSocketTransport(abc.Transport):
                 # Not only one that wants none of us hangs up: so does a worker with too many
                 # strangers, or one that ends.
                 try:
-                    return await self._dial(place, credentials)
+                    return await self._dial(place, credentials, timeout)
                 except abc.ConnectFailed as error:
                     raise first if error.reason == "unknown" else error from None
         except TimeoutError:
@@ -74,13 +74,43 @@ class WebSocketTransport(abc.Transport):
             place = dataclasses.replace(place, host=host, port=port, secure=context is not None)
         return WebSocketListener(sock, place, context, self._options)
 
-    async def _dial(self, place: Address, credentials: abc.Tls | None) -> WebSocket:
+    async def _dial(self, place: Address, credentials: abc.Tls | None, timeout: float) -> WebSocket:
+        """Connects to whichever number of a host answers, not only below TLS.
+
+        The network may take the first packets to one, and lose the larger ones of TLS.
+        """
         context = credentials.client_context() if credentials is not None else None
-        port = place.port or _sockets.PORTS[context is not None]
+        port = _sockets.PORTS[context is not None] if place.port is None else place.port
+        loop = asyncio.get_running_loop()
+        ends, stalled = loop.time() + timeout, False
         try:
-            sock = await _sockets.dial(place, port)
+            numbers = await _sockets.resolve(place, port)
         except (OSError, UnicodeError) as error:
             raise _errors.not_reached(place, error) from error
+        while True:
+            try:
+                sock, number = await _sockets.dial(numbers)
+            except OSError as error:
+                if stalled:
+                    raise _errors.timed_out(place, timeout) from error
+                raise _errors.not_reached(place, error) from error
+            numbers.remove(number)
+            share = (ends - loop.time()) / (len(numbers) + 1) if numbers else None
+            try:
+                async with asyncio.timeout(share):
+                    return await self._meet(place, port, sock, credentials, context)
+            except TimeoutError:
+                stalled = True
+
+    async def _meet(
+        self,
+        place: Address,
+        port: int,
+        sock: socket.socket,
+        credentials: abc.Tls | None,
+        context: ssl.SSLContext | None,
+    ) -> WebSocket:
+        """Goes through the handshakes of TLS, if need be, and HTTP."""
         uri = WebSocketURI(context is not None, place.host, port, place.path, "")
         protocol = ClientProtocol(uri, max_size=MAX_SIZE, logger=SILENT)
         upgrade = Upgrade(protocol, MAX_ANSWER)
