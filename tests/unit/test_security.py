@@ -75,6 +75,8 @@ def test_random_texts_of_128_bits_pass(_: int) -> None:
         "12345678901234567890",
         "correct horse battery staple",
         "CorrectHorse1",
+        "Correct Horse Battery Staple And So On",
+        "My-dog-ate-7-Apples-on-the-Lawn-of-1987",
         "7f1d09c2e65ab348",  # as secrets.token_hex(8) makes them
         "0" * 63 + "1",
     ],

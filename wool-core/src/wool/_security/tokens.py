@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import string
 from pathlib import Path
@@ -14,6 +15,8 @@ BITS = 128
 
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 _HEX = frozenset(string.hexdigits)
+_BETWEEN = re.compile(r"[\W_]+")
+_WORD = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}")
 
 
 def generate() -> str:
@@ -71,14 +74,21 @@ def strength(token: str) -> float:
     """Estimates, rather too low, how many random bits a text carries.
 
     Characters count by the alphabet they seem to be drawn from. A text of few different ones
-    counts nothing, and one of small letters only as little as written language does.
+    counts nothing, and one of small letters only, or most of which is words with something
+    between them, as little as written language does.
     """
     kinds = [any(c in kind for c in token) for kind in _CLASSES]
     if len(set(token)) < 8:
         return 0.0
     if set(token) <= _HEX and kinds[2]:
         return 4.0 * len(token)
-    if sum(kinds) < 2 and not kinds[2]:
+    if (sum(kinds) < 2 and not kinds[2]) or _is_phrase(token):
         return 1.5 * len(token)
     size = sum(len(kind) for kind, used in zip(_CLASSES, kinds, strict=True) if used)
     return math.log2(size) * len(token)
+
+
+def _is_phrase(token: str) -> bool:
+    parts = _BETWEEN.split(token)
+    words = [part for part in parts if _WORD.fullmatch(part)]
+    return len(words) > 2 and sum(map(len, words)) > sum(map(len, parts)) / 2
