@@ -249,6 +249,22 @@ async def test_what_is_wrong_with_a_discovery_is_a_line(start: Any, folder: Path
     assert len(served.lines) == 1 and "is open to other users" in served.lines[0]
 
 
+@pytest.mark.parametrize("discovery", ["static", "dns", "shm"])
+async def test_it_says_that_it_is_announced_only_if_somebody_is_told(
+    discovery: str, start: Any, folder: Path
+) -> None:
+    served = start(
+        *("--discovery", discovery, "--address", "ws://127.0.0.1:0"),
+        WOOL_DNS__NAME="localhost",
+        WOOL_SHM__DIRECTORY=str(folder),
+    )
+    await served.says("serves at")
+    served.process.send_signal(signal.SIGTERM)
+    assert await served.exit() == 0
+    announced = any("announced by the discovery" in line for line in served.lines)
+    assert announced == (discovery == "shm")
+
+
 async def test_systemd_is_told(start: Any, folder: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(folder / "notify"))
@@ -267,8 +283,10 @@ async def test_systemd_is_told(start: Any, folder: Path) -> None:
         (["--address", "nonsense"], "does not say which transport"),
         (["--address", "ws://127.0.0.1:0", "--advertise", "here"], "does not say which transport"),
         (["--discovery", "statik"], "Did you mean 'static'"),
+        (["--address", "memory://here"], "cannot be reached from other processes"),
+        (["--transport", "memory"], "'memory' cannot be reached from other processes"),
     ],
-    ids=["no credentials", "no address", "no advertised address", "discovery"],
+    ids=["no credentials", "no address", "no advertised address", "discovery", "at", "in process"],
 )
 async def test_what_cannot_work_is_said_in_a_line(
     arguments: list[str], message: str, start: Any

@@ -313,6 +313,9 @@ class Discovery(ABC):
     """Where workers of a network transport listen that are announced here, unless they are told an
     address: the number of an interface, or a wildcard."""
 
+    announces: bool = True
+    """Whether `announce` tells anybody; not if others know by a list that is kept elsewhere."""
+
     complete: bool = False
     """Whether the first snapshot has all the workers that there will ever be."""
 

@@ -58,6 +58,8 @@ def wool_discoveries() -> Iterable[DiscoveryPlugin]:
 class DnsDiscovery(abc.Discovery):
     """Resolves a name again and again, the way the system does."""
 
+    announces = False
+
     def __init__(self, options: Options) -> None:
         if not options.name:
             raise abc.ConfigurationError(

@@ -40,6 +40,7 @@ class Silent(abc.Announcement):
 class StaticDiscovery(abc.Discovery):
     """Finds workers at given addresses; nothing can be announced."""
 
+    announces = False
     complete = True
 
     def __init__(self, options: Options) -> None:

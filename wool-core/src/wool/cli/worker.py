@@ -15,6 +15,8 @@ from typing import Any, cast
 import click
 
 import wool
+from wool._plugins import lookup
+from wool._plugins.schemes import scheme_transport
 from wool._worker.discoveries import ChosenDiscovery
 from wool._worker.main import new_loop
 from wool.cli.active import read_settings
@@ -27,6 +29,7 @@ from wool.cli.options import (
     discovery_options,
     names_of,
 )
+from wool.exceptions import ConfigurationError
 
 SPARE = 1.0
 """Seconds for the process to end by itself after its last call has, or was given up."""
@@ -118,9 +121,20 @@ def command(
         drain_timeout=drain_timeout,
         insecure=insecure,
     )
+    _check_callable(address, transport or settings.get("transport").value)
     kind, grace = settings.get("loop").value, settings.get("cancel_grace").value
     with asyncio.Runner(loop_factory=lambda: new_loop(kind)) as runner:
         runner.run(_serve(worker, chosen, events, grace))
+
+
+def _check_callable(address: str | None, transport: str | None) -> None:
+    """Raises ConfigurationError if there could be no callers: this process is not theirs."""
+    name = transport if address is None else scheme_transport(address)
+    if name is not None and "in-process" in lookup.transport(name).plugin.capabilities:
+        raise ConfigurationError(
+            f"{address or f'the transport {name!r}'} cannot be reached from other processes, so "
+            "nobody could call this worker: give another address or transport, or neither"
+        )
 
 
 async def _serve(
@@ -140,7 +154,7 @@ async def _serve(
                 pid=info.pid,
                 tags=sorted(info.tags),
             )
-            if chosen is not None:
+            if chosen is not None and chosen.backend.announces:
                 events.tell("announced", f"announced by {chosen}")
             _notify("READY=1")
             await worker.serve()
