@@ -14,6 +14,7 @@ import pytest
 
 from integration.lanmachines import Caller, Served
 from integration.netns import Host, lan
+from wool.cli.worker import TOGETHER
 
 QUICK = {
     "WOOL_GRPC__KEEPALIVE": "1",
@@ -113,6 +114,7 @@ async def test_the_life_of_a_cluster(
     await workers[0].says("SIGTERM: takes no more calls")
     await called(caller, two)
     assert not stays.done()
+    await asyncio.sleep(TOGETHER)
     workers[0].process.send_signal(signal.SIGTERM)
     assert (await stays)[0][0] == "WorkerStopped"
     assert await asyncio.to_thread(workers[0].process.wait, 30) == 0

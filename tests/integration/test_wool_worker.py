@@ -25,6 +25,7 @@ from faultkit import pid_in
 import wool
 from integration.servedkit import CLI, TOKEN, environment
 from wool._security import certificates
+from wool.cli.worker import TOGETHER
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "ws"])
@@ -75,11 +76,27 @@ async def test_asked_twice_it_cancels(start: Any, folder: Path) -> None:
         await pid_in(folder / "pid")
         served.process.send_signal(signal.SIGINT)
         await served.says("SIGINT: takes no more calls")
+        await asyncio.sleep(TOGETHER)
         served.process.send_signal(signal.SIGINT)
         with pytest.raises((wool.WorkerStopped, asyncio.CancelledError)):
             await held
     assert await served.exit() == 0
     assert served.lines[-1].endswith("left in a hurry")
+
+
+async def test_asked_by_several_at_once_it_still_drains(start: Any, folder: Path) -> None:
+    """As by `timeout`, which signals the process and then the whole of its group."""
+    served = start("--address", f"unix://{folder}/s/w")
+    async with wool.WorkerPool(discovery=[await served.address()]):
+        held = asyncio.create_task(hold(folder / "pid", folder / "go"))
+        await pid_in(folder / "pid")
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            served.process.send_signal(number)
+        await served.says("takes no more calls")
+        (folder / "go").touch()
+        assert await held == served.process.pid
+    assert await served.exit() == 0
+    assert served.lines[-1].endswith("wool: left")
 
 
 async def test_a_terminal_that_is_closed(start: Any, folder: Path) -> None:
@@ -135,6 +152,7 @@ async def test_asked_three_times_it_ends_at_once(start: Any, folder: Path) -> No
             served.process.send_signal(signal.SIGTERM)
             if said is not None:
                 await served.says(said)
+                await asyncio.sleep(TOGETHER)
         assert await served.exit() == 128 + signal.SIGTERM
         with pytest.raises((wool.WorkerLost, wool.WorkerStopped)):
             await stuck
@@ -148,6 +166,7 @@ async def test_asked_twice_it_stops_whatever_a_routine_does(start: Any, folder: 
         for said in ("no more calls", "again: cancels"):
             served.process.send_signal(signal.SIGINT)
             await served.says(said)
+            await asyncio.sleep(TOGETHER)
         assert await served.exit() == 128 + signal.SIGINT
         assert "did not end" in served.lines[-1]
         with pytest.raises((wool.WorkerLost, wool.WorkerStopped)):

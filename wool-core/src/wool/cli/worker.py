@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +35,10 @@ from wool.exceptions import ConfigurationError
 
 SPARE = 1.0
 """Seconds for the process to end by itself after its last call has, or was given up."""
+
+TOGETHER = 0.2
+"""Seconds within which signals are one that was sent by several: `timeout` signals the process, then
+its group, and a terminal whatever runs there while a script in between passes on what it gets."""
 
 LEAVE = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that have it leave, where the system has them."""
@@ -97,7 +103,7 @@ def command(
 
     Ctrl-C, SIGTERM or SIGHUP has it leave: it takes no more calls, and running ones get to finish.
     A second one cancels them: they get to clean up (cancel_grace, 10 s), then the process ends. A
-    third one ends it at once.
+    third one ends it at once. Those that come within 0.2 s are one.
 
     Each event is a line on standard error; with --json, an object on standard output.
 
@@ -173,6 +179,7 @@ class _Leaving:
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._asked = False
+        self._last = -math.inf
 
     def listen(self) -> None:
         # Python's own handlers: they also run while user code blocks the loop.
@@ -182,6 +189,10 @@ class _Leaving:
                 signal.signal(number, lambda number, frame: self._on_signal(number))
 
     def _on_signal(self, number: int) -> None:
+        now = time.monotonic()
+        if now < self._last + TOGETHER:
+            return
+        self._last = now
         name = signal.Signals(number).name
         if not self._asked:
             self._asked = True
