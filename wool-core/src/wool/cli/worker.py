@@ -37,8 +37,8 @@ SPARE = 1.0
 """Seconds for the process to end by itself after its last call has, or was given up."""
 
 TOGETHER = 0.2
-"""Seconds within which signals are one that was sent by several: `timeout` signals the process, then
-its group, and a terminal whatever runs there while a script in between passes on what it gets."""
+"""Seconds within which signals are one that came twice: `timeout` sends it to the process, then to
+its group, and a terminal to all that run there, also by a script that passes on what it gets."""
 
 LEAVE = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that have it leave, where the system has them."""
