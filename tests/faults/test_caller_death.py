@@ -258,22 +258,30 @@ def test_nothing_is_left_when_a_caller_ends(folder: Path, way: str) -> None:
             assert "Traceback" not in script.stderr
 
 
-def test_nothing_is_left_by_a_pool_that_was_never_closed(folder: Path) -> None:
+NEVER_CLOSED = {
+    "loop": ("loop = asyncio.new_event_loop()\nloop.run_until_complete(main())\n"),
+    "asyncio.run": "asyncio.run(main())\n",  # cancels all tasks, those that keep workers as well
+}
+
+
+@pytest.mark.parametrize("way", NEVER_CLOSED)
+def test_nothing_is_left_by_a_pool_that_was_never_closed(way: str, folder: Path) -> None:
     """A pool still open when the interpreter exits, as in a notebook whose kernel is shut down."""
     code = (
         "import asyncio, wool\n"
         "@wool.routine\n"
         "async def add(x, y):\n"
         "    return x + y\n"
-        "loop = asyncio.new_event_loop()\n"
+        "async def main():\n"
+        "    await pool.__aenter__()\n"
+        "    print(await add(1, 2), flush=True)\n"
         "pool = wool.WorkerPool(size=2)\n"
-        "loop.run_until_complete(pool.__aenter__())\n"
-        "print(loop.run_until_complete(add(1, 2)), flush=True)\n"
     )
-    with Script(code, folder) as script:
+    with Script(code + NEVER_CLOSED[way], folder) as script:
         assert script.line() == "3"
         assert script.finish(30) == 0
         gone(script, within=10)
+        assert script.stderr == ""
 
 
 def test_nothing_is_left_after_killed_workers(folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from faultjobs import add, count, fib, nap
-from faultkit import TRANSPORTS, eventually, opened, pids
+from faultkit import CARRIERS, TRANSPORTS, alive, eventually, eventually_sync, opened, pid_in, pids
 
 import wool
 from wool._client.link import Link
@@ -489,6 +489,49 @@ async def test_every_task_of_the_pools_loop_cancelled(transport: str) -> None:
         with pytest.raises(wool.NoWorkersAvailable, match="have been cancelled"):
             async with asyncio.timeout(20):
                 await add(1, 2)
+
+
+@wool.routine
+async def until_tidy(folder: Path) -> None:
+    (folder / "began").write_text(str(os.getpid()))
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        (folder / "tidying").touch()
+        await asyncio.sleep(0.5)
+        (folder / "tidy").touch()
+
+
+@pytest.mark.parametrize("transport", CARRIERS)
+async def test_call_cancelled_with_every_task_of_the_pools_loop(
+    transport: str, folder: Path
+) -> None:
+    """It is cancelled, also if its worker was told to stop first and says so."""
+    async with opened(1, transport=transport):
+        call = asyncio.create_task(until_tidy(folder))
+        worker = await pid_in(folder / "began")
+        for task in asyncio.all_tasks() - {asyncio.current_task(), call}:
+            task.cancel()
+        await eventually((folder / "tidying").exists)
+        eventually_sync(lambda: not alive(worker))  # its answer is on the way
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert (folder / "tidy").exists()
+
+
+@both
+async def test_pool_left_as_every_task_is_cancelled(transport: str, folder: Path) -> None:
+    """Workers that were told to stop have the time that they were given."""
+    with pytest.raises(KeyError):
+        async with opened(1, transport=transport):
+            call = asyncio.create_task(until_tidy(folder))
+            await pid_in(folder / "began")
+            cancel_others()
+            await eventually((folder / "tidying").exists)
+            raise KeyError
+    assert (folder / "tidy").exists()
+    assert call.cancelled()
 
 
 @pytest.mark.parametrize("moment", ["dial", "CallTable"])

@@ -14,7 +14,7 @@ from wool._serialization.fetching import rebuild
 from wool._serialization.summaries import Summary
 from wool._serialization.units import MissingCode
 from wool.abc import Buffer
-from wool.exceptions import SerializationError
+from wool.exceptions import SerializationError, WorkerStopped
 
 
 def decode_reply(codec: Codec, exchange: Exchange, reply: Reply) -> Awaitable[Any]:
@@ -52,6 +52,8 @@ async def reply_error(
         return thrown
     error = await _load_exception(codec, exchange, outcome, outcome.frame, thrown)
     own = exchange.cancellation
+    if own is not None and not outcome.frame.delivered and isinstance(error, WorkerStopped):
+        return own  # the worker was told to stop as well, and that had cancelled the call already
     if own is None or not isinstance(error, asyncio.CancelledError):
         return error
     # The caller's own, with what became of it there; the lines where it struck, above all.

@@ -165,7 +165,8 @@ class OwnedPool(Pool):
 
     def _start(self, early: list[WorkerProcess], *, in_process: bool) -> None:
         """Has own workers started, and kept."""
-        plan = self._plan
+        plan, placement = self._plan, self._placement
+        assert placement is not None
         self._supervisor = Supervisor(
             plan.size,
             self._start_thread if in_process else self._start_process,
@@ -176,6 +177,7 @@ class OwnedPool(Pool):
             on_change=self._merge,
             on_end=self.died,
             on_failure=self._on_no_workers,
+            on_abandoned=placement.discard,  # a pool that is never left leaves nothing, either
         )
         self._supervisor.begin(early)
 

@@ -47,6 +47,8 @@ class Supervisor:
         on_change: called when there is one more, or one less.
         on_end: called with the id of a worker that has ended.
         on_failure: called with an error when several in a row could not be started.
+        on_abandoned: called when somebody else has cancelled all that keeps workers, and they have
+            ended.
 
     Attributes:
         workers: those that can be called, by id.
@@ -64,6 +66,7 @@ class Supervisor:
         on_change: Callable[[], None],
         on_end: Callable[[str], None],
         on_failure: Callable[[NoWorkersAvailable], None],
+        on_abandoned: Callable[[], None],
     ) -> None:
         self.workers: dict[str, WorkerInfo] = {}
         self._size = size
@@ -75,6 +78,7 @@ class Supervisor:
         self._on_change = on_change
         self._on_end = on_end
         self._on_failure = on_failure
+        self._on_abandoned = on_abandoned
         self._keepers: list[asyncio.Task[None]] = []
         self._running: dict[str, WorkerProcess | WorkerThread] = {}
         self._exits: dict[str, concurrent.futures.Future[int]] = {}
@@ -107,12 +111,16 @@ class Supervisor:
             failure = NoWorkersAvailable(f"the pool cannot start workers any more: {error!r}")
             failure.__cause__ = error
         self._on_failure(failure)
+        if all(keeper.cancelled() for keeper in self._keepers):
+            self._on_abandoned()
 
     def stop(self) -> None:
         """Replaces nobody any more, and tells those that are running to end."""
         self._stopping = True
         for keeper in self._keepers:
-            keeper.cancel()
+            # With all tasks of the loop, it may have been already: it gives its worker time to end.
+            if not keeper.cancelling():
+                keeper.cancel()
 
     async def aclose(self) -> None:
         """Ends all workers; kills those that do not end soon enough."""
