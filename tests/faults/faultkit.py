@@ -133,7 +133,8 @@ def rss(pid: int) -> int:
 def shared_memory() -> set[str]:
     """What is in shared memory, but for what tests that run beside this one may put there."""
     path = Path("/dev/shm")
-    others = ("wool-", ".org.chromium.")  # a discovery's folder, which has its own tests; a browser
+    # A discovery's folder, which has its own tests; a browser; semaphores of multiprocessing.
+    others = ("wool-", ".org.chromium.", "sem.mp-")
     names = os.listdir(path) if path.is_dir() else ()
     return {name for name in names if not name.startswith(others)}
 
