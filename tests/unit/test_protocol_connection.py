@@ -320,6 +320,25 @@ def test_credit_belongs_to_the_call_not_to_the_payload() -> None:
     assert [type(frame) for frame, _ in ours] == [f.Value, f.Value]  # one came before
 
 
+def test_what_is_left_of_credit_is_for_the_next_payload() -> None:
+    pair = Pair()
+    pair.dialler.send(opening(1, stream=True, prefetch=9))
+    pair.pump()
+    for size, sent in (WINDOW - 1, WINDOW - 1), (CHUNK + 1, 1):
+        pair.acceptor.send(value(1, [size]), content([size]))
+        messages = pair.acceptor.outgoing(1 << 20)
+        assert sum(len(f.decode_call(joined(m))[1]) for m in messages) == sent
+
+
+@pytest.mark.parametrize("limit", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK])
+def test_a_batch_ends_with_the_chunk_that_reaches_the_limit(limit: int) -> None:
+    connection = machine(dialler=True)
+    connection.send(opening(1, LARGE), content(LARGE))
+    connection.outgoing(0)
+    chunks = connection.outgoing(limit)
+    assert len(chunks) == -(-limit // CHUNK)
+
+
 def test_a_payload_that_begins_without_credit_waits() -> None:
     pair = Pair()
     pair.dialler.send(opening(1, stream=True, prefetch=9))
