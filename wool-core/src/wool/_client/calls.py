@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from wool._client.exchange import CallExchange
 from wool._client.linkend import LinkEnd
 from wool._exchange.exchange import Exchange, Failed, Reply
-from wool._exchange.packing import keep_code, unpack_context
+from wool._exchange.packing import keep_code, name_code, supply, unpack_context
 from wool._exchange.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
@@ -209,7 +209,7 @@ class CallTable:
         for unit in units:
             if unit.key not in session.known:
                 session.note_known(unit.key, unit.provides)
-                codes.append(f.Code(unit.key, list(unit.provides)))
+                codes.append(name_code(unit))
                 data.append(unit.data)
         if version != self._version:
             if session.machine.fits(f.total(data) + f.total(args)):
@@ -368,9 +368,7 @@ class CallTable:
         sent = [unit for exchange in self.calls.values() for unit in exchange.request.units]
         units = [unit for unit in sent if unit.key in frame.keys]
         units += self._codec.book.find(frame.keys)
-        codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
-        data = [unit.data for unit in units]
-        self._session.send(f.Supply(frame.call, [len(d) for d in data], codes), data)
+        self._session.send(*supply(frame.call, units))
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
         """Keeps the code that came with a payload; returns the segments of the payload."""

@@ -57,9 +57,20 @@ def pack(codec: Codec, session: Session, encoded: Encoded) -> Packed:
         if key not in known and key[:PROCESS_BYTES] != origin
     }
     units = codec.units(lacking)
-    codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
+    codes = list(map(name_code, units))
     segments = [*(unit.data for unit in units), *encoded.segments]
     return Packed(codes, segments, encoded.calls, encoded.exports)
+
+
+def name_code(unit: CodeUnit) -> f.Code:
+    """Says which code a payload segment is."""
+    return f.Code(unit.key, list(unit.provides))
+
+
+def supply(call: int, units: Sequence[CodeUnit]) -> tuple[f.Supply, Sequence[Buffer]]:
+    """Makes the answer to the need `call`: its frame and its payload."""
+    data = [unit.data for unit in units]
+    return f.Supply(call, list(map(len, data)), list(map(name_code, units))), data
 
 
 def pack_context(codec: Codec, session: Session, packed: Packed, changes: list[Change]) -> Packed:

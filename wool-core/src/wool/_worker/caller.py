@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wool._client.peer_pool import PeerPool
 from wool._exchange.exchange import Failed
 from wool._exchange.handover import Handover
-from wool._exchange.packing import Packed, keep_code, mark_known
+from wool._exchange.packing import Packed, keep_code, mark_known, supply
 from wool._exchange.references import References
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
@@ -323,6 +323,4 @@ class Caller:
     def _supply(self, frame: f.Need) -> None:
         """Answers a need of the caller for classes defined here."""
         units = self.codec.store.find(frame.keys) + self.codec.book.find(frame.keys)
-        codes = [f.Code(unit.key, list(unit.provides)) for unit in units]
-        data = [unit.data for unit in units]
-        self.post(f.Supply(frame.call, [len(d) for d in data], codes), data)
+        self.post(*supply(frame.call, units))
