@@ -85,6 +85,21 @@ def test_what_a_module_imports_goes_along(write: Write) -> None:
     assert LocalModules().qualified_name(module.f) is None
 
 
+def test_packages_without_a_file_of_their_own(write: Write, tmp_path: Path) -> None:
+    """Also those in one another that nothing has imported yet."""
+    folder = tmp_path / "tr_b" / "inner" / "most"
+    folder.mkdir(parents=True)
+    (folder / "deep.py").write_text("value = 1")
+    write(tr_a="def f():\n  from tr_b.inner.most import deep, absent\n  import tr_b.none.such")
+    module = importlib.import_module("tr_a")
+    home = LocalModules(Rules(travels=True))
+    assert home.qualified_name(module.f) == ("tr_a", "f")
+    packages = {"tr_b", "tr_b.inner", "tr_b.inner.most"}
+    assert set(sources(home)) == {"tr_a", "tr_b.inner.most.deep", *packages}
+    assert all(sources(home)[name].package for name in packages)
+    assert "tr_b" not in sys.modules
+
+
 def test_what_is_installed_or_belongs_to_python_stays() -> None:
     import json.decoder
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 OUR_OWN = frozenset({"wool", "wool_grpc", "wool_shm", "wool_ws", "wool_zeroconf"})
 """Every worker has these, and has to have them installed."""
@@ -94,11 +94,28 @@ def find_spec(name: str) -> ModuleSpec | None:
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path if path is None else list(path))
+        except KeyError:  # a package without `__init__.py` in one that has not been imported
+            spec = _namespace(name, path or ())
         except (ImportError, AttributeError, OSError, ValueError):
             continue
         if spec is not None:
             return spec
     return None
+
+
+def _namespace(name: str, path: Iterable[str]) -> ModuleSpec | None:
+    """Returns the spec of a package without `__init__.py`, None if it has no folder.
+
+    The one that Python makes follows the path of the package around it, among what is imported.
+    """
+    folders = [
+        str(folder) for place in path if (folder := Path(place, name.rpartition(".")[2])).is_dir()
+    ]
+    if not folders:
+        return None
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = folders
+    return spec
 
 
 def all_within(name: str) -> Iterable[str]:
