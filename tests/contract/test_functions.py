@@ -8,8 +8,10 @@ import functools
 import importlib.util
 import inspect
 import sys
+import types
 from typing import Any
 
+import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 import pytest
 
@@ -215,6 +217,38 @@ async def test_options_of_the_decorator() -> None:
     assert await bare(1) == 1
     assert inspect.isasyncgenfunction(ahead)
     assert [i async for i in ahead(20)] == list(range(20))
+
+
+async def test_functions_of_a_module_made_at_run_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be among those that are imported, now or later."""
+    made = types.ModuleType("contract_made")
+    exec("x = 1\ndef get(): return x", made.__dict__)
+    assert await apply(made.get) == 1
+    monkeypatch.setitem(sys.modules, "contract_made", made)
+    assert await apply(made.get) == 1
+    also = types.ModuleType("contract_made_also")
+    exec("x = 2\ndef get(): return x", also.__dict__)
+    monkeypatch.setitem(sys.modules, "contract_made_also", also)
+    assert await apply(also.get) == 2
+    third = types.ModuleType("contract_made_third")
+    third.x = 3  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "contract_made_third", third)
+    assert await apply(getattr, third, "x") == 3
+
+
+async def test_modules_that_cloudpickle_has_been_told_to_send() -> None:
+    """Their classes are not changed by what comes back, either."""
+    import contract.types as module
+
+    method = module.Stateful.__getstate__
+    library: Any = cloudpickle
+    library.register_pickle_by_value(module)
+    try:
+        assert type(await echo(module.Stateful(1))) is module.Stateful
+        assert await apply(lambda value: module.Slots(value, 1).a, 3) == 3
+    finally:
+        library.unregister_pickle_by_value(module)
+    assert module.Stateful.__getstate__ is method
 
 
 async def test_a_module_that_no_worker_can_import(tmp_path: Any) -> None:

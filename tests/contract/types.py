@@ -43,6 +43,13 @@ class Permission(enum.Flag):
     WRITE = enum.auto()
 
 
+class Token(enum.Enum):
+    """Its members have values that are equal to nothing but themselves."""
+
+    MISSING = object()
+    NUMBER = float("nan")
+
+
 class Slots:
     __slots__ = ("a", "b")
 
@@ -79,6 +86,19 @@ class Box(Generic[T]):
 
     def __hash__(self) -> int:
         return hash(self.content)
+
+
+REGISTERED: dict[str, type] = {}
+
+
+class Registering:
+    """Wants a name of each class that derives from it."""
+
+    name: str
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        REGISTERED[cls.name] = cls
 
 
 class _Missing:

@@ -17,9 +17,11 @@ from contextvars import ContextVar
 from enum import Enum
 from itertools import count
 from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict, is_typeddict
 
 from wool._forks import after_fork
+from wool._serialization.bodies import fill_class, new_class
+from wool._serialization.enums import fill_enum, make_enum, reduce_enum
 from wool._serialization.modules import find_object
 from wool._serialization.units import MissingCode
 
@@ -205,44 +207,49 @@ def find_method(cls: type, name: str, function: FunctionType) -> Any:
     return getattr(cls, name) if finished else MethodType(function, cls)
 
 
-def guard_class(cls: type, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...]:
+def guard_class(cls: Any, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...]:
     """Changes cloudpickle's reduction of a class so that a class that is known stays as it is.
 
     Slots and the qualified name are given when the class is made: cloudpickle sets the former
-    later, which makes no slots, and leaves out the latter.
+    later, which makes no slots, and leaves out the latter. It also sorts what is in the body, and
+    leaves out what is the same in a base, which may not be the one that would be found.
     """
-    make, arguments, (attributes, slots), _, _, set_state = native
-    if issubclass(cls, Enum):
-        return _guard_enum(cls, key, native)
-    if len(arguments) > 3:
-        more: dict[str, Any] = {**arguments[3], "__qualname__": cls.__qualname__}
-        arguments = (*arguments[:3], more, *arguments[4:])
-        if cls.__dict__.get("__slots__"):
-            more["__slots__"] = cls.__dict__["__slots__"]
-            attributes = {
-                name: value
-                for name, value in attributes.items()
-                if name != "__slots__" and not isinstance(value, MemberDescriptorType)
-            }
-    body = (key, set_state, (attributes, slots))
-    return make_class, (key, make, arguments), body, None, None, finish_class
-
-
-def _guard_enum(cls: type[Enum], key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Reduces an `Enum` by value: cloudpickle knows members by their values alone, and no aliases.
-
-    Its members are made without its own `__new__` and `__init__`, so what these have set is sent.
-    """
-    make, arguments, (attributes, slots), _, _, set_state = native
-    values = {name: member.value for name, member in cls.__members__.items()}
-    arguments = (*arguments[:3], values, *arguments[4:])
-    attributes = {name: value for name, value in attributes.items() if name not in values}
-    own = {
-        name: {k: v for k, v in vars(member).items() if not (k[0] == "_" == k[-1])}
-        for name, member in cls.__members__.items()
+    _, arguments, (attributes, _), *_ = native
+    bases = cls.__bases__
+    attributes = {
+        name: attributes.get(name, value)
+        for name, value in cls.__dict__.items()
+        if name in attributes or any(base.__dict__.get(name) is value for base in bases)
     }
-    body = (key, finish_enum, ((attributes, slots), set_state, own))
-    return make_class, (key, make, arguments), body, None, None, finish_class
+    if issubclass(cls, Enum):
+        made, (attributes, members) = reduce_enum(cls, attributes)
+        body = (key, fill_enum, (attributes, members))
+        return make_class, (key, make_enum, made), body, None, None, finish_class
+    metaclass, name, bases, names, *_ = arguments
+    names = {**names, "__qualname__": cls.__qualname__}
+    if "__slots__" in cls.__dict__ and NamedTuple not in bases:
+        names["__slots__"] = cls.__dict__["__slots__"]
+        attributes = {
+            name: value
+            for name, value in attributes.items()
+            if name != "__slots__" and not isinstance(value, MemberDescriptorType)
+        }
+    made = metaclass, name, _bases(cls, bases), names
+    return (
+        make_class,
+        (key, new_class, made),
+        (key, fill_class, attributes),
+        None,
+        None,
+        finish_class,
+    )
+
+
+def _bases(cls: Any, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns what a class is made with as its bases: a `TypedDict` that derives from another one
+    has, before Python 3.12, forgotten it.
+    """
+    return (TypedDict,) if is_typeddict(cls) and bases == (dict,) else bases
 
 
 def make_class(key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
@@ -254,11 +261,3 @@ def finish_class(cls: type, state: tuple[bytes, Callable[[type, Any], Any], Any]
     """Definitions name this function to fill in the body of a class."""
     key, set_state, body = state
     CLASSES.finish(cls, key, set_state, body)
-
-
-def finish_enum(cls: type[Enum], state: tuple[Any, Callable[[type, Any], Any], Any]) -> None:
-    """Definitions name this function to fill in the body of an `Enum`."""
-    body, set_state, own = state
-    set_state(cls, body)
-    for name, attributes in own.items():
-        vars(cls.__members__[name]).update(attributes)

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from enum import Enum
 from types import (
     AsyncGeneratorType,
     CodeType,
@@ -36,8 +37,9 @@ from wool._serialization.codeobjects import reduce_code
 from wool._serialization.codepickler import reduce_function
 from wool._serialization.context import ContextCodec
 from wool._serialization.encoded import Encoded
+from wool._serialization.enums import reduce_member
 from wool._serialization.library import reduce_library
-from wool._serialization.modules import missing_remedy
+from wool._serialization.modules import findable, missing_remedy
 from wool._serialization.reduction import reduce_exception
 from wool._serialization.references import (
     Export,
@@ -84,6 +86,10 @@ class _Reducer(msgspec.Struct):
             raise SerializationError(future_stays(obj))
         if travels(obj):
             return self.reduce_reference(obj)
+        if isinstance(obj, Enum):
+            reduced = reduce_member(obj)
+            if reduced is not NotImplemented:
+                return reduced
         self.modules.mention(obj)
         return reduce_library(obj, self.modules)
 
@@ -110,6 +116,7 @@ class _Reducer(msgspec.Struct):
         return reduce_exception(error, self.label)
 
     def reduce_module(self, module: ModuleType) -> Any:
+        findable(module.__name__)  # cloudpickle is told if not
         name = self.modules.name(vars(module))
         return NotImplemented if name is None else (find_module, (name,))
 

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
@@ -20,9 +21,10 @@ from wool._serialization.classes import (
     guard_class,
 )
 from wool._serialization.codeobjects import reduce_code
-from wool._serialization.library import reduce_library
-from wool._serialization.modules import find_name
-from wool._serialization.namespaces import Scope, share_globals
+from wool._serialization.enums import reduce_member
+from wool._serialization.library import reduce_descriptor, reduce_library
+from wool._serialization.modules import find_name, findable
+from wool._serialization.namespaces import Cell, Scope, share_variables
 from wool._serialization.reduction import reduce_exception
 from wool._serialization.references import must_stay
 from wool._serialization.sentinels import is_sentinel, reduce_sentinel
@@ -77,6 +79,7 @@ def reduce_function(function: FunctionType, modules: Modules) -> Any:
     routine = function.__dict__.get("__wool__")
     # `functools.wraps` copies the attribute to what others make of a routine.
     if routine is None or routine.wrapper is not function:
+        modules.importable(function)  # cloudpickle is told if not
         return NotImplemented
     if not modules.importable(function):
         return routine.reduce()
@@ -107,6 +110,7 @@ class _Unit:
         self.functions: list[FunctionType] = []
         self._defined: set[type] = set()
         self._scopes: dict[int, Scope] = {}
+        self._cells: dict[int, Cell] = {}
         self._modules = modules
         self._dispatched = dispatched
 
@@ -144,10 +148,11 @@ class _Unit:
         if scope is None:
             scope = _scope(function, reduced[1][1], self._modules)
             self._scopes[id(function.__globals__)] = scope
-        return share_globals(function, reduced, scope)
+        return share_variables(function, reduced, scope, self._cells)
 
     def _reduce_other(self, obj: Any) -> Any:
         if isinstance(obj, ModuleType):
+            findable(obj.__name__)  # cloudpickle is told if not
             name = self._modules.name(vars(obj))
             return NotImplemented if name is None else (find_module, (name,))
         if isinstance(obj, CodeType):
@@ -156,9 +161,17 @@ class _Unit:
             return reduce_exception(obj)
         if type(obj) is ContextVar:
             return reduce_variable(cast("ContextVar[Any]", obj), self._modules)
+        if isinstance(obj, Enum):
+            reduced = reduce_member(obj)
+            if reduced is not NotImplemented:
+                return reduced
         self._modules.mention(obj)
-        if type(obj) not in self._dispatched and is_sentinel(obj):
-            return reduce_sentinel(obj, self._modules)
+        if type(obj) not in self._dispatched:
+            if is_sentinel(obj):
+                return reduce_sentinel(obj, self._modules)
+            reduced = reduce_descriptor(obj)
+            if reduced is not NotImplemented:
+                return reduced
         reduced = reduce_library(obj, self._modules)
         if type(obj) is MethodType and reduced is not NotImplemented:
             cls, name = reduced[1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import struct
 import sys
 import typing
 import weakref
@@ -34,10 +35,12 @@ _MADE_OF = (
     "__parameters__",
     "__value__",
 )
+_DESCRIPTORS: tuple[Any, ...] = (property, classmethod, staticmethod)
+_REDUCERS = ("__reduce__", "__reduce_ex__", "__getstate__")
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 _KNOWN = frozenset(
     {object, _CACHED, MethodType, functools.cached_property, weakref.WeakSet, typing.NewType}
-    | {_ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
+    | {struct.Struct, _ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
 )
 
 
@@ -56,6 +59,8 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
         return _reduce_method(obj)
     if cls is functools.cached_property:  # has a lock before Python 3.12
         return make_cached_property, (obj.func, obj.attrname, obj.__doc__)
+    if cls is struct.Struct:
+        return cls, (obj.format,)
     if cls in _WEAK:  # `functools.singledispatch` has one
         return cls, (dict(obj),)
     if cls is weakref.WeakSet:
@@ -78,6 +83,18 @@ def _reduce_method(method: MethodType) -> Any:
     if not isinstance(owner, type) or getattr(owner, name, None) != method:
         return NotImplemented
     return getattr, (owner, name)
+
+
+def reduce_descriptor(obj: Any) -> Any:
+    """Reduces a property, class method or static method of a class derived from those, for use in a
+    pickler's `reducer_override`.
+    """
+    cls = _type(obj)
+    base = next((base for base in _DESCRIPTORS if issubclass(cls, base)), None)
+    if base in (None, cls) or any(getattr(cls, n) is not getattr(object, n) for n in _REDUCERS):
+        return NotImplemented
+    args = (obj.fget, obj.fset, obj.fdel) if base is property else (obj.__func__,)
+    return make_descriptor, (cls, base, args, getattr(obj, "__dict__", {}))
 
 
 def _reduce_typing(obj: Any, cls: Any, modules: Modules) -> Any:
@@ -168,4 +185,12 @@ def make_cached_property(func: Any, name: str | None, doc: str | None) -> Any:
     """Pickles name this function to make a property."""
     made: Any = functools.cached_property(func)
     made.attrname, made.__doc__ = name, doc
+    return made
+
+
+def make_descriptor(cls: Any, base: Any, args: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+    """Pickles name this function to make a property, class method or static method."""
+    made: Any = base.__new__(cls)
+    base.__init__(made, *args)
+    made.__dict__.update(attributes)
     return made

@@ -56,9 +56,27 @@ def is_found(obj: Any, module: ModuleType | None) -> bool:
     return found is obj or getattr(found, "__func__", None) is obj
 
 
-@cache
 def findable(name: str) -> bool:
-    """Whether the import system finds a module of this name where this process has it from.
+    """Whether the import system finds a module of this name where this process has it from."""
+    if sys.modules.get(name) is None or _is_registered(name):
+        return False  # for now
+    return _findable(name)
+
+
+def _is_registered(name: str) -> bool:
+    """Whether cloudpickle has been told to send what a module defines by value."""
+    library: Any = sys.modules.get("cloudpickle")
+    registered: set[str] = set() if library is None else library.list_registry_pickle_by_value()
+    while registered and name:
+        if name in registered:
+            return True
+        name = name.rpartition(".")[0]
+    return False
+
+
+@cache
+def _findable(name: str) -> bool:
+    """Whether the import system finds a module that has been imported.
 
     `__main__`, a notebook, a module made at run time, or one that a test runner imported from a
     file outside of `sys.path` are not found. cloudpickle, which asks nobody, is told to send what
@@ -66,9 +84,9 @@ def findable(name: str) -> bool:
     """
     if name == "builtins":
         return True
-    module = sys.modules.get(name)
-    if name in ("__main__", "__mp_main__") or module is None:
+    if name in ("__main__", "__mp_main__"):
         return False
+    module = sys.modules[name]
     known_as = getattr(getattr(module, "__spec__", None), "name", name)
     if known_as != name and sys.modules.get(known_as) is module:
         return findable(known_as)  # as `collections.abc` is another name of `_collections_abc`

@@ -14,8 +14,9 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from types import CodeType, FunctionType
-from typing import Any
+from contextlib import suppress
+from types import CellType, CodeType, FunctionType
+from typing import Any, cast
 
 from wool._serialization.classes import CLASSES, find_globals, find_namespace
 
@@ -179,16 +180,45 @@ class Scope:
         return {} if known is None else {n: known.version(n, v) for n, v in values.items()}
 
 
-def share_globals(function: FunctionType, native: tuple[Any, ...], scope: Scope) -> tuple[Any, ...]:
-    """Changes cloudpickle's reduction of a function so that its globals are shared."""
-    _, (code, _, *rest), (attributes, slots), _, _, set_state = native
+class Cell:
+    """Stands for a variable that functions close over while they are pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return make_cell, ()
+
+
+def share_variables(
+    function: FunctionType, native: tuple[Any, ...], scope: Scope, cells: dict[int, Cell]
+) -> tuple[Any, ...]:
+    """Changes cloudpickle's reduction of a function so that its globals are shared, and the
+    variables that it closes over with the other functions that do.
+    """
+    _, (code, _, name, defaults, _), (attributes, slots), _, _, set_state = native
     held: Globals = slots.pop("__globals__")
     names = {name: value for name, value in held.items() if name not in scope.defined}
-    slots["__globals__"] = {}
+    closure = slots["__closure__"]
+    slots |= {"__globals__": {}, "__closure__": None}
     if parameters := getattr(function, "__type_params__", ()):  # cloudpickle leaves them out
         slots["__type_params__"] = parameters
-    state: tuple[Any, ...] = set_state, (attributes, slots), names, scope.versions(names)
-    return make_function, (code, scope, *rest), state, None, None, finish_function
+    shared = closure and tuple(cells.setdefault(id(cell), Cell()) for cell in closure)
+    made = code, scope, name, defaults, shared
+    body = attributes, slots, _contents(closure or ())
+    state: tuple[Any, ...] = set_state, body, names, scope.versions(names)
+    return make_function, made, state, None, None, finish_function
+
+
+def _contents(closure: tuple[CellType, ...]) -> dict[int, Any]:
+    """Returns what the variables are bound to that are."""
+    contents: dict[int, Any] = {}
+    for index, cell in enumerate(closure):
+        with suppress(ValueError):
+            contents[index] = cell.cell_contents
+    return contents
+
+
+def make_cell() -> CellType:
+    """Units name this function to make a variable that functions close over."""
+    return CellType()
 
 
 def make_function(
@@ -200,13 +230,15 @@ def make_function(
 
 def finish_function(
     function: FunctionType,
-    state: tuple[Callable[..., Any], tuple[Any, Any], Globals, dict[str, int]],
+    state: tuple[Callable[..., Any], tuple[Any, Any, dict[int, Any]], Globals, dict[str, int]],
 ) -> None:
     """Units name this function to complete a function."""
-    set_state, body, names, numbered = state
+    set_state, (attributes, slots, contents), names, numbered = state
     scope = function.__globals__
     named = scope["__builtins__"]
-    set_state(function, body)
+    set_state(function, (attributes, slots))
+    for index, value in contents.items():
+        cast("tuple[CellType, ...]", function.__closure__)[index].cell_contents = value
     scope["__builtins__"] = named  # it has put its own there
     came = scope.get(_MARK)
     if not isinstance(came, Namespace):

@@ -1,0 +1,353 @@
+"""Classes and functions that are made again on a worker: they are there what they are here."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+from __future__ import annotations
+
+import abc
+import enum
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
+
+import pytest
+
+import wool
+from contract.routines import apply, echo
+from contract.types import REGISTERED, Registering, Token
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+
+T = TypeVar("T")
+
+Define = Callable[[], tuple[Any, Callable[[], Any]]]
+"""Returns an object, and a function that tells of it and of what is around it."""
+
+
+def mixed_enums() -> Any:
+    class Coordinate(bytes, enum.Enum):
+        X = (0, "x axis")
+        Y = (1, "y axis")
+
+        def __new__(cls, value: int, label: str) -> Coordinate:
+            self = bytes.__new__(cls, [value])
+            self._value_ = value
+            self.label = label
+            return self
+
+        label: str
+
+    @dataclass(frozen=True)
+    class Animal:
+        size: str
+        legs: int = 4
+
+    class Beast(Animal, enum.Enum):
+        BEETLE = "small", 6
+        DOG = "medium"
+
+    class Named(NamedTuple):
+        x: int
+        y: int
+
+    class Corner(Named, enum.Enum):
+        LOW = 0, 0
+        HIGH = 1, 1
+
+    class Numbers(list[int], enum.Enum):
+        FEW = [1, 2]
+
+    def tell() -> Any:
+        members = [*Coordinate, *Beast, *Corner, *Numbers]
+        return (
+            [(member.name, member is type(member)[member.name]) for member in members],
+            [(bytes(member), member.label, Coordinate(member.value).name) for member in Coordinate],
+            [(member.size, member.legs) for member in Beast],
+            [(member.x, tuple(member)) for member in Corner],
+            list(Numbers.FEW),
+        )
+
+    return [Coordinate.Y, Beast.DOG, Corner.HIGH, Numbers.FEW], tell
+
+
+def enums_of_anything() -> Any:
+    class Names(enum.EnumMeta):
+        def __contains__(cls, value: object) -> bool:
+            return any(value == member.name for member in cls)
+
+    class Thing(enum.Enum, metaclass=Names):
+        OBJECT = object()
+        NAN = float("nan")
+        LIST: Any = []
+        FUNCTION = enum.member(lambda: Thing.OBJECT)  # noqa: E731
+
+        @enum.member
+        class Inner:
+            pass
+
+    other = Thing.OBJECT
+
+    def tell(default: Thing = Thing.NAN) -> Any:
+        return (
+            "LIST" in Thing,
+            default is Thing.NAN,
+            other is Thing.OBJECT is Thing.FUNCTION.value(),
+            [member is Thing[member.name] is Thing(member.value) for member in Thing],
+        )
+
+    return list(Thing), tell
+
+
+def flags() -> Any:
+    class Access(enum.IntFlag):
+        READ = 1
+        WRITE = 2
+        BOTH = 3
+
+        def others(self) -> Any:
+            return ~self, rest
+
+    rest = ~Access.READ
+    some = Access.READ | 8
+
+    def tell(both: Access = Access.READ | Access.WRITE) -> Any:
+        return both is Access.BOTH, some == Access.READ | 8, list(Access), Access.READ.others()
+
+    return [Access.BOTH, rest, some], tell
+
+
+def slots() -> Any:
+    class Empty:
+        __slots__ = ()
+
+    class Slotted(Empty):
+        __slots__ = ("a",)
+
+    class Number(int):
+        __slots__ = ()
+
+    slotted = Slotted()
+    slotted.a = 1
+
+    def tell() -> Any:
+        return slotted.a, hasattr(slotted, "__dict__"), hasattr(Number(1), "__dict__")
+
+    return [slotted, Number(1)], tell
+
+
+def bodies() -> Any:
+    class Above:
+        kind: Any = "above"
+
+    class Near(Above):
+        pass
+
+    class Beside:
+        kind: Any = None
+
+    class Ordered(Near, Beside):
+        z = 1
+        kind = None
+        a = 2
+
+    def tell() -> Any:
+        return [name for name in vars(Ordered) if name[0] != "_"], Ordered.kind
+
+    return Ordered(), tell
+
+
+def typed_dictionaries() -> Any:
+    class Above(TypedDict):
+        a: int
+
+    class Below(Above, total=False):
+        b: int
+
+    class Of(NamedTuple, Generic[T]):
+        x: T
+
+    class HasX(Protocol):
+        @property
+        def x(self) -> Any: ...
+
+    def tell() -> Any:
+        keys = sorted(Below.__required_keys__), sorted(Below.__optional_keys__)
+        return keys, Below(a=1), Of(1), hasattr(Of(1), "__dict__"), list(HasX.__dict__)[:1]
+
+    return [Of(2), {"a": 1}], tell
+
+
+def metaclasses() -> Any:
+    class Constant(type):
+        def __setattr__(cls, name: str, value: Any) -> None:
+            raise AttributeError(f"{name} is constant")
+
+    class Fixed(metaclass=Constant):
+        value = 1
+
+    class Tagged(type):
+        def __new__(cls, name: str, bases: Any, body: Any, *, tag: str) -> Any:
+            return super().__new__(cls, name, bases, {**body, "tag": tag})
+
+        def __init__(cls, name: str, bases: Any, body: Any, *, tag: str) -> None:
+            super().__init__(name, bases, body)
+
+    class WithTag(metaclass=Tagged, tag="t"):
+        pass
+
+    class Demanding(type):
+        def __new__(cls, name: str, bases: Any, body: Any) -> Any:
+            if "wanted" not in body:
+                raise TypeError("something is wanting")
+            return super().__new__(cls, name, bases, body)
+
+    class Complete(metaclass=Demanding):
+        wanted = 1
+
+    def tell() -> Any:
+        try:
+            Fixed.value = 2
+        except AttributeError as error:
+            said = str(error)
+        else:
+            said = ""
+        kinds = [type(cls).__name__ for cls in (Fixed, WithTag, Complete)]
+        return said, Fixed.value, WithTag.tag, Complete.wanted, kinds  # type: ignore[attr-defined]
+
+    return [Fixed(), WithTag(), Complete()], tell
+
+
+def bases_that_want_to_know() -> Any:
+    class Tagged(abc.ABC):
+        tag = ""
+
+        def __init_subclass__(cls, /, tag: str) -> None:
+            super().__init_subclass__()
+            cls.tag = tag
+
+        @abc.abstractmethod
+        def use(self) -> str: ...
+
+    class WithTag(Tagged, tag="t"):
+        __slots__ = ()
+
+        def use(self) -> str:
+            return self.tag
+
+    class Known(Registering):
+        name = "known"
+
+    def tell() -> Any:
+        virtual = isinstance(1, Tagged), isinstance(WithTag(), Tagged)
+        return WithTag().use(), virtual, REGISTERED["known"] is Known, vars(Known)["name"]
+
+    return [WithTag(), Known()], tell
+
+
+def descriptors() -> Any:
+    class Loud(property):
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            return self if instance is None else f"{super().__get__(instance, owner)}!"
+
+    class Own(classmethod):  # type: ignore[type-arg]
+        pass
+
+    class User:
+        header = struct.Struct("<HI")
+
+        @Loud
+        def name(self) -> str:
+            """What it is called."""
+            return "user"
+
+        @Own
+        def kind(cls) -> str:
+            return cls.__name__
+
+    def tell() -> Any:
+        user = User()
+        return user.name, User.name.__doc__, User.kind(), User.header.pack(1, 2)
+
+    return User(), tell
+
+
+def shared_by_functions() -> Any:
+    count = 0
+
+    def add() -> int:
+        nonlocal count
+        count += 1
+        return count
+
+    def get() -> int:
+        return count
+
+    def tell() -> Any:
+        before = get()
+        add()
+        return add() - before, get() - before
+
+    return [], tell
+
+
+def shared_by_methods() -> Any:
+    count = 0
+
+    class Counter:
+        def add(self) -> None:
+            nonlocal count
+            count += 1
+
+        def get(self) -> int:
+            return count
+
+    def tell() -> Any:
+        before = Counter().get()
+        Counter().add()
+        return Counter().get() - before
+
+    return Counter(), tell
+
+
+DEFINITIONS: list[Define] = [
+    mixed_enums,
+    enums_of_anything,
+    flags,
+    slots,
+    bodies,
+    typed_dictionaries,
+    metaclasses,
+    bases_that_want_to_know,
+    descriptors,
+    shared_by_functions,
+    shared_by_methods,
+]
+
+
+@pytest.mark.parametrize("define", DEFINITIONS, ids=lambda define: define.__name__)
+async def test_definitions(define: Define) -> None:
+    value, tell = define()
+
+    @wool.routine
+    async def told() -> Any:
+        return tell()
+
+    @wool.routine
+    async def kinds(value: Any) -> Any:
+        return [type(item).__name__ for item in value] if isinstance(value, list) else None
+
+    expected = repr(tell())
+    assert repr(await told()) == expected
+    assert await kinds(value) == await kinds.__wool__.function(value)  # type: ignore[attr-defined]
+    came = await echo(value)
+    if not isinstance(value, list):
+        value, came = [value], [came]
+    assert [type(item) for item in came] == [type(item) for item in value]
+    assert repr(tell()) == repr(await told()) == expected, "nothing has changed here"
+
+
+async def test_members_that_are_equal_to_nothing_else() -> None:
+    """Also those of an `Enum` that the worker imports."""
+    assert await echo(Token.MISSING) is Token.MISSING
+    assert await echo({Token.MISSING: [Token.NUMBER]}) == {Token.MISSING: [Token.NUMBER]}
+    assert await apply(lambda value: value is Token.MISSING, Token.MISSING)

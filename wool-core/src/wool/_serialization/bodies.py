@@ -1,0 +1,79 @@
+"""Makes classes that travel by value: first without what is in their bodies, which may lead back to
+them, then with it.
+
+The `__init_subclass__` of a base may want that, or keywords that came with the definition, and so
+may the `__new__` of a metaclass. A class that one of them refuses is made without; its bases are
+told when all of it is there.
+"""
+
+from __future__ import annotations
+
+import abc
+import types
+from contextlib import suppress
+from typing import Any, cast
+
+_UNTOLD = "__wool_untold__"
+"""What a class has whose bases have not been told of it."""
+
+
+def new_class(metaclass: Any, name: str, bases: tuple[Any, ...], names: dict[str, Any]) -> type:
+    """Definitions name this function to make a class whose body is empty yet."""
+    try:
+        return types.new_class(
+            name, bases, {"metaclass": metaclass}, lambda body: body.update(names)
+        )
+    except Exception:
+        made = _make_all_the_same(metaclass, name, bases, names)
+        if made is None:
+            raise
+        return made
+
+
+def _make_all_the_same(
+    metaclass: Any, name: str, bases: tuple[Any, ...], names: dict[str, Any]
+) -> type | None:
+    """Makes a class whose metaclass or bases want more than an empty body: what is in it, or the
+    keywords that came with its definition. Returns None if that cannot be done.
+    """
+    caught = _Caught()
+    for maker in metaclass.__mro__[:-1]:
+        if "__new__" in vars(maker) and caught.cls is None:
+            with suppress(Exception):
+                body = {**names, _UNTOLD: caught}
+                maker.__new__(metaclass, name, types.resolve_bases(bases), body)
+    cls = caught.cls
+    if isinstance(cls, abc.ABCMeta) and "_abc_impl" not in vars(cls):
+        cast(Any, abc)._abc_init(cls)
+    return cls
+
+
+class _Caught:
+    """Gets hold of a class before its bases are told of it."""
+
+    cls: type | None = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.cls = owner
+
+
+def fill_class(cls: type, attributes: dict[str, Any]) -> None:
+    """Definitions name this function to fill in the body of a class, whatever its metaclass says to
+    setting attributes.
+    """
+    _set_attributes(cls, attributes)
+    if _UNTOLD in vars(cls):
+        type.__delattr__(cls, _UNTOLD)
+        with suppress(Exception):  # it may want keywords
+            super(cls, cls).__init_subclass__()
+        _set_attributes(cls, attributes)
+
+
+def _set_attributes(cls: Any, attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        if name != "_abc_impl":
+            type.__setattr__(cls, name, value)
+    if "__firstlineno__" in attributes:  # setting another attribute has removed it
+        type.__setattr__(cls, "__firstlineno__", attributes["__firstlineno__"])
+    for registered in attributes.get("_abc_impl", ()):
+        cls.register(registered)
