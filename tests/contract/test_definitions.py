@@ -6,6 +6,7 @@ from __future__ import annotations
 import abc
 import enum
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
@@ -351,3 +352,37 @@ async def test_members_that_are_equal_to_nothing_else() -> None:
     assert await echo(Token.MISSING) is Token.MISSING
     assert await echo({Token.MISSING: [Token.NUMBER]}) == {Token.MISSING: [Token.NUMBER]}
     assert await apply(lambda value: value is Token.MISSING, Token.MISSING)
+
+
+async def test_functions_that_are_passed_together() -> None:
+    count = 0
+
+    def add() -> int:
+        nonlocal count
+        count += 1
+        return count
+
+    def get() -> int:
+        return count
+
+    def both() -> Any:
+        return add(), get()
+
+    def use(*functions: Any) -> Any:
+        return [function() for function in functions]
+
+    assert await apply(use, add, get, both) == [1, 1, (2, 2)]
+    more, got = (await echo({"add": add, "get": get})).values()
+    before = got()
+    assert (more(), got()) == (before + 1, before + 1)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="they have none")
+async def test_type_parameters_of_functions() -> None:
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    exec("def same[T: int, **P](x: T) -> T: return x\ndef kinds(): return same", scope)
+    parameters = scope["same"].__type_params__
+    assert (await echo(scope["same"])).__type_params__ == parameters
+    assert (await echo(scope["kinds"]))().__type_params__ == parameters
+    found = await apply(lambda f: [str(p) for p in f.__type_params__], scope["same"])
+    assert found == ["T", "P"]

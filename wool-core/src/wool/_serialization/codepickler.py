@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
 from wool._serialization.classes import (
@@ -24,7 +24,7 @@ from wool._serialization.codeobjects import reduce_code
 from wool._serialization.enums import reduce_member
 from wool._serialization.library import reduce_descriptor, reduce_library
 from wool._serialization.modules import find_name, findable
-from wool._serialization.namespaces import Cell, Scope, share_variables
+from wool._serialization.namespaces import Scope, share_variables
 from wool._serialization.reduction import reduce_exception
 from wool._serialization.references import must_stay
 from wool._serialization.sentinels import is_sentinel, reduce_sentinel
@@ -110,7 +110,7 @@ class _Unit:
         self.functions: list[FunctionType] = []
         self._defined: set[type] = set()
         self._scopes: dict[int, Scope] = {}
-        self._cells: dict[int, Cell] = {}
+        self._cells: dict[int, CellType] = {}
         self._modules = modules
         self._dispatched = dispatched
 

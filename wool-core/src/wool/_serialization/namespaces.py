@@ -14,7 +14,6 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from types import CellType, CodeType, FunctionType
 from typing import Any, cast
 
@@ -180,45 +179,27 @@ class Scope:
         return {} if known is None else {n: known.version(n, v) for n, v in values.items()}
 
 
-class Cell:
-    """Stands for a variable that functions close over while they are pickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return make_cell, ()
-
-
 def share_variables(
-    function: FunctionType, native: tuple[Any, ...], scope: Scope, cells: dict[int, Cell]
+    function: FunctionType, native: tuple[Any, ...], scope: Scope, cells: dict[int, CellType]
 ) -> tuple[Any, ...]:
     """Changes cloudpickle's reduction of a function so that its globals are shared, and the
     variables that it closes over with the other functions that do.
+
+    Args:
+        cells: the empty ones that stand for variables until all of a unit has been made.
     """
-    _, (code, _, name, defaults, _), (attributes, slots), _, _, set_state = native
+    _, (code, _, name, defaults, closure), (attributes, slots), _, _, set_state = native
     held: Globals = slots.pop("__globals__")
     names = {name: value for name, value in held.items() if name not in scope.defined}
-    closure = slots["__closure__"]
-    slots |= {"__globals__": {}, "__closure__": None}
+    slots["__globals__"] = {}
     if parameters := getattr(function, "__type_params__", ()):  # cloudpickle leaves them out
         slots["__type_params__"] = parameters
-    shared = closure and tuple(cells.setdefault(id(cell), Cell()) for cell in closure)
-    made = code, scope, name, defaults, shared
-    body = attributes, slots, _contents(closure or ())
-    state: tuple[Any, ...] = set_state, body, names, scope.versions(names)
+    if closure:
+        own = cast("tuple[CellType, ...]", function.__closure__)
+        closure = tuple(cells.setdefault(id(cell), CellType()) for cell in own)
+    made = code, scope, name, defaults, closure
+    state: tuple[Any, ...] = set_state, (attributes, slots), names, scope.versions(names)
     return make_function, made, state, None, None, finish_function
-
-
-def _contents(closure: tuple[CellType, ...]) -> dict[int, Any]:
-    """Returns what the variables are bound to that are."""
-    contents: dict[int, Any] = {}
-    for index, cell in enumerate(closure):
-        with suppress(ValueError):
-            contents[index] = cell.cell_contents
-    return contents
-
-
-def make_cell() -> CellType:
-    """Units name this function to make a variable that functions close over."""
-    return CellType()
 
 
 def make_function(
@@ -230,15 +211,13 @@ def make_function(
 
 def finish_function(
     function: FunctionType,
-    state: tuple[Callable[..., Any], tuple[Any, Any, dict[int, Any]], Globals, dict[str, int]],
+    state: tuple[Callable[..., Any], tuple[Any, Any], Globals, dict[str, int]],
 ) -> None:
     """Units name this function to complete a function."""
-    set_state, (attributes, slots, contents), names, numbered = state
+    set_state, body, names, numbered = state
     scope = function.__globals__
     named = scope["__builtins__"]
-    set_state(function, (attributes, slots))
-    for index, value in contents.items():
-        cast("tuple[CellType, ...]", function.__closure__)[index].cell_contents = value
+    set_state(function, body)
     scope["__builtins__"] = named  # it has put its own there
     came = scope.get(_MARK)
     if not isinstance(came, Namespace):
