@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import pickle
+import random
 import secrets
 import socket
 import ssl
 import stat
+import string
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -85,6 +88,39 @@ def test_weak_tokens_are_refused_and_not_told(weak: str) -> None:
     with pytest.raises(ConfigurationError, match="128 random bits.*`wool token`") as caught:
         wool.Credentials.token(weak)
     assert weak not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "length"),
+    [
+        (string.hexdigits[:16], 32),
+        (string.digits, 39),
+        (string.ascii_lowercase + string.digits, 25),
+        (string.ascii_letters + string.digits, 22),
+        ("0123abcd", 32),
+        (string.ascii_lowercase, 86),
+    ],
+)
+def test_how_long_a_token_has_to_be(alphabet: str, length: int) -> None:
+    """As its alphabet has it, rather too long; letters may be words, and have to be many."""
+    source = random.Random(1)
+    token = "".join(
+        itertools.islice(itertools.cycle(source.sample(alphabet, len(alphabet))), length)
+    )
+    wool.Credentials.token(token)
+    with pytest.raises(ConfigurationError, match="too weak"):
+        wool.Credentials.token(token[:-1])
+
+
+def test_a_token_of_few_characters() -> None:
+    wool.Credentials.token("01234567" * 8)
+    with pytest.raises(ConfigurationError, match="too weak"):
+        wool.Credentials.token("0123456" * 8)
+
+
+@pytest.mark.parametrize("prefix", ["wool-prod-", "my-wool-prod-", "a-b-c-d-e-"])
+def test_a_token_may_say_what_it_is_for(prefix: str) -> None:
+    wool.Credentials.token(prefix + secrets.token_hex(16))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere the environment is always text")

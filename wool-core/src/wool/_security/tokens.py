@@ -80,7 +80,7 @@ def strength(token: str) -> float:
     kinds = [any(c in kind for c in token) for kind in _CLASSES]
     if len(set(token)) < 8:
         return 0.0
-    if set(token) <= _HEX and kinds[2]:
+    if set(token) <= _HEX and kinds[2] and sum(kinds) > 1:
         return 4.0 * len(token)
     if (sum(kinds) < 2 and not kinds[2]) or _is_phrase(token):
         return 1.5 * len(token)
