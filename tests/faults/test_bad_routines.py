@@ -240,6 +240,30 @@ async def leave_a_thread(seconds: float) -> None:
 
 
 @wool.routine
+async def fork(way: str) -> int:
+    """The child comes back from its routine; returns how it has ended."""
+    child = os.fork()
+    if child == 0:
+        if way == "exit":
+            sys.exit(3)
+        if way == "raise":
+            raise KeyError("on purpose")
+        await asyncio.sleep(0)
+        return -1
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+@wool.routine
+async def fork_in_a_step() -> AsyncIterator[int]:
+    yield os.getpid()
+    child = os.fork()
+    yield child
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    yield os.waitstatus_to_exitcode(status)
+
+
+@wool.routine
 async def finish(path: Path, release: float) -> None:
     path.write_text(str(os.getpid()))
     try:
@@ -401,6 +425,27 @@ async def test_called_where_recursion_comes_to_its_limit() -> None:
             began = time.monotonic()
         assert time.monotonic() - began < 10
     assert failed
+
+
+@pytest.mark.everywhere
+@pytest.mark.parametrize(("way", "status"), [("exit", 3), ("raise", 1), ("return", 1)])
+async def test_forked_child_that_comes_back(
+    way: str, status: int, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It ends, as it would have locally, and answers no call of its parent's."""
+    async with unharmed(folder):
+        assert await fork(way) == status
+    told = capfd.readouterr().err
+    assert told == "" if way == "exit" else "forked by a routine" in told
+    assert ("on purpose" in told) == (way == "raise")
+
+
+@pytest.mark.everywhere
+async def test_forked_child_that_comes_back_from_a_step(folder: Path) -> None:
+    async with unharmed(folder):
+        worker, child, status = [number async for number in fork_in_a_step()]
+        assert 0 < child != worker
+        assert status == 1
 
 
 async def test_signal_handlers_replaced_and_killed() -> None:

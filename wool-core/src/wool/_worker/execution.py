@@ -24,6 +24,7 @@ from wool._serialization.codec import rebuild_error
 from wool._serialization.context import Arrived
 from wool._serialization.thrown import Thrown
 from wool._worker.decoding import find, load
+from wool._worker.executor import leave_fork
 from wool._worker.sharing import Sharing
 from wool.exceptions import SerializationError, WorkerStopped
 
@@ -301,6 +302,8 @@ class Execution:
         self.caller.answer(frame, packed)
 
     def _finish_raise(self, error: BaseException, *, decoding: bool = False) -> None:
+        if self._executor.forked:
+            leave_fork(error)
         if not self._is_heard():
             return
         if self._stopped and decoding:

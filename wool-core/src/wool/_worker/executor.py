@@ -11,11 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
+import sys
 import threading
+import traceback
+import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from wool._forks import after_fork
 from wool._serialization.arrivals import ARRIVALS
 
 if TYPE_CHECKING:
@@ -34,6 +39,7 @@ class Executor:
     Attributes:
         pending: calls that have not begun, in order of arrival.
         running: calls that have begun and not ended.
+        forked: whether this is a process that a routine has forked.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int | None) -> None:
@@ -41,6 +47,8 @@ class Executor:
         self.pending: dict[int, Execution] = {}
         self.running: set[Execution] = set()
         self.targets: dict[str, Any] = {}
+        self.forked: bool = False
+        _EXECUTORS.add(self)
         self._order: deque[int] = deque()
         self._starting: list[Execution] = []
         self._limit = concurrency
@@ -186,3 +194,36 @@ class Executor:
     def is_here(self) -> bool:
         """Whether this is the executor's thread."""
         return threading.get_ident() == self._thread
+
+
+# Those of this process: in a fork of it, they are its parent's.
+_EXECUTORS: weakref.WeakSet[Executor] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for executor in list(_EXECUTORS):
+        executor.forked = True
+
+
+after_fork(_mark_forked)
+
+
+def leave_fork(error: BaseException | None = None) -> NoReturn:
+    """Ends a process that a routine has forked, and that comes back from the routine.
+
+    What it is in the midst of is its parent's: to answer calls, over the same connections, above
+    all.
+
+    Args:
+        error: what it comes back with.
+    """
+    status = error.code if isinstance(error, SystemExit) else 1
+    with contextlib.suppress(Exception):  # the streams may have been closed
+        if not isinstance(error, SystemExit):
+            what = "returned from it" if error is None else "let an exception pass"
+            sys.stderr.write(f"A process forked by a routine has {what}: end it with os._exit()\n")
+            if error is not None:
+                traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))

@@ -28,7 +28,7 @@ from wool._serialization.travelling import LocalModules
 from wool._session.handshaking import accept
 from wool._session.routes import Routes
 from wool._worker.caller import Answer, Caller
-from wool._worker.executor import Executor
+from wool._worker.executor import Executor, leave_fork
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
 
@@ -181,6 +181,8 @@ class Server:
         The last one for now is sent from there: the caller waits for it, and nothing else would be
         gained by a detour. Otherwise the I/O thread sends several at a time.
         """
+        if self.executor.forked:
+            leave_fork()
         caller, frame, segments = answer
         last = not (more or self._woken or self._answers or self.executor.pending or self.draining)
         if last and caller.send_now(frame, segments):
