@@ -23,7 +23,7 @@ from faultjobs import add, block, fib, hold, pid
 from faultkit import pid_in
 
 import wool
-from integration.servedkit import CLI, TOKEN, environment
+from integration.servedkit import CLI, TOKEN, Spoken, environment
 from wool._security import certificates
 from wool.cli.worker import TOGETHER
 
@@ -118,6 +118,25 @@ async def test_a_terminal_that_is_closed(start: Any, folder: Path) -> None:
     stays.process.send_signal(signal.SIGINT)
     assert await stays.exit() == 0
     assert "SIGHUP" not in "".join(stays.lines)
+
+
+async def test_a_folder_that_is_gone(folder: Path) -> None:
+    (folder / "gone").mkdir()
+    command = [*CLI, "worker", "--address", f"unix://{folder}/s/w"]
+    process = subprocess.Popen(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder / "gone",
+        env=environment(),
+    )
+    with process:
+        try:
+            await Spoken(process).says("serves at")
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 30) == 0
+        finally:
+            process.kill()
 
 
 async def test_a_terminal_that_is_gone(folder: Path) -> None:

@@ -209,6 +209,12 @@ def test_a_worker_without_an_id() -> None:
 # Interfaces ------------------------------------------------------------------------------------
 
 
+def test_a_machine_without_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ifaddr, "get_adapters", list)
+    with pytest.raises(ConfigurationError, match="none of this machine has an address"):
+        _interfaces.choose(Options())
+
+
 def test_all_interfaces_include_loopback() -> None:
     assert "127.0.0.1" in _interfaces.choose(Options())
     assert not _interfaces.only_loopback(["127.0.0.1", "10.0.0.1"])

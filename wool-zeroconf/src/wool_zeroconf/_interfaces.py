@@ -23,6 +23,10 @@ def choose(options: Options) -> list[Choice]:
         ConfigurationError: there is none, or not one that `options` names.
     """
     adapters = list(ifaddr.get_adapters())
+    if not adapters:
+        raise ConfigurationError(
+            "No network interface to find workers on: none of this machine has an address"
+        )
     chosen: list[Choice] = []
     for wanted in options.interfaces or [""]:
         fitting = [adapter for adapter in adapters if _fits(adapter, wanted)]

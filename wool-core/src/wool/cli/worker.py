@@ -110,7 +110,8 @@ def command(
     Exit codes: 0 after it has left, 1 if it cannot serve, 2 for a wrong command line, 128 and the
     number of the signal if routines did not end.
     """
-    sys.path.insert(0, os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # it has been removed, so there is nothing in it
+        sys.path.insert(0, os.getcwd())
     events = Events(as_json=as_json)
     events.tell_warnings()
     settings = read_settings()
