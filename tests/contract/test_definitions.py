@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import enum
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 import pytest
 
@@ -127,11 +128,17 @@ def slots() -> Any:
     class Number(int):
         __slots__ = ()
 
+    Slotted.alias = Slotted.a  # type: ignore[attr-defined]
     slotted = Slotted()
     slotted.a = 1
 
     def tell() -> Any:
-        return slotted.a, hasattr(slotted, "__dict__"), hasattr(Number(1), "__dict__")
+        return (
+            slotted.a,
+            slotted.alias,
+            hasattr(slotted, "__dict__"),
+            hasattr(Number(1), "__dict__"),
+        )
 
     return [slotted, Number(1)], tell
 
@@ -186,6 +193,14 @@ def metaclasses() -> Any:
     class Fixed(metaclass=Constant):
         value = 1
 
+    class Sized(type):
+        @property
+        def size(cls) -> int:
+            return 42
+
+    class Small(metaclass=Sized):
+        size = 1
+
     class Tagged(type):
         def __new__(cls, name: str, bases: Any, body: Any, *, tag: str) -> Any:
             return super().__new__(cls, name, bases, {**body, "tag": tag})
@@ -212,10 +227,30 @@ def metaclasses() -> Any:
             said = str(error)
         else:
             said = ""
-        kinds = [type(cls).__name__ for cls in (Fixed, WithTag, Complete)]
-        return said, Fixed.value, WithTag.tag, Complete.wanted, kinds  # type: ignore[attr-defined]
+        kinds = [type(cls).__name__ for cls in (Fixed, WithTag, Complete, Small)]
+        return said, Small.size, Small().size, Fixed.value, WithTag.tag, Complete.wanted, kinds  # type: ignore[attr-defined]
 
-    return [Fixed(), WithTag(), Complete()], tell
+    return [Fixed(), WithTag(), Complete(), Small()], tell
+
+
+def equal_classes() -> Any:
+    class Same(type):
+        def __eq__(cls, other: object) -> bool:
+            return isinstance(other, Same)
+
+        def __hash__(cls) -> int:
+            return 1
+
+    class One(metaclass=Same):
+        number = 1
+
+    class Two(metaclass=Same):
+        number = 2
+
+    def tell() -> Any:
+        return One().number, Two().number, [type(cls).__name__ for cls in (One, Two)]
+
+    return [One(), Two()], tell
 
 
 def bases_that_want_to_know() -> Any:
@@ -253,7 +288,14 @@ def descriptors() -> Any:
     class Own(classmethod):  # type: ignore[type-arg]
         pass
 
+    @contextlib.contextmanager
+    def surrounded(by: str) -> Iterator[None]:
+        User.told.append(by)
+        yield
+        User.told.append(by)
+
     class User:
+        told: ClassVar[list[str]] = []
         header = struct.Struct("<HI")
 
         @Loud
@@ -261,13 +303,19 @@ def descriptors() -> Any:
             """What it is called."""
             return "user"
 
+        @surrounded("-")
+        def use(self) -> None:
+            User.told.append("use")
+
         @Own
         def kind(cls) -> str:
             return cls.__name__
 
     def tell() -> Any:
         user = User()
-        return user.name, User.name.__doc__, User.kind(), User.header.pack(1, 2)
+        User.told.clear()
+        user.use()
+        return User.told, user.name, User.name.__doc__, User.kind(), User.header.pack(1, 2)
 
     return User(), tell
 
@@ -318,6 +366,7 @@ DEFINITIONS: list[Define] = [
     bodies,
     typed_dictionaries,
     metaclasses,
+    equal_classes,
     bases_that_want_to_know,
     descriptors,
     shared_by_functions,
@@ -343,7 +392,7 @@ async def test_definitions(define: Define) -> None:
     came = await echo(value)
     if not isinstance(value, list):
         value, came = [value], [came]
-    assert [type(item) for item in came] == [type(item) for item in value]
+    assert all(type(item) is type(its) for item, its in zip(came, value, strict=True))
     assert repr(tell()) == repr(await told()) == expected, "nothing has changed here"
 
 

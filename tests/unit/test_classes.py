@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
+from wool._serialization.bodies import setter_of
 from wool._serialization.classes import LOADING, NO_REFERENTS, ClassTable, find_class
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.travelling import LocalModules
@@ -60,6 +62,20 @@ def test_other_threads_see_a_class_when_all_of_it_is_there() -> None:
     table.finish(cls, b"key", fill, "all")
     table.look()
     assert seen == [None, None, cls]
+
+
+def test_attributes_are_set_beneath_what_is_written_in_python() -> None:
+    """And no deeper: a metaclass of C code that says what setting them means is asked."""
+
+    of_structures: Any = type(ctypes.Structure)
+
+    class Refusing(of_structures):
+        def __setattr__(cls, name: str, value: Any) -> None:
+            raise AttributeError
+
+    assert setter_of(Refusing) is setter_of(of_structures) is not setter_of(type)
+    setter_of(type)(Plain, "number", 4)
+    assert vars(Plain)["number"] == 4
 
 
 def test_two_threads_that_load_one_function() -> None:

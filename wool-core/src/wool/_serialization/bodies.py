@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import abc
 import types
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from types import MemberDescriptorType, WrapperDescriptorType
 from typing import Any, cast
 
 _UNTOLD = "__wool_untold__"
@@ -70,10 +72,33 @@ def fill_class(cls: type, attributes: dict[str, Any]) -> None:
 
 
 def _set_attributes(cls: Any, attributes: dict[str, Any]) -> None:
+    set_one = setter_of(type(cls))
     for name, value in attributes.items():
         if name != "_abc_impl":
-            type.__setattr__(cls, name, value)
+            set_one(cls, name, value)
     if "__firstlineno__" in attributes:  # setting another attribute has removed it
-        type.__setattr__(cls, "__firstlineno__", attributes["__firstlineno__"])
+        set_one(cls, "__firstlineno__", attributes["__firstlineno__"])
     for registered in attributes.get("_abc_impl", ()):
         cls.register(registered)
+
+
+def setter_of(metaclass: Any) -> Callable[[Any, str, Any], None]:
+    """Returns what sets attributes of a class beneath all that is written in Python."""
+    bodies: list[Any] = [vars(base) for base in metaclass.__mro__]
+    setters = [body["__setattr__"] for body in bodies if "__setattr__" in body]
+    return next(one for one in setters if isinstance(one, WrapperDescriptorType))
+
+
+def given_at_once(cls: Any, names: Iterable[str]) -> set[str]:
+    """Returns those names of what is in the body of a class that it has to be made with: they could
+    not be set, since its metaclass has properties that are called so.
+    """
+    above: Any = type(cls).__mro__
+    bodies: list[Any] = [vars(base) for base in above if base not in (type, object)]
+    return {name for name in names for body in bodies if hasattr(body.get(name), "__set__")}
+
+
+def comes_with_slots(cls: type, name: str, value: Any) -> bool:
+    """Whether something in the body of a class is there because of its slots."""
+    is_slot = isinstance(value, MemberDescriptorType)
+    return is_slot and value.__objclass__ is cls and value.__name__ == name

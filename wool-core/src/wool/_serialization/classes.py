@@ -16,11 +16,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from enum import Enum
 from itertools import count
-from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
-from typing import Any, NamedTuple, Protocol, TypedDict, is_typeddict
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar, is_typeddict
 
 from wool._forks import after_fork
-from wool._serialization.bodies import fill_class, new_class
+from wool._serialization.bodies import comes_with_slots, fill_class, given_at_once, new_class
 from wool._serialization.enums import fill_enum, make_enum, reduce_enum
 from wool._serialization.modules import find_object
 from wool._serialization.units import MissingCode
@@ -29,13 +29,35 @@ PROCESS_BYTES = 8
 KEY_BYTES = PROCESS_BYTES + 8
 
 
+V = TypeVar("V")
+
+
+class ByClass(Generic[V]):
+    """What is known of classes while they live, whatever their metaclass says to comparing them."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[type], V]] = {}
+
+    def get(self, cls: type) -> V | None:
+        known = self._known.get(id(cls))
+        return None if known is None else known[1]
+
+    def __setitem__(self, cls: type, value: V) -> None:
+        number = id(cls)
+        gone = weakref.ref(cls, lambda _: self._known.pop(number, None))
+        self._known[number] = gone, value
+
+    def __delitem__(self, cls: type) -> None:
+        del self._known[id(cls)]
+
+
 class ClassTable:
     """The classes of one process that travel by value, and their keys."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._renew()
-        self._keys: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
+        self._keys = ByClass[bytes]()
         self._classes: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
         self._unfinished: set[bytes] = set()
         self._filling: dict[bytes, int] = {}  # by which thread
@@ -229,11 +251,12 @@ def guard_class(cls: Any, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...
     names = {**names, "__qualname__": cls.__qualname__}
     if "__slots__" in cls.__dict__ and NamedTuple not in bases:
         names["__slots__"] = cls.__dict__["__slots__"]
-        attributes = {
-            name: value
-            for name, value in attributes.items()
-            if name != "__slots__" and not isinstance(value, MemberDescriptorType)
-        }
+    names |= {name: attributes[name] for name in given_at_once(cls, attributes)}
+    attributes = {
+        name: value
+        for name, value in attributes.items()
+        if name not in names and not comes_with_slots(cls, name, value)
+    }
     made = metaclass, name, _bases(cls, bases), names
     return (
         make_class,

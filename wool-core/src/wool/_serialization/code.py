@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from wool._serialization.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS
+from wool._serialization.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS, ByClass
 from wool._serialization.codepickler import write
 from wool._serialization.modules import find_object
 from wool._serialization.namespaces import Namespaces
@@ -82,10 +82,8 @@ class CodeBook:
         self._functions: weakref.WeakKeyDictionary[
             FunctionType, tuple[CodeUnit, tuple[Bindings, ...]]
         ] = weakref.WeakKeyDictionary()
-        self._classes: weakref.WeakKeyDictionary[type, tuple[CodeUnit, tuple[Bindings, ...]]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._editions: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
+        self._classes = ByClass[tuple[CodeUnit, tuple[Bindings, ...]]]()
+        self._editions = ByClass[int]()
         self._lock = threading.Lock()
 
     def find(self, keys: Iterable[bytes]) -> list[CodeUnit]:
@@ -130,7 +128,7 @@ class CodeBook:
         own = key.startswith(CLASSES.process)  # others hear from its owner
         with self._lock:
             if cached is not None:
-                self._editions[cls] = self._editions.get(cls, 0) + 1
+                self._editions[cls] = (self._editions.get(cls) or 0) + 1
             edition = self._editions.get(cls)
             if edition is not None:
                 key += edition.to_bytes(4, "big")

@@ -108,7 +108,7 @@ class _Unit:
     def __init__(self, modules: Modules, dispatched: Container[type]) -> None:
         self.provides: list[bytes] = []
         self.functions: list[FunctionType] = []
-        self._defined: set[type] = set()
+        self._defined: set[int] = set()
         self._scopes: dict[int, Scope] = {}
         self._cells: dict[int, CellType] = {}
         self._modules = modules
@@ -132,7 +132,7 @@ class _Unit:
             return reduced  # by name, or of a built-in type that has none
         key = CLASSES.key(cls)
         self.provides.append(key)
-        self._defined.add(cls)
+        self._defined.add(id(cls))
         return guard_class(cls, key, reduced)
 
     def _reduce_function(self, function: FunctionType, native: Native) -> Any:
@@ -175,7 +175,7 @@ class _Unit:
         reduced = reduce_library(obj, self._modules)
         if type(obj) is MethodType and reduced is not NotImplemented:
             cls, name = reduced[1]
-            if cls in self._defined:
+            if id(cls) in self._defined:
                 return find_method, (cls, name, obj.__func__)
         return reduced
 

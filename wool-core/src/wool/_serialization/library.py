@@ -5,6 +5,7 @@ from.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import struct
@@ -19,6 +20,7 @@ from wool._serialization.modules import find_name, findable
 from wool._serialization.sentinels import SENTINELS
 from wool._serialization.travelling import Modules
 
+_MANAGER: Any = cast(Any, contextlib)._GeneratorContextManager
 _CACHED = type(functools.lru_cache(len))
 _type: Callable[[Any], Any] = type
 _PARAMETERS = (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)
@@ -40,7 +42,7 @@ _REDUCERS = ("__reduce__", "__reduce_ex__", "__getstate__")
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 _KNOWN = frozenset(
     {object, _CACHED, MethodType, functools.cached_property, weakref.WeakSet, typing.NewType}
-    | {struct.Struct, _ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
+    | {struct.Struct, _MANAGER, _ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
 )
 
 
@@ -59,6 +61,9 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
         return _reduce_method(obj)
     if cls is functools.cached_property:  # has a lock before Python 3.12
         return make_cached_property, (obj.func, obj.attrname, obj.__doc__)
+    if cls is _MANAGER:  # which decorates a function, say, and is made anew for each call of that
+        begun = inspect.getgeneratorstate(obj.gen) != inspect.GEN_CREATED
+        return NotImplemented if begun else (cls, (obj.func, obj.args, obj.kwds))
     if cls is struct.Struct:
         return cls, (obj.format,)
     if cls in _WEAK:  # `functools.singledispatch` has one
