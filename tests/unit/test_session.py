@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import pytest
 
 from wool._client.identity import hello
+from wool._client.probing import Probe
 from wool._protocol import frames as f
 from wool._protocol.connection import Machine
 from wool._security.credentials import SameUser
+from wool._security.keyring import Keyring
 from wool._session.handshaking import dial
-from wool._session.routes import Route
+from wool._session.routes import Route, Routes
 from wool._session.session import Session
-from wool.abc import Connection, Listener, Segments, Transport
+from wool.abc import Connection, Listener, Segments, Transport, WorkerInfo
 from wool.exceptions import ConnectFailed, ConnectionLost
 
 
@@ -73,6 +75,20 @@ async def test_the_time_to_dial_is_for_all_of_it() -> None:
         await dial(route, "slow://host:1", greeting, Unasked(), timeout=1)
     assert raised.value.reason == "timeout"
     assert loop.time() - began < 1.5
+
+
+class Broken(Slow):
+    """Raises what no transport must."""
+
+    async def connect(self, address: str, *, credentials: object, timeout: float) -> Connection:
+        raise TypeError("odd")
+
+
+async def test_a_transport_that_raises_anything_is_not_the_end_of_a_look_around() -> None:
+    routes = Routes(lambda address: Route(Broken(), local=True))
+    probe = Probe(routes, Keyring(SameUser()), lambda kind: hello(["cloudpickle"], security=kind))
+    seen = await probe.look(WorkerInfo(address="broken://host:1"))
+    assert seen.problem == "cannot be dialled: TypeError('odd')"
 
 
 class Unasked(SameUser):

@@ -97,6 +97,8 @@ def test_the_plugin_is_light() -> None:
         ("heartbeat", -1.0),
         ("heartbeat", float("nan")),
         ("keepalive", float("inf")),
+        ("keepalive", 32768.0),
+        ("keepalive_timeout", 1e12),
     ],
 )
 def test_options_that_make_no_sense(name: str, value: Any) -> None:
@@ -105,7 +107,7 @@ def test_options_that_make_no_sense(name: str, value: Any) -> None:
 
 
 def test_options() -> None:
-    Options(path="/a/b-c%20d", health="", keepalive=1, keepalive_timeout=600, heartbeat=0.1)
+    Options(path="/a/b-c%20d", health="", keepalive=1, keepalive_timeout=32767, heartbeat=0.1)
     assert Options().path != Options().health
 
 

@@ -17,6 +17,8 @@ from wool.plugins import API, TransportPlugin, hookimpl
 __all__ = ["Options"]
 
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*")
+_MOST = 32767
+"""Seconds of TCP's keep-alive that Linux takes; more it would pass over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,12 @@ class Options:
             )
         if self.health == self.path:
             raise ValueError(f"health and path must differ; both are {self.path!r}")
-        for name, least in {"keepalive": 1.0, "keepalive_timeout": 1.0, "heartbeat": 0.1}.items():
+        for name in ("keepalive", "keepalive_timeout"):
             value: float = getattr(self, name)
-            if not least <= value < math.inf:
-                raise ValueError(f"{name} must be at least {least:g} seconds; not {value!r}")
+            if not 1 <= value <= _MOST:
+                raise ValueError(f"{name} must be from 1 to {_MOST} seconds; not {value!r}")
+        if not 0.1 <= self.heartbeat < math.inf:
+            raise ValueError(f"heartbeat must be at least 0.1 seconds; not {self.heartbeat!r}")
 
 
 @hookimpl

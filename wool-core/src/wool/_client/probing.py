@@ -59,6 +59,8 @@ class Probe:
             session, welcome = await dial(route, info.address, hello, credentials, self._timeout)
         except WoolError as error:
             return Seen(info, problem=without_address(error, info.address))
+        except Exception as error:  # a transport may raise anything
+            return Seen(info, problem=f"cannot be dialled: {error!r}")
         await session.connection.aclose()
         return Seen(met(info, welcome, session.peer), welcome.age)
 
