@@ -480,6 +480,23 @@ async def test_leaving_that_is_cancelled_as_connections_close(
     await elsewhere
 
 
+async def test_leaving_that_is_cancelled_as_workers_end(folder: Path) -> None:
+    """They are killed, and no child of this process when that is over."""
+    pool = wool.WorkerPool(size=1)
+    await pool.__aenter__()
+    call = asyncio.create_task(until_tidy(folder))
+    worker = await pid_in(folder / "began")
+    leaving = asyncio.create_task(pool.__aexit__(KeyError, KeyError(), None))
+    await eventually((folder / "tidying").exists)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    with pytest.raises(ChildProcessError):
+        os.waitpid(worker, os.WNOHANG)
+    with pytest.raises(wool.WorkerStopped):
+        await call
+
+
 @both
 async def test_every_task_of_the_pools_loop_cancelled(transport: str) -> None:
     """Those that keep its workers too: calls say so, and do not wait."""

@@ -143,6 +143,10 @@ class WorkerProcess:
         except TimeoutError:
             self.kill()
             await self.wait()
+        except asyncio.CancelledError:
+            self.kill()
+            await self.wait()  # it is reaped now, or not at all if the loop ends
+            raise
         except BaseException:
             self.kill()
             raise
