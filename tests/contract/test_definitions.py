@@ -87,17 +87,29 @@ def enums_of_anything() -> Any:
         class Inner:
             pass
 
+    class Shifting(enum.EnumMeta):
+        def __new__(cls, name: str, bases: Any, body: Any, *, by: int) -> Any:
+            shifted: Any = cls.__prepare__(name, bases)
+            for key, value in body.items():
+                shifted[key] = value + by if key in ("ONE", "TWO") else value
+            return super().__new__(cls, name, bases, shifted)
+
+    class Shifted(enum.IntEnum, metaclass=Shifting, by=10):
+        ONE = 1
+        TWO = 2
+
     other = Thing.OBJECT
 
     def tell(default: Thing = Thing.NAN) -> Any:
         return (
+            list(Shifted),
             "LIST" in Thing,
             default is Thing.NAN,
             other is Thing.OBJECT is Thing.FUNCTION.value(),
             [member is Thing[member.name] is Thing(member.value) for member in Thing],
         )
 
-    return list(Thing), tell
+    return [*Thing, *Shifted], tell
 
 
 def flags() -> Any:
@@ -233,6 +245,31 @@ def metaclasses() -> Any:
     return [Fixed(), WithTag(), Complete(), Small()], tell
 
 
+def names_of_properties() -> Any:
+    class Pretending:
+        __name__ = "what the body says"
+
+        @property
+        def __class__(self) -> Any:
+            return int
+
+        @abc.abstractproperty
+        def old(self) -> int: ...
+
+        def __reduce__(self) -> Any:
+            return object.__new__, (pretending,)
+
+    pretending = Pretending
+
+    def tell() -> Any:
+        made = Pretending()
+        body = vars(Pretending)
+        kinds = [type(body[name]).__name__ for name in ("__class__", "old")]
+        return made.__name__, isinstance(made, int), Pretending.__qualname__, kinds
+
+    return [Pretending()], tell
+
+
 def equal_classes() -> Any:
     class Same(type):
         def __eq__(cls, other: object) -> bool:
@@ -366,6 +403,7 @@ DEFINITIONS: list[Define] = [
     bodies,
     typed_dictionaries,
     metaclasses,
+    names_of_properties,
     equal_classes,
     bases_that_want_to_know,
     descriptors,

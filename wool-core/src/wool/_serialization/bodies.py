@@ -90,12 +90,17 @@ def setter_of(metaclass: Any) -> Callable[[Any, str, Any], None]:
 
 
 def given_at_once(cls: Any, names: Iterable[str]) -> set[str]:
-    """Returns those names of what is in the body of a class that it has to be made with: they could
-    not be set, since its metaclass has properties that are called so.
+    """Returns those names of what is in the body of a class that it has to be made with: setting
+    them is something else, as its metaclass has properties that are called so.
     """
     above: Any = type(cls).__mro__
-    bodies: list[Any] = [vars(base) for base in above if base not in (type, object)]
-    return {name for name in names for body in bodies if hasattr(body.get(name), "__set__")}
+    bodies: list[Any] = [vars(base) for base in above]
+    found = {name for name in names for body in bodies if hasattr(body.get(name), "__set__")}
+    return found - _SET_LATER
+
+
+_SET_LATER = frozenset({"__abstractmethods__", "__annotations__", "__doc__", "__type_params__"})
+"""Properties of `type` that set what is in the body."""
 
 
 def comes_with_slots(cls: type, name: str, value: Any) -> bool:

@@ -166,12 +166,11 @@ class _Unit:
             if reduced is not NotImplemented:
                 return reduced
         self._modules.mention(obj)
-        if type(obj) not in self._dispatched:
-            if is_sentinel(obj):
-                return reduce_sentinel(obj, self._modules)
-            reduced = reduce_descriptor(obj)
-            if reduced is not NotImplemented:
-                return reduced
+        if type(obj) not in self._dispatched and is_sentinel(obj):
+            return reduce_sentinel(obj, self._modules)
+        reduced = reduce_descriptor(obj)
+        if reduced is not NotImplemented:
+            return reduced
         reduced = reduce_library(obj, self._modules)
         if type(obj) is MethodType and reduced is not NotImplemented:
             cls, name = reduced[1]

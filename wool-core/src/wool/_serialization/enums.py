@@ -7,7 +7,7 @@ be equal to a copy of it.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, EnumType
 from types import BuiltinFunctionType
 from typing import Any, cast
 
@@ -47,7 +47,7 @@ def reduce_enum(cls: type[Enum], attributes: dict[str, Any]) -> tuple[Any, ...]:
     members = cls.__members__
     made = {name: (*_made_of(member), member._value_) for name, member in members.items()}
     rest = {name: value for name, value in attributes.items() if name not in members}
-    own = {member._name_: _own(member) for member in members.values()}
+    own = {name: _own(member) for name, member in members.items()}
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     arguments = type(cls), cls.__name__, cls.__bases__, names, made
     return arguments, (rest, own)
@@ -61,11 +61,12 @@ def make_enum(
     members: dict[str, tuple[Any, ...]],
 ) -> type[Enum]:
     """Definitions name this function to make an `Enum` with its members."""
-    body = metaclass.__prepare__(name, bases)
+    # The metaclass may be the user's, and would take members for what it once made them from.
+    body: Any = EnumType.__dict__["__prepare__"].__get__(None, metaclass)(name, bases)
     body |= {**names, "__new__": _new, "__init__": _init}
     for member, parts in members.items():
         body[member] = _Parts(*parts)
-    cls = metaclass.__new__(metaclass, name, bases, body)
+    cls = EnumType.__new__(metaclass, name, bases, body)
     type.__delattr__(cls, "__init__")
     type.__delattr__(cls, "__new_member__")
     return cls
