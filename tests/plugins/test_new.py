@@ -168,6 +168,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         ("unix", "Wool's own"),
         ("tls", "Wool's own"),
         ("core", "Wool's own"),
+        ("size", "Wool's own"),
+        ("token", "Wool's own"),
     ],
 )
 def test_names_of_no_use(name: str, words: str, tmp_path: Path) -> None:

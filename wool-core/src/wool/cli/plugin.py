@@ -14,7 +14,7 @@ import click
 from wool._plugins import observers
 from wool._plugins.loading import BUILT_IN, EXTRAS
 from wool._plugins.lookup import DISCOVERY, SERIALIZER, TRANSPORT
-from wool._settings.model import TABLES
+from wool._settings.model import SECRETS, TABLES, Core, settings_of
 from wool.plugins import API
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -118,7 +118,8 @@ def _check(name: str) -> None:
             f"leave out `wool-`, which is put before it anyway: {name.removeprefix('wool-')}",
             param_hint="NAME",
         )
-    if name in {*BUILT_IN, *EXTRAS, *TABLES, "core", "wool"}:
+    # The settings of a plug-in are a table of its name, beside those.
+    if name in {*BUILT_IN, *EXTRAS, *TABLES, *settings_of(Core), *SECRETS, "core", "wool"}:
         raise click.BadParameter(f"{name!r} is a name of Wool's own", param_hint="NAME")
 
 
