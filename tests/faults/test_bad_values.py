@@ -149,6 +149,36 @@ async def test_bad_argument(kind: str, transport: str, folder: Path) -> None:
         assert await take("fine") == "str"
 
 
+class HasNoMemory:
+    def __reduce__(self) -> Any:
+        raise MemoryError
+
+
+@wool.routine
+async def use(give: Any) -> str:
+    try:
+        return await give()
+    except wool.SerializationError as error:
+        return str(error)
+
+
+async def test_words_for_bad_values() -> None:
+    """No name is there twice, and nothing is said where there is nothing to say."""
+
+    async def make() -> Any:
+        return FailsToUnpickle(ValueError("not here"))
+
+    async with opened(1):
+        with pytest.raises(wool.SerializationError, match=r"to a worker: MemoryError\. Pass"):
+            await take(HasNoMemory())
+        with pytest.raises(
+            wool.SerializationError, match=r"[^:]: rebuilding it raised SystemExit\."
+        ):
+            await take(FailsInSetstate(SystemExit))
+        said = await use(wool.reference(make))
+        assert "make() cannot be rebuilt on this side: ValueError: not here" in said
+
+
 async def test_bad_result_of_a_routine_that_travels() -> None:
     """The message names the routine also where it came by value."""
 

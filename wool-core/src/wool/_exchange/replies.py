@@ -25,7 +25,8 @@ def decode_reply(codec: Codec, exchange: Exchange, reply: Reply) -> Awaitable[An
     """
 
     def explain(error: Exception) -> SerializationError:
-        return rebuild_error(f"a result of {exchange.request.name}()", error, "this side")
+        name = exchange.request.name.removesuffix("()")  # of an object it may be a description
+        return rebuild_error(f"a result of {name}()", error, "this side")
 
     segments, referents = reply.segments, reply.referents
     return rebuild(codec.decode, segments, None, referents, fetch=exchange.fetch, explain=explain)

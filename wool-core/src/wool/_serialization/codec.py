@@ -317,9 +317,8 @@ def result_error(function: str, value: Any, error: BaseException) -> Serializati
 
 def rebuild_error(what: str, error: BaseException, where: str) -> SerializationError:
     """Returns the error for a value that arrived but cannot be rebuilt."""
-    return SerializationError(
-        f"{what} cannot be rebuilt on {where}: {reason_of(error)}{_hint(error)}"
-    )
+    reason = str(error) if isinstance(error, SerializationError) else reason_of(error)
+    return SerializationError(f"{what} cannot be rebuilt on {where}: {reason}{_hint(error)}")
 
 
 def _hint(error: BaseException) -> str:

@@ -52,7 +52,8 @@ def message_of(exc: BaseException) -> str:
 
 def reason_of(exc: BaseException) -> str:
     """Returns class and message of an exception that is the reason of another one."""
-    return f"{_tried(lambda: type(exc).__name__, '<unknown class>')}: {message_of(exc)}"
+    name, message = _tried(lambda: type(exc).__name__, "<unknown class>"), message_of(exc)
+    return f"{name}: {message}" if message else name
 
 
 def kind_of(value: object) -> str:
