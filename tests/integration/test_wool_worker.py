@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import importlib.util
 import json
 import os
 import pty
@@ -118,6 +119,21 @@ async def test_a_terminal_that_is_closed(start: Any, folder: Path) -> None:
     stays.process.send_signal(signal.SIGINT)
     assert await stays.exit() == 0
     assert "SIGHUP" not in "".join(stays.lines)
+
+
+@wool.routine
+async def can_import(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+@pytest.mark.parametrize("safe", ["", "1"])
+async def test_what_is_in_the_folder_can_be_imported_unless_the_path_is_to_be_safe(
+    safe: str, start: Any, folder: Path
+) -> None:
+    (folder / "only_in_this_folder.py").touch()
+    served = start("--address", f"unix://{folder}/s/w", PYTHONSAFEPATH=safe)
+    async with wool.WorkerPool(discovery=[await served.address()]):
+        assert await can_import("only_in_this_folder") == (not safe)
 
 
 async def test_a_folder_that_is_gone(folder: Path) -> None:

@@ -97,9 +97,9 @@ def command(
 ) -> None:
     """Serve calls in this process.
 
-    Routines are imported from the current folder or from what is installed. Credentials are those
-    of the options or settings: WOOL_TOKEN, WOOL_TOKEN_FILE or [tool.wool.tls]. A Unix socket needs
-    none.
+    Routines are imported from the current folder, unless PYTHONSAFEPATH is set, or from what is
+    installed. Credentials are those of the options or settings: WOOL_TOKEN, WOOL_TOKEN_FILE or
+    [tool.wool.tls]. A Unix socket needs none.
 
     Ctrl-C, SIGTERM or SIGHUP has it leave: it takes no more calls, and running ones get to finish.
     A second one cancels them: they get to clean up (cancel_grace, 10 s), then the process ends. A
@@ -110,8 +110,9 @@ def command(
     Exit codes: 0 after it has left, 1 if it cannot serve, 2 for a wrong command line, 128 and the
     number of the signal if routines did not end.
     """
-    with contextlib.suppress(FileNotFoundError):  # it has been removed, so there is nothing in it
-        sys.path.insert(0, os.getcwd())
+    if not sys.flags.safe_path:
+        with contextlib.suppress(FileNotFoundError):  # it was removed, so there is nothing in it
+            sys.path.insert(0, os.getcwd())
     events = Events(as_json=as_json)
     events.tell_warnings()
     settings = read_settings()
