@@ -441,6 +441,32 @@ async def test_members_that_are_equal_to_nothing_else() -> None:
     assert await apply(lambda value: value is Token.MISSING, Token.MISSING)
 
 
+async def test_classes_of_bare_globals() -> None:
+    """They say that they were of `builtins`."""
+    scope: dict[str, Any] = {}
+    exec(
+        """
+class Plain:
+    def get(self): return 1
+class Error(Exception):
+    def __init__(self, a, *, b): super().__init__(a); self.b = b
+    def __reduce__(self): return make, (self.args[0], self.b)
+def make(a, b): return Error(a, b=b)
+def fail(): raise Error(1, b=2)
+""",
+        scope,
+    )
+    plain, method = scope["Plain"], scope["Plain"].get
+    assert type(await echo(plain())) is plain
+    assert await apply(lambda value: value.get(), plain()) == 1
+    with pytest.raises(scope["Error"]) as raised:
+        await apply(scope["fail"])
+    assert (raised.value.args, raised.value.b) == ((1,), 2)
+    group = await echo(ExceptionGroup("both", [ValueError(), scope["Error"](1, b=3)]))
+    assert type(group) is ExceptionGroup and group.exceptions[1].b == 3
+    assert plain.get is method, "it has not been changed"
+
+
 async def test_functions_that_are_passed_together() -> None:
     count = 0
 

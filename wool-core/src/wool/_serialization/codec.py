@@ -39,7 +39,7 @@ from wool._serialization.context import ContextCodec
 from wool._serialization.encoded import Encoded
 from wool._serialization.enums import reduce_member
 from wool._serialization.library import reduce_library
-from wool._serialization.modules import findable, missing_remedy
+from wool._serialization.modules import findable, is_built_in, missing_remedy
 from wool._serialization.reduction import reduce_exception
 from wool._serialization.references import (
     Export,
@@ -94,7 +94,7 @@ class _Reducer(msgspec.Struct):
         return reduce_library(obj, self.modules)
 
     def reduce_class(self, cls: type) -> Any:
-        if cls.__module__ == "builtins":
+        if is_built_in(cls):
             return NotImplemented
         reference = self.modules.qualified_name(cls)
         if reference is not None:

@@ -7,6 +7,8 @@ from io import BytesIO
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, cast
 
+from wool._serialization.modules import is_built_in
+
 MAX_OBJ = 64 * 1024
 
 
@@ -33,7 +35,7 @@ def set_fields(exc: BaseException, fields: dict[str, Any]) -> None:
 
 def is_slot(cls: type, name: str) -> bool:
     """Whether a field comes from a class that is not built in."""
-    return _members(cls)[name][0].__module__ != "builtins"
+    return not is_built_in(_members(cls)[name][0])
 
 
 def _members(cls: type) -> dict[str, tuple[type, Any]]:

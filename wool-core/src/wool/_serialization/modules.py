@@ -5,6 +5,7 @@ What such a module defines travels as a name; everything else travels by value.
 
 from __future__ import annotations
 
+import builtins
 import sys
 from functools import cache
 from importlib import import_module
@@ -46,6 +47,14 @@ def importable(obj: Any) -> bool:
     if module is None or not findable(module):
         return False
     return is_found(obj, sys.modules.get(module))
+
+
+def is_built_in(cls: type) -> bool:
+    """Whether a class is one of Python's own. What is defined in bare globals says so as well."""
+    if cls.__module__ != "builtins":
+        return False
+    is_static = not cls.__flags__ & 1 << 9  # Py_TPFLAGS_HEAPTYPE
+    return is_static or getattr(builtins, cls.__name__, None) is cls
 
 
 def is_found(obj: Any, module: ModuleType | None) -> bool:

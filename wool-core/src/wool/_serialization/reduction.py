@@ -19,6 +19,7 @@ from types import (
 from typing import Any, cast
 
 from wool._serialization.fields import fields_of, is_slot, set_fields
+from wool._serialization.modules import is_built_in
 from wool._serialization.tracebacks import Frames, capture, rebuild
 
 Links = tuple[
@@ -90,8 +91,8 @@ def reduces_itself(cls: type[BaseException]) -> bool:
     for base in cls.__mro__:
         names = base.__dict__
         if "__reduce_ex__" in names or "__reduce__" in names:
-            return base.__module__ != "builtins"
-        if "__init__" in names and base.__module__ != "builtins":
+            return not is_built_in(base)
+        if "__init__" in names and not is_built_in(base):
             return False
     return False
 
