@@ -67,9 +67,8 @@ def is_found(obj: Any, module: ModuleType | None) -> bool:
 
 def findable(name: str) -> bool:
     """Whether the import system finds a module of this name where this process has it from."""
-    if sys.modules.get(name) is None or _is_registered(name):
-        return False  # for now
-    return _findable(name)
+    # There may be no module yet, and what cloudpickle is told may change: the rest is remembered.
+    return sys.modules.get(name) is not None and _findable(name) and not _is_registered(name)
 
 
 def _is_registered(name: str) -> bool:
@@ -98,9 +97,9 @@ def _findable(name: str) -> bool:
     module = sys.modules[name]
     known_as = getattr(getattr(module, "__spec__", None), "name", name)
     if known_as != name and sys.modules.get(known_as) is module:
-        return findable(known_as)  # as `collections.abc` is another name of `_collections_abc`
+        return _findable(known_as)  # as `collections.abc` is another name of `_collections_abc`
     parent, _, _ = name.rpartition(".")
-    if parent and not findable(parent):
+    if parent and (sys.modules.get(parent) is None or not _findable(parent)):
         found = False
     else:
         # A parent that is no package, as `os` is of `os.path`, has no path.

@@ -15,12 +15,10 @@ import os
 import sys
 import threading
 import traceback
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from wool._forks import after_fork
 from wool._serialization.arrivals import ARRIVALS
 
 if TYPE_CHECKING:
@@ -39,7 +37,6 @@ class Executor:
     Attributes:
         pending: calls that have not begun, in order of arrival.
         running: calls that have begun and not ended.
-        forked: whether this is a process that a routine has forked.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int | None) -> None:
@@ -47,8 +44,6 @@ class Executor:
         self.pending: dict[int, Execution] = {}
         self.running: set[Execution] = set()
         self.targets: dict[str, Any] = {}
-        self.forked: bool = False
-        _EXECUTORS.add(self)
         self._order: deque[int] = deque()
         self._starting: list[Execution] = []
         self._limit = concurrency
@@ -56,6 +51,7 @@ class Executor:
         self._held = 0
         self._pulling = False
         self._thread = 0
+        self._process = os.getpid()
         self._context = contextvars.Context()
         self._post_idle: Post = lambda: None
         ARRIVALS.listen(self)
@@ -195,17 +191,10 @@ class Executor:
         """Whether this is the executor's thread."""
         return threading.get_ident() == self._thread
 
-
-# Those of this process: in a fork of it, they are its parent's.
-_EXECUTORS: weakref.WeakSet[Executor] = weakref.WeakSet()
-
-
-def _mark_forked() -> None:
-    for executor in list(_EXECUTORS):
-        executor.forked = True
-
-
-after_fork(_mark_forked)
+    @property
+    def forked(self) -> bool:
+        """Whether this is a process that a routine has forked."""
+        return os.getpid() != self._process
 
 
 def leave_fork(error: BaseException | None = None) -> NoReturn:
