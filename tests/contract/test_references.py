@@ -7,6 +7,7 @@ import contextvars
 import gc
 import inspect
 import os
+import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -421,6 +422,73 @@ async def test_an_owner_that_swallows_the_cancel(journal: Journal) -> None:
         return await step, await anext(source)
 
     assert await cancel_one(deaf(), journal) == (1, 2)
+
+
+@wool.routine
+async def cancel_late(source: Any, journal: Journal) -> Any:
+    """Cancels a step that the owner has made already; the source is asked again if need be."""
+    step = asyncio.ensure_future(anext(source))
+    await asyncio.sleep(0)
+    while wool.current_call() is not None and "steps" not in journal.lines():
+        time.sleep(0.001)  # what arrives is not taken before the cancel
+    step.cancel("late")
+    try:
+        outcome: Any = await step
+    except BaseException as error:
+        outcome = type(error), error.args
+    journal.write("cancelled")
+    return outcome, [value async for value in source]
+
+
+LATE = asyncio.CancelledError, ("late",)
+
+
+async def test_a_cancel_that_crosses_a_value(journal: Journal) -> None:
+    async def source() -> AsyncIterator[int]:
+        try:
+            await asyncio.sleep(0)
+            journal.write("steps")
+            yield 1
+            journal.write("goes on")
+        finally:
+            await asyncio.sleep(0.01)
+            journal.write("source ends")
+
+    assert await cancel_late(source(), journal) == (LATE, [])
+    assert [line for line in journal.lines() if line != "steps"] == ["source ends", "cancelled"]
+
+
+async def test_a_cancel_that_crosses_a_value_and_is_swallowed(journal: Journal) -> None:
+    async def source() -> AsyncIterator[int]:
+        try:
+            await asyncio.sleep(0)
+            journal.write("steps")
+            yield 1
+        except asyncio.CancelledError:
+            yield 2
+        yield 3
+
+    assert await cancel_late(source(), journal) == (2, [3])
+
+
+@pytest.mark.parametrize("generator", [True, False])
+async def test_a_cancel_that_crosses_the_end(generator: bool, journal: Journal) -> None:
+    async def source() -> AsyncIterator[int]:
+        await asyncio.sleep(0)
+        journal.write("steps")
+        return
+        yield 0
+
+    class Empty:
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> int:
+            await asyncio.sleep(0)
+            journal.write("steps")
+            raise StopAsyncIteration
+
+    assert await cancel_late(source() if generator else Empty(), journal) == (LATE, [])
 
 
 async def test_steps_after_a_cancelled_one(journal: Journal) -> None:

@@ -263,11 +263,19 @@ class Exchange(ABC):
         task = asyncio.current_task()
         for _ in range(frame.uncancelled if task is not None else 0):
             task.uncancel()  # type: ignore[union-attr]
-        if isinstance(frame, f.Raise):
+        if isinstance(frame, f.Raise) and not self._is_end(frame):
             return outcome
         if frame.delivered < sent:
-            return Cancelled(error, isinstance(frame, f.Value), outcome.context)
+            return Cancelled(error, self._is_open(frame), outcome.context)
         return outcome
+
+    def _is_end(self, frame: f.Raise) -> bool:
+        """Whether this exception says that an iterator has no more values."""
+        return False
+
+    def _is_open(self, frame: f.Value | f.Return | f.Raise) -> bool:
+        """Whether a generator stands at a `yield` after this."""
+        return isinstance(frame, f.Value)
 
 
 def _message(error: asyncio.CancelledError) -> bytes | None:

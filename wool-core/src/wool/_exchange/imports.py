@@ -14,7 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from wool._exchange.end import End
-from wool._exchange.exchange import Exchange, Failed, NotStarted, Outcome, Reply, Request
+from wool._exchange.exchange import (
+    Cancelled,
+    Exchange,
+    Failed,
+    NotStarted,
+    Outcome,
+    Reply,
+    Request,
+    shield,
+)
 from wool._exchange.handover import Handover
 from wool._exchange.packing import Packed, mark_known, pack
 from wool._exchange.proxies import make_proxy
@@ -31,6 +40,11 @@ from wool.exceptions import Rejected, SerializationError, WoolError
 
 RELEASED = 1 << 14
 """So many objects are given up with one frame, which must not become too large."""
+
+_YIELDING = frozenset({"__anext__", "asend", "athrow"})
+"""What comes to the next value of an iterator, or to its end."""
+
+_END = "builtins.StopAsyncIteration"
 
 
 class Import:
@@ -99,11 +113,19 @@ class Mentioned(weakref.ref[Import]):
 class Use(Exchange):
     """One use of an object of the peer's, as its user sees it."""
 
-    __slots__ = ("_table",)
+    __slots__ = ("_generator", "_table", "_yielding")
 
-    def __init__(self, table: ImportTable, request: Request) -> None:
+    def __init__(self, table: ImportTable, request: Request, kind: int, operation: str) -> None:
         super().__init__(table, request)
         self._table = table
+        self._yielding = operation in _YIELDING
+        self._generator = kind == GENERATOR
+
+    def _is_end(self, frame: f.Raise) -> bool:
+        return self._yielding and frame.summary[0] == _END
+
+    def _is_open(self, frame: f.Value | f.Return | f.Raise) -> bool:
+        return self._yielding and self._generator and isinstance(frame, f.Return)
 
     def cancel(self, message: bytes | None) -> None:
         """Cancels it; the owner's answer ends it."""
@@ -281,23 +303,16 @@ class ImportTable:
                 if operation == "aclose":
                     return None, None  # closing is silent
                 return None, self._failing(name)
-            packed = self._pack(name, operation, args, kwargs)
-            target = f"@{item.key.hex()}.{operation}"
-            parent = "" if running is None else running.info.id
-            request = Request(
-                target=target,
-                name=name,
-                stream=False,
-                tags=frozenset(),
-                parent=parent,
-                units=(),
-                segments=(),
-            )
-            use = Use(self, request)
-            if packed.calls:
-                use.handover = Handover(packed.calls)
-            self.end_point.on_session(self._open, use, packed)
+            use = self._use(item, operation, args, kwargs)
             outcome = await use.wait()
+            while isinstance(outcome, Cancelled) and outcome.open:
+                # The cancel crossed a value: it strikes where the generator stands now.
+                thrown = outcome.error
+                use = self._use(item, "athrow", (thrown,), {})
+                with shield():  # what the cancel sets going there is not to be cancelled as well
+                    outcome = await use.wait()
+                if isinstance(outcome, Failed):
+                    return None, thrown
             if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
                 return await decode_reply(self.end_point.codec, use, outcome), None
             if isinstance(outcome, Failed) and operation == "aclose":
@@ -308,6 +323,28 @@ class ImportTable:
         finally:
             if running is not None:
                 running.wait_ends()
+
+    def _use(
+        self, item: Import, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Use:
+        """Asks the owner to use an object."""
+        name = item.interface.name
+        packed = self._pack(name, operation, args, kwargs)
+        running = RUNNING.get()
+        request = Request(
+            target=f"@{item.key.hex()}.{operation}",
+            name=name,
+            stream=False,
+            tags=frozenset(),
+            parent="" if running is None else running.info.id,
+            units=(),
+            segments=(),
+        )
+        use = Use(self, request, item.interface.kind, operation)
+        if packed.calls:
+            use.handover = Handover(packed.calls)
+        self.end_point.on_session(self._open, use, packed)
+        return use
 
     def _pack(
         self, name: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]
