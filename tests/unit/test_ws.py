@@ -226,27 +226,37 @@ async def test_a_name_with_a_number_that_does_not_answer(monkeypatch: pytest.Mon
     assert late[0].fileno() < 0
 
 
-@pytest.mark.parametrize("there", [True, False], ids=["another one", "no other"])
+@pytest.mark.parametrize(
+    ("hosts", "least"),
+    [
+        (("127.0.0.2", "127.0.0.1"), None),
+        (("127.0.0.2", "127.0.0.3"), 0.45),
+        (("127.0.0.3", "127.0.0.2"), 0.95),
+    ],
+    ids=["another one answers", "no other answers", "no other is left"],
+)
 async def test_a_name_with_a_number_that_stalls(
-    monkeypatch: pytest.MonkeyPatch, there: bool
+    monkeypatch: pytest.MonkeyPatch, hosts: tuple[str, ...], least: float | None
 ) -> None:
     """It accepts and then says nothing, as where only small packets get through."""
 
     async def resolve(host: str, port: int) -> list[tuple[int, Any]]:
-        hosts = ("127.0.0.2", "127.0.0.1" if there else "127.0.0.3")
         return [(socket.AF_INET, (host, port)) for host in hosts]
 
+    loop = asyncio.get_running_loop()
     async with serving("wss://127.0.0.1:0/", TLS, echo) as served:
         port = served.place[1]
         monkeypatch.setattr(_sockets, "_resolve", resolve)
         with socket.create_server(("127.0.0.2", port)):
-            if there:
-                connection = await dial(f"wss://some.name:{port}/", TLS, timeout=2)
+            if least is None:
+                connection = await dial(f"wss://some.name:{port}/", TLS, timeout=4)
                 await answered(connection)
                 await connection.aclose()
             else:
+                began = loop.time()
                 error = await failing(f"wss://some.name:{port}/", TLS, timeout=1)
                 assert error.reason == "timeout"
+                assert loop.time() - began >= least
 
 
 @pytest.mark.parametrize(("secure", "port"), [(False, 80), (True, 443)])

@@ -204,8 +204,8 @@ async def test_tls_spoken_to_a_server_that_answers_in_clear(ca: trustme.CA) -> N
 async def test_tls_that_is_there_before_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
 
-    async def connected(*_: Any) -> socket.socket:
-        return ours
+    async def connected(*_: Any) -> tuple[socket.socket, list[Any]]:
+        return ours, []
 
     monkeypatch.setattr(_sockets, "dial", connected)
     with theirs:

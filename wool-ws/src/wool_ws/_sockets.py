@@ -39,14 +39,16 @@ async def resolve(address: Address, port: int) -> list[Place]:
     return await _resolve(address.host, port)
 
 
-async def dial(places: Sequence[Place]) -> tuple[socket.socket, Place]:
+async def dial(places: Sequence[Place]) -> tuple[socket.socket, list[Place]]:
     """Connects to one of several places: to the first that answers.
+
+    Returns also those of the others that have not failed.
 
     Raises:
         OSError: none is reached. A cancelled `dial` leaves nothing open.
     """
     if len(places) == 1:
-        return await _dial(places[0]), places[0]
+        return await _dial(places[0]), []
     return await _dial_first(places)
 
 
@@ -55,7 +57,7 @@ async def _dial(place: Place) -> socket.socket:
     return await (_dial_unix(where) if isinstance(where, str) else _dial_tcp(family, where))
 
 
-async def _dial_first(places: Iterable[Place]) -> tuple[socket.socket, Place]:
+async def _dial_first(places: Iterable[Place]) -> tuple[socket.socket, list[Place]]:
     untried, attempts = deque(places), dict[asyncio.Task[socket.socket], Place]()
     failures: list[OSError] = []
     try:
@@ -66,9 +68,9 @@ async def _dial_first(places: Iterable[Place]) -> tuple[socket.socket, Place]:
             patience, when = HEAD_START if untried else None, asyncio.FIRST_COMPLETED
             done, _ = await asyncio.wait(attempts, timeout=patience, return_when=when)
             for attempt in done:
-                place = attempts.pop(attempt)
+                del attempts[attempt]
                 try:
-                    return attempt.result(), place
+                    return attempt.result(), [*attempts.values(), *untried]
                 except OSError as error:
                     failures.append(error)
     finally:

@@ -89,12 +89,11 @@ class WebSocketTransport(abc.Transport):
             raise _errors.not_reached(place, error) from error
         while True:
             try:
-                sock, number = await _sockets.dial(numbers)
+                sock, numbers = await _sockets.dial(numbers)
             except OSError as error:
                 if stalled:
                     raise _errors.timed_out(place, timeout) from error
                 raise _errors.not_reached(place, error) from error
-            numbers.remove(number)
             share = (ends - loop.time()) / (len(numbers) + 1) if numbers else None
             try:
                 async with asyncio.timeout(share):
