@@ -491,6 +491,70 @@ async def test_a_cancel_that_crosses_the_end(generator: bool, journal: Journal) 
     assert await cancel_late(source() if generator else Empty(), journal) == (LATE, [])
 
 
+@pytest.mark.parametrize(
+    ("kind", "operation"),
+    [
+        (asyncio.Lock, "acquire"),
+        (asyncio.Lock, "__aenter__"),
+        (asyncio.Semaphore, "acquire"),
+        (asyncio.Condition, "__aenter__"),
+    ],
+)
+async def test_a_cancel_that_crosses_a_lock(kind: Any, operation: str, journal: Journal) -> None:
+    """Who has been cancelled does not know that it holds the lock, so it does not."""
+
+    @wool.routine
+    async def cancel_late(lock: Any, operation: str, journal: Journal) -> None:
+        step = asyncio.ensure_future(getattr(lock, operation)())
+        await asyncio.sleep(0)
+        journal.write("asks")
+        while wool.current_call() is not None and "held" not in journal.lines():
+            time.sleep(0.001)  # what arrives is not taken before the cancel
+        step.cancel("late")
+        await step
+
+    lock = kind()
+    await lock.acquire()
+    task = asyncio.create_task(cancel_late(lock, operation, journal))
+    await journal.wait("asks")
+    lock.release()
+    while not (lock.locked() or task.done()):
+        await asyncio.sleep(0)
+    journal.write("held")
+    error = await caught(task)
+    assert (type(error), error.args) == LATE
+    assert not lock.locked()
+
+
+async def test_a_cancel_that_crosses_the_entering_of_an_object(journal: Journal) -> None:
+    class Room:
+        async def __aenter__(self) -> None:
+            await asyncio.sleep(0)
+            journal.write("steps")
+
+        async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool:
+            await asyncio.sleep(0.01)
+            journal.write(f"left {kind.__name__} {error.args}")
+            return True
+
+    @wool.routine
+    async def enter(room: Any, journal: Journal) -> None:
+        async def use() -> None:
+            async with room:
+                journal.write("inside")
+
+        task = asyncio.ensure_future(use())
+        await asyncio.sleep(0)
+        while wool.current_call() is not None and "steps" not in journal.lines():
+            time.sleep(0.001)
+        task.cancel("late")
+        await task
+
+    error = await caught(enter(wool.reference(Room()), journal))
+    assert (type(error), error.args) == LATE
+    assert journal.lines() in ([], ["steps", "left CancelledError ('late',)"])
+
+
 async def test_steps_after_a_cancelled_one(journal: Journal) -> None:
     """An iterator, unlike a generator, goes on after a step was cancelled."""
 

@@ -11,7 +11,7 @@ import contextlib
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from wool._exchange.end import End
 from wool._exchange.exchange import (
@@ -32,7 +32,7 @@ from wool._exchange.running import RUNNING
 from wool._protocol import frames as f
 from wool._serialization.classes import Referents
 from wool._serialization.exceptions import dump_exception
-from wool._serialization.references import GENERATOR, Export, Interface
+from wool._serialization.references import GENERATOR, Export, Interface, interface_of
 from wool._serialization.summaries import reason_of
 from wool._session.session import Session
 from wool.abc import Buffer
@@ -45,6 +45,11 @@ _YIELDING = frozenset({"__anext__", "asend", "athrow"})
 """What comes to the next value of an iterator, or to its end."""
 
 _END = "builtins.StopAsyncIteration"
+
+_LOCKS = frozenset(
+    interface_of(lock) for lock in (asyncio.Lock(), asyncio.Semaphore(), asyncio.BoundedSemaphore())
+)
+"""Objects whose `acquire` is what entering them is."""
 
 
 class Import:
@@ -110,22 +115,37 @@ class Mentioned(weakref.ref[Import]):
     times: int
 
 
+def _opens(interface: Interface, operation: str) -> bool:
+    """Whether something is left open when this has succeeded, such as a lock that is held."""
+    if operation == "__aenter__":
+        return "__aexit__" in interface.methods
+    if operation == "acquire":
+        return interface in _LOCKS
+    return interface.kind == GENERATOR and operation in _YIELDING
+
+
+def _returned(outcome: Outcome | Cancelled) -> TypeGuard[Reply]:
+    return isinstance(outcome, Reply) and type(outcome.frame) is f.Return
+
+
 class Use(Exchange):
     """One use of an object of the peer's, as its user sees it."""
 
-    __slots__ = ("_generator", "_table", "_yielding")
+    __slots__ = ("_opens", "_table", "_yielding")
 
-    def __init__(self, table: ImportTable, request: Request, kind: int, operation: str) -> None:
+    def __init__(
+        self, table: ImportTable, request: Request, interface: Interface, operation: str
+    ) -> None:
         super().__init__(table, request)
         self._table = table
         self._yielding = operation in _YIELDING
-        self._generator = kind == GENERATOR
+        self._opens = _opens(interface, operation)
 
     def _is_end(self, frame: f.Raise) -> bool:
         return self._yielding and frame.summary[0] == _END
 
     def _is_open(self, frame: f.Value | f.Return | f.Raise) -> bool:
-        return self._yielding and self._generator and isinstance(frame, f.Return)
+        return self._opens and isinstance(frame, f.Return)
 
     def cancel(self, message: bytes | None) -> None:
         """Cancels it; the owner's answer ends it."""
@@ -305,15 +325,20 @@ class ImportTable:
                 return None, self._failing(name)
             use = self._use(item, operation, args, kwargs)
             outcome = await use.wait()
+            entering = operation not in _YIELDING
             while isinstance(outcome, Cancelled) and outcome.open:
-                # The cancel crossed a value: it strikes where the generator stands now.
+                # The cancel crossed the answer: it strikes where the generator stands now, or as
+                # if it had been the first thing after entering.
                 thrown = outcome.error
-                use = self._use(item, "athrow", (thrown,), {})
+                if entering:
+                    use = self._use(item, "__aexit__", (type(thrown), thrown, None), {})
+                else:
+                    use = self._use(item, "athrow", (thrown,), {})
                 with shield():  # what the cancel sets going there is not to be cancelled as well
                     outcome = await use.wait()
-                if isinstance(outcome, Failed):
+                if isinstance(outcome, Failed) or (entering and _returned(outcome)):
                     return None, thrown
-            if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
+            if _returned(outcome):
                 return await decode_reply(self.end_point.codec, use, outcome), None
             if isinstance(outcome, Failed) and operation == "aclose":
                 return None, None
@@ -340,7 +365,7 @@ class ImportTable:
             units=(),
             segments=(),
         )
-        use = Use(self, request, item.interface.kind, operation)
+        use = Use(self, request, item.interface, operation)
         if packed.calls:
             use.handover = Handover(packed.calls)
         self.end_point.on_session(self._open, use, packed)
