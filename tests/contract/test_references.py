@@ -555,6 +555,53 @@ async def test_a_cancel_that_crosses_the_entering_of_an_object(journal: Journal)
     assert journal.lines() in ([], ["steps", "left CancelledError ('late',)"])
 
 
+async def test_a_cancel_before_leaving_has_begun(place: Place, journal: Journal) -> None:
+    """What is awaited begins at once, so what was entered is left, however early the cancel is."""
+
+    class Room:
+        async def __aenter__(self) -> None:
+            pass
+
+        async def __aexit__(self, *_: object) -> None:
+            journal.write("leaves")
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError as error:
+                journal.write(f"cancelled {error.args}")
+                raise
+
+    @wool.routine
+    async def cancel_early(room: Any, journal: Journal) -> None:
+        inside, leave = asyncio.Event(), asyncio.Event()
+
+        async def use() -> None:
+            async with room:
+                inside.set()
+                await leave.wait()
+
+        task = asyncio.ensure_future(use())
+        await inside.wait()
+        journal.write("inside")
+        await journal.wait("busy")
+        leave.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        task.cancel("early")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        journal.write("left")
+        await task
+
+    task = asyncio.create_task(cancel_early(wool.reference(Room()), journal))
+    await journal.wait("inside")
+    journal.write("busy")
+    while place.name != "local" and "left" not in journal.lines():
+        time.sleep(0.001)  # both messages arrive before this loop looks at them
+    error = await caught(task)
+    assert (type(error), error.args) == (asyncio.CancelledError, ("early",))
+    assert sorted(journal.lines()) == ["busy", "cancelled ('early',)", "inside", "leaves", "left"]
+
+
 async def test_steps_after_a_cancelled_one(journal: Journal) -> None:
     """An iterator, unlike a generator, goes on after a step was cancelled."""
 

@@ -134,6 +134,7 @@ class Serving:
         self._referents = referents
         self._task: asyncio.Task[Any] | None = None
         self._stopped = False  # cancelled before it began
+        self._leaving = False  # will be cancelled when it has begun
         self._cancels = Cancels()
         self._thrown: Thrown | None = None
 
@@ -145,10 +146,13 @@ class Serving:
         task.add_done_callback(self._on_ended)
 
     def cancel(self, *argument: Any) -> None:
-        """Cancels it."""
-        if self._task is None:
+        """Cancels it, never before it has begun to leave what was entered."""
+        if self._task is None and self._operation == "__aexit__" and not self._leaving:
+            self._leaving = True
+            self._table.end.user_loop.call_soon(self.cancel, *argument)
+        elif self._task is None:
             self._stopped = True
-        else:
+        elif not self._task.done():
             self._cancels.deliver(self._task, *argument)
 
     async def _run_alone(self) -> None:
