@@ -555,27 +555,41 @@ async def test_a_cancel_that_crosses_the_entering_of_an_object(journal: Journal)
     assert journal.lines() in ([], ["steps", "left CancelledError ('late',)"])
 
 
-async def test_a_cancel_before_leaving_has_begun(place: Place, journal: Journal) -> None:
+@pytest.mark.parametrize("closes", [False, True])
+async def test_a_cancel_before_leaving_has_begun(
+    closes: bool, place: Place, journal: Journal
+) -> None:
     """What is awaited begins at once, so what was entered is left, however early the cancel is."""
+
+    async def leaves() -> None:
+        journal.write("leaves")
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as error:
+            journal.write(f"cancelled {error.args}")
+            raise
 
     class Room:
         async def __aenter__(self) -> None:
             pass
 
         async def __aexit__(self, *_: object) -> None:
-            journal.write("leaves")
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError as error:
-                journal.write(f"cancelled {error.args}")
-                raise
+            await leaves()
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await leaves()
 
     @wool.routine
     async def cancel_early(room: Any, journal: Journal) -> None:
         inside, leave = asyncio.Event(), asyncio.Event()
 
         async def use() -> None:
-            async with room:
+            if closes:
+                assert await anext(room) == 1
+            async with aclosing(room) if closes else room:
                 inside.set()
                 await leave.wait()
 
@@ -592,7 +606,8 @@ async def test_a_cancel_before_leaving_has_begun(place: Place, journal: Journal)
         journal.write("left")
         await task
 
-    task = asyncio.create_task(cancel_early(wool.reference(Room()), journal))
+    room = source() if closes else wool.reference(Room())
+    task = asyncio.create_task(cancel_early(room, journal))
     await journal.wait("inside")
     journal.write("busy")
     while place.name != "local" and "left" not in journal.lines():

@@ -30,6 +30,9 @@ from wool._session.session import Session
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WoolError
 
+_LEAVING = frozenset({"__aexit__", "aclose"})
+"""What begins even if it has been cancelled, as what is awaited where it lives does."""
+
 
 class ExportTable:
     """What is lent to one peer, and how often that has been mentioned to it."""
@@ -135,6 +138,7 @@ class Serving:
         self._task: asyncio.Task[Any] | None = None
         self._stopped = False  # cancelled before it began
         self._leaving = False  # will be cancelled when it has begun
+        self._ended = False
         self._cancels = Cancels()
         self._thrown: Thrown | None = None
 
@@ -146,13 +150,13 @@ class Serving:
         task.add_done_callback(self._on_ended)
 
     def cancel(self, *argument: Any) -> None:
-        """Cancels it, never before it has begun to leave what was entered."""
-        if self._task is None and self._operation == "__aexit__" and not self._leaving:
+        """Cancels it, but has it begin if it leaves or closes something."""
+        if self._task is None and self._operation in _LEAVING and not self._leaving:
             self._leaving = True
             self._table.end.user_loop.call_soon(self.cancel, *argument)
         elif self._task is None:
             self._stopped = True
-        elif not self._task.done():
+        elif not self._ended:
             self._cancels.deliver(self._task, *argument)
 
     async def _run_alone(self) -> None:
@@ -179,6 +183,7 @@ class Serving:
             self._raise(error)
         else:
             self._return(value)
+        self._ended = True
         self._thrown = self._export = None
         while not foreign and cancels.pending(task) > 0:
             task.uncancel()
