@@ -215,6 +215,14 @@ HEAD = """\
 | --- | ---: | ---: | ---: | ---: | ---: |"""
 
 
+def is_installed(module: str) -> bool:
+    """Whether there is such a module, perhaps within a package that there is not."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def run(peer: str, python: str) -> Figures:
     """Measures a peer in a process of its own."""
     command = [python, __file__, "--measure", peer, "--began", repr(time.monotonic())]
@@ -253,7 +261,7 @@ def main() -> None:
     if given.measure:
         print(json.dumps(asyncio.run(measure(given.measure, given.began))))
         return
-    installed = [peer for peer, (module, _) in PEERS.items() if importlib.util.find_spec(module)]
+    installed = [peer for peer, (module, _) in PEERS.items() if is_installed(module)]
     pythons = dict((f"{name}={sys.executable}").split("=")[:2] for name in given.peers or installed)
     runs: dict[str, list[Figures]] = {peer: [] for peer in pythons}
     for _ in range(given.repeat):

@@ -357,7 +357,8 @@ def descriptors() -> Any:
     return User(), tell
 
 
-def shared_by_functions() -> Any:
+def counter() -> tuple[Callable[[], int], Callable[[], int]]:
+    """Returns two functions that close over one variable: it is counted up, and looked at."""
     count = 0
 
     def add() -> int:
@@ -367,6 +368,12 @@ def shared_by_functions() -> Any:
 
     def get() -> int:
         return count
+
+    return add, get
+
+
+def shared_by_functions() -> Any:
+    add, get = counter()
 
     def tell() -> Any:
         before = get()
@@ -468,15 +475,7 @@ def fail(): raise Error(1, b=2)
 
 
 async def test_functions_that_are_passed_together() -> None:
-    count = 0
-
-    def add() -> int:
-        nonlocal count
-        count += 1
-        return count
-
-    def get() -> int:
-        return count
+    add, get = counter()
 
     def both() -> Any:
         return add(), get()
