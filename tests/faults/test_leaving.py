@@ -125,6 +125,29 @@ async def test_what_waits_for_one_another(
     assert {path.stem for path in folder.glob("*.finally")} == ends
 
 
+@both
+async def test_a_stream_that_is_being_closed(transport: str, folder: Path) -> None:
+    """Its clean-up is not cancelled: it has begun already."""
+    with pytest.raises(ZeroDivisionError):
+        async with opened(1, transport=transport):
+            stream = slow_to_close(folder)
+            assert await anext(stream) == 1
+            closing = asyncio.ensure_future(stream.aclose())
+            await eventually((folder / "closing").exists, what="the clean-up to begin")
+            raise ZeroDivisionError
+    await closing
+    assert (folder / "closed.finally").exists()
+
+
+@wool.routine
+async def slow_to_close(folder: Path) -> AsyncGenerator[int]:
+    try:
+        yield 1
+    finally:
+        (folder / "closing").touch()
+        await tidy_up(folder, "closed")
+
+
 @wool.routine
 async def endless() -> AsyncGenerator[int]:
     n = 0

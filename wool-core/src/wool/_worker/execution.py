@@ -167,8 +167,13 @@ class Execution:
             return
         self._orphaned = gone
         self._leaving = self._stopped = True
-        if self.task is not None and self._in_step and self._cancels.pending(self.task) <= 0:
+        if self.task is not None and self._in_step and not self._tidying:
             self.task.cancel("the caller is gone" if gone else "the worker was told to stop")
+
+    @property
+    def _tidying(self) -> bool:
+        """Whether it has been made to end already: a cancel would cut short its clean-up."""
+        return self.task is not None and self._cancels.pending(self.task) > 0
 
     # Running ------------------------------------------------------------------------------------
 

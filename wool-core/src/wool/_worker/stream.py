@@ -33,6 +33,7 @@ class StreamExecution(Execution):
         "_abandoned",
         "_closing",
         "_counted",
+        "_exiting",
         "_kept",
         "_requested",
         "_requests",
@@ -58,6 +59,7 @@ class StreamExecution(Execution):
         self._kept: asyncio.CancelledError | None = None  # a cancel that came between two steps
         self._struck = False  # whether the caller has sent it, who means the next step
         self._closing = False  # cancelled in a step because its consumer closes it
+        self._exiting = False  # the step is that with which it is closed
         self._abandoned = False  # being closed for want of a caller
 
     # From the caller ----------------------------------------------------------------------------
@@ -102,6 +104,10 @@ class StreamExecution(Execution):
     def suspended(self) -> bool:
         """Whether it waits for its next step."""
         return self._begun and not self._in_step
+
+    @property
+    def _tidying(self) -> bool:
+        return self._exiting or super()._tidying
 
     def _tell_suspended(self) -> None:
         if self._leaving and self.suspended:
@@ -157,6 +163,7 @@ class StreamExecution(Execution):
     ) -> Any:
         """Makes one step."""
         kept, self._kept = self._kept, None
+        self._exiting = operation == f.THROW and isinstance(argument, GeneratorExit)
         try:
             if operation == f.THROW:
                 if kept is not None and not isinstance(argument, GeneratorExit):
