@@ -139,6 +139,44 @@ async def test_a_stream_that_is_being_closed(transport: str, folder: Path) -> No
     assert (folder / "closed.finally").exists()
 
 
+class Lent:
+    async def method(self, folder: Path) -> None:
+        try:
+            (folder / "begun").touch()
+            await asyncio.sleep(3600)
+        finally:
+            (folder / "closing").touch()
+            await tidy_up(folder, "closed")
+
+
+@wool.routine
+async def lend_both(folder: Path) -> tuple[Lent, AsyncGenerator[int]]:
+    return wool.reference(Lent()), slow_to_close.__wrapped__(folder)
+
+
+@both
+@pytest.mark.parametrize("use", ["a call", "a call that is cancelled", "closing a generator"])
+async def test_objects_that_workers_have_lent(use: str, transport: str, folder: Path) -> None:
+    """What is done with them is cancelled, once, and has the time to clean up."""
+    with pytest.raises(ZeroDivisionError):
+        async with opened(1, transport=transport):
+            lent, generator = await lend_both(folder)
+            if use == "closing a generator":
+                await anext(generator)
+                using = asyncio.ensure_future(generator.aclose())
+            else:
+                using = asyncio.ensure_future(lent.method(folder))
+                await eventually((folder / "begun").exists)
+            if use == "a call that is cancelled":
+                using.cancel()
+            if use != "a call":
+                await eventually((folder / "closing").exists)
+            raise ZeroDivisionError
+    await asyncio.wait([using])
+    assert using.cancelled() or isinstance(using.exception(), wool.WorkerStopped | None)
+    assert (folder / "closed.finally").exists()
+
+
 @wool.routine
 async def slow_to_close(folder: Path) -> AsyncGenerator[int]:
     try:

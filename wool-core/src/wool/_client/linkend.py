@@ -59,6 +59,12 @@ class LinkEnd:
         if not self._session.send_now(frame, packed.segments):
             self._session.send(frame, packed.segments)
 
+    def use_begins(self) -> None:
+        """Nobody has to know: the loop is not this end's to end."""
+
+    def use_ends(self) -> None:
+        """As above."""
+
     async def fetch(self, keys: Sequence[bytes]) -> None:
         """Asks the worker for code."""
         await self._fetch(keys)

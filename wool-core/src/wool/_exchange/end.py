@@ -48,6 +48,12 @@ class End(Protocol):
     def answer(self, frame: f.Frame, packed: Packed) -> None:
         """Sends the end of a use; called on the loop of the user."""
 
+    def use_begins(self) -> None:
+        """The peer uses an object of this process; called on the loop of the user."""
+
+    def use_ends(self) -> None:
+        """Such a use has ended, whether or not somebody is told."""
+
     async def fetch(self, keys: Sequence[bytes]) -> None:
         """Asks the peer for code.
 

@@ -89,6 +89,7 @@ class ExportTable:
         export = self.find(_key(key))
         serving = Serving(self, frame.call, export, operation, segments, referents)
         self._servings[frame.call] = serving
+        self.end.use_begins()
         if export is not None and operation in STEPS:
             if export.driver is None or export.driver.ended:
                 export.driver = _make_driver(export)
@@ -105,8 +106,11 @@ class ExportTable:
     def answer(self, serving: Serving, frame: f.Return | f.Raise, packed: Packed) -> None:
         """A use has ended."""
         self._servings.pop(serving.number, None)
-        if not self.gone:
-            self.end.answer(frame, packed)
+        try:
+            if not self.gone:
+                self.end.answer(frame, packed)
+        finally:
+            self.end.use_ends()
 
     def lost(self) -> None:
         """The peer is gone: what it was using is cancelled, and nothing is lent any more."""
@@ -114,7 +118,7 @@ class ExportTable:
             self.gone = True
             _dropped, self._lent = self._lent, {}  # after the lock: that may run user code
         for serving in list(self._servings.values()):
-            serving.cancel("the user of the object is gone")
+            serving.abandon()
 
 
 class Serving:
@@ -158,6 +162,14 @@ class Serving:
             self._stopped = True
         elif not self._ended:
             self._cancels.deliver(self._task, *argument)
+
+    def abandon(self) -> None:
+        """The peer is gone: it is cancelled, unless what runs is a clean-up already."""
+        tidying = self._operation == "aclose" or (
+            self._task is not None and self._cancels.pending(self._task) > 0
+        )
+        if not tidying:
+            self.cancel("the user of the object is gone")
 
     async def _run_alone(self) -> None:
         await self.run()

@@ -287,6 +287,15 @@ class Caller:
             Handover(packed.calls).settle(taken=True)
         self._server.post((self, frame, packed.segments), more=more)
 
+    def use_begins(self) -> None:
+        """The caller uses an object that lives here."""
+        self._server.uses += 1
+
+    def use_ends(self) -> None:
+        """Such a use is over."""
+        self._server.uses -= 1
+        self._server.call_ended()
+
     def post(self, frame: Frame, segments: Sequence[Buffer]) -> None:
         """Has an answer sent by the I/O thread."""
         self._server.post((self, frame, segments))

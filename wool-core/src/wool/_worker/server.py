@@ -55,6 +55,7 @@ class Server:
 
     Attributes:
         draining: whether it takes no more calls.
+        uses: how many uses of objects that live here have begun and not ended; the executor's.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Server:
         self.where = f"worker {info.pid} on {info.host}"
         self.executor = executor
         self.draining = False
+        self.uses: int = 0
         self._acceptor = acceptor
         self._routes = routes
         self._keyring = keyring
@@ -252,7 +254,8 @@ class Server:
         return self._has_executions() or any(c.borrows for c in self._callers)
 
     def _has_executions(self) -> bool:
-        return bool(self.executor.running) or any(c.calls for c in self._callers)
+        running = self.executor.running or self.uses
+        return bool(running) or any(c.calls for c in self._callers)
 
     def start_drain(self) -> None:
         """Takes no more calls, and says so to all callers, once."""
