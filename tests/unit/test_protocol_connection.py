@@ -280,6 +280,31 @@ def test_a_sender_stops_at_the_window_and_goes_on_with_credit() -> None:
     assert len(f.decode_call(joined(message))[1]) == 20
 
 
+def test_credit_is_given_for_a_quarter_of_the_window_and_for_the_rest() -> None:
+    connection = machine(dialler=True)
+    connection.send(opening(1, stream=True))
+    drain(connection)
+    quarter = WINDOW // 4
+    send(connection, value(1, [quarter + 1]))
+    send(connection, f.Chunk(1), bytes(quarter - 1))
+    assert drain(connection) == []
+    send(connection, f.Chunk(1), bytes(1))
+    assert drain(connection) == [f.Credit(1, quarter)]
+    send(connection, f.Chunk(1), bytes(1))
+    assert drain(connection) == [f.Credit(1, 1)]
+
+
+def test_nobody_needs_credit_for_a_call_that_has_ended() -> None:
+    connection = machine(dialler=True)
+    connection.send(opening(1))
+    drain(connection)
+    send(connection, returned(1, [2 * WINDOW]))
+    send(connection, f.Chunk(1), bytes(WINDOW))
+    assert drain(connection) == [f.Credit(1, WINDOW)]
+    send(connection, f.Chunk(1), bytes(WINDOW))
+    assert drain(connection) == []
+
+
 def test_credit_belongs_to_the_call_not_to_the_payload() -> None:
     """Or several payloads in a row would have a window each."""
     pair = Pair()
@@ -461,6 +486,38 @@ def test_the_window_of_a_call_given_up_is_no_loss() -> None:
         pair.dialler.send(f.Cancel(ident))
         pair.pump()
         pair.assert_idle()
+
+
+# Live objects ---------------------------------------------------------------------------------
+
+
+def test_what_a_cancelled_call_refers_to_is_let_go() -> None:
+    """Nobody above hears of it, so nobody else would say so."""
+    connection = machine(dialler=False)
+    send(connection, opening(1, LARGE, references=[b"one", b"two"]))
+    send(connection, f.Cancel(1))
+    released = f.Release([f.Lent(b"one", 1), f.Lent(b"two", 1)])
+    assert drain(connection) == [released, f.GiveBack([1], 0)]
+    send(connection, f.Chunk(1), bytes(CHUNK))  # it was under way
+    assert drain(connection) == []
+
+
+def test_what_a_step_of_a_stream_that_has_ended_refers_to_is_let_go() -> None:
+    connection = machine(dialler=False)
+    send(connection, opening(1, stream=True))
+    connection.send(returned(1))
+    drain(connection)
+    assert send(connection, f.Resume(1, 1, f.SEND, references=[b"key"])) == []
+    assert drain(connection) == [f.Release([f.Lent(b"key", 1)])]
+
+
+@pytest.mark.usefixtures("no_memory")
+def test_what_a_call_refers_to_that_memory_lacks_for_is_let_go() -> None:
+    connection = machine(dialler=False)
+    send(connection, opening(1, LARGE, references=[b"key"]))
+    assert send(connection, f.Chunk(1), bytes(CHUNK)) == []
+    reject = f.Reject(1, f"no memory for {LARGE[0]} bytes")
+    assert drain(connection) == [f.Release([f.Lent(b"key", 1)]), reject]
 
 
 # Giving back ----------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ class Machine:
         self._bulk: deque[Outbound] = deque()
         self._parity = 1 if dialler else 0
         self._last_mine = -1 if dialler else 0
-        self._last_theirs = 0 if dialler else -1
+        self._last_theirs = 0
         self._window = peer_window
         self._chunk = peer_chunk
         self._credit_step = max(1, window // 4)
@@ -230,7 +230,6 @@ class Machine:
             call.inbound.after.append(frame)
             return []
         self._release(call.inbound.frame)
-        call.inbound = None
         self.send(f.GiveBack([frame.call], 0))
         return []
 
@@ -307,7 +306,6 @@ class Machine:
         except MemoryError as error:
             # Nothing else may suffer from it.
             if isinstance(inbound.frame, f.Open):
-                call.inbound = None
                 self._release(inbound.frame)
                 self.send(f.Reject(frame.call, str(error) or "out of memory"))
                 return []
