@@ -298,6 +298,25 @@ def test_shared_memory_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> N
     assert one.state is State.PROBLEM and "WOOL_SHM__DIRECTORY" in one.remedy
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_shared_memory_that_is_not_shared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: bool
+) -> None:
+    """Where processes then meet is looked at: where the settings say, or in the temporary folder.
+
+    Nothing may be wrong there, and is not if the remedy was heeded.
+    """
+    access = os.access
+    monkeypatch.setattr(machine, "SHARED", tmp_path / "shm")
+    (tmp_path / "shm").mkdir()
+    denied = tmp_path / "shm"
+    monkeypatch.setattr(os, "access", lambda path, mode: path != denied and access(path, mode))
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
+    (first, *others) = machine.check_shared_memory(tmp_path if told else None)
+    assert first.state is (State.OK if told else State.ADVICE)
+    assert any(f"free in {tmp_path}" in finding.text for finding in (first, *others))
+
+
 def test_few_open_files() -> None:
     import resource
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -136,7 +137,7 @@ async def _findings(asked: Asked) -> AsyncIterator[Finding]:
     yield check_settings(settings)
     stuck = False
     discovery = asked.discovery or settings.get("discovery").value
-    for finding in [*_configured(asked, settings, discovery), *_limits(asked, discovery)]:
+    for finding in [*_configured(asked, settings, discovery), *_limits(asked, settings, discovery)]:
         stuck |= finding.state is State.PROBLEM
         yield finding
     if stuck:
@@ -194,7 +195,7 @@ def _transport(asked: Asked, settings: Settings, chosen: ChosenDiscovery | None)
     return Value(choose_transport(None, chosen), origin)
 
 
-def _limits(asked: Asked, discovery: str | None) -> Iterator[Finding]:
+def _limits(asked: Asked, settings: Settings, discovery: str | None) -> Iterator[Finding]:
     """Looks at the machine, and at what discoveries need of it.
 
     Without a discovery, nothing that one would need is a problem.
@@ -202,17 +203,27 @@ def _limits(asked: Asked, discovery: str | None) -> Iterator[Finding]:
     yield from machine.check_machine()
     installed = lookup.process().names_of(DISCOVERY)
     if discovery == "shm":
-        yield from machine.check_shared_memory()
+        yield from machine.check_shared_memory(_meeting_place(settings))
     elif discovery == "zeroconf":
         yield from multicast.check_multicast(asked.interfaces)
     elif discovery is None:
         if asked.address is None:
             yield machine.check_port(PORT)
-        optional = [*machine.check_shared_memory()] if "shm" in installed else []
+        optional = list[Finding]()
+        if "shm" in installed:
+            optional += machine.check_shared_memory(_meeting_place(settings))
         optional += [*multicast.check_multicast()] if "zeroconf" in installed else []
         for finding in optional:
             state = State.ADVICE if finding.state is State.PROBLEM else finding.state
             yield replace(finding, state=state)
+
+
+def _meeting_place(settings: Settings) -> Path | None:
+    """Returns where the settings have processes meet by the discovery `shm`, if they say."""
+    with contextlib.suppress(WoolError):
+        options, _ = settings.options("shm", lookup.discovery("shm").plugin.options)
+        return options.directory
+    return None
 
 
 def _show(finding: Finding) -> None:

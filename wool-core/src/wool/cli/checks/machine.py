@@ -134,16 +134,26 @@ def check_files() -> Iterator[Finding]:
         )
 
 
-def check_shared_memory() -> Iterator[Finding]:
-    """Looks at what the discovery `shm` needs of the machine."""
-    place = SHARED if SHARED.is_dir() else Path(tempfile.gettempdir())
-    if not os.access(place, os.W_OK | os.X_OK):
-        yield problem(
-            "shared memory",
-            f"{place} cannot be written to",
-            "mount a tmpfs there with mode 1777, or name another place in WOOL_SHM__DIRECTORY",
-        )
+def _is_writable(place: Path) -> bool:
+    return os.access(place, os.W_OK | os.X_OK)
+
+
+def check_shared_memory(directory: Path | None = None) -> Iterator[Finding]:
+    """Looks at what the discovery `shm` needs of the machine.
+
+    Args:
+        directory: where its processes meet, if the settings say.
+    """
+    denied = directory is None and SHARED.is_dir() and not _is_writable(SHARED)
+    shared = SHARED if SHARED.is_dir() and not denied else Path(tempfile.gettempdir())
+    place = directory or shared
+    remedy = "mount a tmpfs there with mode 1777, or name another place in WOOL_SHM__DIRECTORY"
+    if not _is_writable(place):
+        yield problem("shared memory", f"{place} cannot be written to", remedy)
         return
+    if denied:
+        text = f"{SHARED} cannot be written to, so processes meet in {place}"
+        yield advice("shared memory", text, remedy)
     free = shutil.disk_usage(place).free
     room = f"{free / 2**20:,.0f} MiB free in {place}"
     if free < ROOM:
