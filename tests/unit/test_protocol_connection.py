@@ -373,6 +373,11 @@ def test_what_is_said_behind_a_large_payload_stays_behind_it() -> None:
         (opening(2, [5]), b"123456", "announced 5 bytes"),
         (opening(2), b"1", "announced 0 bytes"),
         (opening(2, [1], codes=[f.Code(b"k"), f.Code(b"l")]), b"1", "more code"),
+        (
+            opening(2, [1], codes=[f.Code(b"k")], context=[f.Variable(["m:v"], b"", 0, 1)]),
+            b"1",
+            "more code",
+        ),
         (opening(2, [2**62] * 9), b"1", "announced"),
     ],
 )
