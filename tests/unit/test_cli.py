@@ -350,6 +350,16 @@ def test_plugins_in_use_and_why() -> None:
     assert rows["unix"]["active"] is False
 
 
+def test_what_json_does_not_have() -> None:
+    result = run("config", "--json", WOOL_QUORUM_TIMEOUT="inf")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    found = json.loads(result.stdout, parse_constant=refuse)
+    assert found["settings"]["quorum_timeout"]["value"] == "inf"
+
+
 def test_plugins_checked() -> None:
     rows = plugins("--check")
     for name in ("unix", "memory", "cloudpickle"):

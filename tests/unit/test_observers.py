@@ -14,7 +14,7 @@ import pytest
 
 from wool._plugins import lookup
 from wool._plugins.lookup import Lookup, observers_from
-from wool._plugins.observers import Observer
+from wool._plugins.observers import Observer, Translator
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import PluginError
 from wool.plugins import CallInfo, ContextTranslator, Outcome, hookimpl
@@ -110,16 +110,21 @@ def test_a_registered_backend_is_no_observer() -> None:
         assert observers(here) == ()
 
 
+class Panic(BaseException):
+    """As of a library in Rust."""
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, Panic])
 @pytest.mark.parametrize("hook", ["wool_call_started", "wool_call_finished"])
 def test_one_that_fails_is_logged_once_and_left_out(
-    hook: str, caplog: pytest.LogCaptureFixture
+    hook: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Diary):
         pass
 
     def fail(self: Broken, call: CallInfo) -> None:
         self.told.append(call)
-        raise ZeroDivisionError("no luck")
+        raise error("no luck")
 
     setattr(Broken, hook, hookimpl(fail))
     here, broken, diary = Lookup(), Broken(), Diary()
@@ -132,7 +137,7 @@ def test_one_that_fails_is_logged_once_and_left_out(
     assert broken.told == ([CALL] if hook == "wool_call_started" else [CALL, CALL])
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("wool.plugins", logging.WARNING)
-    assert f"failed in its hook {hook}: ZeroDivisionError: no luck." in record.message
+    assert f"failed in its hook {hook}: {error.__name__}: no luck." in record.message
     assert "It is told of no more calls." in record.message
     assert record.exc_info is not None
 
@@ -142,6 +147,7 @@ def test_one_that_fails_is_logged_once_and_left_out(
     [
         ("1 / 0", "which provides the observer 'acme', cannot be imported: ZeroDivisionError"),
         ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+        ("raise BaseException('panic')", "cannot be imported: BaseException: panic"),
         ("import no_such_library", "Install what provides the module 'no_such_library'."),
         ("", "has none of the hooks wool_call_started and wool_call_finished, nor wool_context_"),
         (
@@ -221,13 +227,14 @@ def test_translators(install: Install) -> None:
     assert (translator.name, translator.capture()) == ("acme", b"x")
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 @pytest.mark.parametrize("what", ["capture", "restore"])
 def test_a_translator_that_fails_is_logged_once(
-    what: str, caplog: pytest.LogCaptureFixture
+    what: str, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*data: bytes | None) -> bytes:
         if what == ("restore" if data else "capture"):
-            raise ZeroDivisionError("no luck")
+            raise error("no luck")
         return b"fine"
 
     class Translation:
@@ -244,19 +251,61 @@ def test_a_translator_that_fails_is_logged_once(
         translator.restore(b"")
     assert translator.capture() is None
     (record,) = caplog.records
-    assert f"failed to {what} the context of 'acme': ZeroDivisionError: no luck" in record.message
+    said = f"failed to {what} the context of 'acme': {error.__name__}: no luck"
+    assert said in record.message
 
 
-def test_one_that_yields_something_else(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("captured", ["text", 3, ["list"]])
+def test_a_translator_that_captures_what_is_no_bytes(
+    captured: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = ContextTranslator(name="acme", capture=lambda: captured, restore=lambda data: None)
+    translator = Translator(made, "acme 1.2")
+    assert translator.capture() is None
+    assert translator.capture() is None
+    (record,) = caplog.records
+    assert "acme 1.2 failed to capture the context of 'acme': TypeError: " in record.message
+
+
+def test_a_translator_that_captures_what_may_change() -> None:
+    data = bytearray(b"x")
+    translator = Translator(
+        ContextTranslator(name="acme", capture=lambda: data, restore=lambda data: None), "acme 1.2"
+    )
+    captured = translator.capture()
+    data[0] = 0
+    assert captured == b"x"
+
+
+NO_TRANSLATORS = [
+    ("a string", "has to yield wool.plugins.ContextTranslator"),
+    (
+        ContextTranslator(name=3, capture=lambda: b"", restore=lambda data: None),  # type: ignore[arg-type]
+        "whose name is 3, which has to be a string",
+    ),
+    (SystemExit("oh"), "failed in its hook wool_context_translators: SystemExit: oh"),
+]
+
+
+@pytest.mark.parametrize(("record", "words"), NO_TRANSLATORS)
+def test_one_that_yields_something_else_is_logged_once(
+    record: object, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     class Translation:
         @hookimpl
         def wool_context_translators(self) -> Any:
-            yield "a string"
+            if isinstance(record, BaseException):
+                raise record
+            yield record
 
     here = Lookup()
     with here.register(Translation()):
-        assert here.companions()[0].translators() == ()
-    assert "has to yield wool.plugins.ContextTranslator" in caplog.text
+        (observer, *_) = here.companions()
+        with pytest.raises(PluginError, match=words):
+            observer.check()
+        assert observer.translators() == ()
+        assert observer.translators() == ()
+    assert caplog.text.count(words) == 1
 
 
 def test_without_opentelemetry_there_is_nothing_to_translate(

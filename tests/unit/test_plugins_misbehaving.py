@@ -74,7 +74,9 @@ async def test_factories_that_make_something_else(word: str) -> None:
     assert f"makes None, which is no wool.abc.{word.capitalize()}" in told
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("oh"), SystemExit(3), ImportError("no")])
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("oh"), SystemExit(3), ImportError("no"), BaseException("panic")]
+)
 @pytest.mark.parametrize("word", KINDS)
 async def test_factories_that_fail(word: str, error: BaseException) -> None:
     plugin = Plugin(KINDS[word], factory=raising(error))

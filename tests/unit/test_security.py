@@ -123,6 +123,12 @@ def test_a_token_may_say_what_it_is_for(prefix: str) -> None:
     wool.Credentials.token(prefix + secrets.token_hex(16))
 
 
+@pytest.mark.parametrize("token", [b"x" * 32, 3, ["token"]])
+def test_a_token_that_is_no_string(token: Any) -> None:
+    with pytest.raises(wool.ConfigurationError, match="must be a string, not "):
+        wool.Credentials.token(token)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere the environment is always text")
 def test_a_token_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environb, b"WOOL_TOKEN", GOOD.encode() + b"\xff")

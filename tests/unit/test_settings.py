@@ -25,7 +25,7 @@ from wool._settings.model import TABLES, Core, Tls, settings_of
 from wool._settings.resolving import Value, dump, load
 from wool._settings.settings import Settings
 from wool._settings.sources import File, variable
-from wool.exceptions import PluginError
+from wool.exceptions import ConfigurationError, PluginError
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -209,6 +209,7 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     [
         ("[tool.wool", "is not valid TOML: Expected ']'"),
         ("# wool\nx = \xff", "is not valid TOML: 'utf-8' codec"),
+        ("[\0t\0o\0o\0l\0.\0w\0o\0o\0l\0]\0", "is not valid TOML"),  # UTF-16
         ("[[tool.wool]]", "wool must be a table of its own, [tool.wool]"),
         ("[tool]\nwool = 'x'", "wool must be a table of its own, [tool.wool]"),
     ],
@@ -282,6 +283,19 @@ def test_a_file_that_must_not_be_read(tmp_path: Path) -> None:
 def test_options_survive_the_way_to_a_worker(options: Any) -> None:
     sent = marshal.loads(marshal.dumps(dump(options)))
     assert load(type(options), sent) == options
+
+
+def test_a_default_that_is_not_as_its_annotation_says() -> None:
+    """It is as good on a worker as it is here, where nobody looks."""
+
+    @dataclass(frozen=True)
+    class Sloppy:
+        x: str = None  # type: ignore[assignment]
+        y: int = 1
+
+    assert load(Sloppy, dump(Sloppy(y=2))) == Sloppy(y=2)
+    with pytest.raises(ConfigurationError, match="the pool: x must be a string, not 3"):
+        load(Sloppy, {"x": 3})
 
 
 def test_options_that_cannot_be_sent() -> None:

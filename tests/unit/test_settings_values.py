@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,6 +155,14 @@ def test_a_wrong_argument() -> None:
         (Annotated[int, msgspec.Meta(description="x", le=3)], "a whole number of at most 3"),
         (Annotated[float, msgspec.Meta(gt=0.5)], "a number greater than 0.5"),
         (dict[str, int], "a table, which only the file can have"),
+        (Annotated[int, msgspec.Meta(ge=1048576)], "a whole number of at least 1048576"),
+        (Annotated[int, msgspec.Meta(multiple_of=8)], "a whole number that is a multiple of 8"),
+        (Annotated[str, msgspec.Meta(pattern="^a")], "a string that matches '^a'"),
+        (Annotated[str, msgspec.Meta(min_length=2)], "a string of at least 2 characters"),
+        (
+            Annotated[list[str], msgspec.Meta(min_length=2, max_length=3)],
+            "a list of at least 2 and at most 3 items, each item a string",
+        ),
         (set[bool], "a list, each item true or false"),
         (list[Path] | None, "a list, each item a path"),
         (bytes, "a value for Bytes"),
@@ -174,6 +183,32 @@ def test_options_that_are_refused(tmp_path: Path) -> None:
         f"(keepalive from {path} [tool.wool.grpc], "
         "retries from environment variable WOOL_GRPC__RETRIES)"
     )
+
+
+@pytest.mark.parametrize("error", [KeyError("oh"), SystemExit("oh"), AssertionError])
+def test_options_whose_own_checks_fail(error: Any) -> None:
+    @dataclass(frozen=True)
+    class Broken:
+        x: int = 1
+
+        def __post_init__(self) -> None:
+            raise error
+
+    with pytest.raises(PluginError, match=r"^The options of grpc cannot be made: \w+: .* Repo"):
+        read(WOOL_GRPC__X="2").options("grpc", Broken)
+
+
+def test_options_whose_own_checks_say_nothing() -> None:
+    @dataclass(frozen=True)
+    class Silent:
+        x: int = 1
+
+        def __post_init__(self) -> None:
+            raise ValueError
+
+    message = r"^The settings of grpc cannot be used: ValueError \(x from environment"
+    with pytest.raises(ConfigurationError, match=message):
+        read(WOOL_GRPC__X="2").options("grpc", Silent)
 
 
 def test_a_value_that_is_required() -> None:
@@ -208,9 +243,18 @@ def test_options_that_nobody_can_read() -> None:
         x: str | Path = ""
         y: slice | None = None
 
+    @dataclass(frozen=True)
+    class Failing:
+        x: list[str] = field(default_factory=lambda: [os.environ["NO_SUCH_VARIABLE"]])
+
     settings = read(WOOL_GRPC__X="1")
     with pytest.raises(PluginError, match=r"NoDataclass is not a dataclass\. Report"):
         settings.options("grpc", NoDataclass)
+    for wrong in (None, Odd()):
+        with pytest.raises(PluginError, match=r"^The options .* are no dataclass\. Report"):
+            settings.options("grpc", wrong)  # type: ignore[arg-type]
+    with pytest.raises(PluginError, match=r"Failing cannot make the default of 'x': KeyError: 'NO"):
+        settings.options("grpc", Failing)
     with pytest.raises(PluginError, match="Unresolvable cannot be understood: NameError: name 'No"):
         settings.options("grpc", Unresolvable)
     with pytest.raises(PluginError, match="option 'x' has a type that Wool cannot read"):

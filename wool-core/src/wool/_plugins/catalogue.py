@@ -103,7 +103,7 @@ def check(here: Lookup, item: Item, chosen: bool, options: Callable[[Any], Any])
 def _use(here: Lookup, item: Item, chosen: bool, options: Callable[[Any], Any]) -> None:
     if item.kind is None:
         assert item.entry is not None
-        load_observer(item.name, item.entry.value, item.entry.provider)
+        load_observer(item.name, item.entry.value, item.entry.provider).check()
         return
     found = here.find(item.kind, item.name)
     try:

@@ -59,9 +59,9 @@ class Found(Generic[P]):
         origin = self.distribution or self.module or repr(self.plugin.factory)
         try:
             made = self.plugin.factory(options)
-        except WoolError:
+        except (WoolError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # what panics in Rust is no Exception
             raise PluginError(
                 f"{self.plugin.name!r} (from {origin}) cannot be used: {describe(error)}. "
                 f"{_remedy(self.plugin.name, error)}"
@@ -110,7 +110,9 @@ def _origin(module: str, provider: str | None) -> str:
 def _imported(word: str, name: str, module: str, origin: str) -> object:
     try:
         return _resolve(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what panics in Rust is no Exception
         raise PluginError(
             f"{origin}, which provides the {word} {name!r}, cannot be imported: "
             f"{describe(error)}. {_remedy(name, error)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from wool._plugins.records import Hooks, describe
 from wool.exceptions import PluginError
@@ -20,7 +21,7 @@ _log = logging.getLogger("wool.plugins")
 
 
 class Observer:
-    """One observer. Its methods never raise; they may be called from any thread.
+    """One observer. Calls and contexts get no error from it; it may be used from any thread.
 
     Attributes:
         module: what a worker gives to `load_observer` to have the same one; None if only this
@@ -47,16 +48,24 @@ class Observer:
         try:
             found = self._hooks.translators() if self.translates else ()
         except PluginError as error:
+            self.translates = False  # say it once
             report(error)
             return ()
         return tuple(Translator(translator, self.origin) for translator in found)
+
+    def check(self) -> None:
+        """Raises `PluginError` if it has a hook for contexts that is broken."""
+        if self.translates:
+            self._hooks.translators()
 
     def started(self, call: CallInfo) -> None:
         """Tells of a call that begins."""
         if self._started is not None:
             try:
                 self._started(call=call)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._leave_out("wool_call_started", error)
 
     def finished(self, call: CallInfo, outcome: Outcome) -> None:
@@ -64,10 +73,12 @@ class Observer:
         if self._finished is not None:
             try:
                 self._finished(call=call, outcome=outcome)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._leave_out("wool_call_finished", error)
 
-    def _leave_out(self, hook: str, error: Exception) -> None:
+    def _leave_out(self, hook: str, error: BaseException) -> None:
         self._started = self._finished = None
         _log.warning(
             "%s failed in its hook %s: %s. It is told of no more calls. Upgrade it, or report this "
@@ -93,8 +104,11 @@ class Translator:
         if self._capture is None:
             return None
         try:
-            return self._capture()
-        except Exception as error:
+            data: Any = self._capture()  # authors may use no type checker
+            return data if data is None or isinstance(data, bytes) else bytes(memoryview(data))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._leave_out("capture", error)
             return None
 
@@ -103,10 +117,12 @@ class Translator:
         if self._restore is not None:
             try:
                 self._restore(data)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._leave_out("restore", error)
 
-    def _leave_out(self, what: str, error: Exception) -> None:
+    def _leave_out(self, what: str, error: BaseException) -> None:
         self._capture = self._restore = None
         _log.warning(
             "%s failed to %s the context of %r: %s. It is not used again in this process. Upgrade "

@@ -88,7 +88,9 @@ class Hooks:
         call: Callable[[], list[Iterable[Any]]] = getattr(self._manager.hook, hook)
         try:
             return [record for records in call() for record in records]
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise PluginError(
                 f"{self.origin} failed in its hook {hook}: {describe(error)}. "
                 f"Upgrade it, or report this to its authors."
@@ -116,11 +118,16 @@ class Hooks:
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
         return caller if caller.get_hookimpls() else None
 
-    def _check_type(self, record: object, hook: str, wanted: type[Any]) -> None:
+    def _check_type(self, record: Any, hook: str, wanted: type[Any]) -> None:
         if not isinstance(record, wanted):
             raise PluginError(
                 f"{self.origin} yields {record!r} from its hook {hook}, which has to yield "
                 f"wool.plugins.{wanted.__name__}. Report this to its authors."
+            )
+        if not isinstance(record.name, str):
+            raise PluginError(
+                f"{self.origin} yields a {wanted.__name__} from its hook {hook} whose name is "
+                f"{record.name!r}, which has to be a string. Report this to its authors."
             )
 
     def _check_capabilities(self, record: Plugin, kind: Kind[Any]) -> None:

@@ -77,6 +77,9 @@ class Credentials:
         Raises:
             ConfigurationError: there is no token, it is weak, or a file cannot be read.
         """
+        given: Any = token  # not everybody uses a type checker
+        if given is not None and not isinstance(given, str):
+            raise ConfigurationError(f"token must be a string, not {type(given).__name__}")
         token = tokens.check(token, "the argument") if token is not None else environment_token()
         if token is None:
             raise ConfigurationError(

@@ -87,6 +87,9 @@ def settings_of(options: type) -> dict[str, Setting]:
     Raises:
         PluginError: it is none, or its annotations make no sense.
     """
+    given: Any = options  # authors may use no type checker
+    if not isinstance(given, type):
+        raise PluginError(f"The options {given!r} are no dataclass. Report this to its authors.")
     where = f"{options.__module__}.{options.__qualname__}"
     if not dataclasses.is_dataclass(options):
         raise PluginError(
@@ -103,7 +106,7 @@ def settings_of(options: type) -> dict[str, Setting]:
         field.name: Setting(
             field.name,
             hints[field.name],
-            _default(field),
+            _default(field, where),
             not field.repr or field.name in SECRETS,
             _description(hints[field.name]),
         )
@@ -112,10 +115,16 @@ def settings_of(options: type) -> dict[str, Setting]:
     }
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
+def _default(field: dataclasses.Field[Any], where: str) -> Any:
+    if field.default_factory is dataclasses.MISSING:
+        return field.default
+    try:
         return field.default_factory()
-    return field.default
+    except Exception as error:
+        raise PluginError(
+            f"The options class {where} cannot make the default of {field.name!r}: "
+            f"{type(error).__name__}: {error}. Report this to its authors."
+        ) from error
 
 
 def _description(annotation: Any) -> str:

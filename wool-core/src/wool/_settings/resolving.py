@@ -15,7 +15,7 @@ import msgspec
 from wool._settings.model import Setting, settings_of
 from wool._settings.sources import DEFAULT, Given, header, variable
 from wool._settings.values import convert
-from wool.exceptions import ConfigurationError, PluginError
+from wool.exceptions import ConfigurationError, PluginError, WoolError
 
 T = TypeVar("T")
 
@@ -59,7 +59,9 @@ def instance(table: str, options: type[T], sources: Sequence[Givens]) -> tuple[T
         values[setting.name] = value
     try:
         made = options(**{name: value.value for name, value in values.items()})
-    except (TypeError, ValueError) as error:
+    except (WoolError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # of the author's own checks
         hidden = [name for name, setting in settings.items() if setting.secret]
         # The error itself may quote a secret, and would be shown as the cause.
         cause = None if hidden else error
@@ -76,13 +78,18 @@ def _missing(table: str, setting: Setting) -> ConfigurationError:
 
 
 def _refused(
-    table: str, hidden: Sequence[str], values: Mapping[str, Value], error: Exception
-) -> ConfigurationError:
+    table: str, hidden: Sequence[str], values: Mapping[str, Value], error: BaseException
+) -> WoolError:
     """The options object did not like its values. It does not say which, so all are named."""
-    text = str(error)
+    text = str(error) or type(error).__name__
     for value in (values[name].value for name in hidden):
         if value:
             text = text.replace(str(value), "…")
+    if not isinstance(error, TypeError | ValueError):
+        return PluginError(
+            f"The options of {table} cannot be made: {type(error).__name__}: {text}. Report this "
+            f"to the authors of the back-end."
+        )
     chosen = [f"{k} from {v.origin}" for k, v in values.items() if v.origin != DEFAULT]
     where = f" ({', '.join(chosen)})" if chosen else ""
     return ConfigurationError(f"The settings of {table} cannot be used: {text}{where}")
@@ -105,9 +112,13 @@ def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
 def dump(options: Any) -> dict[str, Any]:
     """Returns the values of options as plain objects, which `marshal` takes as well."""
     return {
-        name: msgspec.to_builtins(getattr(options, name), enc_hook=_plain)
+        name: _dumped(getattr(options, name))
         for name in settings_of(type(options))  # pyright: ignore[reportUnknownArgumentType]
     }
+
+
+def _dumped(value: Any) -> Any:
+    return msgspec.to_builtins(value, enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:
@@ -124,10 +135,13 @@ def _plain(value: Any) -> Any:
 def load(options: type[T], values: Mapping[str, Any]) -> T:
     """Makes options from what `dump` returned in another process."""
     settings = settings_of(options)
-    folder = Path(os.sep)
-    return options(
-        **{
-            name: convert(settings[name], Given(value, "the pool", False, folder))
-            for name, value in values.items()
-        }
-    )
+    return options(**{name: _loaded(settings[name], value) for name, value in values.items()})
+
+
+def _loaded(setting: Setting, value: Any) -> Any:
+    try:
+        return convert(setting, Given(value, "the pool", False, Path(os.sep)))
+    except ConfigurationError:
+        if setting.required or _dumped(setting.default) != value:
+            raise
+        return setting.default  # nobody has checked it against its annotation before, either

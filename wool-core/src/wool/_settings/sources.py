@@ -130,7 +130,7 @@ def _read(path: Path, why: str, *, required: bool) -> File:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{why}{path} cannot be read: {error.strerror}") from error
-    table = _table(path, why, data) if b"wool" in data else None
+    table = _table(path, why, data) if b"wool" in data or b"\0" in data else None
     if table is None and required and data.strip():
         raise ConfigurationError(f"{why}{path} has no table [tool.wool]")
     return File(path, table or {})

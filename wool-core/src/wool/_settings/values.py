@@ -125,7 +125,7 @@ def _describe(info: Any) -> str:
             word = "a whole number" if isinstance(info, inspect.IntType) else "a number"
             return word + _bounds(info)
         case inspect.StrType():
-            return "a string"
+            return "a string" + _lengths(info, "characters") + _pattern(info)
         case (
             inspect.ListType(item_type=item)
             | inspect.VarTupleType(item_type=item)
@@ -133,9 +133,9 @@ def _describe(info: Any) -> str:
             | inspect.FrozenSetType(item_type=item)
             | inspect.CollectionType(item_type=item)
         ):
-            return f"a list, each item {_describe(item)}"
+            return f"a list{_lengths(info, 'items')}, each item {_describe(item)}"
         case inspect.DictType():
-            return "a table, which only the file can have"
+            return f"a table{_lengths(info, 'keys')}, which only the file can have"
         case inspect.CustomType(cls=cls) if issubclass(cls, PurePath):
             return "a path"
         case _:
@@ -148,6 +148,21 @@ def _bounds(info: Any) -> str:
         (info.gt, "greater than"),
         (info.le, "of at most"),
         (info.lt, "less than"),
+        (info.multiple_of, "that is a multiple of"),
     ]
-    words = [f"{word} {bound:g}" for bound, word in bounds if bound is not None]
+    words = [f"{word} {_number(bound)}" for bound, word in bounds if bound is not None]
     return f" {' and '.join(words)}" if words else ""
+
+
+def _number(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
+def _lengths(info: Any, unit: str) -> str:
+    bounds = [(info.min_length, "at least"), (info.max_length, "at most")]
+    words = [f"{word} {bound}" for bound, word in bounds if bound is not None]
+    return f" of {' and '.join(words)} {unit}" if words else ""
+
+
+def _pattern(info: Any) -> str:
+    return "" if info.pattern is None else f" that matches {info.pattern!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,13 +96,19 @@ def _text(value: Any) -> str:
     return str(value) or "-"
 
 
+def _plain(value: Any) -> Any:
+    """Returns what JSON has, which knows neither infinity nor what is no number."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _document(
     settings: Settings, values: dict[str, Value], problems: list[WoolError]
 ) -> dict[str, Any]:
     return {
         "file": None if settings.file is None else str(settings.file.path),
         "settings": {
-            key: {"value": value.value, "origin": value.origin} for key, value in values.items()
+            key: {"value": _plain(value.value), "origin": value.origin}
+            for key, value in values.items()
         },
         "problems": [str(problem) for problem in problems],
     }
