@@ -555,6 +555,79 @@ async def test_a_cancel_that_crosses_the_entering_of_an_object(journal: Journal)
     assert journal.lines() in ([], ["steps", "left CancelledError ('late',)"])
 
 
+class Unsent(Exception):
+    """Has a part that cannot be pickled."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.frame = inspect.currentframe()
+
+
+class Unknown(Exception):
+    """Cannot be rebuilt."""
+
+    def __reduce__(self) -> Any:
+        return raises, ()
+
+
+def raises() -> None:
+    raise LookupError("not here")
+
+
+@wool.routine
+async def fail_inside(room: Any, error: str) -> None:
+    async with room:
+        raise {"unsent": Unsent, "unknown": Unknown}[error]("in there")
+
+
+@pytest.mark.parametrize("error", ["unsent", "unknown"])
+async def test_leaving_because_of_what_cannot_travel(error: str) -> None:
+    """What was entered is left, whatever the exception is, and that is what is raised."""
+    for lock in (asyncio.Lock(), asyncio.Semaphore(), asyncio.Condition()):
+        raised = await caught(fail_inside(lock, error))
+        if error == "unsent":
+            assert (type(raised), raised.args) == (Unsent, ("in there",))
+        else:
+            assert type(raised) in (Unknown, wool.RemoteError)
+        assert raised.__context__ is None or isinstance(raised.__context__, LookupError)
+        assert not lock.locked()
+
+
+async def test_leaving_is_told_of_the_exception() -> None:
+    class Room:
+        def __init__(self) -> None:
+            self.left: list[Any] = []
+
+        async def __aenter__(self) -> None:
+            pass
+
+        async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+            lines = traceback.extract_tb(trace)
+            self.left.append((kind, str(error), lines[-1].name if lines else None))
+            if error is not None:
+                raise error
+
+    @wool.routine
+    async def use(room: Any) -> bool:
+        async with room:
+            pass
+        error = ValueError("in there")
+        try:
+            async with room:
+                raise error
+        except ValueError as caught:
+            return caught is error
+        return False
+
+    room = wool.reference(Room())
+    assert await use(room)
+    assert room.left == [(None, "None", None), (ValueError, "in there", "use")]
+    await caught(fail_inside(room, "unsent"))
+    assert room.left[2] == (Unsent, "in there", "fail_inside")
+    await caught(fail_inside(room, "unknown"))
+    assert room.left[3][2] in ("fail_inside", None)
+
+
 @pytest.mark.parametrize("closes", [False, True])
 async def test_a_cancel_before_leaving_has_begun(
     closes: bool, place: Place, journal: Journal

@@ -233,12 +233,15 @@ class Serving:
         def decode(segments: Sequence[Buffer]) -> Any:
             return self._table.end.codec.decode(segments, None, referents)
 
-        if self._operation != "athrow":
+        leaving = self._operation == "__aexit__"
+        if leaving and not segments:
+            return (None, None, None), {}
+        if not leaving and self._operation != "athrow":
             return decode(segments) if segments else ((), {})
         summary = Summary("wool.RemoteError", "an exception that was thrown in", "")
         thrown = load_exception(summary, segments or None, decode, passing=(MissingCode,))
         self._thrown = Thrown(thrown)
-        return (thrown,), {}
+        return ((type(thrown), thrown, thrown.__traceback__) if leaving else (thrown,)), {}
 
     @property
     def _name(self) -> str:

@@ -44,6 +44,9 @@ RELEASED = 1 << 14
 _YIELDING = frozenset({"__anext__", "asend", "athrow"})
 """What comes to the next value of an iterator, or to its end."""
 
+THROWING = frozenset({"athrow", "__aexit__"})
+"""What has an exception for its argument, and does not fail because of what that is."""
+
 _END = "builtins.StopAsyncIteration"
 
 _LOCKS = frozenset(
@@ -317,7 +320,7 @@ class ImportTable:
         running = RUNNING.get()
         if running is not None:
             running.wait_begins()
-        thrown = args[0] if operation == "athrow" else None
+        thrown = args[0] if args and operation in THROWING else None
         try:
             if self._failing is not None:
                 if operation == "aclose":
@@ -331,7 +334,7 @@ class ImportTable:
                 # if it had been the first thing after entering.
                 thrown = outcome.error
                 if entering:
-                    use = self._use(item, "__aexit__", (type(thrown), thrown, None), {})
+                    use = self._use(item, "__aexit__", (thrown,), {})
                 else:
                     use = self._use(item, "athrow", (thrown,), {})
                 with shield():  # what the cancel sets going there is not to be cancelled as well
@@ -375,13 +378,16 @@ class ImportTable:
         self, name: str, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Packed:
         codec = self.end_point.codec
-        if operation == "athrow":
-            _, encoded = dump_exception(args[0], codec.encode_closed)
-            return Packed() if encoded is None else pack(codec, self._session, encoded)
         if not args and not kwargs:
             return Packed()
         try:
-            return pack(codec, self._session, codec.encode((args, kwargs)))
+            if operation in THROWING:  # as much of it as can be sent: a lock has to be released
+                _, encoded = dump_exception(args[0], codec.encode_closed)
+                if encoded is None:
+                    raise SerializationError("nothing of the exception can be pickled")
+            else:
+                encoded = codec.encode((args, kwargs))
+            return pack(codec, self._session, encoded)
         except Exception as error:
             raise SerializationError(
                 f"what is passed to {name} cannot be sent to its owner: {reason_of(error)}"

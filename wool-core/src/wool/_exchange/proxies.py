@@ -104,12 +104,17 @@ class GeneratorProxy(ClosableProxy, AsyncGenerator[Any, Any]):
         return _use(self._held, "asend", (value,))
 
     def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> Coroutine[Any, Any, Any]:
-        error = typ if val is None else val
-        if isinstance(error, type) and issubclass(error, BaseException):
-            error = error()
-        elif not isinstance(error, BaseException):
-            error = typ() if error is None else typ(error)
-        return _use(self._held, "athrow", (error if tb is None else error.with_traceback(tb),))
+        return _use(self._held, "athrow", (_exception(typ, val, tb),))
+
+
+def _exception(typ: Any, val: Any, tb: Any) -> BaseException:
+    """Makes one exception of what was thrown, as Python does."""
+    error = typ if val is None else val
+    if isinstance(error, type) and issubclass(error, BaseException):
+        error = error()
+    elif not isinstance(error, BaseException):
+        error = typ() if error is None else typ(error)
+    return error if tb is None else error.with_traceback(tb)
 
 
 def make_proxy(held: Usable) -> Any:
@@ -139,6 +144,9 @@ def _proxy_class(name: str, methods: tuple[str, ...]) -> Any:
             scope[operation] = IteratorProxy.__aiter__
         elif operation == "__aiter__" or method != operation:
             scope[operation] = _make_stream(operation, _split)
+        elif operation == "__aexit__":
+            scope[operation] = _leave
+            continue
         else:
             scope[operation] = _make_call(operation, _split)
         scope[operation].__name__ = operation
@@ -160,6 +168,11 @@ def _make_call(operation: str, split: Split) -> Callable[..., Any]:
         return await _use(held, operation, rest, kwargs)
 
     return call
+
+
+def _leave(proxy: Any, typ: Any, val: Any, tb: Any) -> Coroutine[Any, Any, Any]:
+    args = () if typ is None else (_exception(typ, val, tb),)
+    return _use(proxy._held, "__aexit__", args)
 
 
 def _make_stream(operation: str, split: Split) -> Callable[..., Any]:
