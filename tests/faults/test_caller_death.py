@@ -78,6 +78,39 @@ def test_caller_killed(folder: Path, number: signal.Signals) -> None:
         eventually_sync(lambda: not any(alive(pid) for pid in workers), within=10)
 
 
+@pytest.mark.parametrize("work", ["asleep", "blocked"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_process_group_killed(folder: Path, number: signal.Signals, work: str) -> None:
+    """The same when workers get the signal, too: service managers and closed terminals do that."""
+    with caller(folder, work=work, calls=4 if work == "asleep" else 2) as script:
+        workers_of(script)
+        os.killpg(script.process.pid, number)
+        assert script.finish(10) == -number
+        gone(script, within=10)
+        if work == "asleep":
+            assert ended(folder) == 4
+
+
+def test_process_group_killed_while_nothing_runs(folder: Path) -> None:
+    """Who is the last removes the socket folder."""
+    with caller(folder, calls=0, then="await asyncio.sleep(3600)") as script:
+        workers_of(script)
+        os.killpg(script.process.pid, signal.SIGTERM)
+        assert script.finish(10) == -signal.SIGTERM
+        gone(script, within=10)
+
+
+def test_caller_killed_while_its_workers_drain(folder: Path) -> None:
+    """They do not wait any longer for calls that nobody waits for."""
+    with caller(folder, work="blocked", calls=2) as script:
+        for worker in workers_of(script):
+            os.kill(worker, signal.SIGTERM)
+        eventually_sync(lambda: len(script.survivors()) >= 4, what="their replacements")
+        script.process.kill()
+        script.finish(10)
+        gone(script, within=10)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["asleep", "blocked"])
 def test_caller_killed_whose_forked_child_lives(folder: Path, work: str) -> None:

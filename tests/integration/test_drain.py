@@ -54,6 +54,18 @@ async def test_sigterm_to_an_idle_worker() -> None:
         await pool.wait(2, timeout=10)
 
 
+async def test_sighup_is_the_business_of_the_caller(folder: Path) -> None:
+    """A terminal that is closed sends it to all, and the caller may want to end in good order."""
+    async with opened(1) as pool:
+        call = asyncio.ensure_future(hold(folder / "a", folder / "go"))
+        victim = await pid_in(folder / "a")
+        os.kill(victim, signal.SIGHUP)
+        (folder / "go").touch()
+        async with asyncio.timeout(10):
+            assert await call == victim
+        assert pids(pool) == {victim}
+
+
 async def test_sigterm_to_every_worker(folder: Path) -> None:
     """A rolling restart under load: every call ends in its value."""
     async with opened(2) as pool:

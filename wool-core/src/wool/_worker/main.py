@@ -30,6 +30,13 @@ from wool.exceptions import ConfigurationError, WoolError
 ORPHAN_GRACE = 3.0
 """Seconds that cancelled calls get to end, at most, when the process of the pool has died."""
 
+DRAIN, DRAINED, STOPPED, ORPHANED = "drain", "drained", "stopped", "orphaned"
+"""What has a worker end, or begin to."""
+
+PARTING = 0.1
+"""Seconds that a drained worker waits for news of its pool's process: a signal to their process group
+ends both, and the last one removes what they had."""
+
 EXIT_GRACE = 2.0
 """Seconds the main thread gets to end once all calls are over."""
 
@@ -44,8 +51,11 @@ def main(lifeline: BinaryIO) -> None:
     stopping = threading.Event()
     ended = threading.Event()
     serving = _Serving(config, lifeline.fileno(), executor, stopping, ended)
-    # A terminal's Ctrl-C reaches the whole process group; the pool's process decides.
+    # A terminal's Ctrl-C, or that it is closed, reaches the whole process group; the pool's process
+    # decides. Not ignored: what a routine starts would inherit that.
     signal.signal(signal.SIGINT, lambda number, frame: None)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked since the process began
     signal.signal(signal.SIGTERM, lambda number, frame: serving.drain())
     thread = threading.Thread(target=serving.run, name="wool-io", daemon=True)
@@ -127,7 +137,7 @@ class _Serving:
         self._stopping = stopping
         self._ended = ended
         self._loop = new_loop(config["loop"])
-        self._end: asyncio.Future[str] = self._loop.create_future()
+        self._reasons = asyncio.Queue[str]()
 
     def run(self) -> None:
         """Serves until the worker ends."""
@@ -147,11 +157,7 @@ class _Serving:
     def drain(self) -> None:
         """Lets running calls finish, then ends; for the signal handler."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._finish, "drain")
-
-    def _finish(self, reason: str) -> None:
-        if not self._end.done():
-            self._end.set_result(reason)
+            self._loop.call_soon_threadsafe(self._reasons.put_nowait, DRAIN)
 
     async def _serve(self) -> None:
         service = Service(setup(self._config), self._executor)
@@ -159,14 +165,27 @@ class _Serving:
         self._loop.add_reader(self._lifeline, self._on_lifeline)
         self._report({"address": info.address, "host": info.host, "pid": info.pid})
         kill_when_parent_dies(self._lifeline.fileno())
-        reason = await self._end
+        reason = await self._until_over(service)
         grace = self._config["cancel_grace"]
         await service.aclose(
-            drain=self._config["drain_timeout"] if reason == "drain" else None,
-            grace=min(grace, ORPHAN_GRACE) if reason == "orphaned" else grace,
+            drain=None, grace=min(grace, ORPHAN_GRACE) if reason == ORPHANED else grace
         )
-        if reason == "orphaned":
+        if reason == DRAINED:
+            with contextlib.suppress(TimeoutError):
+                reason = await asyncio.wait_for(self._reasons.get(), PARTING)
+        if reason == ORPHANED:
             service.discard()
+
+    async def _until_over(self, service: Service) -> str:
+        """Waits until nothing is to be served any more; returns why."""
+        draining: asyncio.Task[None] | None = None
+        while (reason := await self._reasons.get()) == DRAIN:
+            if draining is None:
+                draining = asyncio.create_task(service.drained(self._config["drain_timeout"]))
+                draining.add_done_callback(lambda _: self._reasons.put_nowait(DRAINED))
+        if draining is not None:
+            draining.cancel()
+        return reason
 
     def _on_lifeline(self) -> None:
         """The pool wants the worker to stop, or its process is gone."""
@@ -175,7 +194,7 @@ class _Serving:
         except OSError:
             data = b""
         self._loop.remove_reader(self._lifeline)
-        self._finish("stopped" if data else "orphaned")
+        self._reasons.put_nowait(STOPPED if data else ORPHANED)
 
     def _report(self, report: dict[str, Any]) -> None:
         data = marshal.dumps(report)

@@ -122,6 +122,10 @@ class Service:
         """Takes no more calls."""
         self._server.start_drain()
 
+    async def drained(self, grace: float) -> None:
+        """Takes no more calls, and waits for running ones, for `grace` seconds."""
+        await self._server.drain(grace)
+
     async def aclose(self, *, drain: float | None, grace: float) -> None:
         """Stops serving.
 
