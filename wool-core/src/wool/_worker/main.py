@@ -34,8 +34,8 @@ DRAIN, DRAINED, STOPPED, ORPHANED = "drain", "drained", "stopped", "orphaned"
 """What has a worker end, or begin to."""
 
 PARTING = 0.1
-"""Seconds that a drained worker waits for news of its pool's process: a signal to their process group
-ends both, and the last one removes what they had."""
+"""Seconds that a drained worker waits for news of its pool's process: a signal to their group ends
+both, and the last one removes what they had."""
 
 EXIT_GRACE = 2.0
 """Seconds the main thread gets to end once all calls are over."""
