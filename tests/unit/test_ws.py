@@ -154,21 +154,32 @@ async def test_a_listener_chooses_a_free_port_on_this_machine_alone() -> None:
         assert other.address == f"ws://127.0.0.1:{other.place[1]}/x"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "[::]"])
 async def test_a_wildcard_is_no_address(host: str) -> None:
     try:
         async with serving(f"ws://{host}:0", handler=echo) as served:
-            assert served.place[0] not in {"0.0.0.0", "::", ""}
+            assert served.place[0] not in {"0.0.0.0", "0", "::", ""}
             await answered(connection := await dial(served.address))
             await connection.aclose()
     except ConnectFailed as error:
         pytest.skip(f"{host}: {error}")  # a machine without IPv6
 
 
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, lambda: new_uvloop()])
+def test_the_interface_of_a_link_local_address(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """It is looked up whatever the event loop makes of it."""
+    index, name = socket.if_nameindex()[0]
+    with asyncio.Runner(loop_factory=loop) as runner:
+        ((family, place),) = runner.run(_sockets._resolve(f"fe80::1%{name}", 7000))
+    assert (family, place) == (socket.AF_INET6, ("fe80::1", 7000, 0, index))
+
+
 def test_a_wildcard_on_a_machine_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_addresses, "_outward", lambda version: "")
     assert _addresses.reachable("0.0.0.0") == socket.gethostname()
-    assert _addresses.reachable("::1") == "::1"
+    assert _addresses.reachable("::") == socket.gethostname()
 
 
 @pytest.mark.parametrize("host", ["localhost", "[::1]", "127.0.0.1"])

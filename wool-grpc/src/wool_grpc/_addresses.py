@@ -85,6 +85,11 @@ def is_number(host: str) -> bool:
     return True
 
 
+def is_wildcard(host: str) -> bool:
+    """Whether `host` is a number that stands for all of this machine's."""
+    return is_number(host) and ipaddress.ip_address(host).is_unspecified
+
+
 async def resolve(address: Address) -> list[Address]:
     """Returns addresses whose hosts are numbers, best first.
 
@@ -107,7 +112,7 @@ async def resolve(address: Address) -> list[Address]:
 
 def advertised(host: str, port: int) -> str:
     """Returns the address at which others reach what listens at `host`."""
-    if is_number(host) and ipaddress.ip_address(host).is_unspecified:
+    if is_wildcard(host):
         host = _routable(ipaddress.ip_address(host).version)
     return f"grpc://{Address('', host=host, port=port).endpoint}"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from wool import abc
 from wool_grpc import Options
-from wool_grpc._addresses import Address, advertised, known, peer_of
+from wool_grpc._addresses import Address, advertised, is_wildcard, known, peer_of
 from wool_grpc._arguments import connections, server_arguments
 from wool_grpc._calls import METHOD, TAKEN, Accepted
 from wool_grpc._connection import GrpcConnection
@@ -63,6 +63,8 @@ class GrpcListener(abc.Listener):
             self._server = aio.server(options=server_arguments(options, place))
         self._place = replace(place, port=self._bind(place, secure))
         self._door = Door(0 if place.path else self._place.port, connections(options))
+        if is_wildcard(place.host):  # as that of the name "0"
+            name = place.host
         self.address = place.text if place.path else advertised(name, self._place.port)
         service, _, method = METHOD[1:].partition("/")
         stream = grpc.stream_stream_rpc_method_handler(self._accept)

@@ -64,15 +64,14 @@ def parse(text: str, path: str) -> Address:
 
 
 def reachable(host: str) -> str:
-    """Replaces a wildcard by a number or name under which others reach this machine."""
-    try:
-        number = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if not number.is_unspecified:
-        return host
-    outward = _outward(number.version) or (_outward(4) if number.version == 6 else "")
+    """Returns a number or name under which others reach what listens at a wildcard."""
+    outward = _outward(4) if ":" not in host else _outward(6) or _outward(4)
     return outward or socket.gethostname()
+
+
+def is_wildcard(number: str) -> bool:
+    """Whether it stands for all numbers of this machine."""
+    return ipaddress.ip_address(number).is_unspecified
 
 
 def _outward(version: int) -> str:

@@ -88,12 +88,16 @@ async def _give_up(attempts: Iterable[asyncio.Task[socket.socket]]) -> None:
 
 async def _resolve(host: str, port: int) -> list[Place]:
     """Returns families and addresses; those of a number without asking anybody."""
+    zone = "%" in host
     with contextlib.suppress(ValueError):
         number = ipaddress.ip_address(host)
-        if "%" not in host:
+        if not zone:
             return [(socket.AF_INET if number.version == 4 else socket.AF_INET6, (host, port))]
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if zone:  # looked up for the number of the interface, which uvloop leaves out
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)
+    else:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [(entry[0], entry[4]) for entry in found]
 
 

@@ -70,7 +70,9 @@ class WebSocketTransport(abc.Transport):
         except (OSError, UnicodeError) as error:
             raise abc.ConnectFailed(f"cannot listen at {place}: {_errors.words(error)}") from error
         if not place.socket:
-            host, port = _addresses.reachable(place.host), sock.getsockname()[1]
+            number, port = sock.getsockname()[:2]
+            wildcard = _addresses.is_wildcard(number)  # "0" is one, too
+            host = _addresses.reachable(number) if wildcard else place.host
             place = dataclasses.replace(place, host=host, port=port, secure=context is not None)
         return WebSocketListener(sock, place, context, self._options)
 
