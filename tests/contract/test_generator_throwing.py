@@ -209,6 +209,56 @@ async def test_what_is_done_to_an_exception_that_was_thrown_in(passed: str) -> N
         assert "way = yield" in [frame.line for frame in extract_tb(error.__traceback__)]
 
 
+@pytest.mark.parametrize("passed", ["directly", "to a routine"])
+@pytest.mark.parametrize("thrown", [ValueError, GeneratorExit])
+async def test_what_is_thrown_while_another_is_handled_has_no_context(
+    thrown: type[BaseException], passed: str
+) -> None:
+    """Throwing sets none, unlike raising."""
+
+    async def two() -> Any:
+        yield 1
+        yield 2
+
+    @wool.routine
+    async def throw(stream: Any, error: BaseException) -> BaseException:
+        await anext(stream)
+        try:
+            raise OSError("handled")
+        except OSError:
+            raised = await caught(stream.athrow(error))
+        assert raised is error
+        return raised
+
+    if passed == "to a routine":
+        raised = await throw(two(), thrown())
+    else:
+        raised = await throw.__wrapped__(wool.routine(two)(), thrown())
+    assert raised.__context__ is None
+
+
+async def test_what_is_done_to_a_generator_exit_that_was_thrown_in() -> None:
+    @wool.routine
+    async def changing() -> Any:
+        try:
+            yield 1
+        except GeneratorExit as error:
+            error.add_note("on the way")
+            raise error from KeyError("cause")
+
+    stream = changing()
+    await anext(stream)
+    error = GeneratorExit("thrown")
+    assert await caught(stream.athrow(error)) is error
+    assert error.__notes__ == ["on the way"]
+    assert type(error.__cause__) is KeyError
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    stream = changing()
+    await anext(stream)
+    assert await stream.aclose() is None
+
+
 async def test_athrow_that_is_replaced() -> None:
     @wool.routine
     async def replacing() -> Any:

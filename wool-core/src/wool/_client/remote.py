@@ -150,7 +150,7 @@ class RemoteStream:
 
     def settle(self, error: BaseException, context: BaseException | None) -> None:
         """Restores the `__context__` of an error from afar, which knew nothing of ours."""
-        settle_context(error, context)
+        settle_context(error, context, self._thrown)
 
     def take(self) -> Any:
         """Returns what was yielded, and keeps no reference to it."""

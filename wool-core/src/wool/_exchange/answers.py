@@ -60,9 +60,11 @@ def encode_failure(
         thrown: what the receiver has thrown in.
         label: says where it was raised.
     """
-    echo = thrown is not None and error is thrown.exception
-    if echo and isinstance(error, GeneratorExit):  # closing comes to nothing else
-        return Failure(Packed(), [], echo)
+    echo = False
+    if thrown is not None and error is thrown.exception:
+        echo = True
+        if isinstance(error, GeneratorExit) and not thrown.changes():  # as closing ends
+            return Failure(Packed(), [], echo)
 
     def dumps(value: Any) -> Packed:
         return pack(codec, session, codec.encode(value, label, thrown))

@@ -8,13 +8,20 @@ def set_context(error: BaseException, context: BaseException | None) -> None:
     BaseException.__setattr__(error, "__context__", context)
 
 
-def settle_context(error: BaseException, context: BaseException | None) -> None:
+def settle_context(
+    error: BaseException, context: BaseException | None, thrown: BaseException | None = None
+) -> None:
     """Restores the `__context__` an exception came with, after raising it replaced it.
 
-    As locally, what the caller was handling meanwhile is at the end of the chain.
+    As locally, what the caller was handling meanwhile is at the end of the chain; but not if it is
+    what the caller has `thrown` in, which nobody has raised anew.
     """
     handled = error.__context__
-    if context is None or handled is context:
+    if handled is context:
+        return
+    if context is None:
+        if error is thrown:
+            set_context(error, None)
         return
     set_context(error, context)
     seen = {id(error)}

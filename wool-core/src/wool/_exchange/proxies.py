@@ -48,7 +48,7 @@ async def _use(
     try:
         raise error
     finally:
-        settle_context(error, context)
+        settle_context(error, context, args[0] if operation == "athrow" else None)
         del error, context, args  # the traceback has this frame, which must not have it
 
 

@@ -31,8 +31,8 @@ class Thrown:
         self._notes = _notes(exception)
         self._traceback = exception.__traceback__
 
-    def reduce(self, label: str | None) -> tuple[Any, ...]:
-        """Reduces it for the one who threw it, for use in a pickler's `reducer_override`."""
+    def changes(self) -> dict[str, Any]:
+        """Returns what is not as it came; its traceback apart, which has grown."""
         exc, changes = self.exception, dict[str, Any]()
         for name, link in _LINKS.items():
             value = link.__get__(exc)
@@ -40,6 +40,11 @@ class Thrown:
                 changes[name] = value
         if (notes := _notes(exc)) != self._notes:
             changes["notes"] = notes
+        return changes
+
+    def reduce(self, label: str | None) -> tuple[Any, ...]:
+        """Reduces it for the one who threw it, for use in a pickler's `reducer_override`."""
+        exc, changes = self.exception, self.changes()
         if frames := capture(exc.__traceback__, label, self._traceback):
             changes["frames"] = frames
         return find_thrown, (), changes or None, None, None, change
