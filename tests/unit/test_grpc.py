@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import textwrap
@@ -1240,6 +1241,44 @@ async def test_tls_that_fails(
         assert what in text
         assert served.pipes.empty()
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("protocols", [[], ["http/1.1"]])
+async def test_tls_without_grpc(protocols: list[str]) -> None:
+    """Such as that of a worker of another transport: nobody is told of certificates."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    LOCAL.configure_cert(context)
+    context.set_alpn_protocols(protocols)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        reason, text = await failing(
+            dial(GrpcTransport(Options()), f"grpc://localhost:{port}", TRUSTING)
+        )
+    assert (reason, "it speaks TLS, but not gRPC" in text) == ("unknown", True), text
+
+
+async def test_a_peer_that_resets_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asyncio sees to that when it collects what it has in the right order, which it may not."""
+    monkeypatch.delattr(asyncio.StreamReaderProtocol, "__del__", raising=False)
+    logged: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: logged.append(context))
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await reader.read(1)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(reset, "127.0.0.1", 0) as server:
+        place = _addresses.parse(f"grpc://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for _ in range(5):
+            assert "closed the connection" in str(await _probe.explain(place, None, "x", b""))
+            gc.collect()
+    assert logged == []
 
 
 def odd_leaf(kind: str) -> Pem:

@@ -55,7 +55,7 @@ async def find(places: Sequence[Address], tls: Tls | None, name: str) -> tuple[A
                 except OSError as error:
                     failures.append(_failed(place, error, name))
                 else:
-                    writer.transport.abort()
+                    await _leave(writer)
                     return place, _certificate(writer)
     finally:
         await _give_up(attempts)
@@ -73,7 +73,13 @@ async def _give_up(attempts: Iterable[asyncio.Task[Streams]]) -> None:
         attempt.cancel()
     for result in await asyncio.gather(*attempts, return_exceptions=True):
         if isinstance(result, tuple):
-            result[1].transport.abort()
+            await _leave(result[1])
+
+
+async def _leave(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()  # else asyncio may log why it was closed, if the peer did so
 
 
 async def explain(place: Address, tls: Tls | None, name: str, seen: bytes) -> ConnectFailed:
@@ -96,13 +102,15 @@ async def explain(place: Address, tls: Tls | None, name: str, seen: bytes) -> Co
 async def _greet(place: Address, tls: Tls | None, name: str, seen: bytes) -> ConnectFailed:
     """Begins HTTP/2, and looks at the answer."""
     reader, writer = await _open(place, tls and tls.client_context(), name)
+    secured = writer.get_extra_info("ssl_object")
+    agreed = None if secured is None else secured.selected_alpn_protocol()
     try:
         writer.write(_PREFACE)
         answer = await reader.read(9)
     except ConnectionError:
         answer = b""
     finally:
-        writer.transport.abort()
+        await _leave(writer)
     if _certificate(writer) != seen:
         return ConnectFailed(
             f"{place.text} shows another certificate each time: it has just been replaced, or "
@@ -122,6 +130,8 @@ async def _greet(place: Address, tls: Tls | None, name: str, seen: bytes) -> Con
         return ConnectFailed(f"{place.text} does not speak gRPC")
     if tls is None:
         return await _hung_up(place)
+    if agreed != "h2":
+        return ConnectFailed(f"{place.text}: {_NO_HTTP2}")
     fault = "it refuses ours" if tls.client_pem().certificate else "we have none"
     return ConnectFailed(f"{place.text} demands a certificate, and {fault}", reason="tls")
 
@@ -135,7 +145,7 @@ async def _hung_up(place: Address) -> ConnectFailed:
         _, writer = await _open(place, context)
     except OSError:
         return _closed(place)
-    writer.transport.abort()
+    await _leave(writer)
     return ConnectFailed(
         f"{place.text} expects TLS: it was dialled without credentials", reason="tls"
     )
@@ -169,6 +179,8 @@ _CERTIFICATE_FAULTS = {
     64: "is made out to another address than {name!r}",
 }
 
+_NO_HTTP2 = "it speaks TLS, but not gRPC: perhaps it is a worker of another transport, such as ws"
+
 _PLAINTEXT = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER")
 
 
@@ -181,6 +193,8 @@ def _failed(place: Address, error: OSError, name: str) -> ConnectFailed:
     if isinstance(error, ssl.SSLEOFError):
         return _closed(place)
     if isinstance(error, ssl.SSLError):
+        if "no application protocol" in str(error):
+            return ConnectFailed(f"{place.text}: {_NO_HTTP2}")
         return ConnectFailed(f"{place.text}: {_tls_fault(error.reason or '')}", reason="tls")
     if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
         return _closed(place)

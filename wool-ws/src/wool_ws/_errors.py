@@ -82,7 +82,8 @@ def no_websocket(address: Address, error: Exception, *, encrypted: bool) -> Conn
         return no_tls(address, error)  # TLS 1.3 refuses a client's certificate only now
     if isinstance(error, HungUp) and error.silent and encrypted:
         text = "it hung up after the TLS handshake: perhaps it does not accept our certificate"
-        return ConnectFailed(f"{address}: {text}, or demands one", reason="tls")
+        other = "or demands one, or is a worker of another transport, such as grpc"
+        return ConnectFailed(f"{address}: {text}, {other}", reason="tls")
     if isinstance(error, HungUp) and error.silent and not address.socket:
         text = f"it hung up on a request without TLS: perhaps {NEEDS_CREDENTIALS}"
         return ConnectFailed(f"{address}: {text}", reason="tls")
