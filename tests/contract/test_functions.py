@@ -190,6 +190,36 @@ async def test_decorators_above_and_below() -> None:
     assert inspect.signature(below) == inspect.signature(above)
 
 
+async def test_a_decorator_that_copies_defaults() -> None:
+    """As tenacity's does: the wrapper has defaults and no parameters for them."""
+    copied = (*functools.WRAPPER_ASSIGNMENTS, "__defaults__", "__kwdefaults__")
+
+    def given(function: Any) -> Any:
+        @functools.wraps(function, assigned=copied)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return args, kwargs, await function(*args, **kwargs)
+
+        return wrapper
+
+    def first(function: Any) -> Any:
+        @functools.wraps(function, assigned=copied)
+        async def wrapper(a: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return a, args, kwargs, await function(a, *args, **kwargs)
+
+        return wrapper
+
+    async def plain(a: int = 1, b: int = 2, *, c: int = 3) -> int:
+        return a + b + c
+
+    function, other = wool.routine(given(plain)), wool.routine(first(plain))
+    assert await function() == ((), {}, 6)
+    assert await function(1, 2, c=3) == ((1, 2), {"c": 3}, 6)
+    assert await function(5) == ((5,), {}, 10)
+    assert await other() == (2, (), {}, 7)  # Python takes the last of the defaults
+    assert await other(2) == (2, (), {}, 7)
+    assert await other(1, 2, c=3) == (1, (2,), {"c": 3}, 6)
+
+
 async def test_functions_of_a_module_decorated_elsewhere() -> None:
     from contract import undecorated
 

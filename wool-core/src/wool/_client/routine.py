@@ -319,16 +319,18 @@ def without_defaults(
 
     So a sentinel is still the sentinel there, and a default need not be sent.
     """
-    defaults = function.__defaults__
-    if defaults and len(args) <= function.__code__.co_argcount:
+    # There may be more of them than parameters: some decorators copy those of what they wrap.
+    code, defaults = function.__code__, function.__defaults__
+    if defaults and len(args) <= code.co_argcount:
         last = len(args)
-        for default in reversed(defaults):
-            if args[last - 1] is not default:
+        for value, default in zip(reversed(args), reversed(defaults), strict=False):
+            if value is not default:
                 break
             last -= 1
         args = args[:last]
-    keywords = function.__kwdefaults__
-    if keywords:
+    if function.__kwdefaults__:
+        own = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+        keywords = {n: v for n, v in function.__kwdefaults__.items() if n in own}
         kwargs = {n: v for n, v in kwargs.items() if n not in keywords or v is not keywords[n]}
     return args, kwargs
 
