@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 import pytest
@@ -958,6 +958,63 @@ def test_other_exceptions_of_the_graph_are_mended_too() -> None:
     assert first.original is first.__context__ is first.errors[0]  # type: ignore[attr-defined]
     assert first.original.__context__ is group  # type: ignore[attr-defined]
     assert group.args[1][0] is first
+
+
+class Request(NamedTuple):
+    url: str
+    headers: Any
+
+
+class Answer(Exception):
+    """As those of aiohttp are: its message takes what cannot be pickled as a whole."""
+
+    def __init__(self, request: Request, status: int) -> None:
+        super().__init__(request)
+        self.request = request
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.status} of {self.request.url}"
+
+
+class Attempted(Exception):
+    """As that of tenacity is: its message is that of something that cannot be pickled."""
+
+    def __init__(self, attempt: Any) -> None:
+        self.attempt = attempt
+        super().__init__(attempt)
+
+    def __str__(self) -> str:
+        return f"Attempted[{self.attempt}]"
+
+
+def test_parts_of_what_cannot_be_pickled() -> None:
+    back: Any = send(Answer(Request("http://host/", Unpicklable()), 404))
+    assert type(back) is Answer and str(back) == "404 of http://host/"
+    assert type(back.request) is Request
+    assert back.request.headers == "<unpicklable: <a thing>>" == back.args[0].headers
+    assert "'request'" in back.__notes__[0]
+    assert "404 of http://host/" in "".join(traceback.format_exception(back))
+
+    exc: Any = Plain({"a": [1, Unpicklable()], "b": ()}, {Unpicklable(): 1})
+    exc.held = (Unpicklable(), KeyError("inner"), {"lock": threading.Lock()})
+    exc.many = [Unpicklable()] * 100_000
+    back = send(exc)
+    assert back.args[0] == {"a": [1, "<unpicklable: <a thing>>"], "b": ()}
+    assert back.args[1] == "<unpicklable: {<a thing>: 1}>"
+    assert back.held[0] == "<unpicklable: <a thing>>" and type(back.held[1]) is KeyError
+    assert back.held[2]["lock"].startswith("<unpicklable: <unlocked")
+    assert not hasattr(back, "many")
+
+
+def test_the_message_needs_what_cannot_be_pickled() -> None:
+    back: Any = send(Attempted(Unpicklable()))
+    assert type(back) is Attempted and str(back) == "Attempted[<unpicklable: <a thing>>]"
+    assert "'attempt'" in back.__notes__[0]
+    fine = Attempted("text")
+    fine.lock = threading.Lock()  # type: ignore[attr-defined]
+    back = send(fine)
+    assert str(back) == "Attempted[text]" and not hasattr(back, "lock")
 
 
 def test_notes_that_cannot_be_pickled() -> None:

@@ -23,6 +23,12 @@ from wool._serialization.reduction import (
 from wool._serialization.summaries import repr_of, summarise
 from wool.exceptions import RemoteError
 
+MAX_PARTS = 1000
+"""So many parts of values are looked at, each by itself, for all exceptions of a graph."""
+
+MAX_DEPTH = 4
+"""So deep are the parts of parts."""
+
 
 class StandIn:
     """Is pickled in place of an exception, and comes back as that exception."""
@@ -47,6 +53,7 @@ class StandIns:
         self._label = label
         self._made: dict[int, StandIn] = {}
         self._waiting: list[tuple[BaseException, StandIn]] = []
+        self._looked_at = 0
 
     def make(self, exc: BaseException) -> StandIn:
         """Returns the stand-in for an exception, and makes those for all that it is linked to."""
@@ -103,17 +110,21 @@ class StandIns:
 
     def _plain(self, exc: BaseException, links: Any) -> tuple[Any, ...]:
         """Takes those parts that can be pickled, and notes what is missing."""
-        lost: list[str] = []
+        lost: dict[str, str] = {}
         args = tuple(self._argument(value) for value in ARGS.__get__(exc))
         fields = self._kept(fields_of(exc), lost)
         attributes = dict(exc.__dict__)
         notes = attributes.pop("__notes__", [])
         attributes = self._kept(attributes, lost)
         if isinstance(exc, AttributeError):
-            lost = [text for text in lost if not text.startswith("'obj' ")]
+            lost.pop("obj", None)
+        if lost and self._falls_silent(exc, args, fields, attributes):
+            missing = (lost.keys() & exc.__dict__.keys()) - attributes.keys()
+            attributes |= {name: self._argument(exc.__dict__[name]) for name in missing}
         notes = [self._argument(note) for note in _listed(notes)]
         if lost:
-            notes.append(f"Wool left out what cannot be pickled: {', '.join(lost)}")
+            reasons = (f"{name!r} ({reason})" for name, reason in lost.items())
+            notes.append(f"Wool left out what cannot be pickled: {', '.join(reasons)}")
         if notes:
             attributes["__notes__"] = notes
         body = (args, fields, attributes, None)
@@ -122,20 +133,59 @@ class StandIns:
     def _members(self, exc: BaseException) -> tuple[Any, ...]:
         return tuple(self._replaced(item) for item in members_of(exc))
 
-    def _argument(self, value: Any) -> Any:
+    def _argument(self, value: Any, depth: int = MAX_DEPTH) -> Any:
         replaced = self._replaced(value)
-        return replaced if self._failure(replaced) is None else f"<unpicklable: {repr_of(value)}>"
+        if self._failure(replaced) is None:
+            return replaced
+        parts = self._parts(replaced, depth)
+        return f"<unpicklable: {repr_of(value)}>" if parts is None else parts
 
-    def _kept(self, values: dict[str, Any], lost: list[str]) -> dict[str, Any]:
+    def _kept(self, values: dict[str, Any], lost: dict[str, str]) -> dict[str, Any]:
         kept: dict[str, Any] = {}
         for name, value in values.items():
             replaced = self._replaced(value)
             failure = self._failure(replaced)
-            if failure is None:
+            if failure is not None:
+                lost[name] = repr_of(failure)
+                replaced = self._parts(replaced, MAX_DEPTH)
+            if failure is None or replaced is not None:
                 kept[name] = replaced
-            else:
-                lost.append(f"{name!r} ({repr_of(failure)})")
         return kept
+
+    def _parts(self, value: Any, depth: int) -> Any:
+        """Returns a list, tuple or dictionary with texts in place of what cannot be pickled in it.
+
+        None for any other value, and for one that it would take too long to look at.
+        """
+        kind = cast("type[Any]", type(value))
+        keyed, listed, fixed = kind is dict, kind is list, issubclass(kind, tuple)
+        if not depth or not (keyed or listed or fixed):
+            return None
+        items: list[Any] = [*(value.values() if keyed else value)]
+        self._looked_at += len(items)
+        if self._looked_at > MAX_PARTS or (keyed and self._failure([*value]) is not None):
+            return None
+        items = [self._argument(item, depth - 1) for item in items]
+        if listed:
+            return items
+        if keyed:
+            return dict(zip(value, items, strict=True))
+        parts: Any = cast(Any, tuple).__new__(kind, items)
+        return parts if kind is tuple or self._failure(parts) is None else None
+
+    def _falls_silent(self, exc: BaseException, *parts: Any) -> bool:
+        """Whether these parts of an exception are too few for its class to say what it is."""
+        try:
+            str(exc)
+        except BaseException:
+            return False
+        try:
+            bare = make(type(exc), *members_of(exc))
+            restore(bare, ((None, None, None, False, None), (*parts, None)))
+            str(bare)
+        except BaseException:
+            return True
+        return False
 
     def _replaced(self, value: Any) -> Any:
         """Replaces a value if it is an exception, or a list or tuple of nothing else."""
