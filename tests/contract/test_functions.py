@@ -7,7 +7,9 @@ import contextlib
 import functools
 import importlib.util
 import inspect
+import re
 import sys
+import threading
 import types
 from typing import Any
 
@@ -22,6 +24,7 @@ from contract.routines import (
     count,
     echo,
 )
+from contract.support import Place
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -218,6 +221,57 @@ async def test_a_decorator_that_copies_defaults() -> None:
     assert await other() == (2, (), {}, 7)  # Python takes the last of the defaults
     assert await other(2) == (2, (), {}, 7)
     assert await other(1, 2, c=3) == (1, (2,), {"c": 3}, 6)
+
+
+async def test_what_of_a_routine_cannot_be_pickled(place: Place) -> None:
+    """The variable is named, also one of what the routine calls."""
+    if not place.remote:
+        pytest.skip("nothing is pickled")
+    lock = threading.Lock()
+
+    def helper() -> Any:
+        return helper if lock.locked() else lock
+
+    class Holder:
+        held = lock
+
+    @wool.routine
+    async def direct() -> Any:
+        return lock
+
+    @wool.routine
+    async def indirect() -> Any:
+        return [helper() for _ in range(1)]
+
+    @wool.routine
+    async def default(x: Any = lock) -> Any:
+        return x
+
+    @wool.routine
+    async def keyword(*, x: Any = lock) -> Any:
+        return x
+
+    @wool.routine
+    async def holder() -> Any:
+        return Holder.held
+
+    source = "import wool, threading\nlock = threading.Lock()\n"
+    source += "@wool.routine\nasync def by_global():\n    yield lock\n"
+    scope: dict[str, Any] = {"__name__": "made_here"}
+    exec(compile(source, "<made here>", "exec"), scope)
+
+    helper_name = helper.__qualname__
+    for call, text in (
+        (direct, "its variable 'lock' (lock)"),
+        (indirect, f"the variable 'lock' (lock) of {helper_name}()"),
+        (default, "its default of 'x' (lock)"),
+        (keyword, "its default of 'x' (lock)"),
+        (holder, "its variable 'Holder' (type)"),
+        (lambda: anext(scope["by_global"]()), "its global 'lock' (lock)"),
+    ):
+        with pytest.raises(wool.SerializationError, match=re.escape(text)) as caught:
+            await call()
+        assert "'_thread.lock'" in str(caught.value) and "as an argument" in str(caught.value)
 
 
 async def test_functions_of_a_module_decorated_elsewhere() -> None:

@@ -106,10 +106,14 @@ def _function_unit(codec: Codec, function: FunctionType) -> CodeUnit:
     try:
         return codec.book.function(function)
     except Exception as error:
+        reason = reason_of(error)
+        culprit = codec.book.culprit(function)
+        if culprit is not None:
+            reason = f"{culprit} cannot be pickled: {reason}"
         raise SerializationError(
-            f"the routine {function.__qualname__}() cannot be sent to a worker: "
-            f"{reason_of(error)}. Something it refers to, a global or a variable of "
-            "the enclosing function, cannot be pickled: pass it as an argument or make it inside"
+            f"the routine {function.__qualname__}() cannot be sent to a worker: {reason}. Pass "
+            "what it needs as an argument, make it inside, or move the routine to a module that "
+            "workers can import"
         ) from error
 
 

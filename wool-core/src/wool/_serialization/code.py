@@ -18,7 +18,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from wool._serialization.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS, ByClass
-from wool._serialization.codepickler import write
+from wool._serialization.codepickler import find_culprit, write
 from wool._serialization.modules import find_object
 from wool._serialization.namespaces import Namespaces
 from wool._serialization.sources import MODULE
@@ -117,6 +117,10 @@ class CodeBook:
         with self._lock:
             self._functions[function] = unit, tuple(map(_bindings, written.functions))
         return unit
+
+    def culprit(self, function: FunctionType) -> str | None:
+        """Names the variable because of which there is no unit of a function."""
+        return find_culprit(function, self.modules)
 
     def cls(self, cls: type) -> CodeUnit:
         """Returns the unit of a class."""

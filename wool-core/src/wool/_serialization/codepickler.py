@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dis
 import io
 import pickle
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -29,6 +30,7 @@ from wool._serialization.reduction import reduce_exception
 from wool._serialization.references import must_stay
 from wool._serialization.sentinels import is_sentinel, reduce_sentinel
 from wool._serialization.sources import mentioned
+from wool._serialization.summaries import kind_of
 from wool._serialization.travelling import Modules
 from wool._serialization.variables import reduce_variable
 from wool.exceptions import SerializationError
@@ -65,6 +67,58 @@ def write(value: Any, modules: Modules) -> Written:
     _pickler_class(cloudpickle.Pickler)(buffer, unit).dump(value)
     head = pickle.dumps(modules.named(_imports(unit.functions)))
     return Written(head + buffer.getvalue(), tuple(unit.provides), tuple(unit.functions))
+
+
+def find_culprit(function: FunctionType, modules: Modules) -> str | None:
+    """Names the variable because of which a function cannot be pickled, as in "its global 'x' (X)".
+
+    Returns None if it is something else.
+    """
+    return _find_culprit(function, modules, "its {}", {function})
+
+
+def _find_culprit(
+    function: FunctionType, modules: Modules, form: str, seen: set[FunctionType]
+) -> str | None:
+    for what, name, value in _variables(function):
+        try:
+            write(value, modules)
+        except Exception:
+            if isinstance(value, FunctionType):
+                if value in seen:  # it fails for what is found elsewhere
+                    continue
+                seen.add(value)
+                form_there = f"the {{}} of {value.__qualname__}()"
+                deeper = _find_culprit(value, modules, form_there, seen)
+                if deeper is not None:
+                    return deeper
+            return form.format(f"{what} {name!r} ({kind_of(value)})")
+    return None
+
+
+def _variables(function: FunctionType) -> Iterator[tuple[str, str, Any]]:
+    """Yields what is pickled with a function: what it is, its name and its value."""
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # it is empty
+            yield "variable", name, cell.cell_contents
+    for name in _globals_of(code):
+        if name in function.__globals__:
+            yield "global", name, function.__globals__[name]
+    named = code.co_varnames[: code.co_argcount]
+    for name, value in zip(reversed(named), reversed(function.__defaults__ or ()), strict=False):
+        yield "default of", name, value
+    for name, value in (function.__kwdefaults__ or {}).items():
+        yield "default of", name, value
+
+
+def _globals_of(code: CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _globals_of(constant)
 
 
 def reduce_function(function: FunctionType, modules: Modules) -> Any:
