@@ -489,17 +489,31 @@ def other_key(folder: Path) -> None:
     (folder / "other-key.pem").replace(folder / "node-key.pem")
 
 
+def swap(folder: Path) -> None:
+    certificate, key = folder / "node.pem", folder / "node-key.pem"
+    held = certificate.read_text()
+    certificate.write_text(key.read_text())
+    key.write_text(held)
+
+
+def damage(folder: Path) -> None:
+    path = folder / "node.pem"
+    path.write_text(path.read_text().replace("MII", "!!!", 1))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda f: (f / "node.pem").unlink(), r"node\.pem cannot be read: No such file"),
-        (lambda f: (f / "node.pem").write_text("?"), r"node\.pem and the key .*node-key\.pem"),
-        (lambda f: (f / "node-key.pem").write_text("?"), r"node\.pem and the key .*node-key\.pem"),
+        (lambda f: (f / "node.pem").write_text("?"), r"node\.pem and .* former holds no certificate"),
+        (lambda f: (f / "node-key.pem").write_text("?"), "latter holds no private key"),
+        (swap, "the former holds no certificate"),
+        (damage, "one of them is damaged, or the key is encrypted"),
         (lambda f: (f / "ca.pem").write_text("?"), r"ca\.pem holds no certificate in PEM form"),
         (lambda f: (f / "ca.pem").write_text(""), r"ca\.pem holds no certificate in PEM form"),
         (other_key, "key values mismatch.* belong together"),
     ],
-    ids=["no file", "no certificate", "no key", "no authority", "nothing", "another key"],
+    ids=["no file", "no certificate", "no key", "swapped", "damaged", "no authority", "nothing", "another key"],
 )
 def test_files_of_no_use(authority: Path, spoil: Callable[[Path], Any], message: str) -> None:
     spoil(authority)

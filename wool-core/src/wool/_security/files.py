@@ -65,15 +65,28 @@ class Files:
         return Pem(certificate=_content(cert), key=_content(key), authorities=authorities(ca))
 
     def _check(self, pem: Pem) -> None:
-        _, cert, key = self._paths
-        try:
-            contexts.server_context(pem)
-        except ssl.SSLError as error:
-            reason = (error.reason or str(error)).lower().replace("_", " ")
+        fault = _fault(pem)
+        if fault:
+            _, cert, key = self._paths
             raise ConfigurationError(
-                f"the certificate {cert} and the key {key} cannot be used: {reason}. Both have "
+                f"the certificate {cert} and the key {key} cannot be used: {fault}. Both have "
                 "to be in PEM form and belong together, and the key must not need a password"
-            ) from None
+            )
+
+
+def _fault(pem: Pem) -> str:
+    """Returns what is wrong with a certificate and its key, or nothing."""
+    if b"CERTIFICATE-----" not in (pem.certificate or b""):  # which OpenSSL says in riddles, or,
+        return "the former holds no certificate"  # if it is in the file of the key, not at all
+    if b"PRIVATE KEY-----" not in (pem.key or b""):
+        return "the latter holds no private key"
+    try:
+        contexts.server_context(pem)
+    except ssl.SSLError as error:
+        if error.reason in (None, "PEM_LIB"):
+            return "one of them is damaged, or the key is encrypted"
+        return error.reason.lower().replace("_", " ")
+    return ""
 
 
 def authorities(path: str) -> bytes:
