@@ -33,6 +33,16 @@ async def use():
 """
 
 
+DEFAULTS = """
+variable = ContextVar("variable", default="first")
+@wool.routine
+async def use():
+    old = variable.get()
+    variable.set(f"after {old}")
+    return old
+"""
+
+
 def run_script(start: int, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Runs a script in a module of its own, which takes the place of the last one."""
     module = ModuleType(name)
@@ -111,6 +121,26 @@ async def test_context_variables_of_a_script_that_is_run_again(
     assert await first.look() == 12
     assert await second.look() == 22
     assert (first.variable.get(), second.variable.get()) == (12, 22)
+
+
+async def test_a_context_variable_that_is_made_again_with_another_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = ModuleType("contract_defaults")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    vars(module).update(wool=wool, ContextVar=ContextVar)
+    exec(DEFAULTS, vars(module))
+    assert await module.use() == "first"
+    assert module.variable.get() == "after first"
+    for default in "second", "third", "first":
+        module.variable = ContextVar("variable", default=default)  # as a cell that is run again
+        assert await module.use() == default
+        assert module.variable.get() == f"after {default}"
+        module.variable.set("ours")
+        assert await module.use() == "ours"
+    exec("variable = ContextVar('variable')", vars(module))
+    with pytest.raises(LookupError):
+        await module.use()
 
 
 async def test_globals_that_are_made_again() -> None:

@@ -155,11 +155,13 @@ class VariableTable:
         for key in identity.keys:
             before = self._variables.get(key)
             if before is not None and before is not variable:
-                if identity.origin and _is_in_use(before, key[1]):
+                used = bool(identity.origin) and _is_in_use(before, key[1])
+                if not used:
+                    self._known.pop(before, None)
+                    self._nameless[before] = IGNORED  # another one has its name now
+                if used or (identity.origin and _differ(before, variable)):
                     number = next(self._numbers).to_bytes(4, "big")
                     return self._add(variable, replace(identity, origin=CLASSES.process + number))
-                self._known.pop(before, None)
-                self._nameless[before] = IGNORED  # another one has its name now
             self._variables[key] = variable
         return identity
 
@@ -259,6 +261,12 @@ def _is_in_use(variable: Variable, target: str) -> bool:
     """
     module, _, name = target.partition(":")
     return any(_look_up(scope, name) is variable for scope in HOMES.named(module))
+
+
+def _differ(one: Variable, other: Variable) -> bool:
+    """Whether a worker that has made one of these has to make the other anew: by its default."""
+    defaults = *default_of(one), *default_of(other)
+    return len(defaults) == 1 or (len(defaults) == 2 and defaults[0] is not defaults[1])
 
 
 def _definitions_first(places: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
