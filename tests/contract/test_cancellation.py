@@ -211,6 +211,28 @@ async def test_an_odd_exception_instead(kind: type[BaseException], journal: Jour
     await serving()
 
 
+async def test_a_cancelled_error_of_a_class_of_its_own_instead(journal: Journal) -> None:
+    class Withdrawn(asyncio.CancelledError):
+        def __init__(self, *, code: int) -> None:
+            super().__init__(f"code {code}")
+            self.code = code
+
+    caught_there: list[Any] = []
+
+    async def caller() -> None:
+        try:
+            await hang_and_raise(journal, Withdrawn(code=4))
+        except Withdrawn as error:
+            caught_there.append((error.code, error.args))
+            raise
+
+    task = await started(caller(), journal)
+    task.cancel("reason")
+    await ended(task)
+    assert task.cancelled()
+    assert caught_there == [(4, ("code 4",))]
+
+
 # Messages
 
 

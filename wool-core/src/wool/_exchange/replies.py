@@ -55,7 +55,7 @@ async def reply_error(
     own = exchange.cancellation
     if own is not None and not outcome.frame.delivered and isinstance(error, WorkerStopped):
         return own  # the worker was told to stop as well, and that had cancelled the call already
-    if own is None or not isinstance(error, asyncio.CancelledError):
+    if own is None or type(error) is not asyncio.CancelledError:  # a subclass is the routine's own
         return error
     # The caller's own, with what became of it there; the lines where it struck, above all.
     own.__dict__.update(error.__dict__)
