@@ -20,6 +20,16 @@ class TestTurnsTuplesIntoLists(Broken):
             return list(value) if type(value) is tuple else value
 
 
+class TestChangesWhatItSends(Broken):
+    caught_by = ("test_plain_values",)
+
+    class Serializer(Sound):
+        def dumps(self, value: Any, reduce: Reduce) -> Payload:
+            if isinstance(value, dict):
+                value.setdefault("sent", True)
+            return super().dumps(value, reduce)
+
+
 class TestForgetsWhatIsTheSame(Broken):
     """As with pickle's `fast` mode, or with JSON."""
 

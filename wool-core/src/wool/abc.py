@@ -385,9 +385,10 @@ class Serializer(ABC):
 
     @abstractmethod
     def dumps(self, value: Any, reduce: Reduce) -> Payload:
-        """Serializes `value`; buffers of 64 KiB and more that support it stay out of band.
+        """Serializes `value`, and leaves it as it is.
 
-        Out-of-band buffers are those of the value itself, not copies.
+        Buffers of 64 KiB and more that support it stay out of band: those of the value itself, not
+        copies.
 
         Raises:
             Exception: whatever the library raises; Wool says which argument it was.

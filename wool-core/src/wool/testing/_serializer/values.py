@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import copy
 import dataclasses
 import datetime as dt
 import decimal
@@ -154,8 +155,10 @@ class Values(Base):
     @SETTINGS
     @given(value=plain)
     def test_plain_values(self, trip: Trip, value: Any) -> None:
-        """Plain values come back equal and of the same types, at any depth."""
+        """Plain values come back equal and of the same types, at any depth; none is changed."""
+        before = copy.deepcopy(value)
         got = trip(value)
+        assert alike(before, value), f"dumps has made {value!r} of {before!r}"
         assert alike(value, got), f"{got!r} in place of {value!r}"
 
     @remedy("Do as `pickle` does: `__reduce_ex__`, `copyreg`, `__getstate__`, `__setstate__`.")
