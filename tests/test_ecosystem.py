@@ -12,9 +12,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import httpx
 import pytest
+
+import wool
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples" / "ecosystem"
 
@@ -39,10 +42,11 @@ OUTPUT = {
         "[('w', 'y'), ('o', 'a'), ('o', 'r'), ('l', 'n')]",
         "[0, 4, 16, 36, 64]",
     ],
+    "threads": ["['49']", "['line 0', 'line 1', 'line 2', '']"],
 }
 """What each prints, sorted: workers print too."""
 
-TRIED_OTHERWISE = {"test_orders", "web"}
+TRIED_OTHERWISE = {"asgi", "test_orders", "web"}
 
 
 def run(folder: Path, *command: str | Path, **variables: str) -> tuple[str, str]:
@@ -70,6 +74,8 @@ def test_a_script(name: str, tmp_path: Path) -> None:
     if name == "progress_bars":
         assert "100/100" in err  # tqdm's
         assert re.search("Doubling.*100%", out)  # that of rich
+    elif name == "threads":
+        assert all(" 200 " in line for line in err.splitlines())  # the log of the server
     else:
         assert err == ""
 
@@ -128,6 +134,42 @@ async def test_endpoints_with_a_pool(web: ModuleType) -> None:
         text = (await client.get("/lines/3")).text
         assert len(text.splitlines()) == 3
         assert pids(text) and os.getpid() not in pids(text)
+
+
+# Any ASGI application -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asgi(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    yield importlib.import_module("asgi")
+    del sys.modules["asgi"]
+
+
+async def test_a_pool_around_an_application(asgi: ModuleType) -> None:
+    received = ["lifespan.startup", "lifespan.shutdown"]
+    sent: list[Any] = []
+    pools: list[Any] = []
+
+    async def receive() -> Any:
+        if len(received) == 1:
+            await application({"type": "http"}, receive, send)
+        return {"type": received.pop(0)}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async def app(*_: Any) -> None:
+        pools.append(wool.current_pool())
+
+    application = asgi.WithPool(app, size=1, transport="memory")
+    await application({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert len(pools) == 1 and pools[0] is not None
+
+    received.append("lifespan.startup")
+    await asgi.WithPool(app, size=1, transport="no such")({"type": "lifespan"}, receive, send)
+    assert sent[2:] == ["lifespan.startup.failed"]
 
 
 @pytest.fixture
