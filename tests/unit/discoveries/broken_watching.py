@@ -147,6 +147,21 @@ class TestKnowsOneNamespace(Broken):
             super().__init__("wool-broken-namespaces", watches)
 
 
+class TestTakesNamespacesForPatterns(Broken):
+    """As who asks a server for all keys that begin with the namespace."""
+
+    caught_by = ("test_namespaces_are_apart",)
+
+    class Discovery(FolderDiscovery):
+        class Watch(FolderWatch):
+            def look(self) -> dict[str, abc.WorkerInfo]:
+                ours, found = self.folder, {}
+                for self.folder in ours.parent.glob(f"{ours.name}*"):
+                    found |= super().look()
+                self.folder = ours
+                return found
+
+
 class TestBelongsToItsFirstLoop(Broken):
     """As whoever makes tasks and locks of asyncio once for all."""
 

@@ -83,10 +83,10 @@ async def leaves_nothing(use: Callable[[], Awaitable[None]], patience: float) ->
 class Site:
     """A namespace of its own for one test, and its workers."""
 
-    def __init__(self, suite: Base) -> None:
+    def __init__(self, suite: Base, namespace: str | None = None) -> None:
         self.suite = suite
         self.patience: float = suite.patience
-        self.namespace: str = f"wool-{secrets.token_hex(8)}"
+        self.namespace: str = namespace or f"wool-{secrets.token_hex(8)}"
         self.ours: Discovery = suite.discovery(self.namespace)
         self.withdrawn: set[str] = set()
         self._number = 0

@@ -140,10 +140,13 @@ class Watching(Base):
                 await quick.sees(stays, changes)
                 await slow.sees(stays, changes)
 
-    @remedy("Make the namespace part of where, or under what name, workers are announced.")
+    @remedy(
+        "Make the namespace part of where, or under what name, workers are announced, and compare "
+        "it as a whole: another one may begin with it."
+    )
     async def test_namespaces_are_apart(self, site: Site) -> None:
         """Workers are found by watchers of their own namespace, and by no others."""
-        other = Site(self)
+        other = Site(self, f"{site.namespace}-2")
         worker, stranger = site.worker(), other.worker()
         async with site.watch() as watcher, other.watch() as elsewhere:
             async with other.announce(stranger):
