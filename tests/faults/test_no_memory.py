@@ -17,6 +17,7 @@ from wool._protocol import transfer
 pytestmark = pytest.mark.timeout(60)
 
 LARGE = 4 << 20
+NOTHING_LEFT = r"MemoryError: none is left\. There is too little memory: .* pieces in a stream"
 
 
 def refuse(size: int) -> bytearray:
@@ -51,6 +52,16 @@ async def ask(lent: Lent) -> int:
     return len(await lent.large())
 
 
+class TooLarge:
+    def __reduce__(self) -> Any:
+        raise MemoryError("none is left")
+
+
+@wool.routine
+async def make_too_large(argument: Any = None) -> Any:
+    return TooLarge()
+
+
 @wool.routine
 async def listen() -> AsyncGenerator[str, Any]:
     heard = ""
@@ -80,7 +91,7 @@ async def test_on_the_worker(use: Any, folder: Path) -> None:
         await starve()
         beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
         pid = await pid_in(folder / "pid")
-        with pytest.raises(wool.SerializationError, match="none is left"):
+        with pytest.raises(wool.SerializationError, match=NOTHING_LEFT):
             await use()
         (folder / "go").touch()
         assert await beside == pid
@@ -93,8 +104,15 @@ async def test_at_the_caller(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         pid = await pid_in(folder / "pid")
         with monkeypatch.context() as patch:
             patch.setattr(transfer, "_allocate", refuse)
-            with pytest.raises(wool.SerializationError, match="none is left"):
+            with pytest.raises(wool.SerializationError, match=NOTHING_LEFT):
                 await make()
         assert type(await make()).__name__ == "Large"
         (folder / "go").touch()
         assert await beside == pid
+
+
+async def test_nothing_left_to_pickle_with() -> None:
+    async with opened(1):
+        for call in make_too_large(), make_too_large(TooLarge()):
+            with pytest.raises(wool.SerializationError, match=NOTHING_LEFT):
+                await call

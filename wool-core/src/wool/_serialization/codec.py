@@ -60,6 +60,8 @@ MOST_OBJECTS, MOST_CODE = 1 << 16, 1 << 13
 """So many live objects, and so many classes and routines by value, one value may mention: the
 header of a frame has room for them, see `frames.MAX_HEADER`."""
 
+_LARGE = "There is too little memory: pass less at once, such as pieces in a stream"
+
 
 class _Reducer(msgspec.Struct):
     """Takes part in the pickling of one value."""
@@ -322,6 +324,8 @@ def rebuild_error(what: str, error: BaseException, where: str) -> SerializationE
 
 
 def _hint(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return f". {_LARGE}"
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return (
             ". Check that the module is installed there in the same version and that the value "
@@ -332,7 +336,9 @@ def _hint(error: BaseException) -> str:
 
 def _remedied(error: BaseException, remedy: str) -> str:
     """Says what is wrong and what to do; our own errors say both."""
-    return str(error) if isinstance(error, SerializationError) else f"{reason_of(error)}. {remedy}"
+    if isinstance(error, SerializationError):
+        return str(error)
+    return f"{reason_of(error).rstrip('.')}. {_LARGE if isinstance(error, MemoryError) else remedy}"
 
 
 def _writable(buffer: Buffer) -> Buffer:
