@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -577,3 +578,34 @@ async def test_leaving_the_pool_by_cancellation(folder: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await owner
     await eventually(lambda: not any(alive(pid) for pid in workers), what="the workers to go")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("f = g = 3", "TypeError: there it is no async.* function .int."),
+        ("def f(): pass\ndef g(): yield", "TypeError: there it is no async.* function .function."),
+        ("async def g(): pass\nasync def f(): yield", "TypeError: there it is no async.* function"),
+        ("", "AttributeError: module 'edited' has no attribute"),
+        ("def f(:", "SyntaxError: invalid syntax"),
+    ],
+    ids=["value", "plain", "swapped", "empty", "broken"],
+)
+async def test_a_module_that_was_edited(
+    text: str, reason: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that starts later imports something else under the name."""
+    (folder / "edited.py").write_text("async def f(): pass\nasync def g(): yield\n")
+    monkeypatch.syspath_prepend(str(folder))
+    edited = importlib.import_module("edited")
+    try:
+        call, stream = wool.routine(edited.f), wool.routine(edited.g)
+        (folder / "edited.py").write_text(text)
+        async with opened(1):
+            reason = f"edited:. cannot be imported on .*{reason}.*. Check that its module is"
+            with pytest.raises(wool.SerializationError, match=reason):
+                await call()
+            with pytest.raises(wool.SerializationError, match=reason):
+                await anext(stream())
+    finally:
+        del sys.modules["edited"]

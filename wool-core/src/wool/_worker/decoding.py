@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from wool._serialization.codec import interrupted, rebuild_error
 from wool._serialization.exceptions import load_exception
 from wool._serialization.fetching import rebuild
 from wool._serialization.modules import find_name
-from wool._serialization.summaries import Summary, reason_of
+from wool._serialization.summaries import Summary, kind_of, reason_of
 from wool._serialization.thrown import Thrown
 from wool._serialization.units import MissingCode
 from wool.exceptions import SerializationError
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from wool._worker.caller import Caller
 
 
-async def find(caller: Caller, target: str) -> FunctionType:
+async def find(caller: Caller, target: str, *, stream: bool) -> FunctionType:
     """Finds the function of a routine; see `frames.Open.routine`.
+
+    Args:
+        stream: whether the caller knows it as an async generator function.
 
     Raises:
         SerializationError: it cannot be found here.
@@ -41,7 +45,7 @@ async def find(caller: Caller, target: str) -> FunctionType:
             raise rebuild_error(f"the routine {target[1:]}", error, caller.where) from error
         return beneath(found)
     try:
-        return import_target(target)
+        return import_target(target, stream=stream)
     except Exception as error:
         raise SerializationError(
             f"the routine {target} cannot be imported on {caller.where}: "
@@ -81,13 +85,19 @@ async def _rebuild(caller: Caller, make: Callable[..., Any], *args: Any) -> Any:
         raise interrupted(error) from error
 
 
-def import_target(target: str) -> FunctionType:
+def import_target(target: str, *, stream: bool) -> FunctionType:
     """Finds the function of `module:qualified.name`, beneath decorators of ours.
 
     Raises:
+        TypeError: it is something else there.
         Exception: whatever importing the module raises.
     """
-    return beneath(find_name(target))
+    function = beneath(find_name(target))
+    is_kind = inspect.isasyncgenfunction if stream else inspect.iscoroutinefunction
+    if not is_kind(function):
+        kind = "async generator" if stream else "async"
+        raise TypeError(f"there it is no {kind} function ({kind_of(function)})")
+    return function
 
 
 def beneath(found: Any) -> FunctionType:

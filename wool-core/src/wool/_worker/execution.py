@@ -254,7 +254,7 @@ class Execution:
             segments, arrived = unpack_context(self._open.context, segments)
         function = self._executor.targets.get(self._open.routine)
         if function is None:
-            function = await find(self.caller, self._open.routine)
+            function = await find(self.caller, self._open.routine, stream=self._open.stream)
             if not self._open.routine.startswith(("#", "=")):  # those belong to one pool
                 self._executor.targets[self._open.routine] = function
         self._name = function.__qualname__
