@@ -194,6 +194,25 @@ async def test_drain_while_blocked(folder: Path) -> None:
         await eventually(lambda: not alive(victim), what="the drained worker to end")
 
 
+@wool.routine
+async def wake_after(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return time.monotonic()
+
+
+@wool.routine
+async def block_for(seconds: float) -> float:
+    time.sleep(seconds)
+    return time.monotonic()
+
+
+async def test_timers_behind_what_blocks() -> None:
+    """They are late by what was left of the call that blocks, and by no more."""
+    async with opened(1):
+        waking, blocking = map(asyncio.ensure_future, (wake_after(1), block_for(1.5)))
+        assert await waking - await blocking < 0.5
+
+
 async def test_callers_loop_blocked() -> None:
     """A caller that does not read for some seconds: its calls and streams complete all the same."""
     async with opened() as pool:

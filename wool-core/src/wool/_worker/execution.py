@@ -240,6 +240,9 @@ class Execution:
 
     def _leave_step(self) -> None:
         self._in_step = False
+        # The clock of uvloop stands still while user code keeps the loop, and says how long to wait
+        # before it is set: timers would be late by as much as that. Asking for the time sets it.
+        self._executor.loop.time()
         if self._outstanding == 0:
             self._executor.leave()
 
