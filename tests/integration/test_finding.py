@@ -20,10 +20,14 @@ from wool import abc
 from wool._client.identity import PYTHON
 from wool._client.peer_pool import PeerPool
 from wool._client.subset import MANY
+from wool._plugins import lookup
 from wool._pool import peernews
+from wool._pool.looking import Look
 from wool._pool.owned_pool import OwnedPool
 from wool._protocol.frames import CallOptions, Peers
 from wool._session.session import Session
+from wool._settings.settings import Settings
+from wool._worker.discoveries import ChosenDiscovery
 from wool.exceptions import NoWorkersAvailable
 
 pytestmark = pytest.mark.usefixtures("token")
@@ -419,6 +423,24 @@ async def test_one_whose_description_is_no_text(field: str, workers: Any) -> Non
     async with asyncio.timeout(30), wool.WorkerPool(discovery=found(bad, good)):
         assert await here() == good.id
     assert "is described by what is no text" in await refused(found(bad))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"address": None}, {"id": 7}, {"tags": None}, {"tags": ["gpu"]}, {"pid": "7"}, {"host": b"x"}],
+    ids=lambda fields: str(fields),
+)
+async def test_one_whose_description_has_other_types(fields: dict[str, Any], workers: Any) -> None:
+    """A discovery that checks nothing of what it reads hides nobody else."""
+    good, other = await workers(2)
+    bad = replace(other, **fields)
+    async with asyncio.timeout(30), wool.WorkerPool(discovery=found(bad, good)):
+        assert await here() == good.id
+    assert "is described by values of other types" in await refused(found(bad))
+    look = Look(Settings.read(lookup.names), ChosenDiscovery(found(bad, good), None), None, 5.0)
+    async with look.watching(0.1):
+        seen = await look.at_all()
+    assert sorted(one.problem is None for one in seen) == [False, True]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["announced", "by address"])

@@ -25,6 +25,17 @@ class TestListensAtAWildcard(Broken):
         async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
             await super().open("0.0.0.0", port, tls)
 
+        def told(self, host: str) -> str:
+            return host
+
+
+class TestTellsOfTheWildcardItWasGiven(Broken):
+    caught_by = ("test_a_wildcard",)
+
+    class Listener(TcpListener):
+        def told(self, host: str) -> str:
+            return host
+
 
 class TestListensForOthersToo(Broken):
     """Its address tells only half of it."""

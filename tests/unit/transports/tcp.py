@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import socket
 import ssl
 from collections.abc import Sequence
 from typing import Any
@@ -101,7 +102,10 @@ class TcpListener(Listener):
     async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         self.server = await asyncio.start_server(self.accept, host, port, ssl=tls)
         host, port = self.server.sockets[0].getsockname()[:2]
-        self.address = f"tcp://{host}:{port}"
+        self.address = f"tcp://{self.told(host)}:{port}"
+
+    def told(self, host: str) -> str:
+        return socket.gethostname() if host == "0.0.0.0" else host
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = self.connection(reader, writer)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from wool._client.identity import hello
 from wool._client.probing import Probe, Seen
-from wool._pool.membership import Membership
+from wool._pool.membership import Membership, is_typed
 from wool._protocol import frames as f
 from wool._security.credentials import Authenticator, SameUser
 from wool._security.keyring import Keyring
@@ -98,7 +98,8 @@ class Look:
         async def one(info: WorkerInfo) -> Seen:
             reason = self._membership.unfit(info)
             if reason is not None:
-                return Seen(info, problem=f"it {reason}")
+                shown = info if is_typed(info) else WorkerInfo(address=str(info.address))
+                return Seen(shown, problem=f"it {reason}")
             async with gate:
                 return await self._probe.look(info)
 

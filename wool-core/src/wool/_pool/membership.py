@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from wool import abc
 from wool._addresses import is_socket
@@ -86,6 +87,8 @@ class Membership:
 
     def unfit(self, info: WorkerInfo) -> str | None:
         """Returns why a worker cannot be used, as far as that shows without dialling it."""
+        if not is_typed(info):
+            return "is described by values of other types than a WorkerInfo has"
         if not _is_text(info):
             return "is described by what is no text"
         if is_socket(info.address) and info.host not in ("", self._host):
@@ -109,7 +112,7 @@ class Membership:
         for info in (self._found or {}).values():
             reason = self.unfit(info)
             if reason is not None:
-                reasons.setdefault(reason, []).append(info.address)
+                reasons.setdefault(reason, []).append(str(info.address))
         return reasons
 
     def summary(self) -> str:
@@ -120,6 +123,15 @@ class Membership:
         if self._found is None:
             return f"{self._chosen} has said nothing"
         return f"{self._chosen} has found {len(self._found) or 'none'}"
+
+
+def is_typed(info: Any) -> bool:
+    """Whether a worker is described as it should be: a discovery may have read it anywhere."""
+    if type(info.tags) not in (frozenset, set) or type(info.serializers) not in (tuple, list):
+        return False
+    names = (info.id, info.address, info.host, info.python, info.version)
+    texts = (*names, *info.tags, *info.serializers)
+    return all(isinstance(text, str) for text in texts) and isinstance(info.pid, int)
 
 
 def _is_text(info: WorkerInfo) -> bool:

@@ -120,6 +120,22 @@ class Listening(Base):
             place.serve(echo)
             await answered(await site.dial(place.address))
 
+    @remedy("Put a number or name of this machine in `address`, such as that of the default route.")
+    async def test_a_wildcard(self, site: Site) -> None:
+        """Who listens at all interfaces names one place for others to dial, or refuses to."""
+        parts = urlsplit((await site.listen()).address)
+        host = host_of(parts.geturl())
+        if host is None:
+            pytest.skip("it is not a transport for networks")
+        wildcard = "0.0.0.0" if host.version == 4 else "[::]"  # noqa: S104
+        address = parts._replace(netloc=f"{wildcard}:0").geturl()
+        try:
+            place = await site.listen_at(address, site.credentials)
+        except ConnectFailed:
+            return
+        told = host_of(place.address)
+        assert told is None or not told.is_unspecified, f"{place.address} is a wildcard"
+
     @remedy("Map the errors of the library to `ConnectFailed`; do not retry.")
     async def test_nobody_listens(self, site: Site) -> None:
         """Where nobody listens, `connect` fails at once with `ConnectFailed`, reason "refused"."""
