@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -115,6 +116,24 @@ async def test_a_sync_function_is_refused(what: Any) -> None:
 @pytest.mark.parametrize("what", [sync_generator, SomeClass, 3, "add"])
 async def test_what_is_no_async_function_is_refused(what: Any) -> None:
     with pytest.raises(TypeError, match="async def"):
+        wool.routine(what)
+
+
+async def _coroutine() -> None:
+    pass
+
+
+async def _generator() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    "what",
+    [contextlib.asynccontextmanager(_generator), functools.cache(_coroutine), Account().deposit],
+    ids=["context manager", "cached", "bound method"],
+)
+async def test_what_is_made_of_an_async_function_is_refused(what: Any) -> None:
+    with pytest.raises(TypeError, match="above its `async def`, below other decorators"):
         wool.routine(what)
 
 

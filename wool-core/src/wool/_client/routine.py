@@ -210,6 +210,8 @@ def _not_async(function: Any) -> str:
     name = getattr(function, "__qualname__", None) or repr(function)
     if inspect.isgeneratorfunction(function):
         remedy = "write `async def` to make it an async generator"
+    elif _is_made_of_async(function):
+        remedy = "put @wool.routine directly above its `async def`, below other decorators"
     elif callable(function) and not inspect.isclass(function):
         remedy = (
             "write `async def`, and call blocking code inside with `await asyncio.to_thread(…)`"
@@ -220,6 +222,15 @@ def _not_async(function: Any) -> str:
         f"@wool.routine takes an async function or an async generator function, and {name} is "
         f"neither: {remedy}"
     )
+
+
+def _is_made_of_async(function: Any) -> bool:
+    """Whether it is what another decorator, or an instance, has made of an async function."""
+    try:
+        inner: Any = inspect.unwrap(function)
+    except ValueError:  # it wraps itself
+        return False
+    return inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
 
 
 def _wrap(function: FunctionType, tags: frozenset[str], prefetch: int) -> FunctionType:
