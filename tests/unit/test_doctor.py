@@ -415,6 +415,12 @@ def test_a_worker_on_a_network(scheme: str) -> None:
     assert of(findings, "pool")[0]["state"] == "ok"
 
 
+def test_a_transport_within_this_process() -> None:
+    (one,) = problems(WOOL_TRANSPORT="memory")
+    assert one["text"].startswith("the transport 'memory' is not reached from other processes")
+    assert one["remedy"].startswith("choose another transport")
+
+
 def test_an_advertised_address_that_leads_nowhere() -> None:
     (one,) = problems(
         *("--address", "ws://127.0.0.1:0", "--advertise", "ws://127.0.0.1:1"), WOOL_TOKEN=TOKEN

@@ -16,6 +16,8 @@ import wool
 from wool import abc
 from wool._backends.static import Silent
 from wool._client.probing import Seen
+from wool._plugins import lookup
+from wool._plugins.schemes import scheme_transport
 from wool._pool.looking import Look
 from wool._security import sockets
 from wool._security.credentials import Authenticator
@@ -134,7 +136,14 @@ async def _check_worker(trial: Trial, chosen: ChosenDiscovery | None) -> AsyncIt
     except WoolError as error:
         yield problem("worker", f"one cannot listen: {error}", _port_remedy(error))
         return
-    if seen.problem is not None:
+    name = scheme_transport(info.address)
+    if "in-process" in lookup.transport(name).plugin.capabilities:
+        yield problem(
+            "worker",
+            f"the transport {name!r} is not reached from other processes, so nobody could call one",
+            "choose another transport for workers; this one is for tests",
+        )
+    elif seen.problem is not None:
         yield problem("worker", f"at {info.address}, it cannot be called: {seen.problem}")
     elif seen.info.id != info.id:
         yield problem(
