@@ -7,6 +7,7 @@ import contextvars
 import gc
 import inspect
 import os
+import threading
 import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -1222,6 +1223,36 @@ async def test_a_coroutine_of_mine_says_what_to_do(place: Place) -> None:
     with pytest.raises(wool.SerializationError, match="wool.routine"):
         await same(coroutine)
     assert await coroutine == 1
+
+
+async def test_what_could_be_marked_says_what_to_do(place: Place) -> None:
+    if not place.remote:
+        pytest.skip("nothing is pickled")
+
+    class Download:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+    class AsyncDownload(Download):
+        async def read(self) -> bytes:
+            return b"data"
+
+    class Slotted:
+        __slots__ = ("lock",)
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        async def read(self) -> bytes:
+            return b"data"
+
+    download = AsyncDownload()
+    with pytest.raises(wool.SerializationError, match=r"AsyncDownload\) .* wool.reference\(\)"):
+        await same(download)
+    for other in Download(), Slotted():  # there are no weak references to the second one
+        with pytest.raises(wool.SerializationError, match="such as the data to make it from$"):
+            await same(other)
+    assert await same(wool.reference(download)) is download
 
 
 async def test_code_takes_no_copy_of_what_has_to_stay(place: Place) -> None:

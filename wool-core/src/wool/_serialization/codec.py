@@ -7,6 +7,7 @@ their identity, routines, and errors that say which argument it was.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -44,6 +45,7 @@ from wool._serialization.reduction import reduce_exception
 from wool._serialization.references import (
     Export,
     function_travels,
+    interface_of,
     reduce_reference,
     travels,
 )
@@ -266,20 +268,29 @@ class Codec:
         kwargs: dict[str, Any],
         error: Exception,
     ) -> SerializationError:
+        remedy = "Pass something that can be pickled, such as the data to make it from"
         for name, value in _named(function, args, kwargs):
             try:
                 self.encode(value)
             except Exception as culprit:
                 error = culprit
                 what = f"argument {name!r} ({kind_of(value)})"
+                if _can_stay(value):
+                    remedy += ", or wool.reference() of it, whose async methods then run here"
                 break
         else:
             what = "the arguments"
-        remedy = "Pass something that can be pickled, such as the data to make it from"
         return SerializationError(
             f"{what} of {function.__qualname__}() cannot be sent to a worker: "
             + _remedied(error, remedy)
         )
+
+
+def _can_stay(value: Any) -> bool:
+    """Whether a value can be marked with `wool.reference`."""
+    with contextlib.suppress(Exception):  # looking at an object may run its class's code
+        return bool(type(value).__weakrefoffset__ and interface_of(value).methods)
+    return False
 
 
 def _too_many(count: int, what: str, most: int) -> SerializationError:
