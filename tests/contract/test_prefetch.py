@@ -152,6 +152,27 @@ async def test_closing_drops_what_is_under_way(journal: Journal) -> None:
         await anext(stream)
 
 
+async def test_closing_one_that_has_failed_ahead(place: Place, journal: Journal) -> None:
+    """What went wrong is not lost with the values before it."""
+
+    @wool.routine(prefetch=8)
+    async def failing() -> Any:
+        yield 1
+        yield 2
+        journal.write("failed")
+        raise KeyError("ahead")
+
+    stream = failing()
+    assert await anext(stream) == 1
+    if not place.remote:
+        return await stream.aclose()
+    await journal.wait("failed")
+    with pytest.raises(KeyError, match="ahead"):
+        await stream.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
 async def test_leaving_the_loop_closes(journal: Journal) -> None:
     async for i in ahead(writing, 16)(journal, 1000):
         if i == 3:
