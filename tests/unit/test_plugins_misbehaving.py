@@ -33,8 +33,8 @@ class Plugin:
     """One back-end of a kind, with something about it that is not as it should be."""
 
     def __init__(self, kind: Any, **fields: Any) -> None:
-        fields = {"api": 1, "options": Options, "factory": lambda options: None, **fields}
-        self.kind, self.record = kind, kind(name="odd", **fields)
+        plain = {"name": "odd", "api": 1, "options": Options, "factory": lambda options: None}
+        self.kind, self.record = kind, kind(**{**plain, **fields})
 
     @hookimpl
     def wool_transports(self) -> list[Any]:
@@ -103,6 +103,12 @@ async def test_a_factory_that_says_what_is_wrong() -> None:
 )
 async def test_records(fields: dict[str, Any], words: str) -> None:
     assert words in await error_of(Plugin(TransportPlugin, **fields), transport="odd")
+
+
+@pytest.mark.parametrize("name", ["Odd", "o dd", "9odd", "odd+tls"])
+async def test_names_of_transports_that_are_no_schemes(name: str) -> None:
+    told = await error_of(Plugin(TransportPlugin, name=name), transport=name)
+    assert f"calls a transport {name!r}, which cannot be the scheme of addresses" in told
 
 
 class Transport(abc.Transport):

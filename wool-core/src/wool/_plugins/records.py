@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,8 @@ from wool.exceptions import PluginError
 from wool.plugins import API, ContextTranslator, DiscoveryPlugin, SerializerPlugin, TransportPlugin
 
 Plugin = TransportPlugin | DiscoveryPlugin | SerializerPlugin
+_SCHEME = re.compile(r"[a-z][a-z0-9_.-]*")
+
 P = TypeVar("P", TransportPlugin, DiscoveryPlugin, SerializerPlugin)
 
 
@@ -101,6 +104,7 @@ class Hooks:
         for record in self.records(kind):
             if record.name == name:
                 self._check_api(record)
+                self._check_scheme(record)
                 self._check_capabilities(record, kind)
                 return record
         return None
@@ -128,6 +132,14 @@ class Hooks:
             raise PluginError(
                 f"{self.origin} yields a {wanted.__name__} from its hook {hook} whose name is "
                 f"{record.name!r}, which has to be a string. Report this to its authors."
+            )
+
+    def _check_scheme(self, record: Plugin) -> None:
+        if isinstance(record, TransportPlugin) and not _SCHEME.fullmatch(record.name):
+            raise PluginError(
+                f"{self.origin} calls a transport {record.name!r}, which cannot be the scheme of "
+                f"addresses: let it be of small letters, digits and hyphens. Report this to its "
+                f"authors."
             )
 
     def _check_capabilities(self, record: Plugin, kind: Kind[Any]) -> None:
