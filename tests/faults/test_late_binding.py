@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from faultjobs import block, fib, nap, tell
+from faultjobs import block, block_until, fib, nap, tell
 from faultkit import opened, pid_in, pids
 
 import wool
@@ -128,6 +128,22 @@ async def test_calls_one_by_one_beside_a_busy_worker(concurrency: int | None, fo
         async with Held(folder) as busy:
             for _ in range(30):
                 assert await block(0.005) != busy
+
+
+async def test_calls_that_cross_a_recall(concurrency: int | None, folder: Path) -> None:
+    """They are sent while others are being taken back from a worker that has just blocked."""
+    async with opened(2, concurrency=concurrency):
+        await warm_up()
+        for turn in range(12):
+            for _ in range(10):
+                await block(0)
+            go = folder / f"go{turn}"
+            blocked = asyncio.ensure_future(block_until(go))
+            await asyncio.sleep(0.001 * (1 + turn % 4))
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(block(0) for _ in range(6)))
+            go.touch()
+            await blocked
 
 
 async def test_nested_calls_use_the_idle_worker(concurrency: int | None, folder: Path) -> None:

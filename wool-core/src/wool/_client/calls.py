@@ -342,6 +342,8 @@ class CallTable:
                 for number, exchange in self.calls.items():
                     exchange.begun = exchange.begun or number <= self._recalled
                 self._begun = sum(exchange.begun for exchange in self.calls.values())
+            if self.unbegun:  # they were sent after the recall
+                self._client.rebalance()
         for exchange in returned:
             # The call may have been cut short: its code need not have arrived.
             self._session.known.difference_update(u.key for u in exchange.request.units)
