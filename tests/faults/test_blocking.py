@@ -130,6 +130,51 @@ async def test_blocked_loop_keeps_no_call_waiting(folder: Path) -> None:
         assert all((folder / f"{c}{i}").stat().st_size == 1 for c in "ab" for i in range(50))
 
 
+@pytest.mark.everywhere
+async def test_blocked_after_calls_one_by_one(folder: Path) -> None:
+    """A worker that was idle between calls reads them on the thread that then blocks."""
+    async with opened() as pool:
+        for turn in range(3):
+            for i in range(20):
+                assert await add(i, turn) == i + turn
+            go, running = folder / f"go{turn}", folder / f"pid{turn}"
+            blocked = asyncio.ensure_future(block_until(go, running))
+            victim = await pid_in(running)
+            crowd = [asyncio.ensure_future(mark(folder, f"{turn}-{i}")) for i in range(50)]
+            async with asyncio.timeout(20):
+                await asyncio.gather(*crowd)
+            for _ in range(20):
+                assert await pid() in pids(pool) - {victim}
+            go.touch()
+            assert await blocked == victim
+
+
+@pytest.mark.everywhere
+async def test_cancels_after_calls_one_by_one(folder: Path) -> None:
+    """Cancelling reaches what waits behind a call that blocks, what runs, and what streams."""
+    async with opened(1):
+        for turn in range(3):
+            for i in range(20):
+                assert await add(i, turn) == i + turn
+            go, running = folder / f"go{turn}", folder / f"pid{turn}"
+            blocked = asyncio.ensure_future(block_until(go, running))
+            await pid_in(running)
+            queued = asyncio.ensure_future(mark(folder, f"never{turn}"))
+            await asyncio.sleep(0.05)  # lets it arrive
+            async with asyncio.timeout(20):
+                queued.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await queued
+            go.touch()
+            await blocked
+            assert not (folder / f"never{turn}").exists()
+            steps = count(30)
+            async with asyncio.timeout(20):
+                assert [i async for i in steps] == list(range(30))
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(nap(3600), 0.05)
+
+
 @pytest.mark.slow
 async def test_blocked_loop_keeps_no_call_waiting_ever(folder: Path) -> None:
     """The same over and over: no race leaves a call behind the blocked worker."""

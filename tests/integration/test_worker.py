@@ -21,7 +21,7 @@ from faultjobs import add, count
 from faultkit import eventually
 
 import wool
-from wool import abc
+from wool import _delegation, abc
 from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
 from wool._protocol import frames as f
@@ -30,7 +30,7 @@ from wool._security.credentials import Authenticator, Insecure, PoolSecret, Same
 from wool._security.keyring import Keyring
 from wool._worker import server
 from wool._worker.caller import Caller
-from wool._worker.server import Server
+from wool._worker.server import MOST_DELEGATED, Server
 from wool._worker.service import Service
 from wool._worker.transports import Transports
 from wool.abc import Connection
@@ -454,6 +454,75 @@ async def test_answers_of_both_threads_keep_their_order(
     async with wool.Worker(address=unix(folder)) as worker, calling(worker.info.address):
         async with asyncio.timeout(40):
             assert [number async for number in numbers(1)] == [0]
+
+
+ran: list[int] = []
+
+
+@wool.routine
+async def run(number: int) -> None:
+    ran.append(number)
+
+
+async def test_a_call_that_is_read_as_the_drain_begins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another thread than the drain: it is given back, as if it had come a moment later."""
+    suits, armed, drained = Caller._suits, threading.Event(), threading.Event()
+
+    def suit_and_drain(caller: Caller, frame: f.Frame) -> bool:
+        suited = suits(caller, frame)
+        if suited and armed.is_set() and not drained.is_set():
+
+            def drain() -> None:
+                caller._server.start_drain()
+                drained.set()
+
+            caller._server.call(drain)
+            drained.wait(20)
+        return suited
+
+    monkeypatch.setattr(Caller, "_suits", suit_and_drain)
+    monkeypatch.setattr(_delegation, "LOOK", 60)  # however slow the machine
+    async with wool.Worker(address=unix(folder)) as worker, calling(worker.info.address):
+        for number in range(10):
+            await run(number)
+        (caller,) = worker._service._server._callers
+        assert caller.session.connection.delegated
+        armed.set()
+        async with asyncio.timeout(20):
+            with pytest.raises(wool.WoolError):
+                await run(10)
+    assert ran == list(range(10))
+
+
+async def test_how_many_callers_are_read_on_the_thread_of_calls(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some, as the I/O thread looks after each; who leaves makes room for another."""
+    monkeypatch.setattr(_delegation, "LOOK", 60)  # however slow the machine
+
+    def delegated() -> int:
+        server = worker._service._server
+        return sum(caller.session.connection.delegated for caller in server._callers)
+
+    async def call_one_by_one(pool: PeerPool) -> None:
+        with pool.view.use():
+            for number in range(40):
+                assert await add(number, 1) == number + 1
+
+    async with wool.Worker(address=unix(folder)) as worker:
+        async with calling(worker.info.address) as last:
+            async with AsyncExitStack() as stack:
+                for _ in range(MOST_DELEGATED + 1):
+                    pool = await stack.enter_async_context(calling(worker.info.address))
+                    await call_one_by_one(pool)
+                assert delegated() == MOST_DELEGATED
+                await call_one_by_one(last)
+                assert delegated() == MOST_DELEGATED
+            await eventually(lambda: delegated() == 0, what="the others to be gone")
+            await call_one_by_one(last)
+            assert delegated() == 1
 
 
 OUTLIVING = """

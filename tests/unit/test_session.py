@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import NoReturn
 
 import pytest
 
@@ -11,13 +12,14 @@ from wool._client.identity import hello
 from wool._client.probing import Probe
 from wool._protocol import frames as f
 from wool._protocol.connection import Machine
+from wool._protocol.frames import Frame
 from wool._security.credentials import SameUser
 from wool._security.keyring import Keyring
 from wool._session.handshaking import dial
 from wool._session.routes import Route, Routes
 from wool._session.session import Session
-from wool.abc import Connection, Listener, Segments, Transport, WorkerInfo
-from wool.exceptions import ConnectFailed, ConnectionLost
+from wool.abc import Buffer, Connection, Listener, Segments, Take, TakeSome, Transport, WorkerInfo
+from wool.exceptions import ConnectFailed, ConnectionLost, ProtocolError
 
 
 class Pipe(Connection):
@@ -54,6 +56,82 @@ async def test_what_cannot_be_sent_ends_the_session(error: Exception) -> None:
     assert [type(failure) for failure in lost] == [ConnectionLost]
     assert f"nothing can be sent any more: {error!r}" in str(lost[0])
     assert not session.send(f.Ping(2))
+
+
+class Delegating(Pipe):
+    """Has its messages put in by hand, and notes to whom it is asked to give them instead."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.take: Take | None = None
+        self.take_there: TakeSome | None = None
+        self.delegated_to: list[asyncio.AbstractEventLoop] = []
+
+    async def pump(self, take: Take) -> NoReturn:
+        self.take = take
+        await self.receive()
+        raise AssertionError
+
+    def delegate(self, loop: asyncio.AbstractEventLoop, take: TakeSome) -> bool:
+        assert self.take is not None, "nobody pumps"
+        self.delegated_to.append(loop)
+        self.take_there = take
+        return True
+
+
+def messages(*sent: Frame) -> list[bytes]:
+    """What a peer that has dialled transmits."""
+    machine = Machine(dialler=True, peer_window=1 << 20, peer_chunk=1 << 18, window=1 << 20)
+    for frame in sent:
+        machine.send(frame)
+    return [b"".join(message) for message in machine.outgoing(1 << 20)]
+
+
+def opening(call: int, routine: str = "m:f") -> f.Open:
+    return f.Open(call=call, stream=False, routine=routine, parent="", sizes=[])
+
+
+async def test_what_is_taken_elsewhere() -> None:
+    """Once somebody pumps: frames that suit, up to the first that does not or is not allowed."""
+    first, second, third, fourth, odd, cancel = messages(
+        *(opening(number) for number in (1, 3, 5, 7)), opening(9, "odd"), f.Cancel(7, 0)
+    )
+    loop, here, there, lost = asyncio.new_event_loop(), list[int](), list[int](), list[Exception]()
+    machine = Machine(dialler=False, peer_window=1 << 20, peer_chunk=1 << 18, window=1 << 20)
+    pipe = Delegating()
+    session = Session(pipe, machine, hello(["cloudpickle"], security=""), early=[first])
+
+    def on_frame(frame: Frame, segments: Sequence[Buffer]) -> None:
+        assert isinstance(frame, f.Open)
+        here.append(frame.call)
+        session.delegate(loop, suits, on_frame_there)
+
+    def suits(frame: Frame) -> bool:
+        return isinstance(frame, f.Open) and frame.routine != "odd"
+
+    def on_frame_there(frame: Frame, segments: Sequence[Buffer]) -> None:
+        assert isinstance(frame, f.Open)
+        there.append(frame.call)
+
+    running = asyncio.ensure_future(session.run(on_frame, lost.append))
+    while pipe.take is None:
+        await asyncio.sleep(0)
+    assert (here, pipe.delegated_to) == ([1], [])
+    pipe.take([second])
+    assert (here, pipe.delegated_to) == ([1, 3], [loop])
+    assert pipe.take_there is not None
+    assert pipe.take_there([third, fourth, odd]) == 2
+    assert pipe.take_there([cancel]) == 0
+    assert pipe.take_there([b"nonsense"]) == 0
+    assert pipe.take_there([first, odd]) == 0  # it has been opened
+    assert there == [5, 7]
+    pipe.take([odd])
+    assert here == [1, 3, 9]
+    with pytest.raises(ProtocolError, match="out of order"):
+        pipe.take([first])
+    await session.connection.aclose()
+    await running
+    loop.close()
 
 
 class Slow(Transport):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import socket
@@ -18,10 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wool._backends import unix
+from wool._backends import _framing, unix
 from wool._backends._framing import SCRATCH
 from wool._backends.unix import MAX_MESSAGE, MAX_PATH, Options, UnixTransport
 from wool.abc import ConnectFailed, Connection, ConnectionLost, MessageTooLarge, Segments
+from wool.testing._transport.delegating import elsewhere
 
 MIB = 1 << 20
 
@@ -326,6 +328,19 @@ def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 
 
+@given(st.lists(st.binary(max_size=40), max_size=8), st.integers(0, 400), st.integers(0, 60))
+def test_what_another_thread_cuts(sent: list[bytes], place: int, limit: int) -> None:
+    """It begins what the connection goes on with, in the same place."""
+    data = b"".join(map(prefixed, sent))
+    got, rest = _framing.cut(data[:place], limit)
+    allowed = [*itertools.takewhile(lambda message: len(message) <= limit, sent)]
+    assert got == allowed[: len(got)]
+    incoming, after = _framing.Incoming(), rest + data[place:]
+    incoming.room()[: len(after)] = after
+    got += map(bytes, incoming.take(len(after), MAX_MESSAGE))
+    assert got == sent
+
+
 def arrive(pipe: unix._Pipe, data: bytes) -> None:
     """As a loop does it, which reads no more than there is room for."""
     while data:
@@ -420,6 +435,34 @@ async def test_what_a_peer_sent_before_it_closed_outlives_a_write(transport: Uni
         await pipe.send([[b"news"]])  # before the loop has read
         assert await read(pipe, 1) == [b"answer"]
         await lost(pipe)
+
+
+async def test_what_another_thread_had_read_when_a_write_failed(transport: UnixTransport) -> None:
+    """The rest of that message follows, and is not taken for one of its own."""
+    inner = prefixed(b"not a message")
+    message, given = b"one message that contains " + inner, list[bytes]()
+
+    def take(messages: Sequence[bytes | memoryview]) -> None:
+        given.extend(map(bytes, messages))
+
+    async with serving(transport) as served, elsewhere() as there:
+        peer = await served.dial()
+        pipe = await served.next()
+        pipe.receive_limit = MAX_MESSAGE
+        pumping = asyncio.ensure_future(pipe.pump(take))
+        await asyncio.sleep(0)
+        assert pipe.delegate(there.loop, len)
+        await there.block()
+        peer.send(prefixed(message)[: -len(inner)])
+        there.let()
+        while pipe._delegation._take is not None:  # without a turn of this loop
+            pass
+        peer.send(inner)
+        peer.close()
+        await pipe.send([[b"news"]])
+        with pytest.raises(ConnectionLost):
+            await pumping
+    assert given == [message]
 
 
 async def test_a_peer_that_goes_on_sending_is_not_read_for_ever(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import importlib.metadata
+import itertools
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.protocol import SERVER, Protocol
 
 import wool_ws
 from unit.wskit import (
@@ -41,7 +44,8 @@ from unit.wskit import (
 from wool.abc import ConnectFailed, ConnectionLost, Tls, Transport
 from wool.plugins import API
 from wool.testing import TransportSuite, throwaway_tls
-from wool_ws import Options, _addresses, _connection, _sockets
+from wool.testing._transport.delegating import elsewhere
+from wool_ws import Options, _addresses, _connection, _framing, _sockets
 from wool_ws._framing import FRAME, Malformed, Messages, TooLarge, payloads
 from wool_ws._transport import WebSocketTransport
 
@@ -384,6 +388,87 @@ def test_any_fragmentation(sent: list[bytes], places: list[int]) -> None:
     for number, frame in enumerate(frames, 1):
         got += map(bytes, incoming.cut(frame, 40, last=number == len(frames)))
     assert got == sent
+
+
+def framed(message: bytes, kind: str) -> bytes:
+    """One message as a client sends it, or something of that kind that is more than a frame."""
+    whole = prefixed(message)
+    frame = Frame(Opcode.BINARY, whole).serialize(mask=True)
+    if kind == "fragments":
+        first = Frame(Opcode.BINARY, whole[:2], fin=False).serialize(mask=True)
+        return first + Frame(Opcode.CONT, whole[2:]).serialize(mask=True)
+    return Frame(Opcode.PING, b"?").serialize(mask=True) + frame if kind == "ping" else frame
+
+
+kinds = st.sampled_from(["frame", "frame", "frame", "fragments", "ping"])
+
+
+@given(st.lists(st.tuples(st.binary(max_size=200), kinds), max_size=8), st.integers(0, 800))
+def test_what_another_thread_cuts(sent: list[tuple[bytes, str]], place: int) -> None:
+    """It begins what the connection goes on with, in the same place."""
+    data = b"".join(framed(message, kind) for message, kind in sent)
+    messages, rest = _framing.cut(data[:place], 150, masked=True)
+    simple = itertools.takewhile(lambda one: one[1] == "frame" and len(one[0]) <= 150, sent)
+    got = [*map(bytes, messages)]
+    assert got == [message for message, _ in simple][: len(got)]
+    protocol, incoming = Protocol(SERVER, max_size=None), Messages()
+    protocol.receive_data(rest + data[place:])
+    for frame in protocol.events_received():
+        assert isinstance(frame, Frame)
+        if frame.opcode is not Opcode.PING:
+            got += map(bytes, incoming.cut(frame.data, 1000, last=frame.fin))
+    assert got == [message for message, _ in sent]
+
+
+@pytest.mark.parametrize("data", [b"\x82\x05hello", b"\x83\x80abcd", b"\x82\xff" + b"\xff" * 8])
+def test_what_another_thread_leaves_to_the_connection(data: bytes) -> None:
+    """Which then says what is wrong: no mask, no known kind, too large."""
+    sound = framed(b"sound", "frame")
+    messages, rest = _framing.cut(sound + data, 150, masked=True)
+    assert ([*map(bytes, messages)], rest) == ([b"sound"], data)
+
+
+async def test_a_message_in_fragments_is_not_delegated_in_between() -> None:
+    """Else another one could follow its first half."""
+    async with connected() as ends, elsewhere() as there:
+        for sender, receiver in (ends, ends[::-1]):
+            receiver.receive_limit = receiver.max_message_size
+            given = list[bytes]()
+
+            def take(messages: Sequence[bytes | memoryview], given: list[bytes] = given) -> None:
+                given.extend(map(bytes, messages))
+
+            pumping = asyncio.ensure_future(receiver.pump(take))
+            sender._protocol.send_binary(prefixed(b"one"), fin=False)
+            sender._flush()
+            await until(lambda given=given: given == [b"one"])
+            assert not receiver.delegate(there.loop, len)
+            sender._protocol.send_continuation(prefixed(b"two"), fin=True)
+            sender._flush()
+            await until(lambda given=given: given == [b"one", b"two"])
+            assert receiver.delegate(there.loop, len)
+            pumping.cancel()
+
+
+async def test_what_another_thread_had_read_as_the_connection_was_lost() -> None:
+    async with connected() as (ours, theirs), elsewhere() as there:
+        theirs.receive_limit = theirs.max_message_size
+        given = list[bytes]()
+        pumping = asyncio.ensure_future(theirs.pump(lambda ms: given.extend(map(bytes, ms))))
+        await asyncio.sleep(0)
+        assert theirs.delegate(there.loop, lambda messages: 0)
+        await there.block()
+        await ours.send([[b"not taken there"]])
+        ours._protocol.send_binary(prefixed(b"in two")[:6], fin=False)
+        ours._protocol.send_continuation(b" two", fin=True)
+        ours._flush()
+        there.let()
+        while theirs._delegation._take is not None:  # without a turn of this loop
+            pass
+        theirs.connection_lost(None)
+        with pytest.raises(ConnectionLost):
+            await pumping
+        assert given == [b"not taken there", b"in two"]
 
 
 @pytest.mark.parametrize("rest", [b"\x05", b"\x05\0\0\0", b"\x05\0\0\0part"])

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import CLIENT, OPEN, Protocol
+from websockets.protocol import CLIENT, OPEN, SERVER, Protocol
 
 from wool import abc
 from wool_ws import Options
-from wool_ws._framing import FRAME, STRANGERS_FRAME, Malformed, Messages, TooLarge, payloads
+from wool_ws._framing import FRAME, STRANGERS_FRAME, Malformed, Messages, TooLarge, cut, payloads
 from wool_ws._liveness import PROBES, watch
 from wool_ws._reading import Reader
 from wool_ws._shortcut import Shortcut, shortcut
@@ -61,12 +61,14 @@ class WebSocket(Reader, abc.Connection):
         self._quiet = 0.0  # seconds since something was sent
         self._shortcut: Shortcut | None = None
         self._incoming = Messages()
+        self._whole = True  # no WebSocket message has arrived in part
         self._receive_limit = abc.Connection.receive_limit
         self._most = STRANGERS_FRAME  # bytes in a frame, either way
         self._read_ahead = STRANGERS_FRAME
         self._flood = STRANGERS_FLOOD
         self._inbox = abc.Inbox(self._loop)
         self._reading = True
+        self._delegation: abc.Delegation | None = None
         self._end = ""  # why nothing more can be sent or received
         self._writable: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] = self._loop.create_future()
@@ -137,9 +139,38 @@ class WebSocket(Reader, abc.Connection):
 
     async def pump(self, take: abc.Take) -> NoReturn:
         self._read(True)
-        await self._inbox.pump(take)
+        try:
+            await self._inbox.pump(take)
+        finally:
+            self._end_delegation()
+
+    def delegate(self, loop: asyncio.AbstractEventLoop, take: abc.TakeSome) -> bool:
+        way, whole = self._shortcut, self._whole and not self._protocol.reader.buffer
+        if way is None or not whole or not self._reading or self._transport.is_closing():
+            return False
+        if self._delegation is not None and self._delegation.open:
+            return False
+        self._read(False)
+        try:
+            self._delegation = abc.Delegation(
+                way.descriptor,
+                self._loop,
+                loop,
+                take,
+                cut=self._cut_there,
+                resume=self._resume,
+                abort=self._transport.abort,
+            )
+        except (OSError, RuntimeError):
+            self._read(True)
+        return not self._reading
+
+    @property
+    def delegated(self) -> bool:
+        return self._delegation is not None and self._delegation.active
 
     async def aclose(self) -> None:
+        self._end_delegation()
         if not self._end:
             self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
             self._flush()
@@ -172,8 +203,12 @@ class WebSocket(Reader, abc.Connection):
             writable.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._end_delegation()
         self._finish(f"the connection was lost: {exc}" if exc else "the connection was lost")
         self._ticking.cancel()
+        if self._delegation is not None:
+            self._delegation.shut()
+            self._delegation = None
         if self._shortcut is not None:
             self._shortcut.close()
         if self._deadline is not None:
@@ -210,6 +245,7 @@ class WebSocket(Reader, abc.Connection):
     def _cut(self, frame: Frame, messages: list[memoryview]) -> None:
         """Adds to `messages` those that are complete with this frame."""
         limit = self._receive_limit
+        self._whole = frame.fin
         try:
             for message in self._incoming.cut(frame.data, limit, last=frame.fin):
                 messages.append(message)
@@ -221,6 +257,22 @@ class WebSocket(Reader, abc.Connection):
             self._refuse(CloseCode.MESSAGE_TOO_BIG, text)
         except Malformed:
             self._refuse(CloseCode.INVALID_DATA, "the peer has sent something that is no message")
+
+    def _cut_there(self, data: bytes) -> abc.Cut:
+        """Cuts what another thread has read for us."""
+        masked = self._protocol.side is SERVER
+        return abc.Cut(*cut(data, self._receive_limit, masked=masked))
+
+    def _resume(self, left: abc.Cut) -> None:
+        """Reads again, behind what has been read elsewhere."""
+        self._inbox.put(left.messages)
+        self._read(True)
+        if left.rest:
+            self.data_received(left.rest)
+
+    def _end_delegation(self) -> None:
+        if self._delegation is not None:
+            self._delegation.end()
 
     def _read(self, on: bool) -> None:
         """Goes on reading from the socket, or stops."""

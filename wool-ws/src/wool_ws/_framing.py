@@ -8,7 +8,11 @@ continues in another WebSocket message. No frame is larger than `FRAME`, and non
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
 
 from wool.abc import Buffer, Segments
 
@@ -59,6 +63,41 @@ class Malformed(Exception):
 
 class TooLarge(Exception):
     """The peer has announced a message that is too large."""
+
+
+def cut(data: bytes, limit: int, *, masked: bool) -> tuple[list[memoryview], bytes]:
+    """Cuts what a socket has brought as far as it is binary WebSocket messages of one frame each.
+
+    Args:
+        limit: the largest message of Wool's in bytes to accept.
+        masked: whether the frames are those of a client.
+
+    Returns:
+        Wool's messages, and the bytes that follow.
+    """
+    messages: list[memoryview] = []
+    reader, cutter = StreamReader(), Messages()
+    reader.feed_data(data)
+    left = len(data)  # bytes that follow the messages
+    while left:
+        try:
+            frame = _only(Frame.parse(reader.read_exact, mask=masked, max_size=FRAME))
+            if frame is None or frame.opcode is not Opcode.BINARY or not frame.fin:
+                break
+            messages += list(cutter.cut(frame.data, limit, last=True))
+        except (PayloadTooBig, ProtocolError, TooLarge, Malformed):
+            break  # whoever reads it next says so
+        left = len(reader.buffer)
+    return messages, data[len(data) - left :]
+
+
+def _only(parsing: Generator[None, None, Frame]) -> Frame | None:
+    """Returns the frame if all of it is there."""
+    try:
+        next(parsing)
+    except StopIteration as stop:
+        return stop.value
+    return None
 
 
 class Messages:

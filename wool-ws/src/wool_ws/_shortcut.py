@@ -37,6 +37,11 @@ class Shortcut:
         self.rest = b""
 
     @property
+    def descriptor(self) -> int:
+        """Its own one of the socket; below 0 once it is closed."""
+        return self._descriptor
+
+    @property
     def is_free(self) -> bool:
         """Whether nothing is waiting to be sent."""
         return not (self.rest or self._transport.get_write_buffer_size())

@@ -14,6 +14,20 @@ SCRATCH = 64 << 10
 """Bytes read at once where no large message is under way."""
 
 
+def cut(data: bytes, limit: int) -> tuple[list[bytes], bytes]:
+    """Returns the complete messages at the beginning, of at most `limit` bytes, and the rest."""
+    messages: list[bytes] = []
+    at, end = 0, len(data)
+    while end - at >= PREFIX:
+        start = at + PREFIX
+        size = int.from_bytes(data[at:start], "little")
+        if size > limit or size > end - start:
+            break
+        at = start + size
+        messages.append(data[start:at])
+    return messages, data[at:]
+
+
 class Incoming:
     """The messages of one socket."""
 
@@ -24,6 +38,11 @@ class Incoming:
         self._kept = 0  # bytes of an incomplete prefix, at the beginning of the scratch
         self._body: memoryview | None = None
         self._filled = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing incomplete has been taken."""
+        return self._body is None and not self._kept
 
     def room(self) -> memoryview:
         """Returns where the next bytes are to be written; not empty."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from wool import abc
-from wool._backends._framing import PREFIX, Incoming
+from wool._backends._framing import PREFIX, Incoming, cut
 from wool.plugins import API, TransportPlugin, hookimpl
 
 MAX_MESSAGE = 16 << 20
@@ -164,6 +164,7 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
         self._inbox = abc.Inbox(self._loop)
+        self._delegation: abc.Delegation | None = None
         self._reading = True
         self._descriptor = -1
         self._writing = threading.Lock()  # of _descriptor
@@ -241,15 +242,62 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
 
     async def pump(self, take: abc.Take) -> NoReturn:
         self._read_on()
-        await self._inbox.pump(take)
+        try:
+            await self._inbox.pump(take)
+        finally:
+            self._end_delegation()
+
+    def delegate(self, loop: asyncio.AbstractEventLoop, take: abc.TakeSome) -> bool:
+        if not self._reading or not self._incoming.is_empty or self._transport.is_closing():
+            return False
+        if self._delegation is not None and self._delegation.open:
+            return False
+        self._stop_reading()
+        try:
+            self._delegation = abc.Delegation(
+                self._descriptor,
+                self._loop,
+                loop,
+                take,
+                cut=self._cut,
+                resume=self._resume,
+                abort=self.abort,
+            )
+        except (OSError, RuntimeError):
+            self._read_on()
+        return not self._reading
+
+    @property
+    def delegated(self) -> bool:
+        return self._delegation is not None and self._delegation.active
+
+    def _cut(self, data: bytes) -> abc.Cut:
+        return abc.Cut(*cut(data, self.receive_limit))
+
+    def _resume(self, left: abc.Cut) -> None:
+        """Reads again, behind what has been read elsewhere."""
+        self._inbox.put(left.messages)
+        if count := len(left.rest):  # no more than there is room for
+            self._incoming.room()[:count] = left.rest
+            self.buffer_updated(count)
+        self._read_on()
+
+    def _end_delegation(self) -> None:
+        if self._delegation is not None:
+            self._delegation.end()
+
+    def _stop_reading(self) -> None:
+        self._reading = False
+        self._transport.pause_reading()
 
     def _read_on(self) -> None:
         """Reads again, if too much had been waiting."""
-        if not self._reading and not self._lost:
+        if not self._reading and not self._transport.is_closing():
             self._reading = True
             self._transport.resume_reading()
 
     async def aclose(self) -> None:
+        self._end_delegation()
         self._transport.close()
         if not self._lost:
             # What is queued goes out, unless the peer does not take it.
@@ -301,8 +349,7 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
             self._transport.abort()  # what came before is still delivered
         self._inbox.put(messages)
         if self._inbox.waiting > _READ_AHEAD and self._reading:
-            self._reading = False
-            self._transport.pause_reading()
+            self._stop_reading()
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -334,9 +381,13 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
                 self.buffer_updated(count)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._end_delegation()
         if exc is not None:
             self._read_rest()
         self.release()
+        if self._delegation is not None:
+            self._delegation.shut()
+            self._delegation = None
         self._lost = True
         self.resume_writing()
         self._inbox.end(str(exc or "") or "the peer closed the connection")

@@ -195,7 +195,10 @@ class Machine:
             ProtocolError: the peer sent something that is not allowed. The connection is
                 unusable; other calls on it are lost with it.
         """
-        frame, payload = f.decode_call(message)
+        return self.receive_frame(*f.decode_call(message))
+
+    def receive_frame(self, frame: f.Calling, payload: memoryview) -> list[Event]:
+        """Takes a message that has been decoded; as `receive`."""
         if isinstance(frame, f.Chunk):
             return self._receive_chunk(frame, payload)
         if isinstance(frame, _PAYLOADED):

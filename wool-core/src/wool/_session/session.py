@@ -16,7 +16,7 @@ from wool._protocol import frames as f
 from wool._protocol.connection import Machine
 from wool._protocol.frames import Buffer, Frame
 from wool._session import background
-from wool.exceptions import ConnectionLost, WoolError
+from wool.exceptions import ConnectionLost, ProtocolError, WoolError
 
 BATCH = 1 << 20
 """Bytes handed to the transport at once: what a small message may have to wait behind."""
@@ -25,6 +25,7 @@ MOST_KNOWN = 1 << 17
 """So many pieces of code are remembered as those that a peer has."""
 
 OnFrame = Callable[[Frame, Sequence[Buffer]], None]
+Suits = Callable[[Frame], bool]
 OnLost = Callable[[Exception], None]
 Linger = Callable[[], bool]
 
@@ -74,6 +75,7 @@ class Session:
         self._resting = False  # the writer has nothing to do
         self._failure: ConnectionLost | None = None  # of the writer, of which nothing else tells
         self._closing: asyncio.Task[None] | None = None
+        self._delegate: Callable[[], object] | None = None  # for when all has been taken
 
     def note_known(self, key: bytes, provides: Iterable[bytes]) -> None:
         """Remembers that the peer has a piece of code, and what else that makes known there.
@@ -164,7 +166,13 @@ class Session:
     async def _read(self, on_frame: OnFrame) -> None:
         early, self._early = self._early, ()
         self._take(on_frame, early)
-        await self.connection.pump(partial(self._take, on_frame))
+        await self.connection.pump(partial(self._take_pumped, on_frame))
+
+    def _take_pumped(self, on_frame: OnFrame, messages: Sequence[bytes | memoryview]) -> None:
+        self._take(on_frame, messages)
+        if self._delegate is not None:
+            delegate, self._delegate = self._delegate, None
+            delegate()
 
     def _take(self, on_frame: OnFrame, messages: Sequence[bytes | memoryview]) -> None:
         for message in messages:
@@ -177,6 +185,34 @@ class Session:
                     on_frame(frame, segments)
         if self._wanted is not None and self.machine.has_outgoing:
             self.wake()  # credit, or an answer the machine gave by itself
+
+    def delegate(self, loop: asyncio.AbstractEventLoop, suits: Suits, on_frame: OnFrame) -> None:
+        """Has frames taken on the thread of another loop, where that is possible, as they arrive.
+
+        Called from within `on_frame`. It goes on until one does not suit, or others should wait.
+
+        Args:
+            suits: whether a frame can be taken there; not if it carries code or references.
+            on_frame: takes it there; must not fail.
+        """
+        take = partial(self._take_there, suits, on_frame)
+        self._delegate = partial(self.connection.delegate, loop, take)
+
+    def _take_there(
+        self, suits: Suits, on_frame: OnFrame, messages: Sequence[bytes | memoryview]
+    ) -> int:
+        for number, message in enumerate(messages):
+            try:
+                frame, payload = f.decode_call(message)
+                if not suits(frame):
+                    return number
+                with self._lock:
+                    events = self.machine.receive_frame(frame, payload)
+            except ProtocolError:
+                return number  # it comes once more, and then ends the session
+            for event in events:
+                on_frame(*event)
+        return len(messages)
 
     def wake(self) -> None:
         """Makes the writer look for something to transmit."""

@@ -23,12 +23,16 @@ from wool._serialization.codec import Codec
 from wool._serialization.tracebacks import process_label
 from wool._session.session import Session
 from wool._worker.execution import Execution
+from wool._worker.streak import Streak
 from wool._worker.stream import StreamExecution
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import SerializationError, WoolError, WorkerLost
 
 if TYPE_CHECKING:
     from wool._worker.server import Server
+
+SMALL = 8 << 10
+"""Largest payload in bytes of a frame that is better read where it is used, past the I/O thread."""
 
 Answer = tuple["Caller", Frame, Sequence[Buffer]]
 
@@ -56,6 +60,7 @@ class Caller:
         self._calls: dict[int, Execution] = {}
         self._fetches: dict[int, concurrent.futures.Future[None]] = {}
         self._references = References(self, session)
+        self._streak = Streak()
         self.label: str = process_label()
 
     @property
@@ -85,11 +90,11 @@ class Caller:
         if isinstance(frame, (f.Open, f.Resume)):
             if frame.codes:
                 segments = self._learn(frame.codes, segments)
+            self._consider_delegating(frame)
             if isinstance(frame, f.Open):
                 self._open(frame, segments)
-            elif isinstance(execution := self._calls.get(frame.call), StreamExecution):
-                referents = self._references.arrive(frame)
-                self._executor.call(execution.resume, frame, segments, referents)
+            else:
+                self._resume(frame, segments)
         elif isinstance(frame, f.Cancel):
             self._cancel(frame)
         elif isinstance(frame, (f.Return, f.Raise)):
@@ -183,7 +188,7 @@ class Caller:
     @property
     def active(self) -> bool:
         """Whether it has a call here that does something."""
-        return any(not execution.suspended for execution in self._calls.values())
+        return any(not execution.suspended for execution in list(self._calls.values()))
 
     def abandon_all(self, *, gone: bool) -> None:
         """Cancels what still runs.
@@ -200,16 +205,17 @@ class Caller:
         if frame.routine.startswith("@"):
             self._references.on_open(frame, segments)
             return
-        referents = self._references.arrive(frame)
-        kind = StreamExecution if frame.stream else Execution
-        execution = kind(self._executor, self, frame, segments, referents)
-        self._calls[frame.call] = execution
-        # What runs here may go on calling: it could not finish otherwise if there is nobody else.
-        if self._server.draining and not frame.parent.startswith(f"{self.worker.id}-"):
+        if self._is_refused(frame):
+            self._references.arrive(frame)
             self.send(f.GiveBack([frame.call], 0), ())
             return
-        self.seen = frame.call
-        self._executor.submit(execution)
+        self._begin(frame, segments)
+
+    def _consider_delegating(self, frame: f.Open | f.Resume) -> None:
+        """Has frames read on the executor's thread if that would wait for them anyway."""
+        alone = self._executor.hungry and self._suits(frame) and sum(frame.sizes) <= SMALL
+        if self._streak.note(alone=alone) and self._server.may_delegate(self):
+            self.session.delegate(self._executor.loop, self._suits, self._on_frame_there)
 
     def _cancel(self, frame: f.Cancel) -> None:
         execution = self._calls.get(frame.call)
@@ -275,7 +281,50 @@ class Caller:
         """Notes that the next frame mentions objects; returns their keys, for the frame."""
         return self._references.exports.lend(packed.exports) if packed.exports else []
 
+    # On either thread, never on both at once ----------------------------------------------------
+
+    def _is_refused(self, frame: f.Open) -> bool:
+        """Whether a call comes too late.
+
+        What runs here may go on calling: it could not finish otherwise if there is nobody else.
+        """
+        return self._server.draining and not frame.parent.startswith(f"{self.worker.id}-")
+
+    def _begin(self, frame: f.Open, segments: Sequence[Buffer]) -> Execution:
+        kind = StreamExecution if frame.stream else Execution
+        execution = kind(self._executor, self, frame, segments, self._references.arrive(frame))
+        self._calls[frame.call] = execution
+        self.seen = frame.call
+        self._executor.submit(execution)
+        return execution
+
+    def _resume(self, frame: f.Resume, segments: Sequence[Buffer]) -> None:
+        execution = self._calls.get(frame.call)
+        if isinstance(execution, StreamExecution):
+            referents = self._references.arrive(frame)
+            self._executor.call(execution.resume, frame, segments, referents)
+
+    def _suits(self, frame: Frame) -> bool:
+        """Whether a frame can be taken on the executor's thread: it begins or resumes a call."""
+        if isinstance(frame, f.Open):
+            if frame.routine.startswith("@") or self._is_refused(frame):
+                return False
+        elif not isinstance(frame, f.Resume):
+            return False
+        return not (frame.codes or frame.references)
+
     # On the executor's thread -------------------------------------------------------------------
+
+    def _on_frame_there(self, frame: Frame, segments: Sequence[Buffer]) -> None:
+        """Takes what has been read on this thread, while nothing is on the other."""
+        self._streak.taken += 1
+        if isinstance(frame, f.Open):
+            execution = self._begin(frame, segments)
+            # The drain may have begun since `_suits` looked, and have missed it.
+            if self._is_refused(frame) and self._executor.claim(execution):
+                self.on_session(self.send, f.GiveBack([frame.call], 0), ())
+        elif isinstance(frame, f.Resume):
+            self._resume(frame, segments)
 
     def answer(self, frame: Frame, packed: Packed, *, more: bool = False) -> None:
         """Sends an answer; unstarted calls in it are the caller's from now on.

@@ -69,7 +69,11 @@ class Executor:
         self._order.append(key)
         if not self._pulling:
             self._pulling = True
-            self.call(self._pull)
+            try:
+                self.call(self._pull)
+            except BaseException:  # a handler of a signal has raised
+                self._pulling = False
+                raise
 
     def claim(self, execution: Execution) -> bool:
         """Takes a call that has not begun away from the executor; False if it has begun."""
@@ -84,8 +88,9 @@ class Executor:
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the executor's loop."""
+        call_soon = self.loop.call_soon if self.is_here else self.loop.call_soon_threadsafe
         try:
-            self.loop.call_soon_threadsafe(callback, *args)
+            call_soon(callback, *args)
         except RuntimeError:
             pass  # the worker is stopping: nothing runs there any more
 

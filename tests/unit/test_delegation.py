@@ -1,0 +1,388 @@
+"""What a delegation does that the kit of transports cannot make happen."""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import itertools
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from wool import _delegation
+from wool.abc import Cut, Delegation
+from wool.testing._kit import descriptors
+
+
+class Reader:
+    """A loop on this very thread, on which nothing happens unless `turn` is called."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.raised: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda loop, context: self.raised.append(context))
+
+    def turn(self) -> None:
+        """Does what is to be done now, twice: what is told to the loop may tell it more."""
+        for _ in range(2):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+
+
+class Connection:
+    """Bytes that come out of a socket, each of which is a message; `.` is none."""
+
+    def __init__(self, here: Reader, there: Reader) -> None:
+        self.peer, self.mine = socket.socketpair()
+        self.mine.setblocking(False)
+        self.taken: list[bytes] = []
+        self.left: list[Cut] = []
+        self.aborted = 0
+        self.delegation = self.delegate(here, there)
+
+    def delegate(self, here: Reader, there: Reader) -> Delegation:
+        return Delegation(
+            self.mine.fileno(),
+            here.loop,
+            there.loop,
+            self.take,
+            cut=self.cut,
+            resume=self.left.append,
+            abort=self.abort,
+        )
+
+    def take(self, messages: Sequence[bytes | memoryview]) -> int:
+        whole = [bytes(message) for message in messages]
+        count = whole.index(b"!") if b"!" in whole else len(whole)
+        self.taken += whole[:count]
+        return count
+
+    def cut(self, data: bytes) -> Cut:
+        messages, dot, rest = data.partition(b".")
+        return Cut([bytes([byte]) for byte in messages], dot + rest)
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+    def close(self) -> None:
+        self.peer.close()
+        self.mine.close()
+
+
+@pytest.fixture
+def loops() -> Iterator[tuple[Reader, Reader]]:
+    here, there = Reader(), Reader()
+    yield here, there
+    for reader in (here, there):
+        reader.loop.close()
+
+
+@pytest.fixture
+def connection(loops: tuple[Reader, Reader]) -> Iterator[Connection]:
+    connection = Connection(*loops)
+    yield connection
+    connection.delegation.end()
+    loops[1].turn()
+    connection.close()
+
+
+def test_what_is_taken(connection: Connection, loops: tuple[Reader, Reader]) -> None:
+    _, there = loops
+    for text in (b"ab", b"c"):
+        connection.peer.send(text)
+        there.turn()
+    assert connection.taken == [b"a", b"b", b"c"]
+    assert connection.left == []
+
+
+@pytest.mark.parametrize(
+    ("text", "taken", "left"),
+    [
+        (b"ab!c", [b"a", b"b"], Cut([b"!", b"c"])),
+        (b"ab.c", [b"a", b"b"], Cut([], b".c")),
+        (b"ab!c.d", [b"a", b"b"], Cut([b"!", b"c"], b".d")),
+        (b".d", [], Cut([], b".d")),
+        (b"!", [], Cut([b"!"])),
+    ],
+)
+@pytest.mark.parametrize("ended", [False, True], ids=["by itself", "from here"])
+def test_what_is_left(
+    connection: Connection,
+    loops: tuple[Reader, Reader],
+    text: bytes,
+    taken: list[bytes],
+    left: Cut,
+    ended: bool,
+) -> None:
+    here, there = loops
+    connection.peer.send(text)
+    there.turn()
+    if ended:  # before this loop has heard of it
+        connection.delegation.end()
+        assert connection.left == [left]
+    connection.peer.send(b"more")
+    there.turn()
+    here.turn()
+    connection.delegation.end()
+    assert connection.taken == taken
+    assert connection.left == [left]
+    assert connection.mine.recv(9) == b"more"
+
+
+def test_the_end_is_left_to_the_connection(
+    connection: Connection, loops: tuple[Reader, Reader]
+) -> None:
+    here, there = loops
+    connection.peer.close()
+    there.turn()
+    here.turn()
+    assert connection.left == [Cut()]
+    assert connection.mine.recv(9) == b""
+
+
+def test_an_end_before_it_has_begun(connection: Connection, loops: tuple[Reader, Reader]) -> None:
+    connection.peer.send(b"ab")
+    connection.delegation.end()
+    assert connection.left == [Cut()]
+    loops[1].turn()
+    assert connection.taken == []
+    assert connection.mine.recv(9) == b"ab"
+
+
+SAFE = {"CALL", "CALL_KW", "CALL_FUNCTION_EX", "RESUME", "JUMP_BACKWARD"}
+"""Behind these instructions Python handles signals."""
+
+
+class Signal:
+    """Has a handler of a signal raise: in the module that is tested, at the nth chance.
+
+    Attributes:
+        place: where it was.
+    """
+
+    def __init__(self, nth: int) -> None:
+        self.place = ""
+        self._left = nth
+        self._names: dict[CodeType, dict[int, str]] = {}
+
+    def __enter__(self) -> Signal:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, arg: object) -> Any:
+        if frame.f_code.co_filename != _delegation.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and self._before(frame) in SAFE:
+            self._left -= 1
+            if not self._left:
+                self.place = f"{frame.f_code.co_name}:{frame.f_lineno}"
+                sys.settrace(None)
+                raise TimeoutError("from a handler")
+        return self._trace
+
+    def _before(self, frame: FrameType) -> str:
+        """Names the instruction before the one that is about to run."""
+        if frame.f_code not in self._names:
+            found = list(dis.get_instructions(frame.f_code))
+            self._names[frame.f_code] = {
+                after.offset: before.opname for before, after in itertools.pairwise(found)
+            }
+        return self._names[frame.f_code].get(frame.f_lasti, "")
+
+
+@pytest.mark.parametrize("text", [b"ab", b"a!b", b"ab.c"])
+def test_a_signal_at_any_moment(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read is passed on, or the connection is aborted; it never just stops."""
+    monkeypatch.setattr(_delegation, "LOOK", 0)
+    for nth in itertools.count(1):
+        here, there = Reader(), Reader()
+        connection = Connection(here, there)
+        there.turn()
+        connection.peer.send(text)
+        with Signal(nth) as signal:
+            there.turn()
+        for _ in range(3):
+            here.turn()
+            there.turn()
+        outcome = [*connection.taken]
+        for left in connection.left:
+            outcome += [*map(bytes, left.messages), left.rest]
+        if not connection.aborted:
+            assert b"".join(outcome) == text, signal.place
+        assert connection.aborted + len(connection.left) + connection.delegation.active == 1
+        assert connection.delegation.open == connection.delegation.active, signal.place
+        raised = [context["exception"] for context in there.raised + here.raised]
+        assert [type(error) for error in raised] == [TimeoutError] * bool(signal.place)
+        connection.delegation.end()
+        there.turn()
+        connection.close()
+        here.loop.close()
+        there.loop.close()
+        if not signal.place:
+            break
+    assert nth > 10
+
+
+@pytest.mark.parametrize("where", ["cut", "take"])
+def test_what_raises_while_something_is_read(loops: tuple[Reader, Reader], where: str) -> None:
+    """What was read is lost: the connection must not go on as if nothing had happened."""
+    here, there = loops
+
+    class Interrupted(Connection):
+        def cut(self, data: bytes) -> Cut:
+            if where == "cut":
+                raise TimeoutError
+            return super().cut(data)
+
+        def take(self, messages: Sequence[bytes | memoryview]) -> int:
+            raise TimeoutError
+
+    connection = Interrupted(here, there)
+    connection.peer.send(b"ab")
+    there.turn()
+    assert [type(context["exception"]) for context in there.raised] == [TimeoutError]
+    here.turn()
+    assert (connection.aborted, connection.left) == (1, [])
+    connection.delegation.end()
+    connection.peer.send(b"cd")
+    there.turn()
+    assert (connection.aborted, connection.taken, connection.left) == (1, [], [])
+    connection.close()
+
+
+@pytest.mark.filterwarnings("error")
+def test_descriptors(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is left behind by one that cannot be begun."""
+    here, there = Reader(), Reader()
+    there.loop.close()
+    before = descriptors()
+    with pytest.raises(RuntimeError, match="closed"):
+        connection.delegate(here, there)
+
+    def refuse(*args: object, **options: object) -> socket.socket:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", refuse)
+        with pytest.raises(ZeroDivisionError):
+            connection.delegate(here, there)
+    assert descriptors() == before
+    here.loop.close()
+
+
+def test_a_loop_that_is_closed(loops: tuple[Reader, Reader]) -> None:
+    here, there = loops
+    connection = Connection(here, there)
+    there.loop.close()
+    connection.delegation.end()
+    assert connection.left == [Cut()]
+    with pytest.raises(RuntimeError, match="closed"):
+        connection.delegate(here, there)
+    connection.close()
+
+
+def test_the_peer_sees_the_end(connection: Connection, loops: tuple[Reader, Reader]) -> None:
+    """Although the other loop has not come round to closing its socket."""
+    loops[1].turn()
+    connection.delegation.end()
+    connection.mine.close()
+    connection.delegation.shut()
+    assert connection.peer.recv(1) == b""
+    loops[1].turn()
+    connection.delegation.shut()
+
+
+def test_end_waits_for_what_is_being_taken(loops: tuple[Reader, Reader]) -> None:
+    here, there = loops
+    taking, go_on = threading.Event(), threading.Event()
+
+    class Slow(Connection):
+        def take(self, messages: Sequence[bytes | memoryview]) -> int:
+            taking.set()
+            go_on.wait()
+            return super().take(messages)
+
+    connection = Slow(here, there)
+    connection.peer.send(b"a")
+    thread = threading.Thread(target=there.turn)
+    thread.start()
+    taking.wait()
+    ending = threading.Thread(target=connection.delegation.end)
+    ending.start()
+    ending.join(0.02)
+    assert ending.is_alive()
+    assert connection.left == []
+    go_on.set()
+    ending.join()
+    thread.join()
+    assert (connection.taken, connection.left) == ([b"a"], [Cut()])
+    there.turn()
+    connection.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_reads_nothing(
+    connection: Connection, loops: tuple[Reader, Reader]
+) -> None:
+    """Its loop is a copy of ours, and waits for the same sockets."""
+    loops[1].turn()
+    connection.peer.send(b"ab")
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            loops[1].turn()
+            os._exit(len(connection.taken))
+        os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    loops[1].turn()
+    assert connection.taken == [b"a", b"b"]
+
+
+def test_it_lasts_as_long_as_something_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_delegation, "LOOK", 0.001)
+    monkeypatch.setattr(_delegation, "QUIET", 0.02)
+    here, there = Reader(), Reader()
+    connection = Connection(here, there)
+    for number in range(12):
+        connection.peer.send(b"a")
+        there.turn()
+        here.loop.run_until_complete(asyncio.sleep(0.004))
+        assert len(connection.taken) == number + 1
+        assert connection.delegation.active
+    while connection.delegation.active:
+        here.loop.run_until_complete(asyncio.sleep(0.004))
+    assert connection.left == [Cut()]
+    there.turn()
+    connection.close()
+    here.loop.close()
+    there.loop.close()
+
+
+def test_reading_never_waits(loops: tuple[Reader, Reader]) -> None:
+    """Whatever sockets do in this program, and although there may be nothing to read after all."""
+    socket.setdefaulttimeout(30)
+    try:
+        connection = Connection(*loops)
+    finally:
+        socket.setdefaulttimeout(None)
+    loops[1].turn()
+    began = time.monotonic()
+    connection.delegation._on_readable()
+    assert time.monotonic() - began < 20
+    assert connection.delegation.active
+    connection.delegation.end()
+    loops[1].turn()
+    connection.close()
