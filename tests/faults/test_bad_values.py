@@ -169,7 +169,7 @@ async def test_words_for_bad_values() -> None:
         return FailsToUnpickle(ValueError("not here"))
 
     async with opened(1):
-        with pytest.raises(wool.SerializationError, match=r"to a worker: MemoryError\. Pass"):
+        with pytest.raises(wool.SerializationError, match=r"to a worker: MemoryError\. There is"):
             await take(HasNoMemory())
         with pytest.raises(
             wool.SerializationError, match=r"[^:]: rebuilding it raised SystemExit\."

@@ -152,14 +152,13 @@ class TestTakesNamespacesForPatterns(Broken):
 
     caught_by = ("test_namespaces_are_apart",)
 
-    class Discovery(FolderDiscovery):
-        class Watch(FolderWatch):
-            def look(self) -> dict[str, abc.WorkerInfo]:
-                ours, found = self.folder, {}
-                for self.folder in ours.parent.glob(f"{ours.name}*"):
-                    found |= super().look()
-                self.folder = ours
-                return found
+    class Watch(FolderWatch):
+        def look(self) -> dict[str, abc.WorkerInfo]:
+            ours, found = self.folder, {}
+            for self.folder in ours.parent.glob(f"{ours.name}*"):
+                found |= super().look()
+            self.folder = ours
+            return found
 
 
 class TestBelongsToItsFirstLoop(Broken):
