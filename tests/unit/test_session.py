@@ -19,7 +19,7 @@ from wool._session.handshaking import dial
 from wool._session.routes import Route, Routes
 from wool._session.session import Session
 from wool.abc import Buffer, Connection, Listener, Segments, Take, TakeSome, Transport, WorkerInfo
-from wool.exceptions import ConnectFailed, ConnectionLost, ProtocolError
+from wool.exceptions import ConnectFailed, ConnectionLost, MessageTooLarge, ProtocolError
 
 
 class Pipe(Connection):
@@ -44,7 +44,11 @@ class Pipe(Connection):
             self._closed.set_result(None)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("odd")], ids=["memory", "odd"])
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("odd"), OSError(32, "broken"), MessageTooLarge("too large")],
+    ids=repr,
+)
 async def test_what_cannot_be_sent_ends_the_session(error: Exception) -> None:
     """Else whoever waits for an answer would do so for ever."""
     lost: list[Exception] = []

@@ -234,10 +234,10 @@ class Session:
                     assert self._wanted is not None
                     await self._wanted
                     self._wanted = None
-        except (WoolError, OSError):
+        except ConnectionLost:
             # The reader learns of it as well, and first gets what has already arrived.
             self._lost = True
-        except Exception as error:  # such as a lack of memory: the connection itself is well
+        except Exception as error:  # such as a lack of memory: the reader may learn nothing
             self._lost = True
             self._failure = ConnectionLost(f"nothing can be sent any more: {error!r}")
             self._closing = background.start(self._loop, self.connection.aclose())
