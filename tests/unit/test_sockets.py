@@ -74,6 +74,25 @@ def test_what_is_no_socket_is_not_reclaimed(folder: Path) -> None:
     assert path.exists()
 
 
+def test_two_discard_a_directory_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As workers do whose pool's process was killed: who comes second to a socket goes on."""
+    directory = sockets.new_directory()
+    os.close(sockets.enter(directory))
+    for _ in range(3):
+        bind(sockets.socket_in(directory))
+    scandir = os.scandir
+
+    def overtaken(path: str) -> list[os.DirEntry[str]]:
+        entries = list(scandir(path))
+        os.unlink(entries[0])
+        return entries
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", overtaken)
+        sockets.discard(directory)
+    assert not Path(directory).exists()
+
+
 def test_only_directories_of_ours_are_discarded(folder: Path) -> None:
     mine = folder / "mine"
     mine.mkdir(0o700)

@@ -116,6 +116,7 @@ def _remove_if_unlocked(directory: str) -> None:
 def _remove(directory: str) -> None:
     """Removes the sockets in a directory, and the directory if nothing else is in it."""
     for entry in os.scandir(directory):
-        if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
-            os.unlink(entry.path)
+        with contextlib.suppress(FileNotFoundError):  # others may be doing the same
+            if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+                os.unlink(entry.path)
     os.rmdir(directory)
