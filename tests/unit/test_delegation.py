@@ -386,3 +386,14 @@ def test_reading_never_waits(loops: tuple[Reader, Reader]) -> None:
     connection.delegation.end()
     loops[1].turn()
     connection.close()
+
+
+def test_what_has_just_arrived_is_left_to_the_other_thread(connection: Connection) -> None:
+    """For a moment: only at the second look does it wait for too long."""
+    connection.delegation._look()
+    connection.peer.send(b"ab")
+    connection.delegation._look()
+    assert connection.delegation.active
+    connection.delegation._look()
+    assert connection.left == [Cut()]
+    assert connection.mine.recv(9) == b"ab"
