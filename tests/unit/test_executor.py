@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
+from collections.abc import Callable
 from typing import Any
 
 from wool._worker.executor import Executor
@@ -55,3 +57,31 @@ async def test_other_threads_hold_nothing() -> None:
     await submitted(executor).wait()
     assert not await asyncio.to_thread(executor.hold)
     await submitted(executor).wait()
+
+
+class Collecting(selectors.DefaultSelector):
+    """Runs a finalizer where garbage may be collected: as the loop is about to wait."""
+
+    finalizer: Callable[[], object] | None = None
+
+    def select(self, timeout: float | None = None) -> Any:
+        finalizer, self.finalizer = self.finalizer, None
+        if finalizer is not None:
+            finalizer()
+        return super().select(timeout)
+
+
+def test_what_a_finalizer_says_is_heard_at_once() -> None:
+    """On the loop's own thread as well, which has decided already how long to wait."""
+    selector = Collecting()
+    loop = asyncio.SelectorEventLoop(selector)
+
+    async def run() -> None:
+        executor, heard = Executor(loop, None), asyncio.Event()
+        await submitted(executor).wait()
+        selector.finalizer = lambda: executor.call(heard.set)
+        async with asyncio.timeout(10):
+            await heard.wait()
+
+    loop.run_until_complete(run())
+    loop.close()

@@ -88,9 +88,8 @@ class Executor:
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the executor's loop."""
-        call_soon = self.loop.call_soon if self.is_here else self.loop.call_soon_threadsafe
         try:
-            call_soon(callback, *args)
+            self.loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
             pass  # the worker is stopping: nothing runs there any more
 
