@@ -189,7 +189,7 @@ class Session:
     def delegate(self, loop: asyncio.AbstractEventLoop, suits: Suits, on_frame: OnFrame) -> None:
         """Has frames taken on the thread of another loop, where that is possible, as they arrive.
 
-        Called from within `on_frame`. It goes on until one does not suit, or others should wait.
+        Called from within `on_frame`. It goes on until one does not suit, or reading is taken back.
 
         Args:
             suits: whether a frame can be taken there; not if it carries code or references.
