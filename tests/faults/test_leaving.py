@@ -12,6 +12,7 @@ import pytest
 from faultkit import TRANSPORTS, eventually, kill, opened, pids
 
 import wool
+from wool._client.current import ACTIVE
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -216,6 +217,34 @@ async def test_a_pipeline_that_has_failed(attempt: int, capfd: pytest.CaptureFix
             async for _ in fails(passed_on(endless())):
                 pass
     assert capfd.readouterr().err == ""
+
+
+@wool.routine(prefetch=2)
+async def stopped(folder: Path) -> AsyncGenerator[int]:
+    yield 1
+    (folder / "stopped").touch()
+    raise wool.WorkerStopped("the source was told to stop")
+
+
+@wool.routine
+async def closes(folder: Path, told: bool) -> None:
+    stream = stopped(folder)
+    assert await anext(stream) == 1
+    await eventually((folder / "stopped").exists)
+    if told:
+        pool: Any = ACTIVE.get()
+        asyncio.get_running_loop().call_later(0.05, pool.stop)
+    await stream.aclose()
+
+
+async def test_a_worker_that_learns_from_another_that_they_stop(folder: Path) -> None:
+    """Closing what ran ahead there is silent if it is told as well, in a moment."""
+    async with opened(2):
+        await closes(folder, told=True)
+        (folder / "stopped").unlink()
+    async with opened(2):
+        with pytest.raises(wool.WorkerStopped, match="the source"):
+            await closes(folder, told=False)
 
 
 @both

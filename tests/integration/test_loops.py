@@ -455,7 +455,7 @@ async def test_leaving_that_is_cancelled_as_connections_close(
         await eventually(lambda: client.links and all(k.session for k in client.links.values()))
         clients.append(client)
         began.set()
-        with pytest.raises(wool.WorkerStopped, match="has been closed"):
+        with pytest.raises(wool.WorkerStopped):  # by the pool, or by the worker if that is quicker
             await calling
         await eventually(lambda: client.closed, what="the client to close")
 

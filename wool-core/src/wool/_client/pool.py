@@ -7,9 +7,10 @@ pool it belongs to.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any
 
 from wool._client import remote
@@ -42,6 +43,9 @@ from wool.exceptions import (
     WorkerLost,
     WorkerStopped,
 )
+
+_TELLING = 1.0
+"""Seconds in which all workers of a pool that is left are told so, by far."""
 
 
 class Pool:
@@ -130,6 +134,45 @@ class Pool:
 
     async def wait(self, n: int, *, timeout: float | None = None) -> None:
         """Waits until there are at least `n` workers; see `PoolView`."""
+        with self._noticing(n) as changed:
+            try:
+                async with asyncio.timeout(timeout):
+                    while self.ready < n:
+                        self.check_open()
+                        if self.failure is not None:
+                            raise Failed(self.failure).fresh_error()
+                        self.client().reach()
+                        self._check_hope(n)
+                        await changed.wait()
+                        changed.clear()
+            except TimeoutError:
+                raise self._too_few(n, f" after {timeout:g} s") from None
+
+    async def is_ending(self) -> bool:
+        """Whether the pool is closed, or the worker whose calls use it is told to stop.
+
+        Workers of a pool that is left are told all at once, and yet one may see that another has
+        ended before it is told itself. So a worker waits a moment for that.
+        """
+        with self._noticing(0) as changed, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TELLING):
+                while self.here and not (self.stopping or self.closed):
+                    await changed.wait()
+                    changed.clear()
+        return self.stopping or self.closed
+
+    def stop(self) -> None:
+        """The worker whose calls use it is told to stop, and cancels them."""
+        self.stopping = True
+        self._notify()
+
+    @contextlib.contextmanager
+    def _noticing(self, n: int) -> Generator[asyncio.Event]:
+        """Gives an event that is set when something about the pool may have changed.
+
+        Args:
+            n: how many workers somebody waits for.
+        """
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
 
@@ -138,17 +181,7 @@ class Pool:
 
         self._awaiting[notify] = n
         try:
-            async with asyncio.timeout(timeout):
-                while self.ready < n:
-                    self.check_open()
-                    if self.failure is not None:
-                        raise Failed(self.failure).fresh_error()
-                    self.client().reach()
-                    self._check_hope(n)
-                    await changed.wait()
-                    changed.clear()
-        except TimeoutError:
-            raise self._too_few(n, f" after {timeout:g} s") from None
+            yield changed
         finally:
             del self._awaiting[notify]
 

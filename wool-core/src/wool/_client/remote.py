@@ -109,6 +109,16 @@ class RemoteStream:
         if running is not None:
             running.wait_begins()
         try:
+            yielded = await self._try_step(value, thrown, running)
+            if self._closing and isinstance(self.error, WorkerStopped):
+                await self._ignore_end_of_pool()
+            return yielded
+        finally:
+            if running is not None:
+                running.wait_ends()
+
+    async def _try_step(self, value: Any, thrown: bool, running: RunningCall | None) -> bool:
+        try:
             return await self._step(value, thrown, running)
         except (WoolError, ContextWarning) as error:
             self._give_up()
@@ -117,16 +127,10 @@ class RemoteStream:
         except BaseException:  # cancelled while a value was being rebuilt
             self._give_up()
             raise
-        finally:
-            if running is not None:
-                running.wait_ends()
-            if self._closing:
-                self._ignore_stopped()
 
-    def _ignore_stopped(self) -> None:
+    async def _ignore_end_of_pool(self) -> None:
         """Closing is silent about the end of the pool, whose other workers may be gone first."""
-        pool = self._pool
-        if isinstance(self.error, WorkerStopped) and (pool.stopping or pool.closed):
+        if await self._pool.is_ending():
             self.error = None
 
     def given_up(self, exception: BaseException) -> bool:

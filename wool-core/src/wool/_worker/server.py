@@ -309,7 +309,7 @@ class Server:
         """
         self.draining = True
         for pool in self._pools.values():
-            pool.stopping = True
+            pool.stop()
         for caller in list(self._callers):
             caller.drain()
             caller.abandon_all(gone=False)
