@@ -25,7 +25,7 @@ from faultkit import eventually
 
 from integration.netns import Host, lan
 from publishing.walk import File
-from recipes.kit import CLUSTERS, EXAMPLES, need
+from recipes.kit import CLUSTERS, EXAMPLES, meeting, need
 from wool._plugins import lookup
 from wool._settings.settings import Settings
 
@@ -195,6 +195,7 @@ def resolving(caller: Host, folder: Path, pods: Sequence[Host]) -> Iterator[None
 
 async def test_pods(folder: Path, program: File, variables: dict[str, str]) -> None:
     need(("dnsmasq", "dnsmasq-base"))
+    program = meeting(program, 2, folder / "met")
     (folder / program.name).write_text(program.text)
     cluster = Cluster(folder, variables)
     async with lan(3) as (one, two, caller):

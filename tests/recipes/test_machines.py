@@ -9,7 +9,7 @@ import pytest
 
 from integration.netns import lan
 from publishing.walk import File, Shell, Walk
-from recipes.kit import commands_of
+from recipes.kit import commands_of, follow, meeting
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -18,14 +18,14 @@ def test_one_machine(folder: Path, walk: Walk, program: File, variables: dict[st
     variables["WOOL_SHM__NAMESPACE"] = secrets.token_hex(4)
     for name in ("", "one", "two"):
         walk.shells[name] = Shell(folder / f"at-{name}", variables)
-    walk.follow(program)
+    walk.follow(meeting(program, 2, folder / "met"))
     commands = commands_of("index.md")
     assert [command.text for command in commands[2:4]] == [
         "wool workers --discovery shm",
         "WOOL_DISCOVERY=shm python count.py",
     ]
     for command in commands:
-        walk.follow(command)
+        follow(walk, command)
 
 
 async def test_three_machines(
@@ -35,9 +35,10 @@ async def test_three_machines(
         for name, host in zip(["alpha", "beta", "gamma"], hosts, strict=True):
             prefix = ["ip", "netns", "exec", host.name]
             walk.shells[name] = Shell(folder / name, variables, prefix)
+        program = meeting(program, 2, folder / "met")
         (folder / "gamma" / program.name).write_text(program.text)
         for command in commands_of("lan.md"):
-            walk.follow(command)
+            follow(walk, command)
         assert not list((folder / "beta").iterdir())
         walk.close()
         walk.shells.clear()

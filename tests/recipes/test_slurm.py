@@ -13,7 +13,7 @@ import pytest
 from faultkit import eventually_sync
 
 from publishing.walk import File, Shell, Walk
-from recipes.kit import EXAMPLES, commands_of, missing, need
+from recipes.kit import EXAMPLES, commands_of, meeting, missing, need
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -70,7 +70,7 @@ class Slurm:
         places |= {"log-file": "munged.log", "seed-file": "munged.seed"}
         options = [f"--{name}={self.folder / file}" for name, file in places.items()]
         self._run("munged", "--foreground", "--force", *options)
-        eventually_sync((self.folder / "munge").exists, what="munged")
+        eventually_sync((self.folder / "munge").exists, within=40, what="munged")
         self._run("slurmctld", "-D", "-c")
         self._run("slurmd", "-D")
         eventually_sync(self._is_idle, within=60, what=f"the node to be idle\n{self.log()}")
@@ -135,6 +135,7 @@ def test_a_job(
     folder: Path, walk: Walk, program: File, variables: dict[str, str], slurm: Slurm
 ) -> None:
     walk.shells["login"] = Shell(folder / "login", variables | slurm.variables)
+    program = meeting(program, 2, folder / "met")
     (folder / "login" / program.name).write_text(program.text)
     job = (EXAMPLES / "slurm" / "job.sbatch").read_text()
     (folder / "login" / "job.sbatch").write_text(job)

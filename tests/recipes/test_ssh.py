@@ -13,7 +13,7 @@ from faultkit import eventually
 
 from integration.netns import Host, lan
 from publishing.walk import File, Shell, Walk
-from recipes.kit import commands_of, need
+from recipes.kit import commands_of, follow, need
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -62,7 +62,7 @@ async def serving(host: Host, folder: Path, variables: dict[str, str]) -> AsyncI
         assert server.poll() is None, log.read_text()
         return log.exists() and "Server listening" in log.read_text()
 
-    await eventually(ready, what="the SSH server")
+    await eventually(ready, within=40, what="the SSH server")
     yield
     server.kill()
 
@@ -79,7 +79,7 @@ async def test_over_ssh(folder: Path, walk: Walk, program: File, variables: dict
         (folder / "here" / program.name).write_text(program.text)
         try:
             for command in commands_of("ssh.md"):
-                walk.follow(command)
+                follow(walk, command)
             assert token.read_text() == (folder / "here" / "wool-token").read_text()
             assert token.stat().st_mode & 0o077 == 0
             assert len(workers_in(home)) == 1
