@@ -198,7 +198,7 @@ async def address_of(process: subprocess.Popen[str]) -> str:
 
 async def test_a_real_server(uvicorn: subprocess.Popen[str]) -> None:
     address = await address_of(uvicorn)
-    async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=50) as client:
         await check_factors(client)
         workers: set[int] = set()
         while len(workers) < 2:

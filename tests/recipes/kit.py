@@ -24,7 +24,7 @@ def commands_of(page: str) -> list[Command]:
 
 
 def follow(walk: Walk, command: Command) -> None:
-    """Has a reader type a command; who asks a slow machine who is there asks twice before despair."""
+    """Has a reader type a command; who asks a slow machine who is there asks again."""
     asks = re.search(r"\bwool (workers|doctor)\b", command.text) is not None
     for _ in range(2 if asks else 0):
         with suppress(AssertionError):

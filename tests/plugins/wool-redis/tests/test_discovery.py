@@ -56,9 +56,9 @@ async def test_come_change_and_go(server: Any) -> None:
 
 
 async def test_renewing_is_no_news(server: Any) -> None:
-    async with watching(make(server)) as event, make(server, ttl=1.5).announce(WORKER):
+    async with watching(make(server)) as event, make(server, ttl=6.0).announce(WORKER):
         assert await event() == Snapshot([WORKER])
-        while "cmdstat_pexpire:calls=4" not in server.cli("info", "commandstats"):
+        while "cmdstat_pexpire:calls=" not in server.cli("info", "commandstats"):
             await asyncio.sleep(0.05)
         other = replace(WORKER, id="b2")
         async with make(server).announce(other):
@@ -126,7 +126,7 @@ async def test_a_connection_that_was_lost(server: Any) -> None:
 
 async def test_a_server_that_is_started_again(server: Any) -> None:
     """It has forgotten everything; workers that are still there do not leave for that."""
-    async with watching(make(server, ttl=1.0)) as event, make(server, ttl=1.0).announce(WORKER):
+    async with watching(make(server, ttl=6.0)) as event, make(server, ttl=3.0).announce(WORKER):
         while await event() not in (Snapshot([WORKER]), Joined(WORKER)):
             pass
         server.stop()

@@ -54,6 +54,13 @@ async def until(pool: wool.WorkerPool, *processes: subprocess.Popen[bytes]) -> N
             await asyncio.sleep(0.05)
 
 
+async def until_keys(server: Any, count: int) -> None:
+    """Waits until so many workers are announced."""
+    async with asyncio.timeout(40):
+        while len(server.cli("keys", "*").split()) != count:
+            await asyncio.sleep(0.05)
+
+
 async def test_two_workers_and_a_caller(
     start: Any, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,7 +76,7 @@ async def test_two_workers_and_a_caller(
 
         one.kill()  # its key expires; calls that were there are lost, others are not
         await until(pool, two)
-        assert len(server.cli("keys", "*").split()) == 1
+        await until_keys(server, 1)
         three = start()
         await until(pool, two, three)
 
@@ -82,11 +89,11 @@ async def test_two_workers_and_a_caller(
         four.terminate()  # it says good-bye
         await until(pool, two, three)
         assert four.wait() == 0
-        assert len(server.cli("keys", "*").split()) == 2
+        await until_keys(server, 2)
     two.terminate()
     three.terminate()
     assert [two.wait(), three.wait()] == [0, 0]
-    assert server.cli("keys", "*").split() == []
+    await until_keys(server, 0)
 
 
 async def test_a_pool_that_shares_its_workers(
@@ -99,9 +106,7 @@ async def test_a_pool_that_shares_its_workers(
     async with wool.WorkerPool(size=1) as pool:
         await pool.wait(2, timeout=40)
         assert {worker.pid for worker in pool.workers} > {served.pid}
-        async with asyncio.timeout(40):  # it can be called before it is announced
-            while len(server.cli("keys", "*").split()) < 2:
-                await asyncio.sleep(0.05)
+        await until_keys(server, 2)  # it can be called before it is announced
 
 
 def test_a_server_that_is_not_there(start: Any, server: Any) -> None:
