@@ -78,7 +78,7 @@ class Pool:
     idle_timeout: float = 300.0
     keeps = True
     here = ""
-    stopping = False
+    stopping: bool = False
 
     routes: Routes
     keyring: Keyring
