@@ -305,7 +305,7 @@ async def test_every_way_to_run_a_coroutine() -> None:
     assert await asyncio.create_task(add(1)) == 3
     assert await asyncio.ensure_future(add(2)) == 4
     assert await asyncio.gather(add(1), add(2), add(3)) == [3, 4, 5]
-    assert await asyncio.wait_for(add(1), 10) == 3
+    assert await asyncio.wait_for(add(1), 60) == 3
     assert await asyncio.shield(add(1)) == 3
     assert sorted([await f for f in asyncio.as_completed([add(1), add(2)])]) == [3, 4]
     done, pending = await asyncio.wait([asyncio.create_task(add(1))])
@@ -322,7 +322,7 @@ async def test_from_another_thread() -> None:
     loop = asyncio.get_running_loop()
 
     def other_thread() -> int:
-        return asyncio.run_coroutine_threadsafe(add(1), loop).result(10)
+        return asyncio.run_coroutine_threadsafe(add(1), loop).result(60)
 
     assert await asyncio.to_thread(other_thread) == 3
 
@@ -350,7 +350,7 @@ async def test_many_loops_one_after_another() -> None:
 
 async def test_a_generator_driven_from_several_tasks() -> None:
     stream = echoing()
-    assert await asyncio.create_task(asyncio.wait_for(anext(stream), 10)) == "ready"
+    assert await asyncio.create_task(asyncio.wait_for(anext(stream), 60)) == "ready"
 
     async def send(value: Any) -> Any:
         return await stream.asend(value)

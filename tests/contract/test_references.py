@@ -264,21 +264,23 @@ async def test_dropped_by_all_it_is_closed(journal: Journal) -> None:
     await journal.wait("counting ends")
 
 
-async def test_running_already() -> None:
+async def test_running_already(journal: Journal) -> None:
     @wool.routine
-    async def twice(generator: Any) -> Any:
-        results = await asyncio.gather(anext(generator), anext(generator), return_exceptions=True)
-        return sorted(map(repr, results))
+    async def twice(generator: Any, journal: Journal) -> Any:
+        first = asyncio.ensure_future(anext(generator))
+        await asyncio.sleep(0)
+        second = await caught(anext(generator))
+        journal.write("refused")
+        return await first, repr(second)
 
     async def slow() -> AsyncIterator[int]:
-        await asyncio.sleep(0.01)
+        await journal.wait("refused")
         yield 1
-        await asyncio.sleep(0.01)
 
-    assert await twice(slow()) == [
-        "1",
+    assert await twice(slow(), journal) == (
+        1,
         "RuntimeError('anext(): asynchronous generator is already running')",
-    ]
+    )
 
 
 async def test_a_pipeline_stage_over_a_generator_here(journal: Journal) -> None:

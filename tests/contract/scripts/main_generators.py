@@ -57,7 +57,7 @@ def notes(path):
 
 
 async def noted(path, line):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while line not in notes(path):
             await asyncio.sleep(0.001)
 
