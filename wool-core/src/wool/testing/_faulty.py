@@ -112,6 +112,7 @@ class FaultyConnection(Connection):
             self.has_lost = True
             return
         sending = asyncio.ensure_future(self._inner.send(messages))
+        sending.add_done_callback(_retrieve)
         try:
             await self._unless_cut(sending)
             sending.result()
@@ -144,6 +145,7 @@ class FaultyConnection(Connection):
         """A read goes on when its reader is cancelled; the next one gets what it brings."""
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._inner.receive())
+            self._reading.add_done_callback(_retrieve)
         reading = self._reading
         await self._unless_cut(reading)
         self._reading = None
@@ -207,8 +209,6 @@ class FaultyConnection(Connection):
         if reading is not None:
             reading.cancel()
             await asyncio.wait([reading])
-            if not reading.cancelled():
-                reading.exception()  # nobody else may ask
         await self._inner.aclose()
 
     async def aclose(self) -> None:
@@ -223,3 +223,9 @@ class FaultyConnection(Connection):
     def extra(self, attribute: str, default: Any = None) -> Any:
         """What is known of the other connection."""
         return self._inner.extra(attribute, default)
+
+
+def _retrieve(work: asyncio.Future[Any]) -> None:
+    """Takes note of how some work has ended: where the connection is cut, nobody else may ask."""
+    if not work.cancelled():
+        work.exception()
