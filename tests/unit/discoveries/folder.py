@@ -75,7 +75,10 @@ class FolderWatch(AsyncIterator[Any]):
 
     def look(self) -> dict[str, abc.WorkerInfo]:
         found: dict[str, abc.WorkerInfo] = {}
-        for path in sorted(self.folder.glob("*.json")):
+        paths: list[Path] = []
+        with suppress(OSError):  # another thread may be removing the folder
+            paths = sorted(self.folder.glob("*.json"))
+        for path in paths:
             with suppress(OSError):
                 if self.is_alive(path):
                     worker = self.read(path.read_text())

@@ -16,6 +16,9 @@ from typing import Any, Self
 
 from wool.testing._kit import soon
 
+STARTING = 30.0
+"""Seconds that a process may take to start."""
+
 
 class Process:
     """Another process, which has the same suite and does what a module's `play` says.
@@ -50,7 +53,8 @@ class Process:
         """What it says next."""
         assert self._process.stdout is not None
         reading = asyncio.to_thread(self._process.stdout.readline)
-        said = (await soon(reading, "starting a process", 30 + self._patience)).decode().strip()
+        said = await soon(reading, "starting a process", STARTING + self._patience)
+        said = said.decode().strip()
         assert said, "the other process has failed; its stderr says why"
         return said
 

@@ -108,6 +108,9 @@ class Watching(Base):
                 if not reading.cancelled():
                     watcher.view.note(reading.result())
             await watcher.sees(*news)
+            await watcher.quiet(0)  # above, there may have been something to read each time
+            await announcements[0].update(workers[0])
+            await watcher.sees(workers[0], *news[1:])
 
     @remedy("On leaving, end the iteration with StopAsyncIteration, also for who is waiting.")
     async def test_leaving_while_somebody_waits(self, site: Site) -> None:

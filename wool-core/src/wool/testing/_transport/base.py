@@ -100,9 +100,10 @@ class Place:
         self.accepted.put_nowait(End(connection, self.patience))
         await asyncio.get_running_loop().create_future()
 
-    async def next(self) -> End:
+    async def next(self, within: float | None = None) -> End:
         """The next connection that has come in."""
-        return await soon(self.accepted.get(), "a handler to start", self.patience)
+        seconds = self.patience if within is None else within
+        return await soon(self.accepted.get(), "a handler to start", seconds)
 
     async def stop(self) -> None:
         """Cancels `serve`, and waits for it; it must not have failed."""

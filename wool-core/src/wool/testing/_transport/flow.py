@@ -65,6 +65,8 @@ class Flood:
         before = idle = 0
         while idle < (1 if self.taken else 10):
             await asyncio.sleep(0.1)
+            if self.taken == before:  # it may have been the whole process that did not get on
+                await turns(50)
             idle = idle + 1 if self.taken == before else 0
             before = self.taken
             if self.task.done():

@@ -272,13 +272,24 @@ class Listening(Base):
             if not dialling.cancelled():
                 await dialling.result().aclose()
         await self._all_end(place)
-        await site.until(lambda: descriptors() <= before + 2, "what was opened to be closed")
+        later = asyncio.ensure_future(self._all_end(place, self.patience))
 
-    async def _all_end(self, place: Place) -> None:
-        """Whoever has been accepted is gone. Some may be still on the way."""
+        def closed() -> bool:
+            if later.done():
+                later.result()
+            return descriptors() <= before + 2
+
+        try:
+            await site.until(closed, "what was opened to be closed")
+        finally:
+            later.cancel()
+            await asyncio.wait([later])
+
+    async def _all_end(self, place: Place, seconds: float = 0.2) -> None:
+        """Whoever has been accepted is gone. Some may be still on the way, for so long."""
         while True:
             try:
-                end = await asyncio.wait_for(place.accepted.get(), 0.2)
+                end = await asyncio.wait_for(place.accepted.get(), seconds)
             except TimeoutError:
                 return
             assert await end.rest() == []

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from wool.testing._kit import compare, remedy, soon
-from wool.testing._process import Process
+from wool.testing._process import STARTING, Process
 from wool.testing._transport.base import Base, End, Site
 from wool.testing._transport.ends import lost
 from wool.testing._transport.flow import Flood, numbered
@@ -116,7 +116,7 @@ class Peers(Base):
         if role == "dials":
             place = await site.listen()
             async with self._process(role, place.address) as peer:
-                end = await place.next()
+                end = await place.next(within=STARTING + self.patience)
                 end.connection.receive_limit = end.connection.max_message_size
                 yield peer, end
         else:
