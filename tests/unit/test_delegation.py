@@ -278,7 +278,7 @@ def test_descriptors(connection: Connection, monkeypatch: pytest.MonkeyPatch) ->
         patched.setattr(socket, "socket", refuse)
         with pytest.raises(ZeroDivisionError):
             connection.delegate(here, there)
-    assert descriptors() == before
+    assert descriptors() <= before  # garbage may have been collected
     here.loop.close()
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -655,6 +656,22 @@ async def test_closing_sends_what_is_queued(transport: UnixTransport) -> None:
         await lost(theirs)
 
 
+async def test_closing_in_a_process_that_is_stopped_for_a_while(
+    transport: UnixTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is queued still has its time to go out."""
+    monkeypatch.setattr(unix, "_FLUSH", 0.2)
+    monkeypatch.setattr(unix, "_LOOKS", 1000)
+    async with connected(transport) as (ours, theirs):
+        sent = [os.urandom(2 * MIB) for _ in range(4)]
+        sending = asyncio.create_task(ours.send([[data] for data in sent]))
+        await until(lambda: ours._writable is not None)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.3)
+        _, got = await asyncio.gather(ours.aclose(), read(theirs, len(sent)))
+        assert got == sent
+        await asyncio.gather(sending, return_exceptions=True)
+
+
 async def test_closing_on_a_peer_that_takes_nothing(transport: UnixTransport) -> None:
     """It is given up soon."""
     async with serving(transport) as served:
@@ -662,7 +679,7 @@ async def test_closing_on_a_peer_that_takes_nothing(transport: UnixTransport) ->
         pipe = await served.next()
         sending = asyncio.create_task(pipe.send([[bytes(8 * MIB)]]))
         await until(lambda: pipe._writable is not None)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await pipe.aclose()
             with pytest.raises(ConnectionLost):
                 await sending

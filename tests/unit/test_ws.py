@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from unit.wskit import (
     serving,
     until,
 )
+from wool import _delegation
 from wool.abc import ConnectFailed, ConnectionLost, Tls, Transport
 from wool.plugins import API
 from wool.testing import TransportSuite, throwaway_tls
@@ -450,7 +452,10 @@ async def test_a_message_in_fragments_is_not_delegated_in_between() -> None:
             pumping.cancel()
 
 
-async def test_what_another_thread_had_read_as_the_connection_was_lost() -> None:
+async def test_what_another_thread_had_read_as_the_connection_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_delegation, "QUIET", 1000)  # that thread may take its time
     async with connected() as (ours, theirs), elsewhere() as there:
         theirs.receive_limit = theirs.max_message_size
         given = list[bytes]()
@@ -657,6 +662,22 @@ async def test_closing_on_a_silent_peer(monkeypatch: pytest.MonkeyPatch) -> None
                     await asyncio.gather(closing, return_exceptions=True)
                     await ours.aclose()
                 await lost(ours)
+
+
+async def test_closing_in_a_process_that_is_stopped_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is queued still has its time to go out."""
+    monkeypatch.setattr(_connection, "FLUSH", 0.2)
+    monkeypatch.setattr(_connection, "LOOKS", 1000)
+    async with connected() as (ours, theirs):
+        sent = [os.urandom(2 * MIB) for _ in range(8)]
+        sending = asyncio.create_task(ours.send([[data] for data in sent]))
+        await until(lambda: ours._writable is not None)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.3)
+        _, got = await asyncio.gather(ours.aclose(), read(theirs, len(sent)))
+        assert got == sent
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 @pytest.mark.parametrize("rest", [b"", b"\x82", b"\x82\x85\0\0\0\0\x01", b"\x02\x81\0\0\0\0\x01"])

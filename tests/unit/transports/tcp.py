@@ -69,11 +69,18 @@ class TcpConnection(Connection):
         self.close()
         if self.closing is None:  # cancelling `wait_closed` would spoil it for others
             self.closing = asyncio.ensure_future(self.wait_closed())
-        abort = asyncio.get_running_loop().call_later(0.5, self.writer.transport.abort)
+        self.give_up(5)
         try:
             await asyncio.shield(self.closing)
         finally:
-            abort.cancel()
+            self.giving_up.cancel()
+
+    def give_up(self, looks: int) -> None:
+        if looks:  # a process that is stopped for a while loses one of them
+            loop = asyncio.get_running_loop()
+            self.giving_up = loop.call_later(0.1, self.give_up, looks - 1)
+        else:
+            self.writer.transport.abort()
 
     def close(self) -> None:
         if not self.writer.is_closing():  # closing twice makes TLS forget what to abort

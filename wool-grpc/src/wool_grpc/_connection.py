@@ -29,6 +29,9 @@ would go on taking in as much as its window allows while we read."""
 FLUSH = 1.0
 """Seconds the peer has to take what is queued when the connection is closed."""
 
+LOOKS = 4
+"""Parts of these seconds. A process that is stopped for a while loses one, and not all of them."""
+
 
 class GrpcConnection(abc.Connection):
     """Messages over the stream of a call.
@@ -208,14 +211,21 @@ class GrpcConnection(abc.Connection):
                 self._read()  # to the end, which comes after all that the peer had sent
         if self._closed.done():
             return
-        timer = self._loop.call_later(FLUSH, self._abort)
+        self._give_up(LOOKS)
         try:
             await asyncio.shield(self._closed)
         except asyncio.CancelledError:
             self._abort()  # the loop may be about to close
             raise
         finally:
-            timer.cancel()
+            self._giving_up.cancel()
+
+    def _give_up(self, looks: int) -> None:
+        """Aborts soon, if the peer does not take what is queued."""
+        if looks:
+            self._giving_up = self._loop.call_later(FLUSH / LOOKS, self._give_up, looks - 1)
+        elif not self._closed.done():
+            self._abort()
 
     def _finish(self) -> None:
         Operation(self._call.finish(), self._self, GrpcConnection._on_finished)

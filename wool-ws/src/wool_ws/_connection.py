@@ -25,6 +25,9 @@ READ_AHEAD = 2 << 20
 FLUSH = 1.0
 """Seconds the peer has to take what is queued when the connection is closed."""
 
+LOOKS = 4
+"""Parts of these seconds. A process that is stopped for a while loses one, and not all of them."""
+
 STRANGERS_FLOOD = 4096
 """Messages in one read at which a stranger is cut off: even an empty one takes memory."""
 
@@ -306,9 +309,16 @@ class WebSocket(Reader, abc.Connection):
         """Lets nothing more in or out, and whoever waits know; what is queued may still leave."""
         if not self._end:
             self._end = reason
-            self._deadline = self._loop.call_later(FLUSH, self._transport.abort)
+            self._give_up(LOOKS)
             self._inbox.end(reason)
             self.resume_writing()
+
+    def _give_up(self, looks: int) -> None:
+        """Aborts soon, if the peer does not take what is queued."""
+        if looks:
+            self._deadline = self._loop.call_later(FLUSH / LOOKS, self._give_up, looks - 1)
+        else:
+            self._transport.abort()
 
     def _flush(self) -> None:
         """Writes what the protocol has to say."""

@@ -30,6 +30,11 @@ _JOIN_BELOW = 64 << 10
 _READ_AHEAD = 2 << 20
 _BACKLOG = 1024
 _ACCEPT_AT_ONCE = 8
+_FLUSH = 1.0
+"""Seconds the peer has to take what is queued when the connection is closed."""
+
+_LOOKS = 4
+"""Parts of these seconds. A process that is stopped for a while loses one, and not all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,12 +305,19 @@ class _Pipe(asyncio.BufferedProtocol, abc.Connection):
         self._end_delegation()
         self._transport.close()
         if not self._lost:
-            # What is queued goes out, unless the peer does not take it.
-            abort = self._loop.call_later(1.0, self._transport.abort)
+            self._give_up(_LOOKS)
             try:
                 await asyncio.shield(self._closed)
             finally:
-                abort.cancel()
+                self._giving_up.cancel()
+
+    def _give_up(self, looks: int) -> None:
+        """Aborts soon: what is queued goes out, unless the peer does not take it."""
+        if looks:
+            soon = _FLUSH / _LOOKS
+            self._giving_up = self._loop.call_later(soon, self._give_up, looks - 1)
+        elif not self._lost:
+            self._transport.abort()
 
     def abort(self) -> None:
         """Closes at once."""
