@@ -17,11 +17,13 @@ pytestmark = pytest.mark.timeout(90)
 WORK = {
     "asleep": "await asyncio.sleep(3600)",
     "blocked": "time.sleep(3600)",
-    "seized": "sum(itertools.repeat(1, 10**13))",  # keeps the interpreter lock, heeds no signal
+    # Keeps the interpreter lock, heeds no signal, and computes nothing: it locks a mutex twice.
+    "seized": "c = ctypes.PyDLL(None); m = ctypes.create_string_buffer(64); "
+    "c.pthread_mutex_lock(m); c.pthread_mutex_lock(m)",
 }
 
 CALLER = """
-import asyncio, itertools, os, pathlib, sys, time
+import asyncio, ctypes, os, pathlib, sys, time
 import wool
 
 folder = pathlib.Path(sys.argv[1])

@@ -107,14 +107,19 @@ class Target:
 
 @asynccontextmanager
 async def calling(
-    address: str, credentials: Authenticator | None = None, routes: Routes | None = None
+    address: str,
+    credentials: Authenticator | None = None,
+    routes: Routes | None = None,
+    *,
+    patience: float = 10.0,
 ) -> AsyncIterator[PeerPool]:
     """What a pool does that has found a worker at this address.
 
     Args:
         credentials: for it, whether it is on a network or at a Unix socket.
+        patience: seconds that a call waits for the worker.
     """
-    pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=10.0))
+    pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=patience))
     local = credentials if credentials is not None and is_socket(address) else SameUser()
     keyring = Keyring(local, credentials)
     pool.opened(routes or Transports({}).routes, keyring, "cloudpickle", make(Options()))

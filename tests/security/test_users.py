@@ -114,8 +114,7 @@ async def test_a_socket_of_somebody_else(
     folder.chmod(0o777)
     path = f"{folder}/theirs/w"
     assert await nobody.ask("listen", path) == "listening"
-    async with calling(f"{channel}://{path}") as pool:
-        pool.quorum_timeout = 0.3
+    async with calling(f"{channel}://{path}", patience=1.0):
         error = await failure(add(1, 2))
     assert type(error) is NoWorkersAvailable and not RAW.search(str(error))
     assert "must be a directory of this user" in str(error)
