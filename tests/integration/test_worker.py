@@ -58,10 +58,13 @@ def no_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @asynccontextmanager
 async def calling(
-    *addresses: str, credentials: Authenticator | None = None, local: Authenticator | None = None
+    *addresses: str,
+    credentials: Authenticator | None = None,
+    local: Authenticator | None = None,
+    patience: float = 30.0,
 ) -> AsyncIterator[PeerPool]:
     """What a pool that has found workers at these addresses does."""
-    pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=1.0))
+    pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=patience))
     keyring = Keyring(local or SameUser(), credentials)
     pool.opened(Transports({}).routes, keyring, "cloudpickle", make(Options()))
     pool.set_members({a: wool.WorkerInfo(id=a, address=a) for a in addresses})
@@ -252,7 +255,7 @@ async def test_a_token(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async with calling(worker.info.address):
             with pytest.raises(ConfigurationError, match="WOOL_TOKEN"):
                 await add(1, 2)
-        async with calling(worker.info.address, credentials=Insecure()):
+        async with calling(worker.info.address, credentials=Insecure(), patience=1.0):
             with pytest.raises((AuthenticationError, NoWorkersAvailable)):
                 await add(1, 2)
 
@@ -279,7 +282,7 @@ async def test_insecure_is_for_loopback_and_loud(scheme: str) -> None:
     async with worker:
         async with calling(worker.info.address, credentials=Insecure()):
             assert await add(1, 2) == 3
-        async with calling(worker.info.address, credentials=Token(TOKEN)):
+        async with calling(worker.info.address, credentials=Token(TOKEN), patience=1.0):
             with pytest.raises((AuthenticationError, NoWorkersAvailable)):
                 await add(1, 2)
 
@@ -484,11 +487,12 @@ async def test_a_call_that_is_read_as_the_drain_begins(
 
     monkeypatch.setattr(Caller, "_suits", suit_and_drain)
     monkeypatch.setattr(_delegation, "LOOK", 60)  # however slow the machine
-    async with wool.Worker(address=unix(folder)) as worker, calling(worker.info.address):
+    async with wool.Worker(address=unix(folder)) as worker, calling(worker.info.address) as pool:
         for number in range(10):
             await run(number)
         (caller,) = worker._service._server._callers
         assert caller.session.connection.delegated
+        pool.options = CallOptions(quorum_timeout=0.2)  # for somebody else to run it
         armed.set()
         async with asyncio.timeout(20):
             with pytest.raises(wool.WoolError):
@@ -504,7 +508,7 @@ async def test_how_many_callers_are_read_on_the_thread_of_calls(
 
     def delegated() -> int:
         server = worker._service._server
-        return sum(caller.session.connection.delegated for caller in server._callers)
+        return sum(caller.session.connection.delegated for caller in list(server._callers))
 
     async def call_one_by_one(pool: PeerPool) -> None:
         with pool.view.use():
