@@ -57,9 +57,14 @@ async def serving(folder: Path, token: None) -> AsyncIterator[Any]:
 
 
 class Told(abc.Discovery):
-    """A discovery that says what the test tells it."""
+    """A discovery that says what the test tells it.
 
-    def __init__(self) -> None:
+    Args:
+        known: what whoever watches is told first.
+    """
+
+    def __init__(self, *known: Any) -> None:
+        self.known = known
         self.events: asyncio.Queue[Any] = asyncio.Queue()
         self.announced: dict[str, wool.WorkerInfo] = {}
 
@@ -74,6 +79,8 @@ class Told(abc.Discovery):
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
         async def events() -> AsyncGenerator[Any]:
+            for event in self.known:
+                yield event
             while True:
                 event = await self.events.get()
                 if isinstance(event, Exception):

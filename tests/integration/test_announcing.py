@@ -79,7 +79,7 @@ async def test_draining_withdraws_although_the_loop_is_blocked(address: str) -> 
     async with wool.Worker(address=address, discovery=discovery) as worker:
         thread = threading.Thread(target=drain)
         thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while "left" not in discovery.noted and time.monotonic() < deadline:
             time.sleep(0.01)  # blocks the loop
         assert discovery.noted == ["entered", "left"]
@@ -136,23 +136,24 @@ async def test_cancelled_while_it_is_announced(address: str) -> None:
 
 
 @wool.routine
-async def forever() -> None:
+async def forever(path: Path) -> None:
+    path.touch()
     await asyncio.Event().wait()
 
 
-async def test_cancelled_while_it_is_withdrawn(address: str) -> None:
+async def test_cancelled_while_it_is_withdrawn(address: str, folder: Path) -> None:
     """Then nobody is in the mood to wait for calls."""
     discovery = Noting()
     discovery.may_leave.clear()
     worker = wool.Worker(address=address, discovery=discovery)
     await worker.__aenter__()
-    async with wool.WorkerPool(discovery=[address]) as pool:
-        call = asyncio.ensure_future(forever())
-        await eventually(lambda: [worker.load for worker in pool.workers] == [1])
+    async with wool.WorkerPool(discovery=[address]):
+        call = asyncio.ensure_future(forever(folder / "began"))
+        await eventually((folder / "began").exists)
         leaving = asyncio.ensure_future(worker.__aexit__(None, None, None))
         await eventually(lambda: "left" in discovery.noted)
         leaving.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await asyncio.wait([leaving, call])
         assert leaving.cancelled()
         assert isinstance(call.exception(), wool.WorkerStopped)

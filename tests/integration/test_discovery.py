@@ -44,15 +44,33 @@ async def far(depth: int) -> set[int]:
     return {os.getpid()}.union(*found)
 
 
+async def spread(pids: set[int], depth: int | None = None) -> None:
+    """Waits until calls run on all of these, and on no others: one may take long to answer.
+
+    Args:
+        depth: of a tree of calls; None: they are not nested.
+    """
+
+    async def reached() -> bool:
+        if depth is None:
+            ran = set(await asyncio.gather(*(where() for _ in range(40))))
+        else:
+            ran = await far(depth)
+        assert ran <= pids
+        return ran == pids
+
+    await eventually(reached, within=30, what=f"calls to run on {pids}")
+
+
 async def test_a_list_of_addresses(serving: Any) -> None:
     workers = [serving() for _ in range(2)]
     async with wool.WorkerPool(discovery=[address for _, address in workers], quorum=2) as pool:
         pids = {script.process.pid for script, _ in workers}
         assert {worker.pid for worker in pool.workers} == pids
         assert {await where() for _ in range(20)} <= pids
-        assert set(await asyncio.gather(*(where() for _ in range(40)))) == pids
+        await spread(pids)
         assert await fib(8) == 21
-        assert await far(4) == pids
+        await spread(pids, depth=4)
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "ws"])
@@ -61,14 +79,14 @@ async def test_over_a_network(scheme: str, serving: Any, monkeypatch: pytest.Mon
     monkeypatch.setenv("WOOL_STATIC__ADDRESSES", ",".join(address for _, address in workers))
     async with wool.WorkerPool(discovery="static", quorum=2):
         pids = {script.process.pid for script, _ in workers}
-        assert set(await asyncio.gather(*(where() for _ in range(40)))) == pids
-        assert await far(4) == pids
+        await spread(pids)
+        await spread(pids, depth=4)
 
 
 async def test_two_transports_at_once(serving: Any) -> None:
     workers = [serving(f"{scheme}://127.0.0.1:0") for scheme in ("grpc", "ws")] + [serving()]
     async with wool.WorkerPool(discovery=[address for _, address in workers], quorum=3):
-        assert await far(4) == {script.process.pid for script, _ in workers}
+        await spread({script.process.pid for script, _ in workers}, depth=4)
 
 
 async def test_workers_come_and_go(serving: Any) -> None:
@@ -78,7 +96,7 @@ async def test_workers_come_and_go(serving: Any) -> None:
     async with wool.WorkerPool(discovery=told) as pool:
         assert await where() == first.process.pid
         told.events.put_nowait(abc.Joined(at(other)))
-        await pool.wait(2, timeout=10)
+        await pool.wait(2, timeout=30)
         told.events.put_nowait(abc.Left(at(one)))
         await eventually(lambda: len(pool.workers) == 1)
         assert {await where() for _ in range(10)} == {second.process.pid}
@@ -96,29 +114,28 @@ async def test_a_dead_worker_is_taken_back_when_it_returns(serving: Any) -> None
         assert {await where() for _ in range(10)} == {second.process.pid}
         Path(one.removeprefix("unix://")).unlink()
         again, _ = serving(one)
-        await pool.wait(2, timeout=15)
-        assert set(await asyncio.gather(*(where() for _ in range(40)))) == {
-            again.process.pid,
-            second.process.pid,
-        }
+        await pool.wait(2, timeout=30)
+        await spread({again.process.pid, second.process.pid})
 
 
 async def test_tags(serving: Any) -> None:
     (plain, one), (tagged, other) = serving(None), serving(None, "gpu", "big")
     async with wool.WorkerPool(discovery=[one, other], quorum=2):
         assert {await on_gpu() for _ in range(5)} == {tagged.process.pid}
-        assert set(await asyncio.gather(*(where() for _ in range(40)))) == {
-            plain.process.pid,
-            tagged.process.pid,
-        }
+        await spread({plain.process.pid, tagged.process.pid})
 
 
 async def test_quorum_says_what_was_found(serving: Any) -> None:
     _, good = serving()
     stranger = f"unix://{Path(good.removeprefix('unix://')).parent}/nobody"
-    with pytest.raises(NoWorkersAvailable) as caught:
-        async with wool.WorkerPool(discovery=[good, stranger], quorum=2, quorum_timeout=2):
-            pass
+    for patience in (1, 20):  # the second for a machine that stalls
+        with pytest.raises(NoWorkersAvailable) as caught:
+            async with wool.WorkerPool(
+                discovery=[good, stranger], quorum=2, quorum_timeout=patience
+            ):
+                pass
+        if "1 of 2 workers" in str(caught.value):
+            break
     assert "1 of 2 workers" in str(caught.value) and stranger in str(caught.value)
 
 
@@ -126,7 +143,7 @@ async def test_a_wrong_token_is_named(serving: Any, monkeypatch: pytest.MonkeyPa
     _, address = serving("ws://127.0.0.1:0")
     monkeypatch.setenv("WOOL_TOKEN", secrets.token_hex(32))
     with pytest.raises((NoWorkersAvailable, AuthenticationError)) as caught:
-        async with wool.WorkerPool(discovery=[address], quorum_timeout=1):
+        async with wool.WorkerPool(discovery=[address]):
             pass
     assert address in str(caught.value) and "secret" in str(caught.value)
 
@@ -155,9 +172,9 @@ async def test_own_workers_are_announced_and_used_by_others() -> None:
         other.events.put_nowait(abc.Snapshot(list(told.announced.values())))
         async with wool.WorkerPool(discovery=other, quorum=2) as guest:
             with guest.use():
-                assert await far(3) == {worker.pid for worker in hybrid.workers}
+                await spread({worker.pid for worker in hybrid.workers}, depth=3)
         with hybrid.use():
-            assert await far(3) == {worker.pid for worker in hybrid.workers}
+            await spread({worker.pid for worker in hybrid.workers}, depth=3)
     assert not told.announced
 
 
@@ -215,7 +232,7 @@ async def test_own_and_found_workers_together(serving: Any) -> None:
     script, address = serving()
     async with wool.WorkerPool(size=1, discovery=[address], quorum=2) as pool:
         assert len(pool.workers) == 2
-        assert await far(4) == {worker.pid for worker in pool.workers}
+        await spread({worker.pid for worker in pool.workers}, depth=4)
         assert script.process.pid in {worker.pid for worker in pool.workers}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from faultkit import eventually
 from opentelemetry import baggage, context
 
 import wool
@@ -20,22 +21,29 @@ Spans = dict[str, dict[str, Any]]
 
 
 @pytest_asyncio.fixture(params=["memory", "unix"])
-async def size(request: pytest.FixtureRequest) -> AsyncIterator[int]:
+async def pool(request: pytest.FixtureRequest) -> AsyncIterator[wool.WorkerPool]:
     tracing.collect()
     async with wool.WorkerPool(size=2, transport=request.param) as pool:
-        yield len(pool.workers)
+        yield pool
 
 
-async def gathered(size: int) -> Spans:
+async def gathered(pool: wool.WorkerPool) -> Spans:
     """All spans, of this process and of all workers, by their names."""
     found = {each["name"]: each for each in tracing.collect()}
-    for _ in range(50 * size):  # whichever worker it is that has time
-        batches = await asyncio.gather(*(finished() for _ in range(4 * size)))
-        more = {each["name"]: each for batch in batches for each in batch}
-        if not more:
-            return found
-        found |= more
-    raise AssertionError("there is no end of spans")
+    quiet: set[str] = set()
+
+    async def complete() -> bool:
+        told = await asyncio.gather(*(finished() for _ in range(8)))
+        more = {each["name"]: each for _, batch in told for each in batch}
+        found.update(more)
+        if more:
+            quiet.clear()
+        else:
+            quiet.update(worker for worker, _ in told)
+        return quiet >= {worker.id for worker in pool.workers}
+
+    await eventually(complete, within=30, what="all workers to have no more spans")
+    return found
 
 
 def tree(spans: Spans, root: str) -> dict[str, str | None]:
@@ -46,13 +54,13 @@ def tree(spans: Spans, root: str) -> dict[str, str | None]:
     return {name: names.get(each["parent"]) for name, each in spans.items()}
 
 
-async def test_a_call(size: int) -> None:
+async def test_a_call(pool: wool.WorkerPool) -> None:
     with span("caller"):
         await leaf("callee")
-    assert tree(await gathered(size), "caller") == {"caller": None, "callee": "caller"}
+    assert tree(await gathered(pool), "caller") == {"caller": None, "callee": "caller"}
 
 
-async def test_calls_one_after_another_and_at_once(size: int) -> None:
+async def test_calls_one_after_another_and_at_once(pool: wool.WorkerPool) -> None:
     with span("root"):
         with span("first"):
             await leaf("a")
@@ -61,7 +69,7 @@ async def test_calls_one_after_another_and_at_once(size: int) -> None:
                 for name in "bc":
                     group.create_task(leaf(name))
         await leaf("d")
-    assert tree(await gathered(size), "root") == {
+    assert tree(await gathered(pool), "root") == {
         "root": None,
         "first": "root",
         "second": "root",
@@ -72,28 +80,28 @@ async def test_calls_one_after_another_and_at_once(size: int) -> None:
     }
 
 
-async def test_nested_calls(size: int) -> None:
+async def test_nested_calls(pool: wool.WorkerPool) -> None:
     with span("root"):
         await branch("branch", 3)
-    assert tree(await gathered(size), "root") == {
+    assert tree(await gathered(pool), "root") == {
         "root": None,
         "branch": "root",
         **{f"branch.{n}": "branch" for n in range(3)},
     }
 
 
-async def test_steps_of_a_generator(size: int) -> None:
+async def test_steps_of_a_generator(pool: wool.WorkerPool) -> None:
     with span("root"):
         async for i in plain_steps("s", 2):
             await leaf(f"between.{i}")
-    assert tree(await gathered(size), "root") == {
+    assert tree(await gathered(pool), "root") == {
         "root": None,
         **{f"s.{i}": "root" for i in range(2)},
         **{f"between.{i}": "root" for i in range(2)},
     }
 
 
-async def test_each_step_belongs_to_what_is_current_then(size: int) -> None:
+async def test_each_step_belongs_to_what_is_current_then(pool: wool.WorkerPool) -> None:
     stream = plain_steps("s", 3)
     with span("root"):
         with span("one"):
@@ -102,7 +110,7 @@ async def test_each_step_belongs_to_what_is_current_then(size: int) -> None:
             await anext(stream)
         await anext(stream)
         await stream.aclose()
-    assert tree(await gathered(size), "root") == {
+    assert tree(await gathered(pool), "root") == {
         "root": None,
         "one": "root",
         "two": "root",
@@ -112,10 +120,10 @@ async def test_each_step_belongs_to_what_is_current_then(size: int) -> None:
     }
 
 
-async def test_a_span_around_steps(size: int) -> None:
+async def test_a_span_around_steps(pool: wool.WorkerPool) -> None:
     with span("root"):
         assert [i async for i in stepping("s", 2)] == [0, 1]
-    assert tree(await gathered(size), "root") == {
+    assert tree(await gathered(pool), "root") == {
         "root": None,
         "s.around": "root",
         "s.0": "s.around",
@@ -123,18 +131,18 @@ async def test_a_span_around_steps(size: int) -> None:
     }
 
 
-async def test_a_pipeline(size: int) -> None:
+async def test_a_pipeline(pool: wool.WorkerPool) -> None:
     """A call that travels is made by whoever consumes it."""
     with span("root"):
         assert await total("total", plain_steps("s", 3)) == 3
-    assert tree(await gathered(size), "root") == {
+    assert tree(await gathered(pool), "root") == {
         "root": None,
         "total": "root",
         **{f"s.{i}": "total" for i in range(3)},
     }
 
 
-async def test_baggage(size: int) -> None:
+async def test_baggage(pool: wool.WorkerPool) -> None:
     token = context.attach(baggage.set_baggage("tenant", "acme"))
     try:
         assert await leaf("x") == "acme"
@@ -143,14 +151,14 @@ async def test_baggage(size: int) -> None:
     assert await leaf("y") is None
 
 
-async def test_no_trace(size: int) -> None:
+async def test_no_trace(pool: wool.WorkerPool) -> None:
     assert not await tracing.parent_of_nothing()
     stream = plain_steps("s", 2)
     with span("one"):
         await anext(stream)
     await anext(stream)
     await stream.aclose()
-    spans = await gathered(size)
+    spans = await gathered(pool)
     assert spans["s.0"]["parent"] == spans["one"]["id"]
     assert spans["s.1"]["parent"] is None
 

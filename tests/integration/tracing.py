@@ -31,9 +31,11 @@ def span(name: str) -> Any:
 
 
 @wool.routine
-async def finished() -> list[dict[str, Any]]:
-    """The spans that have ended in this process; forgets them."""
-    return collect()
+async def finished() -> tuple[str, list[dict[str, Any]]]:
+    """The worker that this is, and the spans that have ended in its process; forgets those."""
+    call = wool.current_call()
+    assert call is not None
+    return call.worker.id, collect()
 
 
 def collect() -> list[dict[str, Any]]:
