@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,15 @@ class Caller:
             cwd=folder,
             env=environment(**more),
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._loop.call_soon_threadsafe(self._hear, line)
-        self._loop.call_soon_threadsafe(self._end)
+        with suppress(RuntimeError, ValueError):  # whoever has killed it has closed loop and pipe
+            for line in self.process.stdout:
+                self._loop.call_soon_threadsafe(self._hear, line)
+            self._loop.call_soon_threadsafe(self._end)
 
     def _hear(self, line: str) -> None:
         try:
@@ -109,4 +112,6 @@ class Caller:
         assert self.process.stdin is not None
         self.process.stdin.close()
         assert await asyncio.to_thread(self.process.wait, 30) == 0
+        await asyncio.to_thread(self._reader.join, 30)
+        await asyncio.sleep(0)  # in which it hears the last line
         return "".join(self._said)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ class Spoken:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip())
+        with suppress(ValueError):  # whoever has killed it has closed the pipe
+            for line in self.process.stderr:
+                self.lines.append(line.rstrip())
 
     async def says(self, text: str) -> str:
         def found() -> str | None:
@@ -48,6 +50,12 @@ class Spoken:
     async def address(self) -> str:
         line = await self.says("serves at")
         return line.partition("serves at ")[2].partition(",")[0]
+
+    async def exit(self) -> int:
+        """Waits for its end, and for all that it has said."""
+        code = await asyncio.to_thread(self.process.wait, 30)
+        await asyncio.to_thread(self._reader.join, 30)
+        return code
 
 
 class Served(Spoken):
@@ -65,15 +73,10 @@ class Served(Spoken):
             )
         )
 
-    async def exit(self) -> int:
-        code = await asyncio.to_thread(self.process.wait, 30)
-        self._reader.join(5)
-        return code
-
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        self._reader.join(5)
+        self._reader.join(30)
         assert self.process.stderr is not None
         self.process.stderr.close()
 

@@ -75,14 +75,14 @@ async def test_the_life_of_a_cluster(
     caller = Caller(three, folder, {"discovery": "zeroconf", "quorum": 2}, **QUICK)
     await caller.open()
     assert await caller.ask("examples") == [3, "mtprq"]
-    assert await caller.ask("tree") == everywhere(one, two)
+    await answered(caller, "tree", everywhere(one, two))
     assert await caller.ask("workers") == sorted(addresses)
 
     # One of them is cut off: its call is lost, and all else goes on.
     assert await caller.ask("spread", one.address, two.address) == [one.address, two.address]
     stays, lost = caller.begin("hold", one.address), caller.begin("hold", two.address)
     two.cut()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         (kind, text, outcome), _ = await lost
     assert (kind, outcome) == ("WorkerLost", "unknown")
     assert "during stay(), which may have run in part" in text
@@ -180,10 +180,9 @@ async def test_machines_without_ipv4(hosts: list[Host], folder: Path) -> None:
         assert f"[{host.address6}]" in await worker.address()
     caller = Caller(hosts[2], folder, {"discovery": "zeroconf", "quorum": 2}, **QUICK)
     await caller.open()
-    assert await caller.ask("machines") == [hosts[0].address6, hosts[1].address6]
-    assert await caller.ask("tree") == [
-        [one.address6, other.address6] for one in hosts[:2] for other in hosts[:2]
-    ]
+    await answered(caller, "machines", [hosts[0].address6, hosts[1].address6])
+    ways = [[one.address6, other.address6] for one in hosts[:2] for other in hosts[:2]]
+    await answered(caller, "tree", ways)
     assert await caller.leave() == ""
 
 
@@ -193,10 +192,14 @@ async def test_why_nobody_can_be_used(hosts: list[Host], folder: Path) -> None:
         await Served(hosts[0], folder, [*ZEROCONF, "--tag", "cpu"], **QUICK).address(),
         await Served(hosts[1], folder, [*ZEROCONF, "--tag", "gpu"], **QUICK, **other).address(),
     ]
-    options: dict[str, Any] = {"discovery": "zeroconf", "tags": ["gpu"], "quorum_timeout": 2.0}
-    caller = Caller(hosts[2], folder, options, **QUICK)
-    with pytest.raises(AssertionError, match="AuthenticationError: 0 of 1 workers") as caught:
-        await caller.open()
-    told = str(caught.value).splitlines()[-1]
+    options: dict[str, Any] = {"discovery": "zeroconf", "tags": ["gpu"]}
+    for patience in (2.0, 20.0):  # the second for machines that stall
+        caller = Caller(hosts[2], folder, {**options, "quorum_timeout": patience}, **QUICK)
+        with pytest.raises(AssertionError) as caught:
+            await caller.open()
+        told = str(caught.value).splitlines()[-1]
+        if all(address in told for address in addresses):
+            break
+    assert "AuthenticationError: 0 of 1 workers" in told
     for address in addresses:
         assert address in told, json.dumps(told)

@@ -65,7 +65,7 @@ async def test_asked_to_leave_it_runs_what_its_calls_call(start: Any, folder: Pa
         served.process.send_signal(signal.SIGTERM)
         await served.says("SIGTERM: takes no more calls")
         (folder / "go").touch()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await running == (served.process.pid, 3)
     assert await served.exit() == 0
 
@@ -148,9 +148,10 @@ async def test_a_folder_that_is_gone(folder: Path) -> None:
     )
     with process:
         try:
-            await Spoken(process).says("serves at")
+            spoken = Spoken(process)
+            await spoken.says("serves at")
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 30) == 0
+            assert await spoken.exit() == 0
         finally:
             process.kill()
 
