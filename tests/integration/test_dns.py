@@ -76,7 +76,7 @@ class Network:
         self.folder = folder
         self._records = folder / "records"
         self._records.write_text("")
-        (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+        (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:10 attempts:1\n")
         script = (
             f"ip link set lo up && mount --bind {folder}/resolv.conf /etc/resolv.conf && echo up "
             "&& exec sleep infinity"
@@ -128,6 +128,7 @@ class Network:
                 ).returncode
                 == 0
             ),
+            within=30,
             what="the name server",
         )
 

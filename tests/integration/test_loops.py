@@ -190,7 +190,7 @@ async def test_pool_opened_by_two_threads(monkeypatch: pytest.MonkeyPatch) -> No
 
     def slow_load(pool: OwnedPool) -> None:
         loading.set()
-        go.wait(20)
+        go.wait(40)
         load(pool)
 
     async def open_and_call() -> int:
@@ -204,7 +204,7 @@ async def test_pool_opened_by_two_threads(monkeypatch: pytest.MonkeyPatch) -> No
     await asyncio.to_thread(loading.wait)
     try:
         with pytest.raises(wool.WoolError, match="open already"):
-            await asyncio.wait_for(pool.__aenter__(), 5)
+            await asyncio.wait_for(pool.__aenter__(), 20)
     finally:
         go.set()
         assert await first == 3
@@ -484,7 +484,7 @@ async def test_leaving_that_is_cancelled_as_workers_end(folder: Path) -> None:
     """They are killed, and no child of this process when that is over."""
     pool = wool.WorkerPool(size=1)
     await pool.__aenter__()
-    call = asyncio.create_task(until_tidy(folder))
+    call = asyncio.create_task(until_tidy(folder, folder / "never"))
     worker = await pid_in(folder / "began")
     leaving = asyncio.create_task(pool.__aexit__(KeyError, KeyError(), None))
     await eventually((folder / "tidying").exists)
@@ -509,13 +509,16 @@ async def test_every_task_of_the_pools_loop_cancelled(transport: str) -> None:
 
 
 @wool.routine
-async def until_tidy(folder: Path) -> None:
+async def until_tidy(folder: Path, release: Path | None = None) -> None:
     (folder / "began").write_text(str(os.getpid()))
     try:
         await asyncio.sleep(3600)
     finally:
         (folder / "tidying").touch()
-        await asyncio.sleep(0.5)
+        if release is None:
+            await asyncio.sleep(0.5)
+        else:
+            await eventually(release.exists, within=60)
         (folder / "tidy").touch()
 
 
@@ -525,12 +528,13 @@ async def test_call_cancelled_with_every_task_of_the_pools_loop(
 ) -> None:
     """It is cancelled, also if its worker was told to stop first and says so."""
     async with opened(1, transport=transport):
-        call = asyncio.create_task(until_tidy(folder))
+        call = asyncio.create_task(until_tidy(folder, folder / "go"))
         worker = await pid_in(folder / "began")
         for task in asyncio.all_tasks() - {asyncio.current_task(), call}:
             task.cancel()
         await eventually((folder / "tidying").exists)
-        eventually_sync(lambda: not alive(worker))  # its answer is on the way
+        (folder / "go").touch()
+        eventually_sync(lambda: not alive(worker), within=30)  # its answer is on the way
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -548,7 +552,8 @@ async def test_pool_left_as_every_task_is_cancelled(transport: str, folder: Path
             await eventually((folder / "tidying").exists)
             raise KeyError
     assert (folder / "tidy").exists()
-    assert call.cancelled()
+    with pytest.raises(asyncio.CancelledError):
+        await call
 
 
 @pytest.mark.parametrize("moment", ["dial", "CallTable"])
@@ -595,7 +600,7 @@ def test_interrupted_as_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> 
             loop.run_until_complete(wool.WorkerPool(size=2).__aenter__())
         tasks = asyncio.all_tasks(loop)
         if tasks:
-            _, going_on = loop.run_until_complete(asyncio.wait(tasks, timeout=5))
+            _, going_on = loop.run_until_complete(asyncio.wait(tasks, timeout=30))
             assert not going_on
     finally:
         loop.close()

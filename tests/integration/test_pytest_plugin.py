@@ -27,8 +27,9 @@ JOBS = """
         return os.getpid(), threading.get_ident()
 
     @wool.routine
-    async def sleeping():
-        await asyncio.sleep(60)
+    async def sleeping(began):
+        began.touch()
+        await asyncio.sleep(600)
 
     @wool.routine
     async def count(n):
@@ -144,11 +145,12 @@ def test_options_and_faults(project: Project) -> None:
             assert await calling == 3
 
         @pytest.mark.asyncio
-        async def test_killed(wool_faults, wool_pool_on_each_transport):
+        async def test_killed(wool_faults, wool_pool_on_each_transport, tmp_path):
             (worker,) = wool_pool_on_each_transport.workers
             if worker.pid != os.getpid():
-                calling = asyncio.ensure_future(sleeping())
-                await asyncio.wait([calling], timeout=0.1)
+                calling = asyncio.ensure_future(sleeping(tmp_path / "began"))
+                while not (tmp_path / "began").exists():
+                    await asyncio.sleep(0.01)
                 wool_faults.kill(worker)
                 with pytest.raises(wool.WorkerLost):
                     await calling

@@ -178,8 +178,10 @@ async def test_cancelled_at_any_moment(transport: str, concurrency: int | None) 
         if not task.cancelled():
             await task
 
-    async with opened(2, transport=transport, concurrency=concurrency):
+    async with opened(2, transport=transport, concurrency=concurrency) as pool:
         await asyncio.gather(*(begin(1) for _ in range(4)))
+        links = pool._pool.client().links.values()
+        await eventually(lambda: all(link.session is not None for link in links))
         tasks = len(asyncio.all_tasks())
         for _ in range(6):
             await asyncio.gather(*(cancelled() for _ in range(25)))

@@ -125,7 +125,7 @@ async def stay():
     try:
         yield
     finally:
-        await asyncio.sleep(4)
+        await asyncio.sleep(TAKES)
         print("clean")
 
 async def main():
@@ -141,10 +141,18 @@ except KeyError:
 
 
 @pytest.mark.parametrize("transport", ["unix", "memory"])
-@pytest.mark.parametrize(("grace", "told"), [("0", "left"), ("40", "clean\nleft")])
+@pytest.mark.parametrize(
+    ("grace", "takes", "told"), [("0", "9", "left"), ("40", "4", "clean\nleft")]
+)
 def test_the_grace_of_calls_when_a_pool_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: str, grace: str, told: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    transport: str,
+    grace: str,
+    takes: str,
+    told: str,
 ) -> None:
     """By an exception: a call gets as long as is set to clean up, and no longer."""
     monkeypatch.setenv("WOOL_CANCEL_GRACE", grace)
-    assert run(tmp_path, transport, code=SLOW_TO_CLEAN_UP) == told
+    code = SLOW_TO_CLEAN_UP.replace("TAKES", takes)
+    assert run(tmp_path, transport, code=code) == told
