@@ -324,6 +324,56 @@ async def test_own_workers_beside_others(
         assert {place.pid: place.sent for place in seen} == pids
 
 
+@pytest.mark.parametrize("place", ["unix", "memory", "elsewhere"])
+async def test_sent_on_by_a_pool_inside_of_a_routine(place: str, project: Project) -> None:
+    """Its workers lack them as well, and those of a pool in a routine of theirs."""
+    project(
+        fans="""
+        import dataclasses, sys
+        import wool
+
+        @wool.routine
+        async def fan_out(place, depth, value):
+            import ribs
+
+            assert type(value) is ribs.Rib
+            if not depth:
+                return [dataclasses.replace(value, number=value.number + 1)]
+            async with wool.WorkerPool(**place):
+                found, *_ = await fan_out(place, depth - 1, value)
+                assert type(found) is ribs.Rib
+                assert [n async for n in counted(found)] == [found] * 2
+                return [found, *await ribs.fold(found)]
+
+        @wool.routine
+        async def counted(value):
+            yield value
+            yield value
+        """,
+        ribs="""
+        import dataclasses
+        import wool
+
+        @dataclasses.dataclass(frozen=True)
+        class Rib:
+            number: int
+
+        @wool.routine
+        async def fold(rib):
+            return [lambda: rib, Rib]
+        """,
+    )
+    fans = importlib.import_module("fans")
+    ribs = importlib.import_module("ribs")
+    async with workers("unix", 2) as (address, other), wool.WorkerPool(discovery=[address]):
+        opened = {"discovery": [other]} if place == "elsewhere" else {"transport": place, "size": 1}
+        for depth in (1, 2):
+            found = await fans.fan_out(opened, depth, ribs.Rib(1))
+            assert found[0] == ribs.Rib(2)
+            assert found[1]() == ribs.Rib(2)
+            assert found[2] is ribs.Rib
+
+
 async def test_modules_that_are_installed_here(
     address: str, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,8 +53,8 @@ class OwnedPool(Pool):
     _closing = False
 
     def __init__(self, plan: Plan, view: PoolView) -> None:
-        modules = LocalModules(rules_of(plan.options))
-        ident = secrets.token_hex(8)
+        ident, rules, around = secrets.token_hex(8), rules_of(plan.options), ACTIVE.get()
+        modules = LocalModules(rules) if around is None else around.modules.within(ident, rules)
         super().__init__(ident, plan.options, modules, balancer=plan.balancer, view=view)
         self._plan = plan
         self.required: frozenset[str] = plan.tags
@@ -158,7 +158,7 @@ class OwnedPool(Pool):
             "drain_timeout": plan.core.drain_timeout,
             "cancel_grace": plan.core.cancel_grace,
             "loop": plan.core.loop,
-            "pool": self.id,
+            "pool": self.id if self.modules.imported_alike else "",
             "observers": [o.module for o in plugins if o.module and (o.listens or o.translators())],
         }
         self.opened(transports.routes, keyring, serializer.plugin.name, self._serializer)

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, cast
 from wool._serialization import modules
 from wool._serialization.arrivals import ARRIVALS
 from wool._serialization.overlay import OVERLAY
+from wool._serialization.relayed import RelayedModules
+from wool._serialization.rules import Rules
 from wool._serialization.sources import MODULE, Source, module_key, with_parents
 from wool._serialization.travelling import QualifiedName
 from wool._serialization.units import CodeUnit, MissingCode
@@ -39,6 +41,8 @@ class ReceivedModules:
         where: names this worker in messages.
     """
 
+    imported_alike = False
+
     def __init__(self, where: str) -> None:
         self.builtins: dict[str, Any] = {**vars(builtins), "__import__": self._import}
         self._where = where
@@ -50,6 +54,9 @@ class ReceivedModules:
         self._imported: dict[str, tuple[Source, ModuleType]] = {}
         self._lock = threading.RLock()
         self._version = 0
+
+    def within(self, pool: str, rules: Rules) -> RelayedModules:
+        return RelayedModules(pool, self, rules)
 
     # What is here -------------------------------------------------------------------------------
 

@@ -45,9 +45,15 @@ class Modules(Protocol):
 
     Attributes:
         builtins: what functions that travel by value find under built-in names.
+        imported_alike: whether workers that this process starts import what it has of them.
     """
 
     builtins: dict[str, Any]
+    imported_alike: bool
+
+    def within(self, pool: str, rules: Rules) -> Modules:
+        """Returns the modules of a pool, by its id, that is made by code which has these."""
+        ...
 
     def version(self) -> int:
         """Returns a number that changes when there are other units than before."""
@@ -133,11 +139,16 @@ class LocalModules:
         rules: which of them travel.
     """
 
+    imported_alike = True
+
     def __init__(self, rules: Rules | None = None) -> None:
         self._version = 0
         self.builtins: dict[str, Any] = builtins.__dict__
         self._lock = threading.RLock()
         self.obey(rules or Rules())
+
+    def within(self, pool: str, rules: Rules) -> LocalModules:
+        return LocalModules(rules)
 
     def obey(self, rules: Rules) -> None:
         """Takes other rules, for what has not been sent yet."""

@@ -24,7 +24,8 @@ from wool._security.credentials import Acceptor
 from wool._security.keyring import Keyring
 from wool._serialization.classes import CLASSES
 from wool._serialization.received import ReceivedModules
-from wool._serialization.travelling import LocalModules
+from wool._serialization.relayed import RELAYED
+from wool._serialization.travelling import LocalModules, Modules
 from wool._session.handshaking import accept
 from wool._session.routes import Routes
 from wool._worker.caller import Answer, Caller
@@ -54,7 +55,7 @@ class Server:
         routes, keyring: how its routines reach other workers.
         serializer: of the pool it belongs to.
         observers: who is told of the calls that its routines make.
-        parent: id of the pool that has started it, if one has.
+        parent: id of the pool that has started it and whose modules it has, if there is one.
 
     Attributes:
         draining: whether it takes no more calls.
@@ -146,10 +147,8 @@ class Server:
     def _pool(self, peer: f.Hello) -> PeerPool:
         pool = self._pools.get(peer.pool)
         if pool is None:
-            shares_modules = peer.pool == self._parent or peer.process == CLASSES.process
-            modules = LocalModules() if shares_modules else ReceivedModules(self.where)
             pool = self._pools[peer.pool] = PeerPool(
-                peer.pool, f.CallOptions(), modules, self.executor
+                peer.pool, f.CallOptions(), self._modules_of(peer), self.executor
             )
             pool.here = self.info.id
             pool.follow(self._observers)
@@ -157,6 +156,11 @@ class Server:
             pool.pinned = frozenset([self.info.address])
             pool.set_members({self.info.address: self.info})
         return pool
+
+    def _modules_of(self, peer: f.Hello) -> Modules:
+        if peer.process == CLASSES.process:
+            return RELAYED.get(peer.pool) or LocalModules()
+        return LocalModules() if peer.pool == self._parent else ReceivedModules(self.where)
 
     def _retire(self, pool: PeerPool) -> None:
         """Closes what is open on behalf of a pool that nobody calls for and no call belongs to."""
