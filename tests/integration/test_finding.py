@@ -439,6 +439,13 @@ async def test_why_those_that_were_found_are_of_no_use(workers: Any) -> None:
     assert message.count("No such file or directory") == 1, "two have the same trouble"
 
 
+@pytest.mark.parametrize("scheme", ["unix", "grpc+unix", "ws+unix"])
+async def test_a_socket_whose_path_is_not_whole(scheme: str) -> None:
+    with pytest.raises(wool.NoWorkersAvailable, match="that needs its whole path, as in unix:///"):
+        async with wool.WorkerPool(discovery=[f"{scheme}://folder/w"], quorum_timeout=0.5):
+            pass
+
+
 @pytest.mark.parametrize("field", ["id", "address", "host", "tags"])
 async def test_one_whose_description_is_no_text(field: str, workers: Any) -> None:
     """Nobody can be told of it, which is no reason for calls to others to hang."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wool import abc
-from wool._addresses import scheme_of, socket_directory
+from wool._addresses import scheme_of, socket_directory, socket_path
 from wool._security import sockets
 from wool.exceptions import ConnectFailed
 
@@ -52,8 +52,11 @@ def check_socket(address: str) -> None:
     """Checks that a Unix socket is of this user's.
 
     Raises:
-        ConnectFailed: others could have put it there, or there is none.
+        ConnectFailed: others could have put it there, there is none, or the path is not whole.
     """
+    if not socket_path(address).startswith("/"):
+        said = f"{address} does not name a Unix socket: that needs its whole path, as in unix:///path"
+        raise ConnectFailed(said, reason="refused")
     try:
         sockets.check(socket_directory(address))
     except OSError as error:
