@@ -55,7 +55,9 @@ def check_socket(address: str) -> None:
         ConnectFailed: others could have put it there, there is none, or the path is not whole.
     """
     if not socket_path(address).startswith("/"):
-        said = f"{address} does not name a Unix socket: that needs its whole path, as in unix:///path"
+        said = (
+            f"{address} does not name a Unix socket: that needs its whole path, as in unix:///path"
+        )
         raise ConnectFailed(said, reason="refused")
     try:
         sockets.check(socket_directory(address))
