@@ -44,9 +44,6 @@ from wool.exceptions import (
     WorkerStopped,
 )
 
-_TELLING = 1.0
-"""Seconds in which all workers of a pool that is left are told so, by far."""
-
 
 class Pool:
     """Workers, and the means to call them from any loop of any thread.
@@ -155,7 +152,7 @@ class Pool:
         ended before it is told itself. So a worker waits a moment for that.
         """
         with self._noticing(0) as changed, contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_TELLING):
+            async with asyncio.timeout(remote.TELLING):
                 while self.here and not (self.stopping or self.closed):
                     await changed.wait()
                     changed.clear()

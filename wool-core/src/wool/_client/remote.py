@@ -35,6 +35,9 @@ _NOTHING = Encoded([], {})
 
 _ENDINGS = GeneratorExit, asyncio.CancelledError
 
+TELLING = 1.0
+"""Seconds in which all workers of a pool that is left are told so, by far."""
+
 
 class Trace:
     """What became of a call, for those who observe it.
@@ -72,12 +75,33 @@ async def call(
             await sharing.take(context, lambda segments: load_variable(codec, exchange, segments))
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
             return await decode_reply(codec, exchange, outcome), None
-        return None, await reply_error(codec, exchange, outcome, None)
+        error = await reply_error(codec, exchange, outcome, None)
+        return None, await _unless_told(error, exchange, running)
     except (WoolError, ContextWarning) as error:
         return None, error.with_traceback(None)
     finally:
         if running is not None:
             running.wait_ends()
+
+
+async def _unless_told(
+    error: BaseException, exchange: CallExchange | None, running: RunningCall | None
+) -> BaseException:
+    """Returns what a call or a step comes to that has failed with `error`.
+
+    Workers of a pool that is left are told all at once, and yet one may see that another has ended
+    before it is told itself. Then its call would clean up for that reason, and be cancelled in the
+    midst of it. So it waits a moment for the cancel.
+    """
+    if not isinstance(error, WorkerStopped) or running is None or running.must_end:
+        return error
+    if exchange is None or exchange.link is None or not exchange.link.draining:
+        return error
+    try:
+        await asyncio.sleep(TELLING)
+    except asyncio.CancelledError as cancel:
+        return cancel.with_traceback(None)
+    return error
 
 
 class RemoteStream:
@@ -110,8 +134,11 @@ class RemoteStream:
             running.wait_begins()
         try:
             yielded = await self._try_step(value, thrown, running)
-            if self._closing and isinstance(self.error, WorkerStopped):
-                await self._ignore_end_of_pool()
+            if isinstance(self.error, WorkerStopped):
+                if self._closing:
+                    await self._ignore_end_of_pool()
+                else:
+                    self.error = await _unless_told(self.error, self._exchange, running)
             return yielded
         finally:
             if running is not None:

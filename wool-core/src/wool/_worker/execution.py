@@ -131,6 +131,11 @@ class Execution:
         if self._outstanding == 0 and self._in_step:
             self._executor.enter()
 
+    @property
+    def must_end(self) -> bool:
+        """Whether it has been made to end: it is not cancelled when the worker is told to stop."""
+        return self._leaving or self._tidying
+
     def remark(self, label: str, text: str) -> None:
         """The caller is told with the next answer."""
         self._shared.remark(label, text)
