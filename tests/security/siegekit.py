@@ -111,13 +111,13 @@ async def calling(
     credentials: Authenticator | None = None,
     routes: Routes | None = None,
     *,
-    patience: float = 10.0,
+    patience: float = 25.0,
 ) -> AsyncIterator[PeerPool]:
     """What a pool does that has found a worker at this address.
 
     Args:
         credentials: for it, whether it is on a network or at a Unix socket.
-        patience: seconds that a call waits for the worker.
+        patience: seconds that a call waits for a worker.
     """
     pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=patience))
     local = credentials if credentials is not None and is_socket(address) else SameUser()
@@ -133,7 +133,7 @@ async def calling(
 
 async def served(target: Target) -> str:
     """Checks that somebody who comes with the right credentials is served; says how."""
-    async with calling(target.address, target.credentials), asyncio.timeout(10):
+    async with calling(target.address, target.credentials), asyncio.timeout(30):
         assert await add(1, 2) == 3
     return "served"
 
@@ -162,7 +162,7 @@ async def _call_until(over: asyncio.Event) -> int:
     """Calls every now and then; returns how often."""
     calls = 0
     while not calls or not over.is_set():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await add(1, 2) == 3
         calls += 1
         await asyncio.sleep(0.01)

@@ -23,7 +23,7 @@ from wool._session.routes import Route, Routes
 from wool._worker.transports import Transports
 from wool.exceptions import ConnectionLost, ProtocolError
 
-PATIENCE = 15.0
+PATIENCE = 30.0
 """Seconds after which a connection that should have ended never will."""
 
 
