@@ -12,10 +12,10 @@ FOLDER = str(Path(__file__).parent)
 if FOLDER not in sys.path:
     sys.path.insert(0, FOLDER)
 
-from faultfixtures import folder, no_child_left  # noqa: E402
+from faultfixtures import ends_are_known, folder, no_child_left  # noqa: E402
 from faultkit import CARRIERS  # noqa: E402
 
-__all__ = ["folder", "no_child_left"]
+__all__ = ["ends_are_known", "folder", "no_child_left"]
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from faultkit import children, eventually_sync
 
+from wool._pool import supervisor
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -18,6 +20,15 @@ def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def ends_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known how a worker ended before it is said that it has, however busy the machine is.
+
+    Connections of a process that is killed end before it does, and usually half a second is enough.
+    """
+    monkeypatch.setattr(supervisor, "EXIT_KNOWN_WITHIN", 20.0)
 
 
 @pytest.fixture(autouse=True)

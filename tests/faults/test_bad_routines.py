@@ -304,10 +304,14 @@ async def test_cancellation_swallowed_for_ever(
     async with asyncio.timeout(40), opened(1, shutdown_timeout=1):
         call = asyncio.ensure_future(deaf(folder / "deaf"))
         await pid_in(folder / "deaf")
+        cancelled = time.monotonic()
         call.cancel()
         for _ in range(5):
             assert await add(1, 2) == 3
-        assert not call.done(), "the await ends only when the remote side has, or after the grace"
+        is_early = time.monotonic() < cancelled + 1.9
+        assert not (call.done() and is_early), (
+            "it ends when the remote side has, or after the grace"
+        )
         with pytest.raises(asyncio.CancelledError):
             await call
         assert await add(1, 2) == 3
@@ -325,9 +329,10 @@ async def test_cancellation_swallowed_once(transport: str, folder: Path) -> None
 
 
 @both
-async def test_leaked_tasks(transport: str, folder: Path) -> None:
+async def test_leaked_tasks(transport: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks left on the worker's loop stay there and hold up neither calls nor the end."""
-    async with asyncio.timeout(15):
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "600")  # for which nobody waits
+    async with asyncio.timeout(40):
         async with unharmed(folder, transport):
             assert await leak_tasks(500) == 500
             assert await leak_generators(50) == 50
@@ -424,7 +429,7 @@ async def test_called_where_recursion_comes_to_its_limit() -> None:
                         failed += 1
                 await make()
             began = time.monotonic()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25  # it would be 30 s for calls that never end
     assert failed
 
 
@@ -455,7 +460,7 @@ async def test_signal_handlers_replaced_and_killed() -> None:
         ignorant = await ignore_signals()
         kill([ignorant])
         await eventually(lambda: ignorant not in pids(pool), what="the death to be noticed")
-        await pool.wait(2, timeout=10)
+        await pool.wait(2, timeout=30)
         assert await add(1, 2) == 3
 
 
@@ -492,7 +497,7 @@ async def test_no_file_descriptor_left(folder: Path) -> None:
 @both
 async def test_leaving_the_pool_with_calls_running(transport: str, folder: Path) -> None:
     """They end in `WorkerStopped`, never in `CancelledError`, and their `finally` has run."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         async with opened(transport=transport, shutdown_timeout=2):
             calls = [asyncio.ensure_future(finish(folder / f"f{i}", 0.2)) for i in range(6)]
             for i in range(6):
@@ -505,9 +510,11 @@ async def test_leaving_the_pool_with_calls_running(transport: str, folder: Path)
 
 async def leave_with_deaf_calls(folder: Path) -> set[int]:
     async with opened(shutdown_timeout=2) as pool:
-        calls = [asyncio.ensure_future(deaf(folder / f"deaf{i}")) for i in range(4)]
-        workers = {await pid_in(folder / f"deaf{i}") for i in range(4)}
-        assert workers == pids(pool)
+        calls, workers = list[asyncio.Future[None]](), set[int]()
+        while workers != pids(pool) or len(calls) < 4:
+            path = folder / f"deaf{len(calls)}"
+            calls.append(asyncio.ensure_future(deaf(path)))
+            workers.add(await pid_in(path))
     for call in calls:
         with pytest.raises((wool.WorkerStopped, wool.WorkerLost)):
             await call
@@ -546,7 +553,7 @@ async def test_leaving_the_pool_whatever_it_does(folder: Path) -> None:
 
     The calls end in `WorkerStopped` or `WorkerLost`, never in `CancelledError`.
     """
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(50):
         for workers in await asyncio.gather(
             asyncio.create_task(leave_with_deaf_calls(folder)),
             asyncio.create_task(leave_with_blocked_calls(folder)),

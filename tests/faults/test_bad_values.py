@@ -318,9 +318,10 @@ async def test_too_many_live_objects(
         assert await take([live() for _ in range(100)]) == "list"
 
 
+@pytest.mark.usefixtures("ends_are_known")
 async def test_argument_that_kills_its_worker(folder: Path) -> None:
     """Unpickling calls `os._exit`: that is a death, told as such, of that worker only."""
-    async with opened() as pool:
+    async with opened(concurrency=1) as pool:  # what has not begun goes to no busy worker
         beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
         victim_of_chance = await pid_in(folder / "pid")
         async with asyncio.timeout(20):
@@ -328,7 +329,7 @@ async def test_argument_that_kills_its_worker(folder: Path) -> None:
                 await take(Deadly(9))
         assert caught.value.exitcode == 9
         assert caught.value.pid != victim_of_chance, "the least loaded worker was not chosen"
-        await pool.wait(2, timeout=10)
+        await pool.wait(2, timeout=30)
         (folder / "go").touch()
         assert await beside == victim_of_chance
         assert await add(1, 2) == 3
@@ -531,6 +532,7 @@ async def test_what_an_odd_exception_keeps(transport: str, folder: Path) -> None
         assert len(str(error)) == 20 << 20
 
 
+@pytest.mark.usefixtures("ends_are_known")
 async def test_signal_in_a_routine(folder: Path) -> None:
     """A process that a routine kills with a signal of its own is a death like others."""
 
@@ -544,7 +546,7 @@ async def test_signal_in_a_routine(folder: Path) -> None:
             with pytest.raises(wool.WorkerLost) as caught:
                 await suicide()
         assert caught.value.signal == signal.SIGKILL
-        await pool.wait(2, timeout=10)
+        await pool.wait(2, timeout=30)
         assert await add(1, 2) == 3
 
 

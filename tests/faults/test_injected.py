@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add
-from faultkit import CARRIERS, TRANSPORTS, eventually
+from faultjobs import add, stay
+from faultkit import CARRIERS, TRANSPORTS, eventually, pid_in
 
 import wool
 from wool.testing import Faults
@@ -92,11 +93,12 @@ async def test_one_of_two_workers(faults: Faults, transport: str) -> None:
         assert await asyncio.gather(*calls) == list(range(1, 21))
 
 
+@pytest.mark.usefixtures("ends_are_known")
 @pytest.mark.parametrize("transport", CARRIERS)
-async def test_killed(faults: Faults, transport: str) -> None:
+async def test_killed(faults: Faults, transport: str, folder: Path) -> None:
     async with wool.WorkerPool(size=1, transport=transport) as pool:
-        calling = asyncio.ensure_future(sleeping())
-        await stays(calling)
+        calling = asyncio.ensure_future(stay(folder / "pid"))
+        await pid_in(folder / "pid")
         faults.kill(pool.workers[0])
         with pytest.raises(wool.WorkerLost) as caught:
             await calling

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,9 @@ pytestmark = [pytest.mark.timeout(60), pytest.mark.parametrize("concurrency", [N
 
 MOST = 0.75
 """The share of the work that one of two workers may get."""
+
+ATTEMPTS = 4
+"""How often work is divided, if it has to be: the machine may have left one worker out."""
 
 
 async def warm_up() -> None:
@@ -75,12 +78,18 @@ async def gathered(durations: list[float]) -> list[tuple[int, float]]:
     return list(zip(served, durations, strict=True))
 
 
-def divided(work: Iterable[tuple[int, float]]) -> bool:
-    """Whether no worker had nearly all of the work."""
-    shares: Counter[int] = Counter()
-    for pid, seconds in work:
-        shares[pid] += seconds  # type: ignore[assignment]
-    return max(shares.values()) <= MOST * sum(shares.values())
+Divide = Callable[[], Awaitable[Iterable[tuple[int, float]]]]
+
+
+async def divided(divide: Divide) -> None:
+    """Checks that no worker gets nearly all of the work."""
+    for _ in range(ATTEMPTS):
+        shares: Counter[int] = Counter()
+        for pid, seconds in await divide():
+            shares[pid] += seconds  # type: ignore[assignment]
+        if max(shares.values()) <= MOST * sum(shares.values()):
+            return
+    pytest.fail(f"{shares}, time and again")
 
 
 async def test_short_calls_get_past_a_long_one(concurrency: int | None, folder: Path) -> None:
@@ -96,16 +105,17 @@ async def test_short_calls_get_past_a_long_one(concurrency: int | None, folder: 
 async def test_uneven_work(concurrency: int | None) -> None:
     """Sixty calls of 5 to 100 ms in random order keep both workers busy to the end."""
     dice = random.Random(7)
+    durations = [dice.uniform(0.005, 0.1) for _ in range(60)]
     async with opened(2, concurrency=concurrency):
         await warm_up()
-        assert divided(await gathered([dice.uniform(0.005, 0.1) for _ in range(60)]))
+        await divided(lambda: gathered(durations))
 
 
 async def test_uneven_work_that_alternates(concurrency: int | None) -> None:
     """The order that is worst for dealing out in turns: every second call is long."""
     async with opened(2, concurrency=concurrency):
         await warm_up()
-        assert divided(await gathered([0.1, 0.001] * 20))
+        await divided(lambda: gathered([0.1, 0.001] * 20))
 
 
 async def test_two_calls_take_two_workers(concurrency: int | None, folder: Path) -> None:
@@ -140,7 +150,7 @@ async def test_calls_that_cross_a_recall(concurrency: int | None, folder: Path) 
             go = folder / f"go{turn}"
             blocked = asyncio.ensure_future(block_until(go))
             await asyncio.sleep(0.001 * (1 + turn % 4))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await asyncio.gather(*(block(0) for _ in range(6)))
             go.touch()
             await blocked
@@ -153,21 +163,29 @@ async def test_nested_calls_use_the_idle_worker(concurrency: int | None, folder:
         async with Held(folder) as busy:
             served = {pid for pid, _ in await fan_out(20, 0.01)}
             assert served == pids(pool) - {busy}
-        assert divided(await fan_out(40, 0.03))
+        await divided(lambda: fan_out(40, 0.03))
 
 
 async def test_the_first_nested_calls(concurrency: int | None) -> None:
     """They block the loop on which the worker connects to the other one, which gets its share."""
-    async with opened(2, concurrency=concurrency):
-        assert divided(await fan_out(12, 0.3))
+
+    async def divide() -> list[tuple[int, float]]:
+        async with opened(2, concurrency=concurrency):
+            return await fan_out(12, 0.3)
+
+    await divided(divide)
 
 
 async def test_calls_of_several_callers(concurrency: int | None) -> None:
     """Two routines on different workers each make calls, and so does the caller."""
+
+    async def divide() -> list[tuple[int, float]]:
+        fans = [fan_out(20, 0.02), fan_out(20, 0.06), fan_out(5, 0.1), gathered([0.5])]
+        return [each for work in await asyncio.gather(*fans) for each in work]
+
     async with opened(2, concurrency=concurrency):
         await warm_up()
-        fans = [fan_out(20, 0.02), fan_out(20, 0.06), fan_out(5, 0.1), gathered([0.5])]
-        assert divided(each for work in await asyncio.gather(*fans) for each in work)
+        await divided(divide)
 
 
 async def test_tree_of_calls(concurrency: int | None) -> None:
@@ -175,9 +193,13 @@ async def test_tree_of_calls(concurrency: int | None) -> None:
     async with opened(2, concurrency=concurrency):
         await warm_up()
         await tree(1, 0.01)
-        work = await tree(6, 0.03)
-        assert len(work) == 64
-        assert divided(work)
+
+        async def divide() -> list[tuple[int, float]]:
+            work = await tree(6, 0.03)
+            assert len(work) == 64
+            return work
+
+        await divided(divide)
 
 
 async def test_nesting_on_one_worker(concurrency: int | None) -> None:

@@ -325,8 +325,9 @@ def test_a_stream_that_outlives_its_pool(
             stream = endless()
             assert await anext(stream) == 0
             if killed:
-                kill(pids(pool))
-                await eventually(lambda: not pids(pool), what="the death to be noticed")
+                victims = pids(pool)
+                kill(victims)
+                await eventually(lambda: not pids(pool) & victims, what="the death to be noticed")
 
     asyncio.run(main())
     assert caplog.text == ""

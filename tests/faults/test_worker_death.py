@@ -17,15 +17,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from faultjobs import add, block, count, hold, mark, nap, pid, stay
-from faultkit import alive, eventually, kill, opened, pid_in, pids
+from faultjobs import add, block, count, hold, mark, pid, stay
+from faultkit import alive, all_serve, eventually, kill, opened, pid_in, pids
 
 import wool
 from wool._worker.process import WorkerProcess, _watch
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("ends_are_known")]
 
-PROMPTLY = 2.0
+PROMPTLY = 8.0
+"""Seconds that are too few for whoever waits for a keep-alive, or until a grace is over."""
 
 
 async def lost(call: asyncio.Future[object]) -> wool.WorkerLost:
@@ -106,11 +107,11 @@ async def test_killed_worker_is_replaced(folder: Path) -> None:
         os.kill(victim, signal.SIGKILL)
         await lost(call)
         await eventually(lambda: victim not in pids(pool), what="the dead worker to be forgotten")
-        await pool.wait(2, timeout=10)
+        await pool.wait(2, timeout=30)
         after = pids(pool)
         assert len(after) == 2 and len(after & before) == 1
-        served = await asyncio.gather(*(nap(0.1) for _ in range(20)))
-        assert set(served) == after
+        await all_serve(pool)
+        assert pids(pool) == after
 
 
 @pytest.mark.everywhere
@@ -121,19 +122,18 @@ async def test_who_is_told_of_a_death_can_wait_for_another_worker() -> None:
             with pytest.raises(wool.WorkerLost) as caught:
                 await die()
             assert caught.value.pid not in pids(pool)
-            await pool.wait(2, timeout=10)
+            await pool.wait(2, timeout=30)
 
 
 async def test_killed_worker_hurts_no_call_elsewhere(folder: Path) -> None:
     """Calls that run on another worker do not notice; no call ends in `CancelledError`."""
     async with opened() as pool:
-        calls = {
-            folder / f"pid{i}": asyncio.ensure_future(hold(folder / f"pid{i}", folder / "go"))
-            for i in range(12)
-        }
-        where = {path: await pid_in(path) for path in calls}
+        calls, where = dict[Path, asyncio.Future[int]](), dict[Path, int]()
+        while set(where.values()) != pids(pool) or len(calls) < 12:
+            path = folder / f"pid{len(calls)}"
+            calls[path] = asyncio.ensure_future(hold(path, folder / "go"))
+            where[path] = await pid_in(path)
         victim, survivor = pids(pool)
-        assert set(where.values()) == {victim, survivor}
         os.kill(victim, signal.SIGKILL)
         for path, call in calls.items():
             if where[path] == victim:
@@ -154,7 +154,7 @@ async def test_exit_status_is_told(status: int) -> None:
         assert error.signal is None
         assert error.outcome == "unknown"
         assert f"{status}" in str(error)
-        await pool.wait(2, timeout=10)
+        await pool.wait(2, timeout=30)
         assert await add(1, 2) == 3
 
 
@@ -179,7 +179,7 @@ async def test_segmentation_fault_is_told() -> None:
         error = await lost(asyncio.ensure_future(crash()))
         assert error.signal == signal.SIGSEGV
         assert "SIGSEGV" in str(error) or "signal 11" in str(error)
-        await pool.wait(2, timeout=10)
+        await pool.wait(2, timeout=30)
         assert await add(1, 2) == 3
 
 
@@ -223,7 +223,7 @@ async def test_idle_stream_on_a_killed_worker(folder: Path) -> None:
         await lost(asyncio.ensure_future(anext(stepped)))
         async with asyncio.timeout(PROMPTLY):
             await closed.aclose()
-        await pool.wait(1, timeout=10)
+        await pool.wait(1, timeout=30)
         assert [i async for i in count(3)] == [0, 1, 2]
 
 
@@ -237,7 +237,7 @@ async def test_calls_queued_behind_a_killed_worker(folder: Path) -> None:
         assert not any(call.done() for call in queued)
         os.kill(victim, signal.SIGKILL)
         assert (await lost(blocked)).outcome == "unknown"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             results = await asyncio.gather(*queued, return_exceptions=True)
         for i, result in enumerate(results):
             path = folder / f"m{i}"
@@ -246,7 +246,7 @@ async def test_calls_queued_behind_a_killed_worker(folder: Path) -> None:
                 assert runs == 0, "the worker was blocked and cannot have begun it"
             else:
                 assert result == f"m{i}" and runs == 1
-        await pool.wait(1, timeout=10)
+        await pool.wait(1, timeout=30)
         assert await mark(folder, "after") == "after"
 
 
@@ -261,9 +261,9 @@ async def test_every_worker_killed_at_once(folder: Path) -> None:
         kill(before)
         for call in calls:
             assert (await lost(call)).outcome == "unknown"
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             assert await add(1, 2) == 3
-        await pool.wait(2, timeout=10)
+        await pool.wait(2, timeout=30)
         assert not pids(pool) & before
 
 
@@ -382,7 +382,6 @@ async def test_random_kills(folder: Path) -> None:
     dice = random.Random(8)
     outcomes: dict[str, object] = {}
     killed: set[int] = set()
-    stop = time.monotonic() + 10
 
     async def call_on(lane: int) -> None:
         number = 0
@@ -396,7 +395,8 @@ async def test_random_kills(folder: Path) -> None:
                 await asyncio.sleep(0.01)
 
     async with opened() as pool:
-        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        stop = time.monotonic() + 10
+        async with asyncio.timeout(40), asyncio.TaskGroup() as group:
             for lane in range(8):
                 group.create_task(call_on(lane))
             while time.monotonic() < stop:
@@ -407,7 +407,6 @@ async def test_random_kills(folder: Path) -> None:
                     kill([victim])
         await eventually(
             lambda: len(pids(pool)) == 2 and not pids(pool) & killed,
-            within=15,
             what="the last replacements",
         )
         assert await pid() in pids(pool)
