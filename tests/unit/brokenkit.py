@@ -6,9 +6,11 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
+
+import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 END = "end of "
@@ -71,3 +73,21 @@ class Run:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def running(
+    request: pytest.FixtureRequest, folder: Path, modules: Iterable[str]
+) -> Iterator[dict[str, Run]]:
+    """All at once, and while other tests of the file run: they wait most of the time.
+
+    Yields the runs by the last word of their modules; none if no test that looks is selected.
+    """
+    looks = any(
+        item.name.startswith("test_broken_")
+        for item in request.session.items
+        if item.path == request.path
+    )
+    runs = {module.rpartition("_")[2]: Run(module, folder) for module in modules if looks}
+    yield runs
+    for run in runs.values():
+        run.stop()

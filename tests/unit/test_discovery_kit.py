@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from unit.brokenkit import Run
+from unit.brokenkit import Run, running
 from unit.discoveries.board import Board, BoardDiscovery
 from unit.discoveries.broken import Broken
 from wool._backends import dns, static
@@ -113,14 +113,12 @@ class TestFolder(Broken):
 KINDS = ("watching", "announcing", "addresses")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
-    """All at once: they wait most of the time."""
+@pytest.fixture(scope="module", autouse=True)
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Run]]:
     folder = tmp_path_factory.mktemp("broken")
-    runs = {kind: Run(f"unit.discoveries.broken_{kind}", folder) for kind in KINDS}
-    yield runs
-    for run in runs.values():
-        run.stop()
+    yield from running(request, folder, [f"unit.discoveries.broken_{kind}" for kind in KINDS])
 
 
 @pytest.mark.timeout(150)

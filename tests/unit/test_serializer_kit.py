@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from unit.brokenkit import Run
+from unit.brokenkit import Run, running
 from unit.serializers.broken import Broken
 from wool._backends import cloudpickle, dill
 from wool.abc import Serializer
@@ -32,13 +32,12 @@ class TestSound(Broken):
 KINDS = ("values", "buffers")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+@pytest.fixture(scope="module", autouse=True)
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Run]]:
     folder = tmp_path_factory.mktemp("broken")
-    runs = {kind: Run(f"unit.serializers.broken_{kind}", folder) for kind in KINDS}
-    yield runs
-    for run in runs.values():
-        run.stop()
+    yield from running(request, folder, [f"unit.serializers.broken_{kind}" for kind in KINDS])
 
 
 @pytest.mark.timeout(150)

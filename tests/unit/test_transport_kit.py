@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from unit.brokenkit import Run
+from unit.brokenkit import Run, running
 from unit.transports.tcp import TcpConnection, TcpTransport
 from wool._backends import memory, unix
 from wool.abc import Segments, Tls, Transport
@@ -74,14 +74,12 @@ class TestTcpWithTls(TestTcp):
 KINDS = ("messages", "flow", "places", "security")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
-    """All at once: they wait most of the time."""
+@pytest.fixture(scope="module", autouse=True)
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Run]]:
     folder = tmp_path_factory.mktemp("broken")
-    runs = {kind: Run(f"unit.transports.broken_{kind}", folder) for kind in KINDS}
-    yield runs
-    for run in runs.values():
-        run.stop()
+    yield from running(request, folder, [f"unit.transports.broken_{kind}" for kind in KINDS])
 
 
 @pytest.mark.timeout(150)
