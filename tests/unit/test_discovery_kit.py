@@ -70,6 +70,7 @@ class TestBoard(DiscoverySuite):
     """One that nobody else can look at."""
 
     in_process = True
+    gone_within = 1.0
     boards: defaultdict[str, Board] = defaultdict(Board)
 
     def discovery(self, namespace: str) -> Discovery:
