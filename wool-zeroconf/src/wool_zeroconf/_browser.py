@@ -21,6 +21,9 @@ COLLECTING = 0.15
 """Seconds that answers to the first question are waited for. They come within milliseconds, unless
 a firewall lets through only what is sent to port 5353; then it takes them up to 0.12 s."""
 
+LOOKS = 5
+"""Parts of these seconds: a process that is stopped for a while loses one, and not all of them."""
+
 SECOND = 1.0
 """Seconds for which questions that are alike are ignored."""
 
@@ -204,7 +207,8 @@ class Browser(RecordUpdateListener):
             await scout.zeroconf.async_wait_for_start()
             scout.zeroconf.async_add_listener(self, None)
             _library.ask_all(scout.zeroconf)
-            await asyncio.sleep(COLLECTING)
+            for _ in range(LOOKS):
+                await asyncio.sleep(COLLECTING / LOOKS)
         finally:
             await asyncio.shield(scout.async_close())
         self.ready = True
