@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from wool import _namesake
 from wool._security import certificates
 from wool.cli import main
-from wool.cli.checks import credentials, installation, machine, multicast
+from wool.cli.checks import credentials, installation, machine, multicast, serving
 from wool.cli.checks.finding import Finding, State
 
 TOKEN = secrets.token_urlsafe(32)
@@ -27,7 +27,9 @@ TOKEN = secrets.token_urlsafe(32)
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is set, and no file is near."""
+    """Nothing is set, and no file is near; and whatever answers may take its time."""
+    monkeypatch.setattr(multicast, "PATIENCE", 30.0)
+    monkeypatch.setattr(serving, "PATIENCE", 30.0)
     for name in [name for name in os.environ if name.startswith("WOOL_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)

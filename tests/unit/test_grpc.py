@@ -59,8 +59,8 @@ QUICK = Options(keepalive=0.3, keepalive_timeout=0.3)
 
 
 @pytest.fixture(autouse=True)
-def _explain_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_probe, "EXPLAIN", 0.5)
+def _explain_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_probe, "EXPLAIN", 30.0)  # also on a machine that stalls
 
 
 class TestUnix(TransportSuite):
@@ -740,7 +740,7 @@ async def test_a_partition_of_the_network(busy: bool) -> None:
         if busy:
             for end in (connection, accepted):
                 await end.send([[bytes(100_000)]])
-        texts = await asyncio.gather(lost(connection, 5), lost(accepted, 5))
+        texts = await asyncio.gather(lost(connection, 20), lost(accepted, 20))
         assert "sign of life" in texts[0]
         for end in (connection, accepted):
             await end.aclose()
@@ -771,7 +771,7 @@ HOLDER = """
                 await connection.send([[message]])
 
     async def main(address):
-        transport = GrpcTransport(Options(keepalive=0.2, keepalive_timeout=0.2))
+        transport = GrpcTransport(Options(keepalive=0.1, keepalive_timeout=0.6))
         if address:
             await handle(await transport.connect(address, credentials=None, timeout=10))
         listener = await transport.listen(None, credentials=None)
@@ -797,7 +797,8 @@ def process(code: str, *args: str) -> Iterator[Any]:
 @pytest.mark.parametrize("role", ["listens", "dials"])
 async def test_a_peer_whose_code_holds_the_gil(role: str) -> None:
     """It is slow, not dead: gRPC's own threads answer. And one whose loop is blocked."""
-    transport = GrpcTransport(Options(keepalive=0.2, keepalive_timeout=0.2))
+    # Together less than it holds the GIL for, so that an answer is due meanwhile.
+    transport = GrpcTransport(Options(keepalive=0.1, keepalive_timeout=0.6))
     async with serving(transport, keep=True) as served, contextlib.AsyncExitStack() as stack:
         address = "" if role == "listens" else served.address
         peer = stack.enter_context(process(HOLDER, address))
@@ -844,7 +845,7 @@ async def test_many_peers_of_one_whose_code_holds_the_gil() -> None:
     transport = GrpcTransport(Options())
     with process(STUCK) as stuck:
         address = (await asyncio.to_thread(stuck.stdout.readline)).strip()
-        first, *others = await asyncio.gather(*(dial(transport, address) for _ in range(350)))
+        first, *others = await asyncio.gather(*(dial(transport, address, timeout=30) for _ in range(350)))
         await first.send([[b"hold the GIL"]])
         await asyncio.to_thread(stuck.stdout.readline)
         for connection in others:
@@ -951,7 +952,7 @@ LOOPS = """
                     thread = threading.Thread(target=end, args=(visitor, how, busy))
                     thread.start()
                     thread.join()
-                    assert ENDED.acquire(timeout=10), (visitor, how, busy)
+                    assert ENDED.acquire(timeout=30), (visitor, how, busy)
         STOP.release()
         server.join()
     print("fine")
@@ -1055,9 +1056,11 @@ async def test_thousands_of_connections() -> None:
         await round_of(300)
         before = await round_of(100)
         after = await round_of(1000)
-        assert after[0] <= before[0] + 200
-        assert after[1] <= before[1] + 2
-        assert after[2] <= before[2]
+        # gRPC closes what is left of the last ones in its own time.
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before[1] + 2)
+        await until(lambda: threading.active_count() <= before[2])
+        gc.collect()
+        assert len(gc.get_objects()) <= before[0] + 200
         assert after[3] <= before[3] + 8_000
 
 
@@ -1487,7 +1490,11 @@ async def test_strangers_that_go_no_further(
     transport = GrpcTransport(Options())
     listening, dialling = (FakeTls(pem_of(LOCAL)), TRUSTING) if secured else (None, None)
     async with serving(transport, None, listening) as served:
-        connection = await dial(transport, served.address, dialling)
+        connection = None
+        async with asyncio.timeout(30):
+            while connection is None:  # its own handshake may take too long on a busy machine
+                with contextlib.suppress(ConnectFailed):
+                    connection = await dial(transport, served.address, dialling)
         socks = [await stranger(served.place, says) for _ in range(20)]
         await asyncio.gather(*map(closed_by_peer, socks))
         await asyncio.sleep(0.5)
@@ -1513,7 +1520,7 @@ async def test_more_connections_than_it_may_have() -> None:
                 with contextlib.suppress(ConnectFailed):
                     return await dial(transport, served.address)
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             another = await try_again()
         for each in (connection, another):
             await answered(each)
@@ -1593,7 +1600,7 @@ async def test_a_stranger_that_opens_streams_and_reads_nothing() -> None:
         assert served.pipes.empty()
         for connection in accepted:
             sending = asyncio.ensure_future(connection.send([[bytes(MAX_MESSAGE)]]))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await asyncio.sleep(0.01)
                 await connection.aclose()
             with pytest.raises(ConnectionLost):
@@ -1666,9 +1673,11 @@ async def test_strangers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(6):
             reader, writer = await asyncio.open_connection(*place)
             assert await reader.readexactly(9)  # gRPC begins to speak as soon as it has accepted
+            peer = writer.get_extra_info("sockname")[:2]  # of two it sees at once, either is older
+            await until(lambda peer=peer: peer in served.listener._door._sockets.values())
             strangers.append((reader, writer))
         for reader, _ in strangers[:3]:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await reader.read()
         for reader, writer in strangers[3:]:
             assert not reader.at_eof()

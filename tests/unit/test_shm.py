@@ -85,7 +85,7 @@ def there(base: Path) -> list[str]:
 
 
 async def following(events: AsyncIterator[Any]) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await anext(events)
 
 
@@ -98,7 +98,7 @@ async def snapshot(discovery: Discovery) -> set[WorkerInfo]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.001)
 

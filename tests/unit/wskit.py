@@ -139,7 +139,7 @@ class Served:
         await asyncio.get_running_loop().create_future()
 
     async def next(self, *, stranger: bool = False) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):  # it may be a process that has to start
             connection = await self.connections.get()
         if not stranger:
             connection.receive_limit = connection.max_message_size
