@@ -845,7 +845,8 @@ async def test_many_peers_of_one_whose_code_holds_the_gil() -> None:
     transport = GrpcTransport(Options())
     with process(STUCK) as stuck:
         address = (await asyncio.to_thread(stuck.stdout.readline)).strip()
-        first, *others = await asyncio.gather(*(dial(transport, address, timeout=30) for _ in range(350)))
+        dialling = (dial(transport, address, timeout=30) for _ in range(350))
+        first, *others = await asyncio.gather(*dialling)
         await first.send([[b"hold the GIL"]])
         await asyncio.to_thread(stuck.stdout.readline)
         for connection in others:

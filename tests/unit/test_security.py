@@ -341,7 +341,7 @@ def ask(port: int, tls: Tls, host: str = "127.0.0.1") -> bytes:
     It says nothing itself: what a server has not read when it closes would destroy its last words.
     """
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as raw,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as raw,
         tls.client_context().wrap_socket(raw, server_hostname=tls.server_name or host) as secured,
     ):
         assert secured.version() == "TLSv1.3"
