@@ -152,8 +152,11 @@ async def test_closing_drops_what_is_under_way(journal: Journal) -> None:
         await anext(stream)
 
 
-async def test_closing_one_that_has_failed_ahead(place: Place, journal: Journal) -> None:
-    """What went wrong is not lost with the values before it."""
+@pytest.mark.parametrize("known", [False, True])
+async def test_closing_one_that_has_failed_ahead(
+    known: bool, place: Place, journal: Journal
+) -> None:
+    """As locally: the step that has failed is none that was asked for."""
 
     @wool.routine(prefetch=8)
     async def failing() -> Any:
@@ -164,10 +167,38 @@ async def test_closing_one_that_has_failed_ahead(place: Place, journal: Journal)
 
     stream = failing()
     assert await anext(stream) == 1
-    if not place.remote:
-        return await stream.aclose()
-    await journal.wait("failed")
-    with pytest.raises(KeyError, match="ahead"):
+    if place.remote:
+        await journal.wait("failed")
+    if known:
+        await serving()
+    await stream.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_closing_one_whose_clean_up_fails(
+    waits: bool, place: Place, journal: Journal
+) -> None:
+    """That is an answer to being closed, wherever it was."""
+
+    @wool.routine(prefetch=1)
+    async def failing() -> Any:
+        try:
+            yield 1
+            if waits:
+                journal.write("waits")
+                await forever()
+            while True:
+                yield 2
+        finally:
+            raise KeyError("clean-up")
+
+    stream = failing()
+    assert await anext(stream) == 1
+    if waits and place.remote:
+        await journal.wait("waits")
+    with pytest.raises(KeyError, match="clean-up"):
         await stream.aclose()
     with pytest.raises(StopAsyncIteration):
         await anext(stream)

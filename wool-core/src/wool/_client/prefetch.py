@@ -61,15 +61,17 @@ class PrefetchExchange(CallExchange):
         if self._closing:
             return False
         self._closing = self.step + 1
-        self._arrived = deque(outcome for outcome in self._arrived if not self._is_late(outcome))
+        arrived, self._arrived = self._arrived, deque()
+        self._arrived.extend(kept for o in arrived if (kept := self._wanted(o)) is not None)
         return True
 
     def end(self, outcome: Outcome) -> None:
         """Takes what has arrived."""
         self.settle_handover(outcome)
-        if self._closing and self._is_late(outcome):
+        wanted = self._wanted(outcome) if self._closing else outcome
+        if wanted is None:
             return
-        self._arrived.append(outcome)
+        self._arrived.append(wanted)
         if self._waiting and self._outcome is None:
             self._outcome = self._arrived.popleft()
         self._wake()
@@ -106,7 +108,15 @@ class PrefetchExchange(CallExchange):
             return Cancelled(error, open=True)  # what the step did comes with its value, if at all
         return judged
 
-    def _is_late(self, outcome: Outcome) -> bool:
-        """Whether this was sent before the worker knew that the stream is being closed."""
+    def _wanted(self, outcome: Outcome) -> Outcome | None:
+        """Returns what an outcome is for a stream that is being closed.
+
+        Values from before the worker knew of that are dropped. So is an exception: nobody has asked
+        for the step that has raised it, and without running ahead it would not have been made.
+        """
         frame = outcome.frame if isinstance(outcome, Reply) else None
-        return isinstance(frame, f.Value) and frame.step < self._closing
+        if isinstance(frame, f.Value) and frame.step < self._closing:
+            return None
+        if isinstance(frame, f.Raise) and frame.step < self._closing:
+            return Reply(f.Return(frame.call, 0, 0, frame.load, frame.idle_as_of, []), [])
+        return outcome

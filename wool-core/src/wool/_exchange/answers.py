@@ -114,11 +114,13 @@ def make_raise(
     *,
     load: int = 0,
     idle_as_of: int = 0,
+    step: int = 0,
 ) -> f.Raise:
     """Makes the frame for an exception; see `make_return`.
 
     Args:
         packed: has what else is to be sent, besides the exception.
+        step: of a stream, the last that it had taken.
     """
     return f.Raise(
         call=call,
@@ -132,4 +134,5 @@ def make_raise(
         codes=packed.codes,
         references=references,
         context=packed.context,
+        step=step,
     )

@@ -206,7 +206,8 @@ class Raise(Frame, tag=22, frozen=True):
     """A call or stream ended with an exception.
 
     `echo` is true when it is the very exception that was thrown in; then the payload is what has
-    been done to it meanwhile, if anything.
+    been done to it meanwhile, if anything. `step` is that of the last `Resume` that the stream had
+    taken.
     """
 
     call: CallId
@@ -220,6 +221,7 @@ class Raise(Frame, tag=22, frozen=True):
     codes: list[Code] = []
     references: list[bytes] = []
     context: list[Variable] = []
+    step: Count = 0
 
 
 class GiveBack(Frame, tag=23, frozen=True):

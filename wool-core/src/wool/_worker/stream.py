@@ -58,7 +58,7 @@ class StreamExecution(Execution):
         self._requested: asyncio.Future[None] | None = None  # while it is suspended
         self._kept: asyncio.CancelledError | None = None  # a cancel that came between two steps
         self._struck = False  # whether the caller has sent it, who means the next step
-        self._closing = False  # cancelled in a step because its consumer closes it
+        self._closing = 0  # cancelled in a step because its consumer closes it, with this one
         self._exiting = False  # the step is that with which it is closed
         self._abandoned = False  # being closed for want of a caller
 
@@ -85,7 +85,7 @@ class StreamExecution(Execution):
             self._window.ask(frame.more)
             if frame.operation == f.CLOSE and self._in_step and self.task is not None:
                 # It is past the `yield` that its consumer is at, and need not come to another.
-                self._closing = True
+                self._closing = frame.step
                 self.task.cancel("the stream is being closed")
         if self._window is None or frame.operation != f.NEXT or frame.context:
             self._requests.append((frame, segments, referents))
@@ -228,7 +228,7 @@ class StreamExecution(Execution):
     def _stop_cancelling(self) -> None:
         """It has come to a `yield` although it was cancelled to be closed: it is closed there."""
         assert self.task is not None
-        self._closing, self._kept = False, None
+        self._closing, self._kept = 0, None
         self.task.uncancel()
 
     async def _let_others(self) -> None:
@@ -248,6 +248,9 @@ class StreamExecution(Execution):
             self._executor.enter()
 
     # Replies ------------------------------------------------------------------------------------
+
+    def _last_step(self) -> int:
+        return self._closing or self._step
 
     def _finish_empty(self) -> None:
         """The generator has returned."""
