@@ -12,14 +12,17 @@ import os
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add
-from faultkit import TRANSPORTS, opened
+from faultjobs import add, stay
+from faultkit import TRANSPORTS, alive, eventually_sync, opened, pid_in, pids
 
 import wool
+from wool._pool import supervisor
+from wool._pool.owned_pool import OwnedPool
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -275,3 +278,30 @@ async def test_killed_worker(folder: Path) -> None:
         with pytest.raises(wool.WorkerLost) as caught:
             await suicide()
         check(caught.value, "SIGKILL|signal 9", "suicide|worker", str(caught.value.pid))
+
+
+async def test_killed_worker_while_the_loop_is_blocked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end is known by the time that nobody waits for it any more."""
+
+    async def explain_loss(pool: OwnedPool, *args: Any) -> wool.WorkerLost:
+        explaining = asyncio.ensure_future(explain(pool, *args))
+        await asyncio.sleep(0)
+        eventually_sync(lambda: not alive(victim))
+        time.sleep(0.1)
+        return await explaining
+
+    explain = OwnedPool.explain_loss
+    monkeypatch.setattr(OwnedPool, "explain_loss", explain_loss)
+    monkeypatch.setattr(supervisor, "EXIT_KNOWN_WITHIN", 0.05)
+    async with opened(1) as pool:
+        (victim,) = pids(pool)
+        call = asyncio.create_task(stay(folder / "began"))
+        await pid_in(folder / "began")
+        [link] = pool._pool.client().links.values()
+        await link.session.connection.aclose()
+        os.kill(victim, 9)
+        with pytest.raises(wool.WorkerLost) as caught:
+            await call
+        assert caught.value.signal == 9

@@ -144,11 +144,13 @@ class Supervisor:
     async def exit_code(self, ident: str) -> int | None:
         """Returns how a worker ended, as `subprocess` has it; None if it has not."""
         exited = self._exits.get(ident)
-        if exited is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(EXIT_KNOWN_WITHIN):
-                    return await asyncio.shield(asyncio.wrap_future(exited))
-        return None
+        if exited is None:
+            return None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EXIT_KNOWN_WITHIN):
+                await asyncio.shield(asyncio.wrap_future(exited))
+        # A loop that was blocked learns of the end, and that the time is up, in one turn.
+        return exited.result() if exited.done() else None
 
     # One worker after another -------------------------------------------------------------------
 
