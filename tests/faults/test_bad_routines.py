@@ -548,11 +548,14 @@ async def leave_with_deaf_signals(folder: Path) -> set[int]:
 
 
 @pytest.mark.slow
-async def test_leaving_the_pool_whatever_it_does(folder: Path) -> None:
+async def test_leaving_the_pool_whatever_it_does(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Deaf, blocked or seized by user code: the end of the pool is bounded, and the workers' too.
 
     The calls end in `WorkerStopped` or `WorkerLost`, never in `CancelledError`.
     """
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "2")
     async with asyncio.timeout(50):
         for workers in await asyncio.gather(
             asyncio.create_task(leave_with_deaf_calls(folder)),

@@ -6,13 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import pytest
 from faultkit import Script, alive, eventually_sync, gone, kill, marked, shared_memory
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(150)
 
 WORK = {
     "asleep": "await asyncio.sleep(3600)",
@@ -53,8 +57,11 @@ except KeyboardInterrupt:
 """
 
 
-def caller(folder: Path, *, work: str = "asleep", calls: int = 4, then: str = "pass") -> Script:
-    return Script(CALLER.format(work=WORK[work], calls=calls, then=then), folder, str(folder))
+def caller(
+    folder: Path, *, work: str = "asleep", calls: int = 4, then: str = "pass", **env: str
+) -> Script:
+    code = CALLER.format(work=WORK[work], calls=calls, then=then)
+    return Script(code, folder, str(folder), env=env)
 
 
 def ended(folder: Path) -> int:
@@ -80,17 +87,15 @@ def test_caller_killed(folder: Path, number: signal.Signals) -> None:
         eventually_sync(lambda: not any(alive(pid) for pid in workers), within=20)
 
 
-@pytest.mark.parametrize("work", ["asleep", "blocked"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_process_group_killed(folder: Path, number: signal.Signals, work: str) -> None:
+def test_process_group_killed(folder: Path, number: signal.Signals) -> None:
     """The same when workers get the signal, too: service managers and closed terminals do that."""
-    with caller(folder, work=work, calls=4 if work == "asleep" else 2) as script:
+    with caller(folder) as script:
         workers_of(script)
         os.killpg(script.process.pid, number)
         assert script.finish() == -number
         gone(script, within=20)
-        if work == "asleep":
-            assert ended(folder) == 4
+        assert ended(folder) == 4
 
 
 def test_process_group_killed_while_nothing_runs(folder: Path) -> None:
@@ -102,30 +107,17 @@ def test_process_group_killed_while_nothing_runs(folder: Path) -> None:
         gone(script, within=20)
 
 
-def test_caller_killed_while_its_workers_drain(folder: Path) -> None:
-    """They do not wait any longer for calls that nobody waits for."""
-    with caller(folder, work="blocked", calls=2) as script:
-        for worker in workers_of(script):
-            os.kill(worker, signal.SIGTERM)
-        eventually_sync(lambda: len(script.survivors()) >= 4, what="their replacements")
-        script.process.kill()
-        script.finish()
-        gone(script, within=20)
+FORKING = """child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        print(child, flush=True)"""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", ["asleep", "blocked"])
-def test_caller_killed_whose_forked_child_lives(folder: Path, work: str) -> None:
+def test_caller_killed_whose_forked_child_lives(folder: Path) -> None:
     """The same when a child of the caller holds a copy of all its sockets and pipes."""
-    then = (
-        "child = os.fork()\n"
-        "        if child == 0:\n"
-        "            time.sleep(60)\n"
-        "            os._exit(0)\n"
-        "        print(child, flush=True)"
-    )
-    calls = 4 if work == "asleep" else 2
-    with caller(folder, work=work, calls=calls, then=then) as script:
+    with caller(folder, then=FORKING) as script:
         workers_of(script)
         child = int(script.line())
         try:
@@ -133,39 +125,9 @@ def test_caller_killed_whose_forked_child_lives(folder: Path, work: str) -> None
             script.finish()
             gone(script, within=30, except_for=[child])
             assert alive(child)
-            if work == "asleep":
-                assert ended(folder) == 4
+            assert ended(folder) == 4
         finally:
             kill([child])
-
-
-@pytest.mark.slow
-def test_caller_ends_while_its_workers_are_blocked(folder: Path) -> None:
-    """Workers never outlive their pool, though user code keeps the loop, or the whole process.
-
-    Three callers at the same time: one killed with blocked workers, one with workers in C code that
-    keeps the interpreter lock, one that gets Ctrl-C with blocked workers. Only the second may leave
-    something: its socket folder, which the next pool removes.
-    """
-    for name in ("blocked", "seized", "ctrl-c"):
-        (folder / name).mkdir()
-    patient = CALLER.replace("WorkerPool(size=2)", "WorkerPool(size=2, shutdown_timeout=2)")
-    patient = patient.format(work=WORK["blocked"], calls=2, then="pass")
-    with (
-        caller(folder / "blocked", work="blocked", calls=2) as blocked,
-        caller(folder / "seized", work="seized", calls=2) as seized,
-        Script(patient, folder / "ctrl-c", str(folder / "ctrl-c")) as interrupted,
-    ):
-        for script in (blocked, seized, interrupted):
-            workers_of(script)
-        blocked.process.kill()
-        seized.process.kill()
-        os.killpg(interrupted.process.pid, signal.SIGINT)
-        assert interrupted.finish(50) == 0
-        gone(interrupted, within=20)
-        gone(blocked, within=40)
-        eventually_sync(lambda: not seized.survivors(), within=40, what="seized workers to be gone")
-        sweep(seized)
 
 
 def sweep(script: Script) -> None:
@@ -370,3 +332,121 @@ def test_temporary_folder_with_a_long_path(folder: Path) -> None:
         assert script.output() == "3"
         assert script.leftovers() == []
         assert list(long.iterdir()) == []
+
+
+# Workers that take their time
+
+
+Slowly = Generator[None, None, None]
+"""Starts a caller whose workers do not heed; then ends it; then checks that they go."""
+
+
+def slowly_by_signal(folder: Path, number: signal.Signals, **env: str) -> Slowly:
+    with caller(folder, work="blocked", calls=2, **env) as script:
+        yield
+        workers_of(script)
+        os.killpg(script.process.pid, number)
+        yield
+        assert script.finish() == -number
+        gone(script, within=20)
+
+
+def slowly_while_they_drain(folder: Path, **env: str) -> Slowly:
+    """They do not wait any longer for calls that nobody waits for."""
+    with caller(folder, work="blocked", calls=2, **env) as script:
+        yield
+        for worker in workers_of(script):
+            os.kill(worker, signal.SIGTERM)
+        eventually_sync(lambda: len(script.survivors()) >= 4, within=30, what="their replacements")
+        script.process.kill()
+        yield
+        script.finish()
+        gone(script, within=20)
+
+
+def slowly_while_a_child_lives(folder: Path, **env: str) -> Slowly:
+    """A child of the caller that holds a copy of all its sockets and pipes."""
+    with caller(folder, work="blocked", calls=2, then=FORKING, **env) as script:
+        yield
+        workers_of(script)
+        child = int(script.line())
+        script.process.kill()
+        yield
+        script.finish()
+        gone(script, within=30, except_for=[child])
+        assert alive(child)
+
+
+def slowly_by_ctrl_c(folder: Path, **env: str) -> Slowly:
+    patient = CALLER.replace("WorkerPool(size=2)", "WorkerPool(size=2, shutdown_timeout=2)")
+    patient = patient.format(work=WORK["blocked"], calls=2, then="pass")
+    with Script(patient, folder, str(folder), env=env) as script:
+        yield
+        workers_of(script)
+        os.killpg(script.process.pid, signal.SIGINT)
+        yield
+        assert script.finish(50) == 0
+        gone(script, within=20)
+
+
+def slowly_by_kill(folder: Path, **env: str) -> Slowly:
+    with caller(folder, work="blocked", calls=2, **env) as script:
+        yield
+        workers_of(script)
+        script.process.kill()
+        yield
+        gone(script, within=40)
+
+
+def slowly_with_the_interpreter_lock(folder: Path, **env: str) -> Slowly:
+    """Only these may leave something: their socket folder, which the next pool removes."""
+    with caller(folder, work="seized", calls=2, **env) as script:
+        yield
+        workers_of(script)
+        script.process.kill()
+        yield
+        eventually_sync(lambda: not script.survivors(), within=40, what="the workers to be gone")
+        sweep(script)
+
+
+SLOWLY: dict[str, Callable[..., Slowly]] = {
+    "by SIGTERM": partial(slowly_by_signal, number=signal.SIGTERM),
+    "by SIGHUP": partial(slowly_by_signal, number=signal.SIGHUP),
+    "by SIGKILL": slowly_by_kill,
+    "by Ctrl-C": slowly_by_ctrl_c,
+    "while they drain": slowly_while_they_drain,
+    "while a child lives": slowly_while_a_child_lives,
+    "in C code": slowly_with_the_interpreter_lock,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def going(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Future[None]]]:
+    """Ends all these callers at once, and checks what their workers do while other tests run."""
+    found = [getattr(item, "callspec", None) for item in request.session.items]
+    selected = [spec.params for spec in found if spec is not None and "how" in spec.params]
+    begun: dict[tuple[str, str], Slowly] = {}
+    with tempfile.TemporaryDirectory(prefix="w", dir="/tmp") as name:
+        for number, params in enumerate(selected):
+            folder = Path(name, str(number))
+            folder.mkdir()
+            key = params["how"], params["carrier"]
+            begun[key] = SLOWLY[key[0]](folder, WOOL_TRANSPORT=key[1])
+            next(begun[key])
+        with ThreadPoolExecutor(max(1, len(begun))) as executor:
+            ending = {key: executor.submit(next, each) for key, each in begun.items()}
+            wait(ending.values())
+            yield {key: executor.submit(checked, ending[key], each) for key, each in begun.items()}
+
+
+def checked(ending: Future[None], each: Slowly) -> None:
+    ending.result()
+    next(each, None)
+
+
+@pytest.mark.parametrize("how", SLOWLY)
+def test_blocked_workers_never_outlive_their_pool(
+    how: str, carrier: str, going: dict[tuple[str, str], Future[None]]
+) -> None:
+    """Though user code keeps the loop, or the whole process."""
+    going[how, carrier].result()

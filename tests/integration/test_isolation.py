@@ -224,23 +224,6 @@ async def test_silent_outsiders(folder: Path) -> None:
                 outsider.close()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60)
-async def test_silent_outsider_is_shown_out(folder: Path) -> None:
-    """Who says nothing for ten seconds is disconnected."""
-    async with besieged(folder) as worker:
-
-        def wait_for_the_end() -> bytes:
-            with dial(worker) as outsider:
-                outsider.settimeout(40)
-                received = b""
-                while part := outsider.recv(65536):
-                    received += part
-                return received
-
-        assert len(await asyncio.to_thread(wait_for_the_end)) < 65536
-
-
 async def test_outsider_that_hangs_up(folder: Path) -> None:
     """Connections that end at once, or in the middle of a message."""
     async with besieged(folder) as worker:
