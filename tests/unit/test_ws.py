@@ -266,7 +266,9 @@ async def test_a_name_with_a_number_that_stalls(
         monkeypatch.setattr(_sockets, "_resolve", resolve)
         with socket.create_server(("127.0.0.2", port)):
             if least is None:
-                connection = await dial(f"wss://some.name:{port}/", TLS, timeout=4)
+                clock = loop.time  # of which half passes soon, so that both have time enough
+                loop.call_later(0.2, setattr, loop, "time", lambda: clock() + 8)
+                connection = await dial(f"wss://some.name:{port}/", TLS, timeout=16)
                 await answered(connection)
                 await connection.aclose()
             else:
