@@ -36,6 +36,7 @@ TaskPlugin=task/none
 MpiDefault=none
 ReturnToService=2
 SelectType=select/linear
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 FirstJobId={first}
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES OverSubscribe=FORCE State=UP
