@@ -18,6 +18,8 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 
+pytestmark = pytest.mark.timeout(180)
+
 ROOT = Path(__file__).parent.parent
 PHONE = 390
 """Width of a usual phone in CSS pixels."""
@@ -44,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*command, "-d", str(folder / "doctrees"), str(ROOT / "docs"), str(folder / "html")],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     return folder / "html"
@@ -151,14 +153,14 @@ def test_a_phone_shows_every_page(server: str, tmp_path: Path):
             CHROMIUM,
             *QUIET,
             f"--user-data-dir={tmp_path}",
-            "--timeout=45000",
+            "--timeout=145000",
             "--virtual-time-budget=40000",
             "--dump-dom",
             server,
         ],
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=155,
     )
     result = re.search("RESULT (.*) END", done.stdout)
     assert result is not None, done.stdout[-2000:] + done.stderr[-2000:]

@@ -32,6 +32,7 @@ CLASSIFIERS = {
     *(f"Programming Language :: Python :: {version}" for version in PYTHONS),
 }
 
+pytestmark = pytest.mark.timeout(240)  # packages are fetched
 package = pytest.mark.parametrize("package", PACKAGES)
 python = pytest.mark.parametrize("python", PYTHONS)
 

@@ -146,6 +146,7 @@ class Delegating(Base):
                     await halves.given(2 * number + 2, self.patience)
                     if not halves.there:  # that thread may not have come to it in time
                         halves.delegate()
+                        await other.free()  # it has heard of it by now
                 assert halves.there, "nothing was given on the other thread"
                 await stopped(halves.pumping, self.patience)
 
