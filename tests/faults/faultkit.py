@@ -195,6 +195,13 @@ class Script:
         if how == "stdin":
             assert stdin is None
             stdin = code
+        self.environment = {
+            **os.environ,
+            "TMPDIR": str(self.temp),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            MARK: self.mark,
+            **(env or {}),
+        }
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, *flags, *start, *args],
@@ -204,13 +211,7 @@ class Script:
                 text=True,
                 cwd=home,
                 start_new_session=True,
-                env={
-                    **os.environ,
-                    "TMPDIR": str(self.temp),
-                    "XDG_RUNTIME_DIR": str(self.runtime),
-                    MARK: self.mark,
-                    **(env or {}),
-                },
+                env=self.environment,
             )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -42,7 +42,7 @@ async def hold(number):
 
 async def main():
     async with wool.WorkerPool(size=2) as pool:
-        await pool.wait(2, timeout=30)
+        await pool.wait(2, timeout=100)
         calls = [asyncio.ensure_future(hold(i)) for i in range({calls})]
         while len(list(folder.glob("began-*"))) < {calls}:
             await asyncio.sleep(0.02)
@@ -69,7 +69,7 @@ def ended(folder: Path) -> int:
 
 
 def workers_of(script: Script) -> list[int]:
-    found = [int(word) for word in script.line().split()]
+    found = [int(word) for word in script.line(100).split()]  # many may be starting at once
     assert len(found) == 2 and all(alive(pid) for pid in found)
     assert set(found) < script.survivors()
     return found
@@ -109,7 +109,7 @@ def test_process_group_killed_while_nothing_runs(folder: Path) -> None:
 
 FORKING = """child = os.fork()
         if child == 0:
-            time.sleep(60)
+            time.sleep(600)
             os._exit(0)
         print(child, flush=True)"""
 
@@ -144,7 +144,7 @@ def sweep(script: Script) -> None:
         "        pass\n"
         "asyncio.run(main())\n"
     )
-    environment = {**os.environ, "TMPDIR": str(script.temp)}
+    environment = {**script.environment, "TMPDIR": str(script.temp)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
     assert script.leftovers() == []
 
