@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -338,12 +338,11 @@ def test_temporary_folder_with_a_long_path(folder: Path) -> None:
 
 
 Slowly = Generator[None, None, None]
-"""Starts a caller whose workers do not heed; then ends it; then checks that they go."""
+"""Ends a caller whose workers do not heed; then checks that they go."""
 
 
 def slowly_by_signal(folder: Path, number: signal.Signals, **env: str) -> Slowly:
     with caller(folder, work="blocked", calls=2, **env) as script:
-        yield
         workers_of(script)
         os.killpg(script.process.pid, number)
         yield
@@ -354,7 +353,6 @@ def slowly_by_signal(folder: Path, number: signal.Signals, **env: str) -> Slowly
 def slowly_while_they_drain(folder: Path, **env: str) -> Slowly:
     """They do not wait any longer for calls that nobody waits for."""
     with caller(folder, work="blocked", calls=2, **env) as script:
-        yield
         for worker in workers_of(script):
             os.kill(worker, signal.SIGTERM)
         eventually_sync(lambda: len(script.survivors()) >= 4, within=30, what="their replacements")
@@ -367,7 +365,6 @@ def slowly_while_they_drain(folder: Path, **env: str) -> Slowly:
 def slowly_while_a_child_lives(folder: Path, **env: str) -> Slowly:
     """A child of the caller that holds a copy of all its sockets and pipes."""
     with caller(folder, work="blocked", calls=2, then=FORKING, **env) as script:
-        yield
         workers_of(script)
         child = int(script.line())
         script.process.kill()
@@ -381,7 +378,6 @@ def slowly_by_ctrl_c(folder: Path, **env: str) -> Slowly:
     patient = CALLER.replace("WorkerPool(size=2)", "WorkerPool(size=2, shutdown_timeout=2)")
     patient = patient.format(work=WORK["blocked"], calls=2, then="pass")
     with Script(patient, folder, str(folder), env=env) as script:
-        yield
         workers_of(script)
         os.killpg(script.process.pid, signal.SIGINT)
         yield
@@ -391,7 +387,6 @@ def slowly_by_ctrl_c(folder: Path, **env: str) -> Slowly:
 
 def slowly_by_kill(folder: Path, **env: str) -> Slowly:
     with caller(folder, work="blocked", calls=2, **env) as script:
-        yield
         workers_of(script)
         script.process.kill()
         yield
@@ -401,7 +396,6 @@ def slowly_by_kill(folder: Path, **env: str) -> Slowly:
 def slowly_with_the_interpreter_lock(folder: Path, **env: str) -> Slowly:
     """Only these may leave something: their socket folder, which the next pool removes."""
     with caller(folder, work="seized", calls=2, **env) as script:
-        yield
         workers_of(script)
         script.process.kill()
         yield
@@ -422,9 +416,10 @@ SLOWLY: dict[str, Callable[..., Slowly]] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def going(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Future[None]]]:
-    """Ends all these callers at once, and checks what their workers do while other tests run."""
-    found = [getattr(item, "callspec", None) for item in request.session.items]
-    selected = [spec.params for spec in found if spec is not None and "how" in spec.params]
+    """Ends all these callers, and checks what their workers do while other tests run."""
+    found = [item for item in request.session.items if item.path == request.path]
+    specs = [getattr(item, "callspec", None) for item in found]
+    selected = [spec.params for spec in specs if spec is not None and "how" in spec.params]
     begun: dict[tuple[str, str], Slowly] = {}
     with tempfile.TemporaryDirectory(prefix="w", dir="/tmp") as name:
         for number, params in enumerate(selected):
@@ -432,10 +427,9 @@ def going(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], Futu
             folder.mkdir()
             key = params["how"], params["carrier"]
             begun[key] = SLOWLY[key[0]](folder, WOOL_TRANSPORT=key[1])
-            next(begun[key])
-        with ThreadPoolExecutor(max(1, len(begun))) as executor:
+        with ThreadPoolExecutor(2) as executor:  # all at once would leave others no processor
             ending = {key: executor.submit(next, each) for key, each in begun.items()}
-            wait(ending.values())
+        with ThreadPoolExecutor(max(1, len(begun))) as executor:
             yield {key: executor.submit(checked, ending[key], each) for key, each in begun.items()}
 
 
