@@ -90,6 +90,14 @@ async def test_line_numbers() -> None:
     assert linecache.getline(last.filename, last.lineno).strip().endswith("# third floor")
 
 
+async def test_line_tables_end_where_the_code_does() -> None:
+    """Under a tracer or profiler, CPython 3.11 writes past the end of its memory otherwise."""
+    error = await caught(first_floor("boom"))
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        *_, (_, end, _) = frame.f_code.co_lines()
+        assert end == len(frame.f_code.co_code)
+
+
 async def test_where_a_cancel_struck(journal: Journal) -> None:
     """What cancels says what was too slow: in a call, in calls below it and in a stream."""
 

@@ -146,21 +146,25 @@ def _frame(entry: Entry) -> FrameType:
         co_name=name,
         co_qualname=name,
         co_firstlineno=lineno,
-        co_linetable=_line_table(column, end_column) * (len(template.co_code) // 16 + 1),
+        co_linetable=_line_table(len(template.co_code) // 2, column, end_column),
     )
     suspended: Any = FunctionType(code, {"__name__": "<remote>", "__file__": filename})()
     return suspended.gi_frame
 
 
-def _line_table(column: int, end_column: int) -> bytes:
-    """Says that eight code units stem from these columns of the code's first line.
+def _line_table(units: int, column: int, end_column: int) -> bytes:
+    """Says that all code units stem from these columns of the code's first line.
 
-    The format is CPython's, see "Objects/locations.md": the first byte has a form and a length,
-    varints follow. Form 13 has no columns; form 14 has them, counted from 1.
+    The format is CPython's, see "Objects/locations.md": the first byte has a form and how many
+    units there are, at most eight; varints follow. Form 13 has no columns; form 14 has them,
+    counted from 1. No more units than there are: what traces or profiles would write past the end
+    of its table of lines.
     """
-    if column < 0:
-        return bytes((0x80 | 13 << 3 | 7, 0))
-    return bytes((0x80 | 14 << 3 | 7, 0, 0, *_varint(column + 1), *_varint(end_column + 1)))
+    form, columns = 13, b""
+    if column >= 0:
+        form, columns = 14, bytes((0, *_varint(column + 1), *_varint(end_column + 1)))
+    counts = [8] * (units // 8) + [units % 8] * (units % 8 > 0)
+    return b"".join(bytes((0x80 | form << 3 | count - 1, 0)) + columns for count in counts)
 
 
 def _varint(value: int) -> Iterable[int]:
