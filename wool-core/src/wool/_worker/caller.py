@@ -324,7 +324,9 @@ class Caller:
             if self._is_refused(frame) and self._executor.claim(execution):
                 self.on_session(self.send, f.GiveBack([frame.call], 0), ())
         elif isinstance(frame, f.Resume):
-            self._resume(frame, segments)
+            execution = self._calls.get(frame.call)
+            if isinstance(execution, StreamExecution):
+                execution.resume(frame, segments)
 
     def answer(self, frame: Frame, packed: Packed, *, more: bool = False) -> None:
         """Sends an answer; unstarted calls in it are the caller's from now on.

@@ -70,10 +70,17 @@ class Executor:
         if not self._pulling:
             self._pulling = True
             try:
-                self.call(self._pull)
+                self._pull_soon()
             except BaseException:  # a handler of a signal has raised
                 self._pulling = False
                 raise
+
+    def _pull_soon(self) -> None:
+        """Pulls in the next turn; a loop that is in the midst of one need not be woken for it."""
+        if self.is_here:
+            self.loop.call_soon(self._pull)
+        else:
+            self.call(self._pull)
 
     def claim(self, execution: Execution) -> bool:
         """Takes a call that has not begun away from the executor; False if it has begun."""
