@@ -164,7 +164,8 @@ def test_caller_killed_with_a_stopped_worker(folder: Path) -> None:
 def test_caller_killed_during_the_start(folder: Path) -> None:
     """Killed while workers start: none stays."""
     code = (
-        "import asyncio, wool\n"
+        "import asyncio, tempfile, wool\n"
+        "tempfile.gettempdir()\n"  # Python makes a file in it, and removes it, to see if it can
         "async def main():\n"
         "    print('start', flush=True)\n"
         "    async with wool.WorkerPool(size=4) as pool:\n"
@@ -177,6 +178,24 @@ def test_caller_killed_during_the_start(folder: Path) -> None:
         script.process.kill()
         script.finish()
         gone(script, within=30)
+        assert script.stderr == ""
+
+
+def test_caller_killed_as_it_has_started_a_process(folder: Path) -> None:
+    """The worker, which nobody has told what to do, has nothing to say."""
+    code = (
+        "import asyncio, os, signal\n"
+        "from wool._worker.process import WorkerProcess\n"
+        "async def main():\n"
+        "    process = WorkerProcess()\n"
+        "    print('started', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    with Script(code, folder) as script:
+        script.finish()
+        gone(script, within=30)
+        assert script.stderr == ""
 
 
 def test_ctrl_c(folder: Path) -> None:

@@ -43,7 +43,10 @@ EXIT_GRACE = 2.0
 
 def main(lifeline: BinaryIO) -> None:
     """Runs a worker until it is told to stop or its lifeline closes."""
-    config: dict[str, Any] = marshal.load(lifeline)
+    try:
+        config: dict[str, Any] = marshal.load(lifeline)
+    except EOFError:
+        return  # whoever has started it is gone already
     print_whole_lines()
     loop = new_loop(config["loop"])
     asyncio.set_event_loop(loop)

@@ -27,7 +27,7 @@ from wool.exceptions import ConfigurationError
 
 _BOOT = (
     "import sys, marshal; stream = open(int(sys.argv.pop()), 'rb', closefd=False); "
-    "sys.path[:] = marshal.load(stream); "
+    "sys.path[:] = marshal.load(stream) if stream.peek(1) else sys.exit(); "
     "from wool._worker.main import main; main(stream)"
 )
 STOP_SPARE = 5.0
