@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -70,3 +72,60 @@ def test_an_edition_that_arrives_while_an_older_one_is_checked(
     monkeypatch.setattr(received, "_sources", dict(received._sources))
     with pytest.raises(MissingCode):
         received.require(["sent_twice"])
+
+
+def test_another_thread_that_looks_for_one_waits_for_its_end() -> None:
+    """A routine imports it in a thread, or on a worker in this process, as a call for it comes."""
+    received = ReceivedModules("here")
+    begun, go_on = threading.Event(), threading.Event()
+    received.builtins.update(begun=begun, go_on=go_on)
+    received.add(unit("begun.set()\ngo_on.wait(10)\nlast = 1"))
+    importing = threading.Thread(target=received.find, args=["sent_twice"])
+    importing.start()
+    found: list[Any] = []
+
+    def look() -> None:
+        found.append(vars(received.find("sent_twice")).get("last"))
+
+    looking = threading.Thread(target=look)
+    try:
+        assert begun.wait(10)
+        looking.start()
+        looking.join(0.1)  # as long as it may take to find the beginning of it
+    finally:
+        go_on.set()
+        importing.join()
+    looking.join()
+    assert found == [1]
+    received.leave()
+
+
+def test_two_threads_that_load_one_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them does, and the other waits for it."""
+    received = ReceivedModules("here")
+    received.add(unit("made = object()"))
+    module = received.find("sent_twice")
+    before = module.made
+    received.add(unit("made = object()", edition=1))
+
+    class Changed(list[str]):
+        """Another thread takes what there is, after this one has looked."""
+
+        looks = 0
+
+        def __bool__(self) -> bool:
+            found = len(self) > 0
+            self.looks += 1
+            if self.looks == 1:
+                other = threading.Thread(target=received.enter)
+                other.start()
+                other.join(10)
+            return found
+
+        def popleft(self) -> str:
+            return self.pop(0)
+
+    monkeypatch.setattr(received, "_changed", Changed(received._changed))
+    received.enter()
+    assert module.made is not before
+    received.leave()

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class ReceivedModules:
     """Modules that a pool has sent to this worker.
 
-    Units may be added on one thread while modules are imported on another.
+    Units may be added on one thread while modules are imported on others: there are several if a
+    routine has some, or has opened a pool whose workers are in this process.
 
     Args:
         where: names this worker in messages.
@@ -53,6 +54,7 @@ class ReceivedModules:
         self._changed: deque[str] = deque()
         self._imported: dict[str, tuple[Source, ModuleType]] = {}
         self._lock = threading.RLock()
+        self._executing = 0  # bodies of modules, by who has the lock
         self._version = 0
 
     def within(self, pool: str, rules: Rules) -> RelayedModules:
@@ -127,15 +129,18 @@ class ReceivedModules:
 
     def find(self, name: str) -> ModuleType:
         imported = self._imported.get(name)
-        if imported is not None and imported[0] is self._sources.get(name):
+        # While some are executed, perhaps this one, perhaps on another thread: that is waited for.
+        if imported is not None and imported[0] is self._sources.get(name) and not self._executing:
             return imported[1]
         self.require([name])
         return self._load(name)
 
     def enter(self) -> None:
         OVERLAY.show(self)
-        while self._changed:
-            self._load(self._changed.popleft())
+        if self._changed:
+            with self._lock:
+                while self._changed:
+                    self._load(self._changed.popleft())
 
     def leave(self) -> None:
         if OVERLAY.layer is self:
@@ -167,7 +172,11 @@ class ReceivedModules:
             imported = self._imported.get(name)
             if imported is not None and imported[0] is source:
                 return imported[1]
-            module = self._execute(source, None if imported is None else imported[1])
+            self._executing += 1
+            try:
+                module = self._execute(source, None if imported is None else imported[1])
+            finally:
+                self._executing -= 1
             if parent is not None:
                 setattr(parent, last, module)
             return module
