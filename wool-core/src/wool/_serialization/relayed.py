@@ -43,7 +43,9 @@ class RelayedModules:
         return self._received.version() + self._local.version()
 
     def units(self) -> list[CodeUnit]:
-        return [*self._local.units(), *self._received.units()]
+        # What is shown in `sys.modules` may be taken for this process's own, by what imports it.
+        own = [unit for unit in self._local.units() if not self._received.has(unit.provides[0])]
+        return [*own, *self._received.units()]
 
     def qualified_name(self, obj: Any) -> QualifiedName | None:
         if self._is_received(getattr(obj, "__module__", None)):
@@ -51,7 +53,11 @@ class RelayedModules:
         return self._local.qualified_name(obj)
 
     def mention(self, obj: Any) -> None:
-        if not self._is_received(getattr(obj, "__module__", None)):
+        try:
+            name = obj.__module__
+        except Exception:
+            return
+        if not self._is_received(name):
             self._local.mention(obj)
 
     def importable(self, obj: Any) -> bool:
