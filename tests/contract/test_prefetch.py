@@ -259,6 +259,30 @@ async def test_closing_one_that_swallows_the_cancel(place: Place, journal: Journ
     assert journal.lines() == (["started", "swallowed", "closed"] if place.remote else [])
 
 
+async def test_closing_that_is_cancelled(place: Place, journal: Journal) -> None:
+    """The cancel of who closes it is not taken for the one that its closing has caused."""
+
+    @wool.routine(prefetch=4)
+    async def waiting() -> Any:
+        try:
+            yield 1
+            journal.write("started")
+            await forever()
+        finally:
+            journal.write("cleaning")
+            await forever()
+
+    stream = waiting()
+    assert await anext(stream) == 1
+    if place.remote:
+        await journal.wait("started")
+    task = asyncio.ensure_future(stream.aclose())
+    await journal.wait("cleaning")
+    task.cancel("why")
+    error = await caught(task)
+    assert type(error) is asyncio.CancelledError
+
+
 async def test_collecting_one_that_waits(place: Place, journal: Journal) -> None:
     @wool.routine(prefetch=4)
     async def waiting() -> Any:

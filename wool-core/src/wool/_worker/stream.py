@@ -143,7 +143,7 @@ class StreamExecution(Execution):
                 # Its traceback has this frame, which must not have it: what the generator held
                 # is to be closed now, not when garbage is collected.
                 del argument
-                if self._closing and isinstance(error, asyncio.CancelledError):
+                if self._is_closed_with(error):
                     self._finish_empty()
                 else:
                     self._finish_raise(error)
@@ -157,6 +157,11 @@ class StreamExecution(Execution):
                 continue
             del value, argument
             operation, argument = await self._suspend()
+
+    def _is_closed_with(self, error: BaseException) -> bool:
+        """Whether this is the cancel that closes it, and not one of its consumer, who does that."""
+        cancelled = isinstance(error, asyncio.CancelledError) and not self._cancels.delivered
+        return bool(self._closing) and cancelled
 
     async def _advance(
         self, generator: AsyncGenerator[Any, Any], operation: int, argument: Any
