@@ -310,6 +310,32 @@ async def test_a_worker_that_is_told_after_another(
     assert (folder / "waits.finally").exists()
 
 
+@wool.routine
+async def has_a_pool(folder: Path, stream: bool) -> str:
+    """Waits for what runs on a worker of its own, which is told to stop."""
+    remote.TELLING = 600.0
+    path = folder / "inside"
+    async with opened(1):
+        beside = asyncio.ensure_future(anext(ends_in_a_step(path)) if stream else ends(path))
+        kill([await pid_in(path)], signal.SIGTERM)
+        try:
+            async with asyncio.timeout(10):
+                await beside
+        except (TimeoutError, wool.WorkerStopped) as error:
+            return type(error).__name__
+    return "nothing"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_worker_with_a_pool_that_is_not_left(
+    stream: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own end does not follow from that of one of its own workers: it is not waited for."""
+    monkeypatch.setenv("WOOL_DRAIN_TIMEOUT", "0.1")
+    async with opened(1):
+        assert await has_a_pool(folder, stream) == "WorkerStopped"
+
+
 @both
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_stream_that_outlives_its_pool(

@@ -76,7 +76,7 @@ async def call(
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
             return await decode_reply(codec, exchange, outcome), None
         error = await reply_error(codec, exchange, outcome, None)
-        return None, await _unless_told(error, exchange, running)
+        return None, await _unless_told(pool, error, exchange, running)
     except (WoolError, ContextWarning) as error:
         return None, error.with_traceback(None)
     finally:
@@ -85,7 +85,10 @@ async def call(
 
 
 async def _unless_told(
-    error: BaseException, exchange: CallExchange | None, running: RunningCall | None
+    pool: Pool,
+    error: BaseException,
+    exchange: CallExchange | None,
+    running: RunningCall | None,
 ) -> BaseException:
     """Returns what a call or a step comes to that has failed with `error`.
 
@@ -94,6 +97,8 @@ async def _unless_told(
     midst of it. So it waits a moment for the cancel.
     """
     if not isinstance(error, WorkerStopped) or running is None or running.must_end:
+        return error
+    if not pool.here:  # one that the call has opened itself
         return error
     if exchange is None or exchange.link is None or not exchange.link.draining:
         return error
@@ -138,7 +143,8 @@ class RemoteStream:
                 if self._closing:
                     await self._ignore_end_of_pool()
                 else:
-                    self.error = await _unless_told(self.error, self._exchange, running)
+                    error, exchange = self.error, self._exchange
+                    self.error = await _unless_told(self._pool, error, exchange, running)
             return yielded
         finally:
             if running is not None:
