@@ -6,6 +6,11 @@ import asyncio
 import threading
 from typing import Any
 
+import msgspec
+
+from wool._client.identity import hello
+from wool._serialization.received import ReceivedModules
+from wool._serialization.rules import Rules
 from wool._worker.executor import Executor
 from wool._worker.server import Server
 from wool._worker.service import worker_info
@@ -21,6 +26,19 @@ class Caller:
     def drain(self) -> None: ...
 
 
+def make_server() -> Server:
+    nobody: Any = None
+    return Server(
+        worker_info("id", "unix://x", [], "cloudpickle"),
+        Executor(asyncio.get_running_loop(), None),
+        acceptor=nobody,
+        routes=nobody,
+        keyring=nobody,
+        serializer=nobody,
+        observers=(),
+    )
+
+
 async def test_a_call_that_ends_on_the_other_thread_as_the_worker_drains() -> None:
     """Its answer was being sent there when that began: the I/O thread sleeps, and must wake up."""
     threads: list[int] = []
@@ -30,17 +48,7 @@ async def test_a_call_that_ends_on_the_other_thread_as_the_worker_drains() -> No
             threads.append(threading.get_ident())
             super().set()
 
-    nobody: Any = None
-    executor = Executor(asyncio.get_running_loop(), None)
-    server = Server(
-        worker_info("id", "unix://x", [], "cloudpickle"),
-        executor,
-        acceptor=nobody,
-        routes=nobody,
-        keyring=nobody,
-        serializer=nobody,
-        observers=(),
-    )
+    server = make_server()
     server._quiet = Quiet()
     caller: Any = Caller()
     server._callers.add(caller)
@@ -56,3 +64,11 @@ async def test_a_call_that_ends_on_the_other_thread_as_the_worker_drains() -> No
     async with asyncio.timeout(20):
         await draining
     assert threads == [threading.get_ident()]
+
+
+async def test_modules_of_a_pool_that_was_opened_in_this_process() -> None:
+    """They are here, also for those of its workers that are elsewhere and call this one."""
+    server = make_server()
+    relayed = ReceivedModules("here").within("pool", Rules())
+    peer = msgspec.structs.replace(hello([], security="", pool="pool"), process=b"another")
+    assert server._modules_of(peer) is relayed

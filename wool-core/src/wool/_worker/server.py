@@ -158,9 +158,11 @@ class Server:
         return pool
 
     def _modules_of(self, peer: f.Hello) -> Modules:
-        if peer.process == CLASSES.process:
-            return RELAYED.get(peer.pool) or LocalModules()
-        return LocalModules() if peer.pool == self._parent else ReceivedModules(self.where)
+        relayed = RELAYED.get(peer.pool)
+        if relayed is not None:  # it was opened here, wherever this one of its callers is
+            return relayed
+        shares_modules = peer.pool == self._parent or peer.process == CLASSES.process
+        return LocalModules() if shares_modules else ReceivedModules(self.where)
 
     def _retire(self, pool: PeerPool) -> None:
         """Closes what is open on behalf of a pool that nobody calls for and no call belongs to."""
