@@ -283,6 +283,29 @@ async def test_closing_that_is_cancelled(place: Place, journal: Journal) -> None
     assert type(error) is asyncio.CancelledError
 
 
+async def test_closing_that_is_cancelled_with_items_ahead(journal: Journal) -> None:
+    """It has sent more than was taken, and is past any item that a cancel could be for."""
+
+    @wool.routine(prefetch=4)
+    async def cleaning() -> Any:
+        try:
+            while True:
+                yield 1
+        finally:
+            journal.write("cleaning")
+            await forever()
+
+    stream = cleaning()
+    assert await anext(stream) == 1
+    task = asyncio.ensure_future(stream.aclose())
+    await journal.wait("cleaning")
+    task.cancel("why")
+    async with asyncio.timeout(3):
+        error = await caught(task)
+    assert type(error) is asyncio.CancelledError
+    await serving()
+
+
 async def test_collecting_one_that_waits(place: Place, journal: Journal) -> None:
     @wool.routine(prefetch=4)
     async def waiting() -> Any:

@@ -66,7 +66,11 @@ class StreamExecution(Execution):
 
     def cancel(self, step: int, message: bytes | None) -> None:
         """Cancels one step; ignored if that has ended."""
-        if step != (self._step if self._window is None else self._window.sent):
+        if self._window is None:
+            current = step == self._step
+        else:  # a cancel from before it was closed has come before that
+            current = step == self._window.sent or bool(self._closing or self._exiting)
+        if not current:
             return
         if self._in_step or not self._begun:
             super().cancel(step, message)
