@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from contract.routines import (
     tracing,
     tree,
 )
-from contract.support import Journal, caught, ended, forever, started, this_task, turns
+from contract.support import Journal, Place, caught, ended, forever, started, this_task, turns
 from contract.types import Plain
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
@@ -512,3 +513,30 @@ async def test_prefetch_keeps_order_and_errors(journal: Journal) -> None:
     assert [await anext(stream) for _ in range(3)] == [0, 1, 2]
     await stream.aclose()
     assert journal.lines() == ["finally", "finally"]
+
+
+async def test_closing_that_is_cancelled_too_late(place: Place, journal: Journal) -> None:
+    """The clean-up comes to its end without hearing of the cancel, which is not lost."""
+    if not place.remote:
+        pytest.skip("its clean-up blocks the loop")
+
+    @wool.routine
+    async def blocking() -> Any:
+        try:
+            yield 1
+        finally:
+            journal.write("cleaning")
+            while not journal.count("cancelled"):
+                time.sleep(0.01)
+
+    stream = blocking()
+    assert await anext(stream) == 1
+    task = asyncio.ensure_future(stream.aclose())
+    await journal.wait("cleaning")
+    task.cancel("why")
+    await turns()
+    journal.write("cancelled")
+    error = await caught(task)
+    assert type(error) is asyncio.CancelledError
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)

@@ -47,12 +47,14 @@ async def reply_error(
         return outcome.error
     assert isinstance(outcome, Reply)
     assert isinstance(outcome.frame, f.Raise)
+    own = exchange.cancellation
     if outcome.frame.echo and thrown is not None:
         if outcome.segments:  # what has been done to it
             await _load_exception(codec, exchange, outcome, outcome.frame, thrown)
+        if own is not None and not outcome.frame.delivered and isinstance(thrown, GeneratorExit):
+            return own  # a generator that is closed ends so, as others return
         return thrown
     error = await _load_exception(codec, exchange, outcome, outcome.frame, thrown)
-    own = exchange.cancellation
     if own is not None and not outcome.frame.delivered and isinstance(error, WorkerStopped):
         return own  # the worker was told to stop as well, and that had cancelled the call already
     if own is None or type(error) is not asyncio.CancelledError:  # a subclass is the routine's own
