@@ -319,7 +319,7 @@ async def has_a_pool(folder: Path, stream: bool) -> str:
         beside = asyncio.ensure_future(anext(ends_in_a_step(path)) if stream else ends(path))
         kill([await pid_in(path)], signal.SIGTERM)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 await beside
         except (TimeoutError, wool.WorkerStopped) as error:
             return type(error).__name__
