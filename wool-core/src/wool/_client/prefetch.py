@@ -61,8 +61,8 @@ class PrefetchExchange(CallExchange):
         if self._closing:
             return False
         self._closing = self.step + 1
-        arrived, self._arrived = self._arrived, deque()
-        self._arrived.extend(kept for o in arrived if (kept := self._wanted(o)) is not None)
+        wanted = map(self._wanted, self._arrived)
+        self._arrived = deque(outcome for outcome in wanted if outcome is not None)
         return True
 
     def end(self, outcome: Outcome) -> None:
