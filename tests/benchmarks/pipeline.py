@@ -22,7 +22,7 @@ from typing import Any
 
 import wool
 import wool._client.link as link_module
-from wool._session.handshaking import dial
+from wool._peer.handshaking import dial
 
 STAGES = ("one", "two", "three", "four", "five")
 

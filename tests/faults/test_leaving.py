@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import tell
-from faultkit import TRANSPORTS, eventually, kill, opened, pid_in, pids
+from faultkit import TRANSPORTS, eventually, kill, opened, pids
 
 import wool
-from wool._client import remote
-from wool._client.current import ACTIVE
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -221,119 +216,6 @@ async def test_a_pipeline_that_has_failed(attempt: int, capfd: pytest.CaptureFix
             async for _ in fails(passed_on(endless())):
                 pass
     assert capfd.readouterr().err == ""
-
-
-@wool.routine
-async def stopped() -> AsyncGenerator[int]:
-    try:
-        yield 1
-    finally:
-        raise wool.WorkerStopped("the source was told to stop")
-
-
-@wool.routine
-async def closes(told: bool) -> None:
-    stream = stopped()
-    assert await anext(stream) == 1
-    if told:
-        pool: Any = ACTIVE.get()
-        asyncio.get_running_loop().call_later(0.05, pool.stop)
-    await stream.aclose()
-
-
-async def test_a_worker_that_learns_from_another_that_they_stop() -> None:
-    """Closing a stream there is silent if it is told as well, in a moment."""
-    async with opened(2):
-        await closes(told=True)
-    async with opened(2):
-        with pytest.raises(wool.WorkerStopped, match="the source"):
-            await closes(told=False)
-
-
-@wool.routine
-async def ends(path: Path) -> None:
-    try:
-        tell(path)
-        await asyncio.sleep(3600)
-    finally:
-        path.with_suffix(".ended").touch()
-
-
-@wool.routine
-async def ends_in_a_step(path: Path) -> AsyncGenerator[int]:
-    try:
-        tell(path)
-        await asyncio.sleep(3600)
-        yield 1
-    finally:
-        path.with_suffix(".ended").touch()
-
-
-@wool.routine
-async def waits(folder: Path, stream: bool) -> None:
-    """Waits for what runs on another worker, and is told to stop at last."""
-    remote.TELLING = 600.0
-    begun: list[asyncio.Future[Any]] = []
-    worker = os.getpid()
-    while worker == os.getpid():
-        path = folder / str(len(begun))
-        begun.append(asyncio.ensure_future(anext(ends_in_a_step(path)) if stream else ends(path)))
-        worker = await pid_in(path)
-    for beside in begun[:-1]:
-        beside.cancel()
-    (folder / "worker").write_text(str(worker))
-    try:
-        await begun[-1]
-    except BaseException as error:
-        (folder / "why").write_text(type(error).__name__)
-        raise
-    finally:
-        await tidy_up(folder, "waits")
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_worker_that_is_told_after_another(
-    stream: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It cancels what waits for the other one, which has not begun to clean up before."""
-    monkeypatch.setenv("WOOL_DRAIN_TIMEOUT", "0.1")
-    with pytest.raises(ZeroDivisionError):
-        async with opened(2):
-            call = asyncio.ensure_future(waits(folder, stream))
-            kill([await pid_in(folder / "worker")], signal.SIGTERM)
-            await eventually(lambda: any(folder.glob("*.ended")))
-            await asyncio.sleep(0.2)  # lets its caller learn of it
-            raise ZeroDivisionError
-    with pytest.raises(wool.WorkerStopped):
-        await call
-    assert (folder / "why").read_text() == "CancelledError"
-    assert (folder / "waits.finally").exists()
-
-
-@wool.routine
-async def has_a_pool(folder: Path, stream: bool) -> str:
-    """Waits for what runs on a worker of its own, which is told to stop."""
-    remote.TELLING = 600.0
-    path = folder / "inside"
-    async with opened(1):
-        beside = asyncio.ensure_future(anext(ends_in_a_step(path)) if stream else ends(path))
-        kill([await pid_in(path)], signal.SIGTERM)
-        try:
-            async with asyncio.timeout(40):
-                await beside
-        except (TimeoutError, wool.WorkerStopped) as error:
-            return type(error).__name__
-    return "nothing"
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_worker_with_a_pool_that_is_not_left(
-    stream: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its own end does not follow from that of one of its own workers: it is not waited for."""
-    monkeypatch.setenv("WOOL_DRAIN_TIMEOUT", "0.1")
-    async with opened(1):
-        assert await has_a_pool(folder, stream) == "WorkerStopped"
 
 
 @both

@@ -23,12 +23,12 @@ from wool._client import link
 from wool._client.identity import PYTHON
 from wool._client.peer_pool import PeerPool
 from wool._client.subset import MANY
+from wool._peer.session import Session
 from wool._plugins import lookup
 from wool._pool import peernews
 from wool._pool.looking import Look
 from wool._pool.owned_pool import OwnedPool
 from wool._protocol.frames import CallOptions, Peers
-from wool._session.session import Session
 from wool._settings.settings import Settings
 from wool._worker.discoveries import ChosenDiscovery
 from wool.exceptions import NoWorkersAvailable

@@ -29,7 +29,7 @@ from wool._protocol.frames import CallOptions
 from wool._security.credentials import Authenticator, Insecure, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
 from wool._worker import server
-from wool._worker.caller import Caller
+from wool._worker.callerpeer import CallerPeer
 from wool._worker.server import MOST_DELEGATED, Server
 from wool._worker.service import Service
 from wool._worker.transports import Transports
@@ -429,7 +429,7 @@ async def test_answers_of_both_threads_keep_their_order(
 ) -> None:
     """One is about to send a value that was posted, as the stream ends on the other."""
     sending, ended = threading.Event(), threading.Event()
-    post, send, send_now = Server.post, Caller.send, Caller.send_now
+    post, send, send_now = Server.post, CallerPeer.send, CallerPeer.send_now
 
     def post_and_tell(server: Server, answer: Any, *, more: bool = False) -> None:
         post(server, answer, more=more)
@@ -443,17 +443,17 @@ async def test_answers_of_both_threads_keep_their_order(
             sending.set()
             ended.wait(20)
 
-    def send_late(caller: Caller, *args: Any) -> None:
+    def send_late(caller: CallerPeer, *args: Any) -> None:
         wait_for_the_end()
         send(caller, *args)
 
-    def send_now_late(caller: Caller, *args: Any) -> bool:
+    def send_now_late(caller: CallerPeer, *args: Any) -> bool:
         wait_for_the_end()
         return send_now(caller, *args)
 
     monkeypatch.setattr(Server, "post", post_and_tell)
-    monkeypatch.setattr(Caller, "send", send_late)
-    monkeypatch.setattr(Caller, "send_now", send_now_late)
+    monkeypatch.setattr(CallerPeer, "send", send_late)
+    monkeypatch.setattr(CallerPeer, "send_now", send_now_late)
     async with wool.Worker(address=unix(folder)) as worker, calling(worker.info.address):
         async with asyncio.timeout(40):
             assert [number async for number in numbers(1)] == [0]
@@ -471,9 +471,9 @@ async def test_a_call_that_is_read_as_the_drain_begins(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On another thread than the drain: it is given back, as if it had come a moment later."""
-    suits, armed, drained = Caller._suits, threading.Event(), threading.Event()
+    suits, armed, drained = CallerPeer._suits, threading.Event(), threading.Event()
 
-    def suit_and_drain(caller: Caller, frame: f.Frame) -> bool:
+    def suit_and_drain(caller: CallerPeer, frame: f.Frame) -> bool:
         suited = suits(caller, frame)
         if suited and armed.is_set() and not drained.is_set():
 
@@ -485,7 +485,7 @@ async def test_a_call_that_is_read_as_the_drain_begins(
             drained.wait(20)
         return suited
 
-    monkeypatch.setattr(Caller, "_suits", suit_and_drain)
+    monkeypatch.setattr(CallerPeer, "_suits", suit_and_drain)
     monkeypatch.setattr(_delegation, "LOOK", 60)  # however slow the machine
     async with wool.Worker(address=unix(folder)) as worker, calling(worker.info.address) as pool:
         for number in range(10):

@@ -16,10 +16,10 @@ from siegekit import Target, calling
 
 from wool import abc
 from wool._client.identity import PYTHON, VERSION
+from wool._peer.routes import Route, Routes
 from wool._protocol import frames as f
 from wool._protocol.handshake import Handshake, Role, hello
 from wool._security.credentials import Authenticator
-from wool._session.routes import Route, Routes
 from wool._worker.transports import Transports
 from wool.exceptions import ConnectionLost, ProtocolError
 

@@ -30,9 +30,9 @@ from siegeproxies import listening
 from siegewire import HEADERS, PREFACE, Wire, frame
 
 from wool import abc
+from wool._peer import handshaking
 from wool._protocol import frames as f
 from wool._protocol.handshake import Handshake, Role
-from wool._session import handshaking
 from wool._worker.transports import Transports
 from wool.exceptions import WoolError
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import wool
+from wool._peer import session
+from wool._peer.session import Session
 from wool._serialization import code
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.namespaces import HOMES
 from wool._serialization.travelling import LocalModules
-from wool._session import session
-from wool._session.session import Session
 
 
 def routine_of_itself() -> Any:

@@ -7,6 +7,7 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
+from wool._peer.incoming import State
 from wool._worker.executor import Executor
 
 
@@ -17,10 +18,10 @@ class Call:
 
     def __init__(self, began: asyncio.Event) -> None:
         self.began = began
-        self.begun = False
+        self.state = State.PENDING
 
     async def run(self) -> None:
-        self.begun = True
+        self.state = State.RUNNING
         self.began.set()
 
 
@@ -46,10 +47,10 @@ async def test_no_call_begins_while_it_is_held() -> None:
     executor.release()
     await turns()
     assert not began.is_set()
-    assert not executor.hungry
+    assert not executor.idle
     executor.release()
     await began.wait()
-    assert executor.hungry
+    assert executor.idle
 
 
 async def test_other_threads_hold_nothing() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wool._exchange.proxies import make_proxy
+from wool._peer.proxies import make_proxy
 from wool._serialization.references import OBJECT, Interface
 
 

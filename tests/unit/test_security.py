@@ -27,6 +27,8 @@ from hypothesis import strategies as st
 
 import wool
 from wool._client.identity import hello
+from wool._peer.handshaking import dial
+from wool._peer.routes import Route
 from wool._security import certificates, tokens
 from wool._security.credentials import (
     Authenticator,
@@ -38,8 +40,6 @@ from wool._security.credentials import (
 )
 from wool._security.files import Files
 from wool._security.keyring import Keyring, restore_keyring
-from wool._session.handshaking import dial
-from wool._session.routes import Route
 from wool.abc import Connection, Tls
 from wool.exceptions import AuthenticationError, ConfigurationError, ConnectFailed
 from wool_ws import Options

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from wool._client.identity import hello
+from wool._peer.references import Lent
 from wool._serialization.received import ReceivedModules
 from wool._serialization.rules import Rules
 from wool._worker.executor import Executor
@@ -19,9 +20,11 @@ from wool._worker.service import worker_info
 class Caller:
     """As much of a caller as a server that drains looks at."""
 
-    calls = 1
-    borrows = False
     drained = True
+
+    def __init__(self) -> None:
+        self.serving = {1: None}
+        self.lent = Lent()
 
     def drain(self) -> None: ...
 
@@ -57,7 +60,7 @@ async def test_a_call_that_ends_on_the_other_thread_as_the_worker_drains() -> No
         await asyncio.sleep(0)
 
     def end() -> None:
-        caller.calls = 0
+        caller.serving.clear()
         server.call_ended()
 
     await asyncio.to_thread(end)

@@ -10,14 +10,14 @@ import pytest
 
 from wool._client.identity import hello
 from wool._client.probing import Probe
+from wool._peer.handshaking import dial
+from wool._peer.routes import Route, Routes
+from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.connection import Machine
 from wool._protocol.frames import Frame
 from wool._security.credentials import SameUser
 from wool._security.keyring import Keyring
-from wool._session.handshaking import dial
-from wool._session.routes import Route, Routes
-from wool._session.session import Session
 from wool.abc import Buffer, Connection, Listener, Segments, Take, TakeSome, Transport, WorkerInfo
 from wool.exceptions import ConnectFailed, ConnectionLost, MessageTooLarge, ProtocolError
 

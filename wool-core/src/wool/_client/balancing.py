@@ -18,7 +18,7 @@ class Candidate(Protocol):
     """What is known of a worker that could get a call: as a `Link` knows it."""
 
     @property
-    def hungry(self) -> bool:
+    def idle(self) -> bool:
         """Whether it could begin a call at once."""
         ...
 
@@ -39,10 +39,10 @@ C = TypeVar("C", bound=Candidate)
 def least_loaded(candidates: Sequence[C]) -> C:
     """Returns the one to give a call to, of at least one."""
     if len(candidates) > FEW:
-        ready = [one for one in candidates if one.hungry and one.session is not None]
+        ready = [one for one in candidates if one.idle and one.session is not None]
         candidates = random.sample(ready if len(ready) > 1 else candidates, 2)
     return min(candidates, key=_burden)
 
 
 def _burden(one: Candidate) -> tuple[bool, int, bool]:
-    return not one.hungry, one.load, one.session is None
+    return not one.idle, one.load, one.session is None

@@ -1,121 +1,116 @@
-"""The calls that are out over one session: sending them, and taking what the worker answers."""
+"""The connection to a worker, as its caller has it: calls of routines go out over it."""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import pickle
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from wool._client.exchange import CallExchange
-from wool._client.linkend import LinkEnd
-from wool._exchange.exchange import Exchange, Failed, Reply
-from wool._exchange.packing import keep_code, name_code, supply, unpack_context
-from wool._exchange.references import References
+from wool._peer.outgoing import Failed, NotStarted, OutgoingCall, Stage
+from wool._peer.peer import Failing, Peer
+from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._serialization.classes import NO_REFERENTS
 from wool._serialization.codec import Codec
-from wool._serialization.context import Arrived
 from wool._serialization.references import Export
+from wool._serialization.tracebacks import process_label
 from wool._serialization.units import CodeUnit
-from wool._session.session import Session
-from wool.exceptions import Rejected, SerializationError, WoolError, WorkerStopped
-
-if TYPE_CHECKING:
-    from wool._client.client import Client
-    from wool._client.link import Link
+from wool.exceptions import WorkerStopped
 
 
-class CallTable:
-    """The calls that are out over one session.
+class Owner(Protocol):
+    """Who has the connection, and is told what the worker says."""
+
+    @property
+    def cancel_grace(self) -> float:
+        """For how many seconds what has been cancelled is waited for."""
+        ...
+
+    def on_load(self, others: int, *, idle: bool) -> None:
+        """The worker has said how many calls others have there, and whether it can begin one."""
+
+    def on_drain(self) -> None:
+        """The worker has said that it takes no more calls."""
+
+    def on_unbegun(self) -> None:
+        """There are calls that have not begun, of which some could be taken back."""
+
+    def on_given_back(self, call: OutgoingCall) -> None:
+        """A call has provably not begun."""
+
+
+class WorkerPeer(Peer):
+    """The calls that are out over one connection to a worker.
 
     Args:
-        link: to the worker; it is told what the worker says of itself.
+        owner: of the connection.
         shares_modules: whether the worker imports what the pool does, and needs no modules sent.
 
     Attributes:
-        calls: by their number; none once the session has ended.
+        out: how many calls of routines are out.
         recalling: whether an answer to `recall` is awaited.
     """
 
     def __init__(
-        self, client: Client, link: Link, session: Session, codec: Codec, *, shares_modules: bool
+        self, owner: Owner, session: Session, codec: Codec, *, shares_modules: bool
     ) -> None:
-        self.calls: dict[int, CallExchange] = {}
+        label, where = process_label("caller"), f"process {os.getpid()}"
+        super().__init__(session, codec, label=label, where=where)
+        self.out: int = 0
         self.recalling: bool = False
-        self._references = References(LinkEnd(client, session, codec, self.fetch), session)
-        self._client = client
-        self._link = link
-        self._session = session
-        self._codec = codec
+        self._owner = owner
         self._shares_modules = shares_modules
         self._version = 0  # of the modules that the worker has
         self._shipping: dict[int, tuple[int, list[bytes]]] = {}  # those under way with a large call
         self._begun = 0  # how many of the calls are known to have begun
         self._last = 0  # the number of the call that was sent last
         self._recalled = 0  # the last one there was when calls were recalled
-        self._fetches: dict[int, asyncio.Future[None]] = {}
+
+    def _more_handlers(self) -> dict[type[Frame], Callable[[Any, Sequence[Buffer]], None]]:
+        return {f.Idle: self._on_idle, f.Drain: self._on_drain}
+
+    @property
+    def cancel_grace(self) -> float:
+        """As for calls."""
+        return self._owner.cancel_grace
 
     @property
     def unbegun(self) -> int:
         """How many of the calls may not have begun."""
-        return len(self.calls) - self._begun
+        return self.out - self._begun
 
     @property
     def oldest(self) -> float:
         """When the first of those that may not have begun was sent, in the loop's time."""
-        sent = (exchange.sent for exchange in self.calls.values() if not exchange.begun)
-        return next(sent, float("inf"))
-
-    @property
-    def exchanges(self) -> list[Exchange]:
-        """The calls, and the uses of the worker's objects, that are out."""
-        return [*self.calls.values(), *self._references.imports.uses]
+        calls = (call for call in self.calls.values() if call.holder is not None)
+        return next((call.sent for call in calls if call.stage is Stage.SENT), float("inf"))
 
     @property
     def needed(self) -> bool:
         """Whether there is something that would be lost with the session."""
-        return bool(self.exchanges) or self._references.any
+        return bool(self.calls) or self.lent.any or self.borrowed.any
 
     # To the worker ------------------------------------------------------------------------------
 
-    def open(self, exchange: CallExchange) -> bool:
-        """Sends a call; False if the session has ended, of which the link is about to be told."""
-        session, request = self._session, exchange.request
-        number = exchange.number = self._last = session.machine.next_id()
-        codes, data = self._codes(request.units, request.segments, number)
-        exchange.table = self
-        exchange.begun = False
-        exchange.sent = self._client.loop.time()
-        segments = [*data, *request.segments]
-        frame = f.Open(
-            call=number,
-            stream=request.stream,
-            routine=request.target,
-            parent=request.parent,
-            sizes=list(map(len, segments)),
-            codes=codes,
-            prefetch=request.prefetch,
-            references=self._lend(request.exports) if request.exports else [],
-            context=list(request.context),
-        )
-        alone = not self.calls
-        self.calls[number] = exchange
-        # One call after another is quickest without the writer, many at once with it.
+    def begin(self, call: OutgoingCall) -> bool:
+        """Sends a call of a routine; False if the session has ended."""
+        call.sent = self.loop.time()
+        self.out += 1
         sent = False
         try:
-            sent = (alone and session.send_now(frame, segments)) or session.send(frame, segments)
+            sent = self.open(call)
         finally:
-            if not sent:  # or there is a RecursionError, of whoever calls
-                del self.calls[number]  # which the next call would have as well
-                exchange.number, exchange.table = 0, None
+            if not sent:
+                self.out -= 1
+        if sent:
+            self._last = call.number
         return sent
 
     def resume(
         self,
-        exchange: CallExchange,
+        call: OutgoingCall,
         operation: int,
         units: Sequence[CodeUnit] = (),
         args: Sequence[Buffer] = (),
@@ -124,98 +119,65 @@ class CallTable:
         more: int = 1,
     ) -> bool:
         """Asks for the next step of a stream; False if the worker is gone."""
-        if exchange.losing:
+        call.next_step()
+        if call.stage is Stage.LOST:
             return False  # the step ends when it is known why the worker was lost
-        if self.calls.get(exchange.number) is not exchange:
-            exchange.end(Failed(WorkerStopped("the stream's worker is gone")))
+        if self.calls.get(call.number) is not call:
+            call.end(Failed(WorkerStopped("the stream's worker is gone")))
             return False
-        session = self._session
-        codes, data = self._codes(units, args)
+        codes, data = self._new_code(units, args)
         segments = [*data, *args]
         frame = f.Resume(
-            call=exchange.number,
-            step=exchange.step,
+            call=call.number,
+            step=call.step,
             operation=operation,
             sizes=list(map(len, segments)),
             codes=codes,
-            references=self._lend(exports) if exports else [],
+            references=self.lent.lend(exports) if exports else [],
             context=list(context),
             more=more,
         )
-        if not (len(self.calls) == 1 and session.send_now(frame, segments)):
-            session.send(frame, segments)
+        if not (len(self.calls) == 1 and self.session.send_now(frame, segments)):
+            self.session.send(frame, segments)
         return True
 
-    def close_stream(self, exchange: CallExchange) -> None:
+    def close_stream(self, call: OutgoingCall) -> None:
         """Closes a suspended stream, without anybody waiting for it."""
-        if not exchange.begin_close():
+        if not call.begin_close():
             return
-        exchange.closing = True
-        exchange.next_step()
-        operation = f.CLOSE if exchange.request.prefetch else f.THROW
-        self.resume(exchange, operation, args=[pickle.dumps(GeneratorExit())])
+        call.closing = True
+        operation = f.CLOSE if call.request.prefetch else f.THROW
+        self.resume(call, operation, args=[pickle.dumps(GeneratorExit())])
 
     def close_suspended(self) -> None:
         """Closes all streams that are between two steps."""
-        for exchange in list(self.calls.values()):
-            if exchange.suspended:
-                self.close_stream(exchange)
-
-    def cancel(self, exchange: CallExchange, message: bytes | None) -> None:
-        """Cancels a call; the worker's answer ends the step."""
-        if exchange.number in self.calls:
-            self._session.send(f.Cancel(exchange.number, exchange.awaited, message))
+        for call in list(self.calls.values()):
+            if call.stage is Stage.SUSPENDED:
+                self.close_stream(call)
 
     def recall(self) -> None:
         """Asks for half of the calls that have not begun."""
         if not self.recalling:
             self.recalling = True
             self._recalled = self._last
-            self._session.send(f.Recall(ceil(self.unbegun / 2)))
+            self.session.send(f.Recall(ceil(self.unbegun / 2)))
 
-    async def fetch(self, keys: Sequence[bytes]) -> None:
-        """Asks the worker for code that a reply mentions.
+    # Modules that travel ------------------------------------------------------------------------
 
-        Raises:
-            SerializationError: the worker is gone or has it no more.
-        """
-        number = self._session.machine.next_id()
-        future = self._client.loop.create_future()
-        if not self._session.send(f.Need(number, list(keys))):
-            raise SerializationError("the worker that could say what the reply means is gone")
-        self._fetches[number] = future
-        await future
-        if self._codec.store.missing(keys):
-            raise SerializationError("the worker no longer has the code that its reply mentions")
-
-    def _codes(
+    def _new_code(
         self, units: Sequence[CodeUnit], args: Sequence[Buffer], number: int = 0
     ) -> tuple[list[f.Code], list[Buffer]]:
-        """Returns those units that the worker does not have, and marks them as sent.
-
-        Args:
-            args: what follows them.
-            number: of the call, if it is opened.
-        """
-        codes: list[f.Code] = []
-        data: list[Buffer] = []
-        modules: Sequence[CodeUnit] = ()
-        version, session = self._version, self._session
-        if not self._shares_modules:
-            version = self._codec.modules.version()
-            if version != self._version:
-                modules = self._codec.modules.units()
-                units = [*modules, *units]
-        for unit in units:
-            if unit.key not in session.known:
-                session.note_known(unit.key, unit.provides)
-                codes.append(name_code(unit))
-                data.append(unit.data)
-        if version != self._version:
-            if session.machine.fits(f.total(data) + f.total(args)):
-                self._version = version
-            else:
-                self._ship(number, version, modules, codes)
+        if self._shares_modules:
+            return super()._new_code(units, args)
+        version = self.codec.modules.version()
+        if version == self._version:
+            return super()._new_code(units, args)
+        modules = self.codec.modules.units()
+        codes, data = super()._new_code([*modules, *units], args)
+        if self.session.machine.fits(f.total(data) + f.total(args)):
+            self._version = version
+        else:
+            self._ship(number, version, modules, codes)
         return codes, data
 
     def _ship(
@@ -228,7 +190,7 @@ class CallTable:
         """
         sent = {code.key for code in codes}
         keys = [unit.key for unit in modules if unit.key in sent]
-        self._session.known.difference_update(keys)
+        self.session.known.difference_update(keys)
         if number:
             self._shipping[number] = version, keys
 
@@ -236,142 +198,84 @@ class CallTable:
         """A call has begun: the modules that went with it have arrived."""
         version, keys = self._shipping.pop(number, (0, ()))
         for key in keys:
-            self._session.note_known(key, ())
+            self.session.note_known(key, ())
         self._version = max(self._version, version)
-
-    def _lend(self, exports: Sequence[Export]) -> list[bytes]:
-        return self._references.exports.lend(exports)
-
-    # The end ------------------------------------------------------------------------------------
-
-    def clear(self, failing: Callable[[str], WoolError]) -> list[Exchange]:
-        """Lets go of the calls, and of uses of the worker's objects; returns all that were out.
-
-        Args:
-            failing: makes the error for using such an object from now on, from its name.
-        """
-        calls, self.calls = self.calls, {}
-        self._begun = 0
-        return [*calls.values(), *self._references.imports.lost(failing)]
-
-    def lose(self, failing: Callable[[str], WoolError]) -> list[Exchange]:
-        """The session has ended: lets go of everything; returns what was out, as `clear`."""
-        for future in self._fetches.values():
-            if not future.done():
-                future.set_result(None)
-        self._fetches.clear()
-        self._references.exports.lost()
-        return self.clear(failing)
 
     # From the worker ----------------------------------------------------------------------------
 
-    def on_frame(self, frame: Frame, segments: Sequence[Buffer]) -> None:
-        """Takes what the worker sends."""
-        if isinstance(frame, (f.Return, f.Raise, f.Value)):
-            self._on_reply(frame, segments)
-        elif isinstance(frame, f.GiveBack):
-            self._on_give_back(frame)
-        elif isinstance(frame, f.Reject):
-            self._on_reject(frame)
-        elif isinstance(frame, f.Open):  # the worker uses an object of ours
-            self._references.on_open(frame, self._learn(frame.codes, segments))
-        elif isinstance(frame, f.Cancel):
-            self._references.on_cancel(frame)
-        elif isinstance(frame, f.Release):
-            self._references.on_release(frame)
-        elif isinstance(frame, f.Idle):
-            self._note_load(frame.load, frame.idle_as_of)
-        elif isinstance(frame, f.Drain):
-            self._session.send(f.Drain())  # after it comes no call that the worker must expect
-            self._link.on_drain()
-        elif isinstance(frame, f.Need):
-            self._supply(frame)
-        elif isinstance(frame, f.Supply):
-            self._learn(frame.codes, segments)
-            future = self._fetches.pop(frame.call, None)
-            if future is not None and not future.done():
-                future.set_result(None)
-
-    def _on_reply(self, frame: f.Return | f.Raise | f.Value, segments: Sequence[Buffer]) -> None:
-        referents = NO_REFERENTS
-        context: Sequence[Arrived] = ()
+    def _on_reply(self, frame: f.Value | f.Return | f.Raise, segments: Sequence[Buffer]) -> None:
         if self._shipping:
             self._arrived(frame.call)
-        if frame.codes:
-            segments = self._learn(frame.codes, segments)
-        if frame.context:
-            segments, context = unpack_context(frame.context, segments)
-        if frame.references:
-            referents = self._references.arrive(frame)
+        reply = self._unpack(frame, segments)
         if isinstance(frame, f.Value):
-            exchange = self.calls.get(frame.call)
-            if exchange is not None:
-                exchange.suspended = True
-                if exchange.abandoned:
-                    self.close_stream(exchange)
-                    return
-                if not exchange.begun:
-                    exchange.begun = True
+            call = self.calls.get(frame.call)
+            if call is not None:
+                if call.stage is Stage.SENT:
                     self._begun += 1
+                call.stage = Stage.SUSPENDED
+                if call.abandoned:
+                    self.close_stream(call)
+                    return
         else:
-            exchange = self._forget(frame.call)
-            if exchange is None:
-                self._references.imports.on_reply(frame, segments, referents)
-                return
-        self._note_load(frame.load, frame.idle_as_of)
-        if exchange is not None:
-            exchange.end(Reply(frame, segments, referents, context))
+            call = self._forget(frame.call)
+        if call is None:
+            return
+        if call.holder is not None:  # a use of an object says nothing of the worker's load
+            self._note_load(frame.load, frame.idle_as_of)
+        call.end(reply)
+
+    def _forget(self, number: int) -> OutgoingCall | None:
+        call = self.calls.pop(number, None)
+        self._shipping.pop(number, None)
+        if call is not None and call.holder is not None:
+            self.out -= 1
+            if call.stage is not Stage.SENT:
+                self._begun -= 1
+        return call
 
     def _note_load(self, load: int, seen: int) -> None:
-        """Tells the link how much the worker has to do.
+        """Tells the owner how much the worker has to do.
 
         Args:
             load: how many calls it has.
             seen: if it could begin another one, the last of ours that it had seen; else 0. If there
                 is one under way that it had not, that is the one.
         """
-        hungry = seen > 0 and seen >= self._last
-        self._link.on_load(load - len(self.calls), hungry=hungry)
+        self._owner.on_load(load - self.out, idle=seen > 0 and seen >= self._last)
 
-    def _on_give_back(self, frame: f.GiveBack) -> None:
-        self._references.imports.on_give_back(frame)
-        returned = [e for number in frame.calls if (e := self._forget(number)) is not None]
+    def _on_idle(self, frame: f.Idle, segments: Sequence[Buffer]) -> None:
+        self._note_load(frame.load, frame.idle_as_of)
+
+    def _on_drain(self, frame: f.Drain, segments: Sequence[Buffer]) -> None:
+        self.session.send(f.Drain())  # after it comes no call that the worker must expect
+        self._owner.on_drain()
+
+    def _on_give_back(self, frame: f.GiveBack, segments: Sequence[Buffer]) -> None:
+        returned = [call for number in frame.calls if (call := self._forget(number)) is not None]
         if frame.recalled:
-            self.recalling: bool = False
-            if not frame.waiting:
-                for number, exchange in self.calls.items():
-                    exchange.begun = exchange.begun or number <= self._recalled
-                self._begun = sum(exchange.begun for exchange in self.calls.values())
-            if self.unbegun:  # they were sent after the recall
-                self._client.rebalance()
-        for exchange in returned:
+            self._on_recalled(frame.waiting)
+        for call in returned:
+            if call.holder is None:
+                call.end(NotStarted())
+                continue
             # The call may have been cut short: its code need not have arrived.
-            self._session.known.difference_update(u.key for u in exchange.request.units)
-            self._client.given_back(exchange)
+            self.session.known.difference_update(u.key for u in call.request.units)
+            call.number, call.stage = 0, Stage.WAITING
+            self._owner.on_given_back(call)
 
-    def _on_reject(self, frame: f.Reject) -> None:
-        exchange = self._forget(frame.call)
-        if exchange is None:
-            self._references.imports.on_reject(frame)
-        else:
-            exchange.number = 0
-            address = self._link.info.address
-            exchange.end(Failed(Rejected(f"{address} refused: {frame.message}")))
+    def _on_recalled(self, waiting: int) -> None:
+        self.recalling = False
+        if not waiting:  # all that were out when they were recalled have begun
+            for number, call in self.calls.items():
+                counts = call.holder is not None and call.stage is Stage.SENT
+                if counts and number <= self._recalled:
+                    call.stage = Stage.BEGUN
+                    self._begun += 1
+        if self.unbegun:  # they were sent after the recall
+            self._owner.on_unbegun()
 
-    def _forget(self, number: int) -> CallExchange | None:
-        exchange = self.calls.pop(number, None)
-        self._shipping.pop(number, None)
-        if exchange is not None and exchange.begun:
-            self._begun -= 1
-        return exchange
+    # The end ------------------------------------------------------------------------------------
 
-    def _supply(self, frame: f.Need) -> None:
-        """Sends code that the worker lacks or has lost."""
-        sent = [unit for exchange in self.calls.values() for unit in exchange.request.units]
-        units = [unit for unit in sent if unit.key in frame.keys]
-        units += self._codec.book.find(frame.keys)
-        self._session.send(*supply(frame.call, units))
-
-    def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
-        """Keeps the code that came with a payload; returns the segments of the payload."""
-        return keep_code(self._codec.store, self._session, codes, segments)
+    def clear(self, failing: Failing) -> list[OutgoingCall]:
+        self.out = self._begun = 0
+        return super().clear(failing)

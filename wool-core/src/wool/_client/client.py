@@ -15,14 +15,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from wool._client.balancing import least_loaded
-from wool._client.exchange import CallExchange
 from wool._client.link import Link
-from wool._client.prefetch import PrefetchExchange
 from wool._client.subset import Subset
-from wool._exchange.exchange import Exchange, Failed, NotStarted, Outcome, Request
-from wool._exchange.handover import Handover
-from wool._session import background
-from wool._session.session import Session
+from wool._peer import background
+from wool._peer.outgoing import (
+    Failed,
+    Handover,
+    NotStarted,
+    Outcome,
+    OutgoingCall,
+    Request,
+)
+from wool._peer.prefetch import PrefetchCall
+from wool._peer.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     NoWorkersAvailable,
@@ -51,7 +56,7 @@ class Client:
         self.closed: bool = False
         self._subset = Subset(secrets.token_bytes(8))
         self.links: dict[str, Link] = {}
-        self._waiting: dict[CallExchange, asyncio.TimerHandle] = {}
+        self._waiting: dict[OutgoingCall, asyncio.TimerHandle] = {}
         self._retired: set[Link] = set()
         self._rebalancing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,50 +67,50 @@ class Client:
         """For how many seconds a cancelled call is waited for."""
         return self.pool.options.cancel_grace
 
-    def open(self, request: Request) -> CallExchange:
+    def open(self, request: Request) -> OutgoingCall:
         """Begins a call."""
-        exchange = (PrefetchExchange if request.prefetch else CallExchange)(self, request)
+        call = (PrefetchCall if request.prefetch else OutgoingCall)(self, request)
         if request.calls:
-            exchange.handover = Handover(request.calls)
-        self.submit(exchange)
-        return exchange
+            call.handover = Handover(request.calls)
+        self.submit(call)
+        return call
 
     # Choosing a worker ------------------------------------------------------------------------
 
-    def submit(self, exchange: CallExchange) -> None:
+    def submit(self, call: OutgoingCall) -> None:
         """Gives a call to a worker, or keeps it until there is one."""
-        if not self._place(exchange):
+        if not self._place(call):
             patience = self.pool.options.quorum_timeout
-            self._waiting[exchange] = self.loop.call_later(patience, self._give_up, exchange)
+            self._waiting[call] = self.loop.call_later(patience, self._give_up, call)
 
-    def _place(self, exchange: CallExchange) -> bool:
+    def _place(self, call: OutgoingCall) -> bool:
         """Gives a call to a worker, or ends it if that is in vain; False if there is none yet."""
         if self.closed:
-            exchange.end(Failed(self.pool.closed_error()))
+            call.end(Failed(self.pool.closed_error()))
             return True
-        tags = exchange.request.tags
+        tags = call.request.tags
         if tags and self._subset.ask(tags):
             self._take_members()
         try:
-            link = self._choose(exchange.request)
-            if link is not None and not link.hungry and self._widen(tags):
-                link = self._choose(exchange.request)
+            link = self._choose(call.request)
+            if link is not None and not link.idle and self._widen(tags):
+                link = self._choose(call.request)
         except Exception as error:
             failure = WoolError(f"the pool's balancer failed to choose a worker: {error!r}")
             failure.__cause__ = error
-            exchange.end(Failed(failure))
+            call.end(Failed(failure))
             return True
         if link is not None:
-            link.open(exchange)
+            link.open(call)
             return True
         failure = self.pool.failure or self._refusal(tags)
         if failure is not None:
-            exchange.end(Failed(failure))
+            call.end(Failed(failure))
             return True
         for link in self.links.values():
             if not link.info.id and not link.refused:
                 link.connect()  # to know whether it offers the tags
-        exchange.link = None
+        call.holder = None
         return False
 
     def _choose(self, request: Request) -> Link | None:
@@ -127,7 +132,7 @@ class Client:
         """Looks for more workers if all of those that are linked have enough to do."""
         if len(self.links) >= len(self.pool.members) or not self._subset.can_widen:
             return False
-        if any(k.hungry and k.usable and tags <= k.info.tags for k in self.links.values()):
+        if any(k.idle and k.usable and tags <= k.info.tags for k in self.links.values()):
             return False
         self._subset.widen()
         self._take_members()
@@ -142,12 +147,12 @@ class Client:
         fitting = self._fitting(tags)
         return fitting[0].failure if fitting and all(link.refused for link in fitting) else None
 
-    def _give_up(self, exchange: CallExchange) -> None:
-        if self._waiting.pop(exchange, None) is not None:
-            tags, name = exchange.request.tags, exchange.request.name
+    def _give_up(self, call: OutgoingCall) -> None:
+        if self._waiting.pop(call, None) is not None:
+            tags, name = call.request.tags, call.request.name
             wanted = f" with the tags {sorted(tags)}" if tags else ""
             waited = f"{self.pool.options.quorum_timeout:g} s"
-            exchange.end(
+            call.end(
                 Failed(
                     NoWorkersAvailable(
                         f"no worker{wanted} could be reached within {waited} for {name}()"
@@ -159,11 +164,11 @@ class Client:
     def flush(self) -> None:
         """Tries again to place the calls that wait for a worker."""
         waiting, self._waiting = self._waiting, {}
-        for exchange, timer in waiting.items():
-            if self._place(exchange):
+        for call, timer in waiting.items():
+            if self._place(call):
                 timer.cancel()
             else:
-                self._waiting[exchange] = timer  # which has been running since it began to wait
+                self._waiting[call] = timer  # which has been running since it began to wait
 
     def rebalance(self) -> None:
         """Looks, in a moment, whether an idle worker could relieve another one.
@@ -177,59 +182,57 @@ class Client:
 
     def _rebalance(self) -> None:
         self._rebalancing = False
-        idle = sum(link.hungry and link.usable for link in self.links.values())
+        idle = sum(link.idle and link.usable for link in self.links.values())
         if not idle:
             return
-        busy = [k.table for k in self.links.values() if k.table is not None and not k.hungry]
-        donors = [table for table in busy if table.unbegun and not table.recalling]
+        busy = [k.peer for k in self.links.values() if k.peer is not None and not k.idle]
+        donors = [peer for peer in busy if peer.unbegun and not peer.recalling]
         before = self.loop.time() - PATIENCE
-        slow = [table for table in donors if table.oldest <= before]
-        slow.sort(key=lambda table: -table.unbegun)
-        for table in slow[:idle]:
-            table.recall()
+        slow = [peer for peer in donors if peer.oldest <= before]
+        slow.sort(key=lambda peer: -peer.unbegun)
+        for peer in slow[:idle]:
+            peer.recall()
         if len(slow) < len(donors):
             self.rebalance()
 
     # What links report ------------------------------------------------------------------------
 
-    def given_back(self, exchange: CallExchange) -> None:
+    def given_back(self, call: OutgoingCall) -> None:
         """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
-        exchange.number = 0
-        if exchange.cancelled:
-            exchange.end(NotStarted())
+        if call.cancelled:
+            call.end(NotStarted())
         else:
-            self.submit(exchange)
+            self.submit(call)
 
-    def cancel(self, exchange: CallExchange, message: bytes | None) -> None:
+    def cancel(self, call: OutgoingCall, message: bytes | None) -> None:
         """Cancels a call wherever it is."""
-        exchange.cancelled = True
-        timer = self._waiting.pop(exchange, None)
+        timer = self._waiting.pop(call, None)
         if timer is not None:
             timer.cancel()
-            exchange.end(NotStarted())
-        elif exchange.link is not None:
-            exchange.link.cancel(exchange, message)
+            call.end(NotStarted())
+        elif call.holder is not None:
+            call.holder.cancel(call, message)
 
     def connected(self, link: Link, session: Session) -> None:
         """A session has been opened."""
         self.pool.on_connected(link, session)
         self.flush()
 
-    def lost(self, link: Link, calls: list[Exchange], error: Exception) -> None:
+    def lost(self, link: Link, calls: list[OutgoingCall], error: Exception) -> None:
         """A session has ended with calls under way: they end once it is known why."""
         if calls:
             self._spawn(self._explain_loss(link.info, calls, error, link.draining))
 
     async def _explain_loss(
-        self, info: WorkerInfo, calls: list[Exchange], error: Exception, stopped: bool
+        self, info: WorkerInfo, calls: list[OutgoingCall], error: Exception, stopped: bool
     ) -> None:
         lost = WorkerLost(f"the worker {info.address} was lost", host=info.host, pid=info.pid)
         try:
             lost = await self.pool.explain_loss(info, error)
         finally:
             stopped = stopped and lost.signal is None and not lost.exitcode
-            for exchange in calls:
-                exchange.end(Failed(_loss(exchange, info, lost, stopped=stopped)))
+            for call in calls:
+                call.end(Failed(_loss(call, info, lost, stopped=stopped)))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = background.start(self.loop, work)
@@ -299,7 +302,7 @@ class Client:
                 self._spawn(self._close_when_done(link))
         for link in [link for link in self._retired if not link.needed]:
             self._spawn(self._close_when_done(link))
-        if self._subset.narrow(sum(len(link.exchanges) for link in self.links.values())):
+        if self._subset.narrow(sum(len(link.calls) for link in self.links.values())):
             self._take_members()
         self._sweep = self.loop.call_later(idle / 2, self._close_idle)
 
@@ -322,8 +325,8 @@ class Client:
 
     def _steps(self) -> list[asyncio.Future[Any]]:
         links = [*self.links.values(), *self._retired]
-        exchanges = [*self._waiting, *(e for link in links for e in link.exchanges)]
-        return [e.ending for e in exchanges if not e.ending.done()]
+        calls = [*self._waiting, *(e for link in links for e in link.calls)]
+        return [e.ending for e in calls if not e.ending.done()]
 
     async def aclose(self, error: WoolError) -> None:
         """Ends all calls with `error`, and closes all links."""
@@ -331,9 +334,9 @@ class Client:
         self._sweep.cancel()
         outcome: Outcome = Failed(error)
         links = [*self.links.values(), *self._retired]
-        for exchange, timer in self._waiting.items():
+        for call, timer in self._waiting.items():
             timer.cancel()
-            exchange.end(outcome)
+            call.end(outcome)
         for link in links:
             link.fail_all(outcome)
         self._waiting.clear()
@@ -350,9 +353,9 @@ def loaded(info: WorkerInfo, load: int) -> WorkerInfo:
     return info if info.load == load else replace(info, load=load)
 
 
-def _loss(exchange: Exchange, info: WorkerInfo, lost: WorkerLost, *, stopped: bool) -> WoolError:
+def _loss(call: OutgoingCall, info: WorkerInfo, lost: WorkerLost, *, stopped: bool) -> WoolError:
     """Returns the error for a call that was at a worker when it was lost."""
-    what = f"{lost} during {exchange.request.name}(), which may have run in part"
+    what = f"{lost} during {call.request.name}(), which may have run in part"
     if stopped:
         return WorkerStopped(f"worker {info.pid} on {info.host} was told to stop: {what}")
     error = copy.copy(lost)

@@ -10,8 +10,8 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from wool._exchange.running import RUNNING, CurrentCall
 from wool._forks import after_fork
+from wool._peer.running import RUNNING, CurrentCall
 from wool.exceptions import WoolError
 
 if TYPE_CHECKING:

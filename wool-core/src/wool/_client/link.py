@@ -10,15 +10,14 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wool._client.calls import CallTable
-from wool._client.exchange import CallExchange
+from wool._client.calls import WorkerPeer
 from wool._client.probing import met
-from wool._exchange.exchange import Exchange, Failed, NotStarted, Outcome
+from wool._peer import background
+from wool._peer.handshaking import dial
+from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall, Stage
+from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._serialization.classes import CLASSES
-from wool._session import background
-from wool._session.handshaking import dial
-from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     AuthenticationError,
@@ -52,8 +51,8 @@ class Link:
 
     Attributes:
         session: the connection to it, if there is one.
-        table: the calls that this carries.
-        hungry: whether the worker has said, since it was last sent a call, that it could begin one.
+        peer: the other end of that, with the calls that are out.
+        idle: whether the worker has said, since it was last sent a call, that it could begin one.
         draining: whether the worker has said that it stops.
         usable: False after the worker was lost, until it may be dialled again, and while it drains.
         failure: why there is no connection, when one was last tried or lost.
@@ -68,15 +67,15 @@ class Link:
         self.info: WorkerInfo = info
         self.pinned = pinned
         self.met: bool = met
-        self.hungry: bool = True
+        self.idle: bool = True
         self.usable: bool = True
         self.draining: bool = False
         self.session: Session | None = None
-        self.table: CallTable | None = None
+        self.peer: WorkerPeer | None = None
         self.failure: WoolError | None = None
         self.used: float = client.loop.time()
         self._client = client
-        self._queue: list[CallExchange] = []  # calls that wait for the session
+        self._queue: list[OutgoingCall] = []  # calls that wait for the session
         self._others = 0  # load that comes from other callers
         self._task: asyncio.Task[None] | None = None  # dials, then runs the session
         self._retry = _RETRY_FIRST
@@ -91,8 +90,7 @@ class Link:
     @property
     def load(self) -> int:
         """Calls waiting or running there, as far as is known here."""
-        table = self.table
-        out = 0 if table is None else len(table.calls)
+        out = 0 if self.peer is None else self.peer.out
         return out + len(self._queue) + self._others
 
     @property
@@ -116,54 +114,54 @@ class Link:
         return self.trying and not self._slow
 
     @property
-    def exchanges(self) -> list[Exchange]:
+    def calls(self) -> list[OutgoingCall]:
         """The calls, and uses of the worker's objects, that are out or wait for the session."""
-        return [*self._queue, *(() if self.table is None else self.table.exchanges)]
+        return [*self._queue, *(() if self.peer is None else self.peer.calls.values())]
 
     @property
     def needed(self) -> bool:
         """Whether there is something that would be lost with the session."""
-        return bool(self._queue) or (self.table is not None and self.table.needed)
+        return bool(self._queue) or (self.peer is not None and self.peer.needed)
 
     # Calls ----------------------------------------------------------------------------------
 
-    def open(self, exchange: CallExchange) -> None:
+    def open(self, call: OutgoingCall) -> None:
         """Gives a call to the worker, once there is a session."""
-        exchange.link = self
-        self.hungry = False
-        if self.table is None:
+        call.holder = self
+        self.idle = False
+        if self.peer is None:
             self.used = self._client.loop.time()
-            self._queue.append(exchange)
+            self._queue.append(call)
             self._held = self._held or self._client.pool.hold()
             self.connect()
-        elif self.table.open(exchange):
-            self.used = exchange.sent
+        elif self.peer.begin(call):
+            self.used = call.sent
         else:
             self.usable = False
-            self._queue.append(exchange)  # until `_on_lost`
+            self._queue.append(call)  # until `_on_lost`
 
-    def cancel(self, exchange: CallExchange, message: bytes | None) -> None:
+    def cancel(self, call: OutgoingCall, message: bytes | None) -> None:
         """Cancels a call, whether it has been sent or not."""
-        if exchange in self._queue:
-            self._queue.remove(exchange)
-            exchange.end(NotStarted())
-        elif exchange.table is not None:
-            exchange.table.cancel(exchange, message)
+        if call in self._queue:
+            self._queue.remove(call)
+            call.end(NotStarted())
+        elif self.peer is not None:
+            self.peer.send_cancel(call, message)
 
     def fail_all(self, outcome: Outcome) -> None:
         """Ends every call that is out or waiting."""
-        out = [] if self.table is None else self.table.clear(self._vanish())
-        for exchange in [*out, *self._take_queue()]:
-            exchange.end(outcome)
+        out = [] if self.peer is None else self.peer.clear(self._vanish())
+        for call in [*out, *self._take_queue()]:
+            call.end(outcome)
 
-    def _take_queue(self) -> list[CallExchange]:
+    def _take_queue(self) -> list[OutgoingCall]:
         queue, self._queue = self._queue, []
         return queue
 
     def _send_elsewhere(self) -> None:
         """Gives the calls that wait for the session to other workers, if there are any."""
-        for exchange in self._take_queue():
-            self._client.submit(exchange)
+        for call in self._take_queue():
+            self._client.submit(call)
 
     # What is said of the worker -------------------------------------------------------------
 
@@ -172,18 +170,31 @@ class Link:
         if info.id:
             self.info = info
 
-    def on_load(self, others: int, *, hungry: bool) -> None:
+    def on_load(self, others: int, *, idle: bool) -> None:
         """The worker has said how many calls others have there, and whether it can begin one."""
         self._others = max(0, others)
-        if hungry:
-            self.hungry = True
+        if idle:
+            self.idle = True
             self._client.rebalance()
+
+    def on_unbegun(self) -> None:
+        """There are calls that another worker might begin sooner."""
+        self._client.rebalance()
+
+    def on_given_back(self, call: OutgoingCall) -> None:
+        """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
+        self._client.given_back(call)
+
+    @property
+    def cancel_grace(self) -> float:
+        """For how many seconds what has been cancelled is waited for."""
+        return self._client.cancel_grace
 
     def on_drain(self) -> None:
         """The worker has said that it takes no more calls; from those that run there it does."""
         if self.info.id == self._client.pool.here:
             return
-        self.usable = self.hungry = False
+        self.usable = self.idle = False
         self.draining = True
         self._client.pool.on_drain(self.info)
 
@@ -205,7 +216,7 @@ class Link:
         self._release()  # in whatever way it has ended
         if late:
             self._slow = True
-            self.usable = self.hungry = False
+            self.usable = self.idle = False
             self._send_elsewhere()
             self._client.failed()
 
@@ -224,11 +235,11 @@ class Link:
             self._on_unreachable(reason)
             return
         try:
-            table = self._on_connected(session, welcome)
+            peer = self._on_connected(session, welcome)
         except BaseException:
             background.start(self._client.loop, session.connection.aclose())
             raise
-        await session.run(table.on_frame, self._on_lost, self._linger)
+        await session.run(peer.on_frame, self._on_lost, self._linger)
 
     async def _dial(self) -> tuple[Session, f.Welcome]:
         pool, address = self._client.pool, self.info.address
@@ -252,7 +263,7 @@ class Link:
             )
         return None
 
-    def _on_connected(self, session: Session, welcome: f.Welcome) -> CallTable:
+    def _on_connected(self, session: Session, welcome: f.Welcome) -> WorkerPeer:
         """Sends what has waited for the session."""
         client = self._client
         self._retry = _RETRY_FIRST
@@ -261,22 +272,20 @@ class Link:
         self.usable = True
         self.draining, self._others = False, 0  # those were of one that was there before
         self.met = True
-        self.hungry = self.hungry or self._slow
+        self.idle = self.idle or self._slow
         self._slow = False
         if self.info.id != welcome.id:
             self.info = met(self.info, welcome, session.peer)
         pool = client.pool
         shares_modules = welcome.pool == pool.id or session.peer.process == CLASSES.process
         self.session = session
-        self.table = table = CallTable(
-            client, self, session, pool.codec, shares_modules=shares_modules
-        )
+        self.peer = peer = WorkerPeer(self, session, pool.codec, shares_modules=shares_modules)
         client.connected(self, session)
-        for exchange in self._take_queue():
-            self.open(exchange)
+        for call in self._take_queue():
+            self.open(call)
         self._release()
         client.rebalance()
-        return table
+        return peer
 
     def _on_unreachable(self, error: WoolError) -> None:
         self._release()
@@ -294,7 +303,7 @@ class Link:
         """It ends by itself in all cases but one: something that is not of Wool's has ended it."""
         if task is not self._task:
             return
-        if self.table is None:  # it had not run, or was dialling
+        if self.peer is None:  # it had not run, or was dialling
             self._task = self.session = None
             self._on_cancelled()
         else:
@@ -315,7 +324,7 @@ class Link:
 
     def _pause(self, seconds: float | None = None) -> None:
         """Stops using the worker for a while, by default one that grows with every failure."""
-        self.usable = self.hungry = False
+        self.usable = self.idle = False
         self._end_pause()
         self._resuming = self._client.loop.call_later(seconds or self._retry, self._resume_use)
         self._retry = min(self._retry * 2, _RETRY_MOST)
@@ -331,26 +340,26 @@ class Link:
         if self.failure is not None:
             self.connect()  # no call has to find out whether it is back
         else:
-            self.usable = self.hungry = True
+            self.usable = self.idle = True
             self._client.flush()
 
     # The end of a session -------------------------------------------------------------------
 
     def _on_lost(self, error: Exception) -> None:
-        assert self.table is not None
-        lost = self.table.lose(self._vanish())
-        self._task = self.session = self.table = None
+        assert self.peer is not None
+        lost = self.peer.lose(self._vanish())
+        self._task = self.session = self.peer = None
         if self._closing or self._client.closed or self._lingering:
             stopped = WorkerStopped("the loop that made the call has ended, or all its tasks have")
-            for exchange in lost:
-                exchange.end(Failed(stopped))
+            for call in lost:
+                call.end(Failed(stopped))
             self._on_cancelled()
             return
         if isinstance(error, TransportError):
             self.failure = error
         self._pause()
-        for exchange in lost:
-            exchange.losing = True
+        for call in lost:
+            call.stage = Stage.LOST
         self._client.lost(self, lost, error)
         self._send_elsewhere()
 
@@ -380,12 +389,12 @@ class Link:
         A loop that ends cancels all tasks, and then closes generators. Callers that are cancelled
         with it wait for their remote clean-up, so the session stays until there are no more.
         """
-        if self._closing or self.table is None:
+        if self._closing or self.peer is None:
             return False
         self.usable = False
         self._lingering = True
-        self.table.close_suspended()
-        return bool(self.table.exchanges)
+        self.peer.close_suspended()
+        return bool(self.peer.calls)
 
     async def died(self) -> None:
         """The worker's process is gone, even if something keeps its connections open."""

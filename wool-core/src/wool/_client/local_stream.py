@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
-from wool._exchange.chaining import set_context
+from wool._peer.chaining import set_context
 
 
 class LocalStream:

@@ -30,13 +30,13 @@ class Observation:
 
     def end(self, error: BaseException | None, *, cancelled: bool = False) -> None:
         """Tells how the call has ended."""
-        exchange = self.trace.exchange
-        link = exchange.link if exchange is not None else None
+        call = self.trace.call
+        holder = call.holder if call is not None else None
         cancelled = cancelled or isinstance(error, asyncio.CancelledError)
         outcome = Outcome(
             status="cancelled" if cancelled else "returned" if error is None else "raised",
             error=error,
-            worker=link.info if link is not None else None,
+            worker=holder.info if holder is not None else None,
             seconds=time.monotonic() - self._began,
         )
         for observer in self._observers:

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from wool._client.link import Link
 from wool._client.pool import Pool, rules_of
+from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._serialization.travelling import LocalModules, Modules
-from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 
 

@@ -20,9 +20,11 @@ from wool._client.link import Link
 from wool._client.observing import ObservedStream, observed_call
 from wool._client.reasons import in_words, reason_against
 from wool._client.routine import Routine
-from wool._client.sharing import Complaints
 from wool._client.view import PoolView
-from wool._exchange.exchange import Failed
+from wool._peer.context import Complaints
+from wool._peer.outgoing import Failed
+from wool._peer.routes import Routes
+from wool._peer.session import Session
 from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
@@ -31,8 +33,6 @@ from wool._serialization.codec import Codec
 from wool._serialization.context import ContextCodec
 from wool._serialization.rules import Rules
 from wool._serialization.travelling import LocalModules, Modules
-from wool._session.routes import Routes
-from wool._session.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.abc import Serializer
 from wool.exceptions import (
@@ -62,7 +62,6 @@ class Pool:
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
         here: id of the worker whose calls use it, if they do.
-        stopping: whether that worker cancels its calls.
         observers: who is told of calls.
         translators: what has contexts of libraries travel.
         complaints: what has been said of context variables that do not travel.
@@ -75,7 +74,6 @@ class Pool:
     idle_timeout: float = 300.0
     keeps = True
     here = ""
-    stopping: bool = False
 
     routes: Routes
     keyring: Keyring
@@ -144,24 +142,6 @@ class Pool:
                         changed.clear()
             except TimeoutError:
                 raise self._too_few(n, f" after {timeout:g} s") from None
-
-    async def is_ending(self) -> bool:
-        """Whether the pool is closed, or the worker whose calls use it is told to stop.
-
-        Workers of a pool that is left are told all at once, and yet one may see that another has
-        ended before it is told itself. So a worker waits a moment for that.
-        """
-        with self._noticing(0) as changed, contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(remote.TELLING):
-                while self.here and not (self.stopping or self.closed):
-                    await changed.wait()
-                    changed.clear()
-        return self.stopping or self.closed
-
-    def stop(self) -> None:
-        """The worker whose calls use it is told to stop, and cancels them."""
-        self.stopping = True
-        self._notify()
 
     @contextlib.contextmanager
     def _noticing(self, n: int) -> Generator[asyncio.Event]:

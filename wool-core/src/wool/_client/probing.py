@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from wool._peer.handshaking import DEADLINE, dial
+from wool._peer.routes import Routes
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
-from wool._session.handshaking import DEADLINE, dial
-from wool._session.routes import Routes
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
 

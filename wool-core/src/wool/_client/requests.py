@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from wool._client.routine import Routine, without_defaults
-from wool._client.sharing import Sharing
-from wool._exchange.exchange import Request
-from wool._exchange.packing import values_of, variables_of
-from wool._exchange.running import RUNNING, RunningCall
+from wool._peer.context import CallerContext
+from wool._peer.outgoing import Request
+from wool._peer.packing import values_of, variables_of
+from wool._peer.running import RUNNING, RunningCall
 from wool._serialization.codec import Codec
 from wool._serialization.context import Change
 from wool._serialization.encoded import Encoded
@@ -32,7 +32,7 @@ def make_request(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     running: RunningCall | None,
-    sharing: Sharing,
+    shared: CallerContext,
     info: CallInfo | None,
 ) -> Request:
     """Encodes a call.
@@ -50,7 +50,7 @@ def make_request(
     if target is None:
         units.append(_function_unit(codec, routine.function))
         target = f"#{units[0].key.hex()}"
-    changes = sharing.changes()  # code goes first: it gives its variables names
+    changes = shared.changes()  # code goes first: it gives its variables names
     if changes:
         encoded = with_context(encoded, changes)
     if encoded.code:

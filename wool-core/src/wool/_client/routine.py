@@ -19,7 +19,7 @@ from types import FrameType, FunctionType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from wool._client.current import choose_pool
-from wool._exchange.chaining import settle_context
+from wool._peer.chaining import settle_context
 
 P = ParamSpec("P")
 T = TypeVar("T")

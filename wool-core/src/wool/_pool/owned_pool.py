@@ -11,6 +11,7 @@ from wool._client.current import ACTIVE, OPEN
 from wool._client.link import Link
 from wool._client.pool import Pool, rules_of
 from wool._client.view import PoolView
+from wool._peer.session import Session
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
 from wool._pool.arguments import check_shared
@@ -22,7 +23,6 @@ from wool._pool.supervisor import Supervisor
 from wool._security.credentials import SameUser
 from wool._security.keyring import Keyring
 from wool._serialization.travelling import LocalModules
-from wool._session.session import Session
 from wool._settings.blame import blaming
 from wool._settings.resolving import dump
 from wool._worker.process import WorkerProcess, describe_exit

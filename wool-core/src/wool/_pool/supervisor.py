@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from wool._client.identity import PYTHON, VERSION
+from wool._peer.background import settle
 from wool._pool.announcing import announce
-from wool._session.background import settle
 from wool._worker.discoveries import ChosenDiscovery
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._workerinfo import WorkerInfo

@@ -1,4 +1,4 @@
-"""One call as the worker executes it: begin, cancel, end.
+"""One call of a routine as the worker executes it: begin, cancel, end.
 
 Everything here runs on the executor's thread. A call runs in a task and a context of its own.
 """
@@ -7,100 +7,93 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextvars import Context
+from enum import IntEnum, auto
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from wool._client.current import ACTIVE
-from wool._exchange.answers import encode_failure, encode_result, make_raise, make_return
-from wool._exchange.cancels import Cancels
-from wool._exchange.exchange import cancel_argument
-from wool._exchange.packing import Packed, pack_context, unpack_context
-from wool._exchange.running import RUNNING, CurrentCall
+from wool._client.pool import Pool
+from wool._peer.context import RoutineContext
+from wool._peer.end import End
+from wool._peer.incoming import State, cancel_argument
+from wool._peer.packing import Packed, pack_context, unpack_context
+from wool._peer.running import RUNNING, CurrentCall
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import rebuild_error
 from wool._serialization.context import Arrived
-from wool._serialization.thrown import Thrown
-from wool._worker.decoding import find, load
-from wool._worker.executor import leave_fork
-from wool._worker.sharing import Sharing
+from wool._worker.executor import Executor, Queued, leave_fork
+from wool._worker.routines import find
+from wool._workerinfo import WorkerInfo
 from wool.exceptions import SerializationError, WorkerStopped
 
-if TYPE_CHECKING:
-    from wool._worker.caller import Caller
-    from wool._worker.executor import Executor
 
-
-class Execution:
-    """A call that has been received.
+class CallerEnd(End, Protocol):
+    """The connection to a caller, as its calls see it.
 
     Attributes:
-        caller: whom to answer.
-        task: runs it, once it has been claimed.
-        context: what it runs in.
+        number: unique among the callers of this worker.
+        seen: the number of its last call.
     """
 
-    __slots__ = (
-        "_begun",
-        "_cancels",
-        "_ended",
-        "_executor",
-        "_in_step",
-        "_info",
-        "_leaving",
-        "_name",
-        "_open",
-        "_orphaned",
-        "_outstanding",
-        "_referents",
-        "_segments",
-        "_shared",
-        "_stopped",
-        "_thrown",
-        "caller",
-        "context",
-        "task",
-    )
+    number: int
+    seen: int
+
+    @property
+    def pool(self) -> Pool:
+        """What calls made by this caller's routines go to."""
+        ...
+
+    @property
+    def worker(self) -> WorkerInfo:
+        """Who runs the calls."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Names the caller."""
+        ...
+
+    def give_back(self, call: int) -> None:
+        """Says that a call has not begun and never will; on the executor's thread."""
+
+    def on_suspended(self) -> None:
+        """A stream waits for its next step, while the worker waits for its calls to end."""
+
+
+class Leaving(IntEnum):
+    """Why a call is cancelled although its caller has not asked for it."""
+
+    NOBODY = auto()
+    WORKER = auto()
+    """The worker stops; its callers are answered."""
+    CALLER = auto()
+    """The caller is gone: nobody is to be answered any more."""
+
+
+class Execution(Queued):
+    """A call of a routine that has been received."""
+
+    __slots__ = ("_executor", "_info", "_leaving", "_outstanding", "_shared")
+
+    peer: CallerEnd
 
     def __init__(
         self,
         executor: Executor,
-        caller: Caller,
+        caller: CallerEnd,
         frame: f.Open,
         segments: Sequence[Buffer],
         referents: Referents = NO_REFERENTS,
     ) -> None:
-        self.caller = caller
-        self.task: asyncio.Task[None] | None = None
-        self.context: Context | None = None
+        super().__init__(caller, frame, segments, referents)
+        self.context = None
         self._executor = executor
-        self._open = frame
-        self._segments: Sequence[Buffer] = segments
-        self._referents = referents
         self._info: CurrentCall | None = None
-        self._name = ""  # of the routine, once it has been found
-        self._leaving = False  # cancelled because the caller or the worker is going
-        self._orphaned = False  # nobody is to be answered any more
-        self._begun = False
-        self._in_step = False  # user code may be running: cancels are for it
-        self._stopped = False  # cancelled or abandoned before user code began
-        self._ended = False
-        self._cancels = Cancels()  # of this step
+        self._leaving = Leaving.NOBODY
         self._outstanding = 0  # Wool operations that the call waits for
-        self._thrown: Thrown | None = None  # what the caller has thrown in: it may come out
-        self._shared = Sharing(caller.codec, crossing=frame.prefetch > 0)
-
-    @property
-    def number(self) -> int:
-        """The id of the call on its connection."""
-        return self._open.call
-
-    @property
-    def suspended(self) -> bool:
-        """Whether it does nothing until its caller asks for more."""
-        return False
+        self._shared = RoutineContext(caller.codec, crossing=frame.prefetch > 0)
 
     # RunningCall: what calls made from this one need to know ------------------------------------
 
@@ -108,9 +101,9 @@ class Execution:
     def info(self) -> CurrentCall:
         """Says which call this is."""
         if self._info is None:
-            caller = self.caller
-            ident = f"{caller.worker.id}-{caller.number}-{self.number}"
-            self._info = CurrentCall(ident, self._open.parent or None, caller.worker, caller.name)
+            caller, frame = self.peer, self.frame
+            ident = f"{caller.worker.id}-{caller.number}-{frame.call}"
+            self._info = CurrentCall(ident, frame.parent or None, caller.worker, caller.name)
         return self._info
 
     def wait_begins(self) -> None:
@@ -119,7 +112,7 @@ class Execution:
             self._executor.call(self.wait_begins)
             return
         self._outstanding += 1
-        if self._outstanding == 1 and self._in_step:
+        if self._outstanding == 1 and self.state is State.RUNNING:
             self._executor.leave()
 
     def wait_ends(self) -> None:
@@ -128,77 +121,61 @@ class Execution:
             self._executor.call(self.wait_ends)
             return
         self._outstanding -= 1
-        if self._outstanding == 0 and self._in_step:
+        if self._outstanding == 0 and self.state is State.RUNNING:
             self._executor.enter()
-
-    @property
-    def must_end(self) -> bool:
-        """Whether it has been made to end: it is not cancelled when the worker is told to stop."""
-        return self._leaving or self._tidying
 
     def remark(self, label: str, text: str) -> None:
         """The caller is told with the next answer."""
         self._shared.remark(label, text)
 
-    @property
-    def begun(self) -> bool:
-        """Whether its task has had its first step."""
-        return self._begun
-
     # From the caller ----------------------------------------------------------------------------
 
     def cancel(self, step: int, message: bytes | None) -> None:
         """Cancels the call; of a stream, one step. Ignored if that has ended."""
-        if self._ended:
-            return
-        if self.task is None or not self._begun:
-            self._stopped = True
+        if self.state < State.RUNNING:
+            self.state = State.DISMISSED
+        if self.state is not State.RUNNING or self.task is None:
             return
         cancels = self._cancels
         # One cancel is enough: another would cut short what the first has set going.
-        if self._leaving and not cancels.delivered and cancels.pending(self.task) > 0:
+        leaving = self._leaving is not Leaving.NOBODY
+        if leaving and not cancels.delivered and cancels.pending(self.task) > 0:
             cancels.delivered += 1
         else:
             cancels.deliver(self.task, *cancel_argument(message))
 
     def abandon(self, *, gone: bool = True) -> None:
-        """The caller or the worker is going: the call is cancelled.
-
-        Args:
-            gone: whether it is the caller, of whom nobody is left to answer. A worker that goes
-                does answer: who waits for that may be a routine that has to end as well.
-        """
-        if self._orphaned or self._ended:
+        """The caller or the worker is going: the call is cancelled."""
+        if self._orphaned or self.state is State.ENDED:
             return
-        self._orphaned = gone
-        self._leaving = self._stopped = True
-        if self.task is not None and self._in_step and not self._tidying:
+        self._leaving = Leaving.CALLER if gone else Leaving.WORKER
+        if self.state is State.RUNNING and self.task is not None and not self._tidying:
             self.task.cancel("the caller is gone" if gone else "the worker was told to stop")
 
     @property
-    def _tidying(self) -> bool:
-        """Whether it has been made to end already: a cancel would cut short its clean-up."""
-        return self.task is not None and self._cancels.pending(self.task) > 0
+    def _orphaned(self) -> bool:
+        return self._leaving is Leaving.CALLER
 
     # Running ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Executes the call; the body of its task."""
         RUNNING.set(self)
-        ACTIVE.set(self.caller.pool)
-        self._begun = self._in_step = True
+        ACTIVE.set(self.peer.pool)
+        unwanted = self.state is State.DISMISSED or self._leaving is not Leaving.NOBODY
+        self.state = State.RUNNING
         try:
             try:
-                if self._stopped:
+                if unwanted:
                     raise asyncio.CancelledError
                 self._enter()
                 function, args, kwargs = await self._decode()
             except BaseException as error:
-                self._finish_raise(error, decoding=True)
+                self._finish_unbegun(error, dismissed=unwanted)
                 return
             await self._execute(function, args, kwargs)
         except BaseException as error:
-            if self._ended:
+            if self.state is State.ENDED:
                 raise
             self._finish_raise(error)  # answering went wrong: there has to be an answer
         finally:
@@ -210,25 +187,22 @@ class Execution:
     def miss(self) -> None:
         """Its task was cancelled, by somebody here, before its first step: that is how it ends."""
         assert self.task is not None
-        self._begun = self._in_step = True
+        dismissed = self.state is State.DISMISSED
+        self.state = State.RUNNING
         self.give_up()
         try:
             self.task.result()
         except asyncio.CancelledError as error:
-            self._finish_raise(error, decoding=True)
+            self._finish_unbegun(error, dismissed=dismissed)
         finally:
             self.task = self.context = None
 
-    def give_up(self) -> None:
-        """It will never begin: lets go of what came with it."""
-        self._segments, self._referents = (), NO_REFERENTS
-
     def _enter(self) -> None:
         try:
-            self.caller.codec.modules.enter()
+            self.peer.codec.modules.enter()
         except Exception as error:
             what = "a module that was loaded anew"
-            raise rebuild_error(what, error, self.caller.where) from error
+            raise rebuild_error(what, error, self.peer.where) from error
 
     async def _execute(
         self, function: FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -243,8 +217,8 @@ class Execution:
             if packed is not None:
                 self._finish_return(packed)
 
-    def _leave_step(self) -> None:
-        self._in_step = False
+    def _leave_step(self, state: State) -> None:
+        self.state = state
         # The clock of uvloop stands still while user code keeps the loop, and says how long to wait
         # before it is set: timers would be late by as much as that. Asking for the time sets it.
         self._executor.loop.time()
@@ -255,128 +229,74 @@ class Execution:
 
     async def _decode(self) -> tuple[FunctionType, tuple[Any, ...], dict[str, Any]]:
         """Finds the routine and rebuilds its arguments."""
-        segments, self._segments = self._segments, ()
-        referents, self._referents = self._referents, NO_REFERENTS
+        segments, referents = self._take_payload()
+        frame = self.frame
         arrived: Sequence[Arrived] = ()
-        if self._open.context:
-            segments, arrived = unpack_context(self._open.context, segments)
-        function = self._executor.targets.get(self._open.routine)
+        if frame.context:
+            segments, arrived = unpack_context(frame.context, segments)
+        function = self._executor.targets.get(frame.routine)
         if function is None:
-            function = await find(self.caller, self._open.routine, stream=self._open.stream)
-            if not self._open.routine.startswith(("#", "=")):  # those belong to one pool
-                self._executor.targets[self._open.routine] = function
+            function = await self._find()
         self._name = function.__qualname__
-        try:
-            args, kwargs = await load(self.caller, segments, referents)
-        except Exception as error:
-            what = f"an argument of {self._name}()"
-            raise rebuild_error(what, error, self.caller.where) from error
+        args, kwargs = await self._load(segments, referents, self._unreadable)
         self._shared.begin()
         if arrived:
             await self._shared.take(arrived, self._load)
         return function, args, kwargs
 
-    async def _load(self, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS) -> Any:
-        return await load(self.caller, segments, referents)
+    async def _find(self) -> FunctionType:
+        target, peer = self.frame.routine, self.peer
+        function = await find(
+            peer.codec.store, target, self._rebuild, peer.where, stream=self.frame.stream
+        )
+        if not target.startswith(("#", "=")):  # those belong to one pool
+            self._executor.targets[target] = function
+        return function
+
+    def _unreadable(self, error: Exception) -> SerializationError:
+        return rebuild_error(f"an argument of {self._name}()", error, self.peer.where)
 
     # Replies ------------------------------------------------------------------------------------
 
-    def _is_heard(self) -> bool:
-        """Whether there is somebody to answer; if not, the call is over."""
-        if self._ended:
-            return False  # what a generator does now concerns nobody
-        if self._orphaned:
-            self._end()
-            return False
-        return True
-
-    def _encode(self, value: Any) -> Packed | None:
-        """Encodes a value for the caller; None if it cannot be sent, which ends the call."""
-        caller = self.caller
-        packed = encode_result(caller.codec, caller.session, value, self._name)
-        if isinstance(packed, SerializationError):
-            self._finish_raise(packed)
-            return None
-        return packed
-
-    def _finish_return(self, packed: Packed) -> None:
-        packed = self._with_context(packed)
-        load, idle = self._end()
-        names = self.caller.lend(packed) if packed.exports else []
-        frame = make_return(
-            self._open.call,
-            packed,
-            names,
-            self._cancels,
-            self.task,
-            load=load,
-            idle_as_of=idle,
-        )
-        self.caller.answer(frame, packed)
-
-    def _finish_raise(self, error: BaseException, *, decoding: bool = False) -> None:
+    def _finish_unbegun(self, error: BaseException, *, dismissed: bool) -> None:
+        """Ends it before user code has begun: given back, if that is because it was cancelled."""
         if self._executor.forked:
             leave_fork(error)
         if not self._is_heard():
             return
-        if self._stopped and decoding:
+        if dismissed or self._leaving is not Leaving.NOBODY:
             self._end()
-            self.caller.post(f.GiveBack([self.number], 0), [])
-            return
-        if (
-            self._leaving
-            and not self._cancels.delivered
-            and isinstance(error, asyncio.CancelledError)
-        ):
-            error = self._stopped_error()  # the cancel would be taken for the caller's own
-        caller = self.caller
-        failure = encode_failure(caller.codec, caller.session, error, self._thrown, caller.label)
-        packed = self._with_context(failure.packed)
-        load, idle = self._end()
-        names = caller.lend(packed)
-        frame = make_raise(
-            self.number,
-            failure,
-            packed,
-            names,
-            self._cancels,
-            self.task,
-            load=load,
-            idle_as_of=idle,
-            step=self._last_step(),
-        )
-        caller.answer(frame, packed)
+            self.peer.give_back(self.frame.call)
+        else:
+            self._finish_raise(error)
 
-    def _last_step(self) -> int:
-        """Returns the last step that a stream has taken."""
-        return 0
+    def _finish_raise(self, error: BaseException) -> None:
+        if self._executor.forked:
+            leave_fork(error)
+        cancelled = isinstance(error, asyncio.CancelledError) and not self._cancels.delivered
+        if cancelled and self._leaving is Leaving.WORKER:
+            # The cancel would be taken for the caller's own.
+            error = WorkerStopped(
+                f"{self.peer.where} was told to stop during {self._name}(), which may have run in "
+                "part"
+            )
+        super()._finish_raise(error)
 
-    def _stopped_error(self) -> WorkerStopped:
-        where = self.caller.where
-        return WorkerStopped(
-            f"{where} was told to stop during {self._name}(), which may have run in part"
-        )
-
-    def _with_context(self, packed: Packed) -> Packed:
-        """Adds what has become of context variables to an answer."""
+    def _complete(self, packed: Packed) -> Packed:
         changes = self._shared.changes()
         if not changes:
             return packed
-        return pack_context(self.caller.codec, self.caller.session, packed, changes)
+        return pack_context(self.peer.codec, self.peer.session, packed, changes)
 
     def _idle_as_of(self) -> int:
         """Returns the last call seen of the caller if another could begin at once, else 0."""
-        seen = self.caller.seen  # first: a call that comes in now is not seen
-        return seen if self._executor.hungry else 0
+        seen = self.peer.seen  # first: a call that comes in now is not seen
+        return seen if self._executor.idle else 0
 
     def _end(self) -> tuple[int, int]:
-        """The call is over; returns `load` and `idle_as_of` for the reply."""
         executor = self._executor
-        if not self._ended:
-            self._ended = True
-            self._thrown = None
+        if self.state is not State.ENDED:
+            super()._end()
             executor.running.discard(self)
-            self._leave_step()
-            if self._orphaned:
-                self.caller.drop(self.number)
+            self._leave_step(State.ENDED)
         return executor.load, self._idle_as_of()

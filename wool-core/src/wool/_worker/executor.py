@@ -17,15 +17,32 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from wool._peer.incoming import IncomingCall, State
 from wool._serialization.arrivals import ARRIVALS
 
-if TYPE_CHECKING:
-    from wool._worker.caller import Caller
-    from wool._worker.execution import Execution
-
 Post = Callable[[], None]
+
+
+class Queued(IncomingCall):
+    """A call that waits for its turn to begin; see `execution.Execution`.
+
+    Attributes:
+        context: what it runs in.
+    """
+
+    __slots__ = ("context",)
+
+    context: contextvars.Context | None
+
+    async def run(self) -> None:
+        """Executes the call; the body of its task."""
+        raise NotImplementedError
+
+    def miss(self) -> None:
+        """Its task was cancelled, by somebody here, before its first step: that is how it ends."""
+        raise NotImplementedError
 
 
 class Executor:
@@ -41,11 +58,11 @@ class Executor:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int | None) -> None:
         self.loop = loop
-        self.pending: dict[int, Execution] = {}
-        self.running: set[Execution] = set()
+        self.pending: dict[int, Queued] = {}
+        self.running: set[Queued] = set()
         self.targets: dict[str, Any] = {}
         self._order: deque[int] = deque()
-        self._starting: list[Execution] = []
+        self._starting: list[Queued] = []
         self._limit = concurrency
         self._active = 0
         self._held = 0
@@ -62,7 +79,7 @@ class Executor:
 
     # On any thread ------------------------------------------------------------------------------
 
-    def submit(self, execution: Execution) -> None:
+    def submit(self, execution: Queued) -> None:
         """Adds a call."""
         key = id(execution)
         self.pending[key] = execution
@@ -82,16 +99,16 @@ class Executor:
         else:
             self.call(self._pull)
 
-    def claim(self, execution: Execution) -> bool:
+    def claim(self, execution: IncomingCall) -> bool:
         """Takes a call that has not begun away from the executor; False if it has begun."""
         claimed = self.pending.pop(id(execution), None) is not None
         if claimed:
             execution.give_up()
         return claimed
 
-    def waiting(self, caller: Caller) -> list[Execution]:
+    def waiting(self, caller: object) -> list[Queued]:
         """Returns the calls of a caller that have not begun."""
-        return [e for e in list(self.pending.values()) if e.caller is caller]
+        return [e for e in list(self.pending.values()) if e.peer is caller]
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the executor's loop."""
@@ -106,7 +123,7 @@ class Executor:
         return len(self.pending) + len(self.running)
 
     @property
-    def hungry(self) -> bool:
+    def idle(self) -> bool:
         """Whether a call could begin at once."""
         return not self.pending and self._has_slot
 
@@ -136,7 +153,7 @@ class Executor:
         """
         starting, self._starting = self._starting, []
         for execution in starting:
-            if execution.task is not None and not execution.begun:
+            if execution.task is not None and execution.state < State.RUNNING:
                 if execution.task.done():
                     execution.miss()
                 else:
@@ -164,7 +181,7 @@ class Executor:
             self._pulling = True
             self.loop.call_soon(self._pull)
 
-    def _begin(self, execution: Execution) -> None:
+    def _begin(self, execution: Queued) -> None:
         self._thread = threading.get_ident()
         self.running.add(execution)
         self.enter()

@@ -18,6 +18,9 @@ from wool import abc
 from wool._addresses import is_socket
 from wool._client.identity import hello
 from wool._client.peer_pool import PeerPool
+from wool._peer.handshaking import accept
+from wool._peer.incoming import State
+from wool._peer.routes import Routes
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._security.credentials import Acceptor
@@ -26,9 +29,7 @@ from wool._serialization.classes import CLASSES
 from wool._serialization.received import ReceivedModules
 from wool._serialization.relayed import RELAYED
 from wool._serialization.travelling import LocalModules, Modules
-from wool._session.handshaking import accept
-from wool._session.routes import Routes
-from wool._worker.caller import Answer, Caller
+from wool._worker.callerpeer import Answer, CallerPeer
 from wool._worker.executor import Executor, leave_fork
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
@@ -41,9 +42,6 @@ ARRIVING = 1.0
 
 MOST_DELEGATED = 8
 """Connections that are read by the executor's thread: the I/O thread looks after each of them."""
-
-RETIRE_AFTER = 1.0
-"""Seconds after which it is looked again whether the calls of a pool that is gone have ended."""
 
 
 class Server:
@@ -59,7 +57,6 @@ class Server:
 
     Attributes:
         draining: whether it takes no more calls.
-        uses: how many uses of objects that live here have begun and not ended; the executor's.
     """
 
     def __init__(
@@ -78,7 +75,6 @@ class Server:
         self.where = f"worker {info.pid} on {info.host}"
         self.executor = executor
         self.draining = False
-        self.uses: int = 0
         self._acceptor = acceptor
         self._routes = routes
         self._keyring = keyring
@@ -87,8 +83,8 @@ class Server:
         self._parent = parent
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._callers: set[Caller] = set()
-        self._delegated: list[Caller] = []
+        self._callers: set[CallerPeer] = set()
+        self._delegated: list[CallerPeer] = []
         self._strangers: deque[abc.Connection] = deque()
         self._numbers = count(1)
         self._pools: dict[str, PeerPool] = {}
@@ -112,7 +108,7 @@ class Server:
             with contextlib.suppress(ValueError):
                 self._strangers.remove(connection)
             self.call_ended()
-        caller = Caller(self, session, self._pool(session.peer), next(self._numbers))
+        caller = CallerPeer(self, session, self._pool(session.peer), next(self._numbers))
         self._callers.add(caller)
         if self.draining:
             caller.drain()
@@ -134,7 +130,7 @@ class Server:
             pool=self._parent,
         )
 
-    def may_delegate(self, caller: Caller) -> bool:
+    def may_delegate(self, caller: CallerPeer) -> bool:
         """Whether the executor's thread may read what a caller sends."""
         self._delegated = [c for c in self._delegated if c.session.connection.delegated]
         if len(self._delegated) >= MOST_DELEGATED:
@@ -165,12 +161,10 @@ class Server:
         return LocalModules() if shares_modules else ReceivedModules(self.where)
 
     def _retire(self, pool: PeerPool) -> None:
-        """Closes what is open on behalf of a pool that nobody calls for and no call belongs to."""
+        """Closes what is open on behalf of a pool for which nobody calls, or has a call here."""
         if any(caller.pool is pool for caller in self._callers):
             return
-        if any(call.caller.pool is pool for call in list(self.executor.running)):
-            self._loop.call_later(RETIRE_AFTER, self._retire, pool)
-        elif self._pools.pop(pool.id, None) is not None:
+        if self._pools.pop(pool.id, None) is not None:
             self.executor.call(pool.modules.leave)
             task = self._loop.create_task(pool.close_clients())
             self._tasks.add(task)
@@ -244,7 +238,7 @@ class Server:
 
     def _tell_idle(self) -> None:
         """Tells each caller once that a call could begin, unless a reply has just said so."""
-        if self.executor.hungry and not self.draining:
+        if self.executor.idle and not self.draining:
             for caller in self._callers:
                 if not caller.informed:
                     caller.inform(caller.seen)
@@ -257,7 +251,7 @@ class Server:
 
     # Ending -------------------------------------------------------------------------------------
 
-    def forget(self, caller: Caller) -> None:
+    def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
         self._callers.discard(caller)
         self._delegated = [c for c in self._delegated if c is not caller]
@@ -270,11 +264,10 @@ class Server:
             self.call(self._quiet.set)
 
     def _has_calls(self) -> bool:
-        return self._has_executions() or any(c.borrows for c in self._callers)
+        return self._has_executions() or any(c.lent.any for c in self._callers)
 
     def _has_executions(self) -> bool:
-        running = self.executor.running or self.uses
-        return bool(running) or any(c.calls for c in self._callers)
+        return bool(self.executor.running) or any(c.serving for c in self._callers)
 
     def start_drain(self) -> None:
         """Takes no more calls, and says so to all callers, once."""
@@ -314,8 +307,6 @@ class Server:
         are to end as well. Then what nobody has closed is closed, of which nobody is told.
         """
         self.draining = True
-        for pool in self._pools.values():
-            pool.stop()
         for caller in list(self._callers):
             caller.drain()
             caller.abandon_all(gone=False)
@@ -328,7 +319,8 @@ class Server:
 
     def _is_active(self) -> bool:
         running = list(self.executor.running)
-        return not all(e.suspended for e in running) or any(c.active for c in self._callers)
+        suspended = all(execution.state is State.SUSPENDED for execution in running)
+        return not suspended or any(caller.active for caller in self._callers)
 
     async def _until(self, done: Callable[[], bool]) -> None:
         """Waits for what ends with a call."""

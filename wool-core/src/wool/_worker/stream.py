@@ -6,21 +6,17 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wool._exchange.exchange import cancel_argument
-from wool._exchange.packing import Packed, unpack_context
+from wool._peer.incoming import State, cancel_argument
+from wool._peer.packing import Packed, unpack_context
+from wool._peer.prefetch import PrefetchWindow
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import rebuild_error
-from wool._worker.decoding import load_thrown
-from wool._worker.execution import Execution
-from wool._worker.prefetch import PrefetchWindow
-
-if TYPE_CHECKING:
-    from wool._worker.caller import Caller
-    from wool._worker.executor import Executor
+from wool._worker.execution import CallerEnd, Execution, Leaving
+from wool._worker.executor import Executor
 
 TURN = 16
 """After so many values a stream that runs ahead lets other calls run."""
@@ -45,7 +41,7 @@ class StreamExecution(Execution):
     def __init__(
         self,
         executor: Executor,
-        caller: Caller,
+        caller: CallerEnd,
         frame: f.Open,
         segments: Sequence[Buffer],
         referents: Referents = NO_REFERENTS,
@@ -72,7 +68,7 @@ class StreamExecution(Execution):
             current = step == self._window.sent or bool(self._closing or self._exiting)
         if not current:
             return
-        if self._in_step or not self._begun:
+        if self.state <= State.RUNNING:
             super().cancel(step, message)
         elif self._asked:
             # The step has been asked for and is about to begin: it begins with the cancel.
@@ -87,7 +83,7 @@ class StreamExecution(Execution):
             self._step = frame.step
         else:
             self._window.ask(frame.more)
-            if frame.operation == f.CLOSE and self._in_step and self.task is not None:
+            if frame.operation == f.CLOSE and self.state is State.RUNNING and self.task:
                 # It is past the `yield` that its consumer is at, and need not come to another.
                 self._closing = frame.step
                 self.task.cancel("the stream is being closed")
@@ -105,17 +101,12 @@ class StreamExecution(Execution):
         self._tell_suspended()
 
     @property
-    def suspended(self) -> bool:
-        """Whether it waits for its next step."""
-        return self._begun and not self._in_step
-
-    @property
     def _tidying(self) -> bool:
         return self._exiting or super()._tidying
 
     def _tell_suspended(self) -> None:
-        if self._leaving and self.suspended:
-            self.caller.on_suspended()
+        if self._leaving is not Leaving.NOBODY and self.state is State.SUSPENDED:
+            self.peer.on_suspended()
 
     def _wake(self) -> None:
         if self._requested is not None and not self._requested.done():
@@ -194,7 +185,7 @@ class StreamExecution(Execution):
         cancels = self._cancels
         for _ in range(min(mine, cancels.delivered - cancels.uncancelled(self.task))):
             self.task.uncancel()
-        self._leave_step()
+        self._leave_step(State.SUSPENDED)
         self._tell_suspended()
         while not (self._asked or self._orphaned):
             self._requested = self._executor.loop.create_future()
@@ -227,12 +218,11 @@ class StreamExecution(Execution):
                 return f.NEXT, None
             if frame.operation == f.SEND:
                 return f.SEND, await self._load(segments, referents)
-            self._thrown = await load_thrown(self.caller, segments, referents)
-            return f.THROW, self._thrown.exception
+            return f.THROW, await self._load_thrown(segments, referents)
         except asyncio.CancelledError as error:  # while code was being fetched
             return f.THROW, error
         except Exception as error:
-            return f.THROW, rebuild_error("the value sent", error, self.caller.where)
+            return f.THROW, rebuild_error("the value sent", error, self.peer.where)
 
     def _stop_cancelling(self) -> None:
         """It has come to a `yield` although it was cancelled to be closed: it is closed there."""
@@ -249,7 +239,7 @@ class StreamExecution(Execution):
 
     def _enter_step(self) -> None:
         assert self.task is not None
-        self._in_step = True
+        self.state = State.RUNNING
         self._counted = self.task.cancelling()
         self._cancels.begin(self.task, early=int(self._struck))
         self._struck = False
@@ -273,11 +263,11 @@ class StreamExecution(Execution):
         packed = self._encode(value)
         if packed is None:
             return False
-        packed = self._with_context(packed)
+        packed = self._complete(packed)
         if self._window is not None:
             self._window.note(f.total(packed.segments))
         frame = f.Value(
-            call=self._open.call,
+            call=self.frame.call,
             step=self._step,
             delivered=self._cancels.delivered,
             uncancelled=self._cancels.uncancelled(self.task),
@@ -285,9 +275,9 @@ class StreamExecution(Execution):
             idle_as_of=self._idle_as_of(),
             sizes=packed.sizes,
             codes=packed.codes,
-            references=self.caller.lend(packed),
+            references=self.peer.lend(packed),
             context=packed.context,
         )
         more = self._window is not None and self._window.may_go
-        self.caller.answer(frame, packed, more=more)
+        self.peer.answer(frame, packed, more=more)
         return True

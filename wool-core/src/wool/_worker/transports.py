@@ -6,10 +6,10 @@ from typing import Any
 
 from wool import abc
 from wool._addresses import scheme_of
+from wool._peer.routes import Route, Routes
 from wool._plugins import lookup
 from wool._plugins.lookup import TRANSPORT, Found
 from wool._plugins.schemes import scheme_transport
-from wool._session.routes import Route, Routes
 from wool._settings.resolving import dump, load
 from wool._settings.settings import Settings
 from wool.plugins import TransportPlugin

@@ -14,13 +14,13 @@ from typing import Any, Self
 
 from wool import abc
 from wool._addresses import is_socket, socket_scheme
+from wool._peer.background import settle
 from wool._plugins import lookup
 from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
 from wool._security.credentials import Authenticator, Credentials, SameUser
 from wool._security.keyring import Keyring
 from wool._security.listening import network_credentials
-from wool._session.background import settle
 from wool._settings.blame import blaming
 from wool._settings.settings import Settings
 from wool._settings.sources import ARGUMENT

@@ -7,12 +7,12 @@ import contextlib
 
 from wool import abc
 from wool._addresses import is_socket
+from wool._peer.routes import Route, check_socket
+from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.connection import Machine
 from wool._protocol.handshake import Handshake, Role, refusal
 from wool._security.credentials import Acceptor, Authenticator
-from wool._session.routes import Route, check_socket
-from wool._session.session import Session
 from wool.exceptions import AuthenticationError, ConnectFailed, ConnectionLost, WoolError
 
 DEADLINE = 10.0

@@ -32,11 +32,6 @@ class RunningCall(Protocol):
     @property
     def info(self) -> CurrentCall: ...
 
-    @property
-    def must_end(self) -> bool:
-        """Whether it has been made to end: it is not cancelled when the worker is told to stop."""
-        ...
-
     def wait_begins(self) -> None:
         """A Wool operation made from the call is outstanding; its slot is free meanwhile."""
 

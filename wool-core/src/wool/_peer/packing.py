@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import FunctionType
 
 import msgspec
 
+from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.transfer import Missing
 from wool._serialization.calls import Call
@@ -16,8 +18,9 @@ from wool._serialization.context import Arrived, Change
 from wool._serialization.encoded import Encoded
 from wool._serialization.references import Export
 from wool._serialization.units import CodeUnit
-from wool._session.session import Session
 from wool.abc import Buffer
+
+Code = type | FunctionType
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -50,16 +53,20 @@ def pack(codec: Codec, session: Session, encoded: Encoded) -> Packed:
     """
     if not encoded.code:
         return Packed([], encoded.segments, encoded.calls, encoded.exports)
-    known, origin = session.known, session.peer.process
-    lacking = {
-        key: item
-        for key, item in encoded.code.items()
-        if key not in known and key[:PROCESS_BYTES] != origin
-    }
-    units = codec.units(lacking)
+    units = codec.units(lacking(session, encoded.code))
     codes = list(map(name_code, units))
     segments = [*(unit.data for unit in units), *encoded.segments]
     return Packed(codes, segments, encoded.calls, encoded.exports)
+
+
+def lacking(session: Session, code: Mapping[bytes, Code]) -> dict[bytes, Code]:
+    """Returns what of some code the peer does not have."""
+    known, origin = session.known, session.peer.process
+    return {
+        key: item
+        for key, item in code.items()
+        if key not in known and key[:PROCESS_BYTES] != origin
+    }
 
 
 def name_code(unit: CodeUnit) -> f.Code:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from wool._exchange.exchange import Cancelled, Exchange, Failed, Outcome, Reply
+from wool._peer.outgoing import Cancelled, Failed, Outcome, OutgoingCall, Reply
 from wool._protocol import frames as f
 from wool._serialization.codec import Codec, rebuild_error
 from wool._serialization.exceptions import load_exception
@@ -17,7 +17,7 @@ from wool.abc import Buffer
 from wool.exceptions import SerializationError, WorkerStopped
 
 
-def decode_reply(codec: Codec, exchange: Exchange, reply: Reply) -> Awaitable[Any]:
+def decode_reply(codec: Codec, call: OutgoingCall, reply: Reply) -> Awaitable[Any]:
     """Rebuilds a result.
 
     Raises:
@@ -25,20 +25,20 @@ def decode_reply(codec: Codec, exchange: Exchange, reply: Reply) -> Awaitable[An
     """
 
     def explain(error: Exception) -> SerializationError:
-        name = exchange.request.name.removesuffix("()")  # of an object it may be a description
+        name = call.request.name.removesuffix("()")  # of an object it may be a description
         return rebuild_error(f"a result of {name}()", error, "this side")
 
     segments, referents = reply.segments, reply.referents
-    return rebuild(codec.decode, segments, None, referents, fetch=exchange.fetch, explain=explain)
+    return rebuild(codec.decode, segments, None, referents, fetch=call.fetch, explain=explain)
 
 
-def load_variable(codec: Codec, exchange: Exchange, segments: Sequence[Buffer]) -> Awaitable[Any]:
+def load_variable(codec: Codec, call: OutgoingCall, segments: Sequence[Buffer]) -> Awaitable[Any]:
     """Rebuilds the value of a context variable."""
-    return rebuild(codec.decode, segments, fetch=exchange.fetch)
+    return rebuild(codec.decode, segments, fetch=call.fetch)
 
 
 async def reply_error(
-    codec: Codec, exchange: Exchange, outcome: Outcome | Cancelled, thrown: BaseException | None
+    codec: Codec, call: OutgoingCall, outcome: Outcome | Cancelled, thrown: BaseException | None
 ) -> BaseException:
     """Returns the exception that an outcome amounts to."""
     if isinstance(outcome, Failed):
@@ -47,14 +47,14 @@ async def reply_error(
         return outcome.error
     assert isinstance(outcome, Reply)
     assert isinstance(outcome.frame, f.Raise)
-    own = exchange.cancellation
+    own = call.cancellation
     if outcome.frame.echo and thrown is not None:
         if outcome.segments:  # what has been done to it
-            await _load_exception(codec, exchange, outcome, outcome.frame, thrown)
+            await _load_exception(codec, call, outcome, outcome.frame, thrown)
         if own is not None and not outcome.frame.delivered and isinstance(thrown, GeneratorExit):
             return own  # a generator that is closed ends so, as others return
         return thrown
-    error = await _load_exception(codec, exchange, outcome, outcome.frame, thrown)
+    error = await _load_exception(codec, call, outcome, outcome.frame, thrown)
     if own is not None and not outcome.frame.delivered and isinstance(error, WorkerStopped):
         return own  # the worker was told to stop as well, and that had cancelled the call already
     if own is None or type(error) is not asyncio.CancelledError:  # a subclass is the routine's own
@@ -68,7 +68,7 @@ async def reply_error(
 
 async def _load_exception(
     codec: Codec,
-    exchange: Exchange,
+    call: OutgoingCall,
     reply: Reply,
     frame: f.Raise,
     thrown: BaseException | None,
@@ -79,6 +79,6 @@ async def _load_exception(
     summary = Summary(*frame.summary)
     payload, missing = reply.segments or None, (MissingCode,)
     try:
-        return await rebuild(load_exception, summary, payload, loads, missing, fetch=exchange.fetch)
+        return await rebuild(load_exception, summary, payload, loads, missing, fetch=call.fetch)
     except SerializationError:  # nobody has the code that it takes
         return summary.error()

@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any, Protocol
 
-from wool._exchange.chaining import settle_context
+from wool._peer.chaining import settle_context
 from wool._serialization.references import GENERATOR, ITERATOR, OBJECT, Held
 
 ELSEWHERE = "<live object>"

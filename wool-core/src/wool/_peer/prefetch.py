@@ -1,8 +1,8 @@
-"""A stream whose worker runs ahead of its consumer, as the consumer sees it.
+"""A stream that runs ahead of its consumer: both ends.
 
-Values arrive before they are asked for, and wait here. Each step takes the next one, whatever it
-sends or throws: that takes effect where the generator has got to. See "Running ahead" in
-docs/protocol.md.
+Values arrive before they are asked for, and wait with the consumer. Each step takes the next one,
+whatever it sends or throws: that takes effect where the generator has got to. See "Running ahead"
+in docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from wool._client.exchange import CallCarrier, CallExchange
-from wool._exchange.exchange import Cancelled, Failed, Outcome, Reply, Request
+from wool._peer.outgoing import Cancelled, Carrier, Failed, Outcome, OutgoingCall, Reply, Request
 from wool._protocol import frames as f
 from wool._protocol.transfer import AHEAD_BYTES
 
 
-class PrefetchExchange(CallExchange):
+class PrefetchCall(OutgoingCall):
     """The state of a stream whose worker runs ahead, as its caller sees it."""
 
     __slots__ = ("_arrived", "_batch", "_closing", "_taken", "_unsaid", "_unsaid_bytes", "_waiting")
 
-    def __init__(self, client: CallCarrier, request: Request) -> None:
-        super().__init__(client, request)
+    def __init__(self, carrier: Carrier, request: Request) -> None:
+        super().__init__(carrier, request)
         self._arrived: deque[Outcome] = deque()
         self._batch = (request.prefetch + 1) // 2
         self._waiting = False
@@ -93,7 +92,7 @@ class PrefetchExchange(CallExchange):
 
     async def _wait(self) -> Outcome | Cancelled:
         self._outcome = None
-        self._end = self._client.loop.create_future()
+        self._end = self.loop.create_future()
         self._waiting = True
         try:
             return await super().wait()
@@ -120,3 +119,45 @@ class PrefetchExchange(CallExchange):
         if isinstance(frame, f.Raise) and frame.step < self._closing:
             return Reply(f.Return(frame.call, 0, 0, frame.load, frame.idle_as_of, []), [])
         return outcome
+
+
+class PrefetchWindow:
+    """How far a stream may run ahead, as the side that runs it counts.
+
+    It knows what was asked for, what was sent, and what the consumer has not had yet.
+
+    Args:
+        count: how many values may be sent before they are asked for. If together they have
+            `AHEAD_BYTES` no more are, however many that is.
+
+    Attributes:
+        sent: how many values have been sent.
+    """
+
+    __slots__ = ("_asked", "_bytes", "_count", "_sizes", "sent")
+
+    def __init__(self, count: int) -> None:
+        self.sent = 0
+        self._count = count
+        self._asked = 1
+        self._sizes: deque[int] = deque()  # of the values that the consumer has not had
+        self._bytes = 0
+
+    def ask(self, more: int) -> None:
+        """The consumer has asked for more values: it has had those before."""
+        self._asked += more
+        while self.sent - len(self._sizes) < self._asked - 1 and self._sizes:
+            self._bytes -= self._sizes.popleft()
+
+    def note(self, size: int) -> None:
+        """A value is being sent."""
+        self.sent += 1
+        self._sizes.append(size)
+        self._bytes += size
+
+    @property
+    def may_go(self) -> bool:
+        """Whether another value may be sent now."""
+        if self.sent < self._asked:
+            return True
+        return self.sent < self._asked + self._count and self._bytes < AHEAD_BYTES

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from wool._client.exchange import CallExchange
-from wool._client.prefetch import PrefetchExchange
-from wool._exchange.exchange import Cancelled, Failed, NotStarted, Reply
+from wool._peer.outgoing import Cancelled, Failed, NotStarted, OutgoingCall, Reply, Request
+from wool._peer.prefetch import PrefetchCall, PrefetchWindow
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
 from wool._protocol.transfer import AHEAD_BYTES
 from wool._serialization.context import Arrived
-from wool._worker.prefetch import PrefetchWindow
 from wool.exceptions import WorkerLost
 
 
@@ -28,7 +25,7 @@ class Worker:
         self.answer = answer
         self.cancels: list[bytes | None] = []
 
-    def cancel(self, exchange: CallExchange, message: bytes | None) -> None:
+    def cancel(self, exchange: OutgoingCall, message: bytes | None) -> None:
         self.cancels.append(message)
         exchange.end(self.answer)
 
@@ -40,7 +37,7 @@ def returned(delivered: int = 0, uncancelled: int = 0) -> Reply:
 async def cancelled(answer: Any) -> tuple[Any, int, Worker]:
     """Cancels a waiting call; returns its outcome, the task's cancel count and the worker."""
     worker: Any = Worker(answer)
-    exchange = CallExchange(worker, request=None)  # type: ignore[arg-type]
+    exchange = OutgoingCall(worker, Request("", "f"))
     counts: list[int] = []
 
     async def wait() -> Any:
@@ -96,7 +93,7 @@ async def test_without_an_answer_it_is_the_callers_own_cancel(answer: Any) -> No
 
 async def test_a_reply_of_the_same_turn_is_not_lost() -> None:
     worker: Any = Worker(None)
-    exchange = CallExchange(worker, request=None)  # type: ignore[arg-type]
+    exchange = OutgoingCall(worker, Request("", "f"))
     task = asyncio.create_task(exchange.wait())
     await asyncio.sleep(0)
     task.cancel()
@@ -108,8 +105,8 @@ async def test_a_reply_of_the_same_turn_is_not_lost() -> None:
 # Streams whose worker runs ahead
 
 
-def prefetch_exchange(worker: Any, prefetch: int = 8) -> PrefetchExchange:
-    exchange = PrefetchExchange(worker, SimpleNamespace(prefetch=prefetch))  # type: ignore[arg-type]
+def prefetch_exchange(worker: Any, prefetch: int = 8) -> PrefetchCall:
+    exchange = PrefetchCall(worker, Request("", "f", stream=True, prefetch=prefetch))
     exchange.number = 1
     return exchange
 

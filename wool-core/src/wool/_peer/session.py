@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from wool import abc
+from wool._peer import background
 from wool._protocol import frames as f
 from wool._protocol.connection import Machine
 from wool._protocol.frames import Buffer, Frame
-from wool._session import background
 from wool.exceptions import ConnectionLost, ProtocolError, WoolError
 
 BATCH = 1 << 20

@@ -6,17 +6,17 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from wool._exchange.imports import RELEASED, ImportTable
+from wool._peer.references import RELEASED, Borrowed, Lent
 from wool._protocol import frames as f
 
 
 async def test_many_that_are_given_up_at_once() -> None:
     """Each frame has a limit."""
     sent: list[f.Release] = []
-    session: Any = SimpleNamespace(send=sent.append)
-    table = ImportTable(SimpleNamespace(), session, lambda _: [])  # type: ignore[arg-type]
+    user: Any = SimpleNamespace(session=SimpleNamespace(send=sent.append))
+    table = Borrowed(user, Lent())
     keys = {number.to_bytes(4, "big") for number in range(2 * RELEASED + 1)}
-    held = [table.arrive(key) for key in keys]
+    held = [table.arrive([key]) for key in keys]
     assert table.any
     held.clear()
     await asyncio.sleep(0)

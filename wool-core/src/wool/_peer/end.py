@@ -1,0 +1,63 @@
+"""What the calls of a connection, and the objects lent over it, see of the end that is here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from wool._peer.packing import Packed
+from wool._peer.session import Session
+from wool._protocol import frames as f
+from wool._serialization.codec import Codec
+
+
+class End(Protocol):
+    """One end of a connection.
+
+    Frames come and go on the loop of the session; user code runs on the loop of the user. A caller
+    has one loop for both.
+
+    Attributes:
+        label: says in tracebacks which process this is.
+        where: names this process in messages.
+        gone: whether the peer is answered no more; known on the loop of the user.
+    """
+
+    session: Session
+    codec: Codec
+    label: str
+    where: str
+    gone: bool
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the user."""
+        ...
+
+    def on_user(self, callback: Callable[..., object], *args: Any) -> None:
+        """Calls back on the loop of the user; called on that of the session."""
+
+    def on_session(self, callback: Callable[..., object], *args: Any) -> None:
+        """Calls back on the loop of the session; called on that of the user."""
+
+    def lend(self, packed: Packed) -> list[bytes]:
+        """Notes that the next frame mentions live objects; returns their keys, for the frame."""
+        ...
+
+    def answer(self, frame: f.Frame, packed: Packed, *, more: bool = False) -> None:
+        """Sends what a step of a call served here has come to; called on the loop of the user.
+
+        Args:
+            more: whether others follow at once: then they go together.
+        """
+
+    def drop(self, number: int) -> None:
+        """A call served here has ended without an answer; called on the loop of the user."""
+
+    async def fetch(self, keys: Sequence[bytes]) -> None:
+        """Asks the peer for code; called on the loop of the user.
+
+        Raises:
+            SerializationError: it has it no more.
+        """

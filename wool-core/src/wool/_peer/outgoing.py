@@ -1,0 +1,422 @@
+"""A call made from here: waiting for a step of it to end, and cancelling it.
+
+A call asks a peer to run a routine, or to do something with an object that lives there. A step ends
+with a frame of the peer, or with an error that stands for the peer's silence. The rules for what a
+cancel means are those of "Cancelling" in docs/protocol.md: a cancel is sent, and the wait goes on
+until the peer says what came of it, within the pool's `cancel_grace`.
+
+Where a call stands:
+
+    WAITING ──sent──▶ SENT ──value──▶ SUSPENDED ──resume──▶ BEGUN ──value──▶ SUSPENDED …
+       ▲               │
+       └──given back───┘      (anything but WAITING) ──connection lost──▶ LOST
+
+A call may be given to another peer only while it is `WAITING`: then it has provably not begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import pickle
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from types import FrameType
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from wool._protocol import frames as f
+from wool._serialization.calls import Call, close_call, frame_of, unstarted
+from wool._serialization.classes import NO_REFERENTS, Referents
+from wool._serialization.context import Arrived
+from wool._serialization.references import Export
+from wool._serialization.units import CodeUnit
+from wool._workerinfo import WorkerInfo
+from wool.abc import Buffer
+from wool.exceptions import SerializationError, WoolError
+from wool.plugins import CallInfo
+
+MAX_MESSAGE = 64 << 10
+"""Largest argument of `task.cancel(…)` in bytes that travels as itself."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What it takes to open a call, at whichever peer.
+
+    Attributes:
+        target: names the routine, or a live object and an operation; see `frames.Open.routine`.
+        name: for messages.
+        units: the code that target and arguments need.
+        segments: the arguments, then the values of context variables.
+        calls: unstarted calls among the arguments.
+        exports: live objects among them.
+        context: names those variables.
+        prefetch: how many values of a stream may be sent before they are asked for.
+        info: what a balancer is told of it; None if there is none.
+        opens: the answer after which something is left open that has to be closed.
+        iterates: whether the answer is the next value of an iterator, or its end.
+    """
+
+    target: str
+    name: str
+    stream: bool = False
+    tags: frozenset[str] = frozenset()
+    parent: str = ""
+    units: Sequence[CodeUnit] = ()
+    segments: Sequence[Buffer] = ()
+    calls: Sequence[Call] = ()
+    exports: Sequence[Export] = ()
+    context: Sequence[f.Variable] = ()
+    prefetch: int = 0
+    info: CallInfo | None = None
+    opens: type[f.Frame] | None = f.Value
+    iterates: bool = False
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """How a step ended: with a frame of the peer.
+
+    Attributes:
+        segments: its payload.
+        referents: the live objects that came with it.
+        context: what has become of context variables.
+    """
+
+    frame: f.Value | f.Return | f.Raise
+    segments: Sequence[Buffer]
+    referents: Referents = NO_REFERENTS
+    context: Sequence[Arrived] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """A cancel won the race: the call never began."""
+
+    context: ClassVar[Sequence[Arrived]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call cannot end properly: the peer is gone or has refused it."""
+
+    error: WoolError
+    context: ClassVar[Sequence[Arrived]] = ()
+
+    def fresh_error(self) -> WoolError:
+        """Returns the error for one call: many may fail together, and each raises its own."""
+        error = copy.copy(self.error)
+        error.__cause__ = self.error.__cause__
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The caller's own cancellation is what the step comes to.
+
+    `open` is true if a stream still is: the cancel crossed a value that is dropped. What the step
+    did to context variables counts even so.
+    """
+
+    error: asyncio.CancelledError
+    open: bool = False
+    context: Sequence[Arrived] = ()
+
+
+Outcome = Reply | NotStarted | Failed
+
+
+class Stage(IntEnum):
+    """Where a call stands; see the top of this module."""
+
+    WAITING = auto()
+    """No peer has it."""
+    SENT = auto()
+    """A peer has it, and may have begun."""
+    BEGUN = auto()
+    """It is known to have begun."""
+    SUSPENDED = auto()
+    """A stream that has yielded and not been asked for more; one that runs ahead stays so."""
+    LOST = auto()
+    """The connection has ended, and the reason is being looked for."""
+
+
+class Carrier(Protocol):
+    """What a call is made through."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where its caller waits."""
+        ...
+
+    @property
+    def cancel_grace(self) -> float:
+        """For how many seconds what has been cancelled is waited for."""
+        ...
+
+    def cancel(self, call: Any, message: bytes | None) -> None:
+        """Has a call cancelled, wherever it is."""
+
+
+class Sender(Protocol):
+    """The connection that a call was sent over."""
+
+    async def fetch(self, keys: Sequence[bytes]) -> None:
+        """Asks the peer for code.
+
+        Raises:
+            SerializationError: it has it no more.
+        """
+
+
+class Holder(Protocol):
+    """Who has been given a call, and sends it when there is a connection."""
+
+    info: WorkerInfo
+
+    def cancel(self, call: Any, message: bytes | None) -> None:
+        """Cancels a call, whether it has been sent or not."""
+
+
+class OutgoingCall:
+    """The state of one call.
+
+    Attributes:
+        number: its id on its connection; 0 while it provably has not begun.
+        stage: where it stands.
+        holder: the worker it was given to; None while it waits for one.
+        sender: the connection it was sent over; None while it waits for one.
+        sent: when it was sent there, in the loop's time.
+        step: of a stream, the step that is running or was last to run.
+        failed: of a stream, why it can make no further step.
+        closing: of a stream, whether it is being closed although its consumer has not said so.
+        abandoned: whether its caller has stopped waiting for it.
+        cancelled: whether its caller has cancelled it, or the step that is running.
+        cancellation: the caller's own `CancelledError`, once it has been cancelled.
+        handover: unstarted calls among its arguments, until it is known whether it began.
+    """
+
+    __slots__ = (
+        "_carrier",
+        "_end",
+        "_outcome",
+        "abandoned",
+        "cancellation",
+        "cancelled",
+        "closing",
+        "failed",
+        "handover",
+        "holder",
+        "number",
+        "request",
+        "sender",
+        "sent",
+        "stage",
+        "step",
+    )
+
+    def __init__(self, carrier: Carrier, request: Request) -> None:
+        self.request: Request = request
+        self.number: int = 0
+        self.stage: Stage = Stage.WAITING
+        self.holder: Holder | None = None
+        self.sender: Sender | None = None
+        self.sent: float = 0.0
+        self.step: int = 0
+        self.failed: Failed | None = None
+        self.closing: bool = False
+        self.abandoned: bool = False
+        self.cancelled: bool = False
+        self.cancellation: asyncio.CancelledError | None = None
+        self.handover: Handover | None = None
+        self._carrier = carrier
+        self._outcome: Outcome | None = None
+        self._end: asyncio.Future[None] = carrier.loop.create_future()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where it belongs: a stream is stepped there alone."""
+        return self._carrier.loop
+
+    @property
+    def ending(self) -> asyncio.Future[None]:
+        """Done when the step has ended, or its caller has stopped waiting for it."""
+        return self._end
+
+    @property
+    def awaited(self) -> int:
+        """Which step a cancel is for."""
+        return self.step
+
+    async def fetch(self, keys: Sequence[bytes]) -> None:
+        """Asks the peer for code that its reply mentions.
+
+        Raises:
+            SerializationError: it has it no more, or is gone.
+        """
+        if self.sender is None:
+            raise SerializationError("a reply mentions code that came from no worker")
+        await self.sender.fetch(keys)
+
+    # Steps of a stream --------------------------------------------------------------------------
+
+    def ask(self, *, urgent: bool) -> int:
+        """Asks for the next value; returns for how many to ask the peer now."""
+        return 1
+
+    def begin_close(self) -> bool:
+        """Notes that the next step closes the stream; False if that has been done."""
+        return True
+
+    def next_step(self) -> None:
+        """Prepares for the end of another step."""
+        self.step += 1
+        if self.stage is not Stage.LOST:
+            self.stage = Stage.BEGUN
+        self.cancelled = False
+        self.cancellation = None
+        self._outcome = None
+        self._end = self.loop.create_future()
+
+    # The end of a step --------------------------------------------------------------------------
+
+    def end(self, outcome: Outcome) -> None:
+        """Ends it, or the step that is running."""
+        self.settle_handover(outcome)
+        if self._outcome is None:
+            self._outcome = outcome
+            self._wake()
+        elif isinstance(outcome, Failed):  # between two steps
+            self.failed = outcome
+
+    def settle_handover(self, outcome: Outcome) -> None:
+        """Settles what becomes of the unstarted calls among the arguments."""
+        if self.handover is not None:
+            self.handover.settle(taken=self.number != 0 and not isinstance(outcome, NotStarted))
+            self.handover = None
+
+    async def wait(self) -> Outcome | Cancelled:
+        """Waits until the step ends."""
+        try:
+            if self._end.done():  # it could not be sent: who tries again has to let others run
+                await asyncio.sleep(0)
+            await self._end
+        except asyncio.CancelledError as error:
+            with shield():
+                outcome = await self._wait_cancelled(error)
+            if self.cancellation is not None:
+                # Raised anew by the routine's wrapper: our frames need not be in its traceback.
+                self.cancellation.__traceback__ = None
+            return outcome
+        except GeneratorExit:  # the coroutine is closed by hand, or with its loop
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._abandon)
+            raise
+        assert self._outcome is not None
+        return self._outcome
+
+    def _abandon(self) -> None:
+        """Cancels the step, of which nobody wants to know any more what it comes to."""
+        if self._outcome is None:
+            self.abandoned = True
+            self._cancel(None)
+
+    def _cancel(self, message: bytes | None) -> None:
+        self.cancelled = True
+        self._carrier.cancel(self, message)
+
+    async def _wait_cancelled(self, error: asyncio.CancelledError) -> Outcome | Cancelled:
+        """Sends this cancel, and any that follow, until the step ends or patience does.
+
+        Cancelling the wait cancels only its future; a reply that comes in the same turn of the loop
+        is in `_outcome` all the same.
+        """
+        sent = 1
+        expiry = self.loop.call_later(self._carrier.cancel_grace, self._wake)
+        try:
+            while self._outcome is None:
+                self._end = self.loop.create_future()
+                self._cancel(_message(error))
+                try:
+                    await self._end
+                    break
+                except asyncio.CancelledError as again:
+                    error = again
+                    sent += 1
+        finally:
+            expiry.cancel()
+        self.abandoned = self._outcome is None
+        return self._judge(self._outcome, error, sent)
+
+    def _wake(self) -> None:
+        if not self._end.done():
+            self._end.set_result(None)
+
+    def _judge(
+        self, outcome: Outcome | None, error: asyncio.CancelledError, sent: int
+    ) -> Outcome | Cancelled:
+        """Says what a step comes to that was cancelled `sent` times."""
+        self.cancellation = error
+        if not isinstance(outcome, Reply):
+            return Cancelled(error)
+        frame, request = outcome.frame, self.request
+        task = asyncio.current_task()
+        for _ in range(frame.uncancelled if task is not None else 0):
+            task.uncancel()  # type: ignore[union-attr]
+        if isinstance(frame, f.Raise) and not (request.iterates and is_end(frame)):
+            return outcome
+        if frame.delivered < sent:
+            return Cancelled(error, type(frame) is request.opens, outcome.context)
+        return outcome
+
+
+class Handover:
+    """Calls that have not begun and travel, until it is known what came of it.
+
+    Once the call that took them along may have begun, the originals are closed: they begin
+    elsewhere, if at all. If it provably never will, they can be used again. Until then they must
+    not begin here as well, so a call handed over that is used behaves as one that was used before.
+    """
+
+    def __init__(self, calls: Iterable[Call]) -> None:
+        self._calls: list[tuple[Call, FrameType]] = []
+        for call in calls:
+            frame = frame_of(call)
+            if frame is not None:
+                self._calls.append((call, frame))
+                frame.f_globals["__routine__"].hand_over(frame)
+
+    def settle(self, *, taken: bool) -> None:
+        """Ends it: closes the originals if they were taken, else gives them back."""
+        calls, self._calls = self._calls, []
+        for call, frame in calls:
+            frame.f_globals["__routine__"].handed_over.discard(frame)
+            if taken and frame_of(call) is not None and unstarted(call):
+                close_call(call)
+
+
+def is_end(frame: f.Raise) -> bool:
+    """Whether an exception says that an iterator has no more values."""
+    return frame.summary[:1] == ["builtins.StopAsyncIteration"]
+
+
+def _message(error: asyncio.CancelledError) -> bytes | None:
+    """Returns the argument of `task.cancel(…)`, pickled; its text if it cannot be."""
+    if not error.args:
+        return None
+    try:
+        message = pickle.dumps(error.args[0])
+    except Exception:
+        message = b""
+    return message if 0 < len(message) <= MAX_MESSAGE else pickle.dumps(repr(error.args[0])[:1000])
+
+
+def shield() -> contextlib.AbstractContextManager[Any]:
+    """Returns a shield against a cancelled anyio scope, which cancels anew on every loop turn."""
+    anyio = sys.modules.get("anyio")
+    if anyio is not None and anyio.current_effective_deadline() == float("-inf"):
+        return anyio.CancelScope(shield=True)
+    return contextlib.nullcontext()
