@@ -261,7 +261,7 @@ class CallerPeer(Peer):
     def _note_ended(self) -> None:
         self._host.call_ended()
         if self._lost and not self.serving:
-            self._host.forget(self)
+            self.on_session(self._host.forget, self)
 
     @property
     def informed(self) -> bool:

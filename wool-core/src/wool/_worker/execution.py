@@ -296,7 +296,7 @@ class Execution(Queued):
     def _end(self) -> tuple[int, int]:
         executor = self._executor
         if self.state is not State.ENDED:
-            super()._end()
-            executor.running.discard(self)
+            executor.running.discard(self)  # before the worker hears that a call has ended
             self._leave_step(State.ENDED)
+            super()._end()
         return executor.load, self._idle_as_of()
