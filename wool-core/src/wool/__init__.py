@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wool import abc, exceptions, plugins, testing
-    from wool._client.current import current_call, current_pool
+    from wool._client.current import current_call
     from wool._client.mapping import map
     from wool._client.routine import routine
+    from wool._client.view import current_pool
     from wool._pool.worker_pool import WorkerPool
     from wool._security.credentials import Credentials
     from wool._serialization.references import reference
@@ -77,7 +78,7 @@ _HOMES = {
     "WorkerInfo": "wool._workerinfo",
     "WorkerPool": "wool._pool.worker_pool",
     "current_call": "wool._client.current",
-    "current_pool": "wool._client.current",
+    "current_pool": "wool._client.view",
     "map": "wool._client.mapping",
     "reference": "wool._serialization.references",
     "routine": "wool._client.routine",

@@ -12,10 +12,11 @@ import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from wool._client.balancing import least_loaded
 from wool._client.link import Link
+from wool._client.poolbase import PoolBase
 from wool._client.subset import Subset
 from wool._peer import background
 from wool._peer.outgoing import (
@@ -37,9 +38,6 @@ from wool.exceptions import (
 )
 from wool.plugins import CallInfo
 
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
-
 Balancer = Callable[[CallInfo, Sequence[WorkerInfo]], WorkerInfo]
 """`(call, workers) -> worker`; see `WorkerPool`."""
 
@@ -47,11 +45,20 @@ PATIENCE = 0.001
 """Seconds a call may be out before it is taken back for a worker that is idle."""
 
 
+class CallingPool(PoolBase):
+    """A pool that has a client on each loop."""
+
+    def client(self) -> Client:
+        """Returns the client of the running loop."""
+        raise NotImplementedError
+
+
 class Client:
     """Calls the workers of a pool from one event loop. Not thread-safe; see `Pool.client`."""
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, pool: PoolBase, balancer: Balancer | None = None) -> None:
+        self._pool = pool
+        self._balancer = balancer
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.closed: bool = False
         self._subset = Subset(secrets.token_bytes(8))
@@ -61,6 +68,11 @@ class Client:
         self._rebalancing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep = self.loop.call_later(pool.idle_timeout / 2, self._close_idle)
+
+    @property
+    def pool(self) -> PoolBase:
+        """Whose workers they are."""
+        return self._pool
 
     @property
     def cancel_grace(self) -> float:
@@ -117,10 +129,9 @@ class Client:
         links = [k for k in self.links.values() if k.usable and request.tags <= k.info.tags]
         if not links:
             return None
-        balancer = self.pool.balancer
-        if balancer is not None and request.info is not None:
+        if self._balancer is not None and request.info is not None:
             infos = [loaded(link.info, link.load) for link in links]
-            chosen = cast(object, balancer(request.info, infos))
+            chosen = cast(object, self._balancer(request.info, infos))
             for link, info in zip(links, infos, strict=True):
                 # What is known of the load may be older, if it is one of `pool.workers`.
                 if isinstance(chosen, WorkerInfo) and loaded(chosen, info.load) == info:
@@ -215,7 +226,7 @@ class Client:
 
     def connected(self, link: Link, session: Session) -> None:
         """A session has been opened."""
-        self.pool.on_connected(link, session)
+        self.pool.on_connected(session)
         self.flush()
 
     def lost(self, link: Link, calls: list[OutgoingCall], error: Exception) -> None:

@@ -8,38 +8,33 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
+from wool._client.poolbase import PoolBase
 from wool._forks import after_fork
 from wool._peer.running import RUNNING, CurrentCall
 from wool.exceptions import WoolError
 
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
-    from wool._client.view import PoolView
-
-
-ACTIVE: ContextVar[Pool | None] = ContextVar("wool_pool", default=None)
+ACTIVE: ContextVar[PoolBase | None] = ContextVar("wool_pool", default=None)
 
 
 class OpenPools:
     """The pools open in this process."""
 
     def __init__(self) -> None:
-        self._pools: list[Pool] = []  # replaced as a whole, for it is read on any thread
+        self._pools: list[PoolBase] = []  # replaced as a whole, for it is read on any thread
         self._lock = threading.Lock()
 
-    def add(self, pool: Pool) -> None:
+    def add(self, pool: PoolBase) -> None:
         """Notes that a pool is open."""
         with self._lock:
             self._pools = [*self._pools, pool]
 
-    def remove(self, pool: Pool) -> None:
+    def remove(self, pool: PoolBase) -> None:
         """Notes that a pool is closed."""
         with self._lock:
             self._pools = [other for other in self._pools if other is not pool]
 
-    def only(self) -> Pool | None:
+    def only(self) -> PoolBase | None:
         """Returns the one open pool, None if there is none.
 
         Raises:
@@ -66,33 +61,20 @@ OPEN = OpenPools()
 after_fork(OPEN.forked)
 
 
-def choose_pool() -> Pool | None:
+def choose_pool() -> PoolBase | None:
     """Returns the pool a call made here and now uses; None: run it locally.
 
     Raises:
         WoolError: several pools are open and the context names none.
         WorkerStopped: the context names a pool that has closed.
     """
-    pool = _named_pool()
+    pool = named_pool()
     if pool is not None:
         pool.check_open()
     return pool
 
 
-def current_pool() -> PoolView | None:
-    """Returns the pool that a routine called here would use, None if it would run locally.
-
-    On a worker that is a view of the pool that the running call belongs to: it has `workers`,
-    `wait` and `use`, as a `WorkerPool` has.
-
-    Raises:
-        WoolError: several pools are open and the context names none.
-    """
-    pool = _named_pool()
-    return None if pool is None else pool.view
-
-
-def _named_pool() -> Pool | None:
+def named_pool() -> PoolBase | None:
     """Returns the pool of the context, which may be that of the running call, else the only one."""
     pool = ACTIVE.get()
     return OPEN.only() if pool is None else pool

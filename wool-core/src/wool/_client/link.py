@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from wool._client.calls import WorkerPeer
+from wool._client.poolbase import PoolBase
 from wool._client.probing import met
 from wool._peer import background
 from wool._peer.handshaking import dial
@@ -31,9 +32,6 @@ from wool.exceptions import (
     WorkerStopped,
 )
 
-if TYPE_CHECKING:
-    from wool._client.client import Client
-
 _RETRY_FIRST = 0.05
 _RETRY_MOST = 5.0
 _RETRY_REFUSED = 30.0
@@ -44,6 +42,47 @@ _PATIENCE = 0.5
 
 _LOOKS = 10
 """Times it is looked whether there is one: a loop that is blocked meanwhile may need them all."""
+
+
+class Dispatcher(Protocol):
+    """Who gives calls to links, and is told what becomes of them; see `client.Client`."""
+
+    loop: asyncio.AbstractEventLoop
+    closed: bool
+
+    @property
+    def pool(self) -> PoolBase:
+        """Whose workers they are."""
+        ...
+
+    @property
+    def cancel_grace(self) -> float:
+        """For how many seconds a cancelled call is waited for."""
+        ...
+
+    def submit(self, call: OutgoingCall) -> None:
+        """Gives a call to a worker, or keeps it until there is one."""
+
+    def given_back(self, call: OutgoingCall) -> None:
+        """A call has provably not begun."""
+
+    def rebalance(self) -> None:
+        """Looks, in a moment, whether an idle worker could relieve another one."""
+
+    def flush(self) -> None:
+        """Tries again to place the calls that wait for a worker."""
+
+    def twin(self, link: Link, ident: str) -> Link | None:
+        """Returns the link that has another address of the same worker, and is connected to it."""
+
+    def connected(self, link: Link, session: Session) -> None:
+        """A session has been opened."""
+
+    def failed(self) -> None:
+        """A worker cannot be reached, or does not answer soon."""
+
+    def lost(self, link: Link, calls: list[OutgoingCall], error: Exception) -> None:
+        """A session has ended with calls under way."""
 
 
 class Link:
@@ -62,7 +101,7 @@ class Link:
     """
 
     def __init__(
-        self, client: Client, info: WorkerInfo, *, pinned: bool, met: bool = False
+        self, client: Dispatcher, info: WorkerInfo, *, pinned: bool, met: bool = False
     ) -> None:
         self.info: WorkerInfo = info
         self.pinned = pinned

@@ -17,7 +17,7 @@ from collections.abc import (
 )
 from typing import Any, Generic, TypeVar, cast
 
-from wool._client.current import current_pool
+from wool._client.view import current_pool
 
 T = TypeVar("T")
 PER_WORKER = 16

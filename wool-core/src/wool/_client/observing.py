@@ -6,21 +6,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from wool._client.client import CallingPool
 from wool._client.remote import RemoteStream, Trace, call
 from wool._client.requests import describe
 from wool._client.routine import Routine
 from wool.plugins import Outcome
 
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
-
 
 class Observation:
     """One call under observation."""
 
-    def __init__(self, pool: Pool, routine: Routine) -> None:
+    def __init__(self, pool: CallingPool, routine: Routine) -> None:
         self._observers = pool.observers
         self._began = time.monotonic()
         self._info = describe(pool.id, routine)
@@ -44,7 +42,7 @@ class Observation:
 
 
 async def observed_call(
-    pool: Pool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+    pool: CallingPool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, BaseException | None]:
     """As `remote.call`."""
     observation = Observation(pool, routine)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from wool._client.link import Link
 from wool._client.pool import Pool, rules_of
 from wool._peer.session import Session
 from wool._protocol import frames as f
@@ -57,9 +56,9 @@ class PeerPool(Pool):
         assert self._gate is not None
         self._gate.release()
 
-    def on_connected(self, link: Link, session: Session) -> None:
+    def on_connected(self, session: Session) -> None:
         """Passes on what the pool has told: it may not be connected to that worker itself."""
-        super().on_connected(link, session)
+        super().on_connected(session)
         workers = peers(self.members.values())
         session.send(f.Peers(workers, self.options, relayed=True, edition=self.edition))
 

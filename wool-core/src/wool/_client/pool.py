@@ -14,9 +14,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any
 
 from wool._client import remote
-from wool._client.client import Balancer, Client, loaded
-from wool._client.identity import hello
-from wool._client.link import Link
+from wool._client.client import Balancer, CallingPool, Client, loaded
 from wool._client.observing import ObservedStream, observed_call
 from wool._client.reasons import in_words, reason_against
 from wool._client.routine import Routine
@@ -25,14 +23,13 @@ from wool._peer.context import Complaints
 from wool._peer.outgoing import Failed
 from wool._peer.routes import Routes
 from wool._peer.session import Session
-from wool._plugins.observers import Observer, Translator
+from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
-from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codec import Codec
 from wool._serialization.context import ContextCodec
 from wool._serialization.rules import Rules
-from wool._serialization.travelling import LocalModules, Modules
+from wool._serialization.travelling import Modules
 from wool._workerinfo import WorkerInfo
 from wool.abc import Serializer
 from wool.exceptions import (
@@ -40,44 +37,15 @@ from wool.exceptions import (
     NoWorkersAvailable,
     VersionMismatch,
     WoolError,
-    WorkerLost,
-    WorkerStopped,
 )
 
 
-class Pool:
+class Pool(CallingPool):
     """Workers, and the means to call them from any loop of any thread.
 
     Attributes:
-        id: unique among pools.
-        members: the workers, by id or, where that is not known, by address. Replaced as a whole,
-            never changed.
-        pinned: keys of those members that are always linked, and count as ready without having been
-            dialled.
-        required: tags that every worker has to offer.
-        failure: why there will be no workers, once that is known.
-        options: what holds for all its calls.
-        modules: those that travel with its calls.
-        codec: what its calls are encoded and decoded with; made anew when it is opened.
-        idle_timeout: seconds after which a connection that no call uses is closed.
-        keeps: whether connections to own workers are kept even so.
-        here: id of the worker whose calls use it, if they do.
-        observers: who is told of calls.
-        translators: what has contexts of libraries travel.
-        complaints: what has been said of context variables that do not travel.
-        view: what users hold of it.
+        balancer: chooses the worker for a call; None for the least loaded one.
     """
-
-    observers: tuple[Observer, ...] = ()
-    translators: tuple[Translator, ...] = ()
-
-    idle_timeout: float = 300.0
-    keeps = True
-    here = ""
-
-    routes: Routes
-    keyring: Keyring
-    codec: Codec
 
     def __init__(
         self,
@@ -88,24 +56,17 @@ class Pool:
         balancer: Balancer | None = None,
         view: PoolView | None = None,
     ) -> None:
-        self.id = ident
-        self.view: PoolView = PoolView(self) if view is None else view
-        self.members: dict[str, WorkerInfo] = {}
-        self.pinned: frozenset[str] = frozenset()
-        self.required: frozenset[str] = frozenset()
-        self.failure: WoolError | None = None
-        self.options = options
+        super().__init__(ident, options, modules)
+        self._view = PoolView(self) if view is None else view
         self.balancer = balancer
-        self.modules: Modules = modules or LocalModules()
-        self._book = CodeBook(self.modules)
-        self._store = CodeStore(self._book)
-        self.complaints: Complaints = Complaints()
-        self.serializer_name: str = ""
-        self.closed: bool = True
-        self._process = 0
         self._clients: dict[asyncio.AbstractEventLoop, Client] = {}
         self._awaiting: dict[Callable[[], None], int] = {}
         self._lock = threading.Lock()
+
+    @property
+    def view(self) -> PoolView:
+        """What users hold of it."""
+        return self._view
 
     # For its view -------------------------------------------------------------------------------
 
@@ -237,22 +198,6 @@ class Pool:
             return ObservedStream(self, routine, args, kwargs)
         return remote.RemoteStream(self, routine, args, kwargs)
 
-    def check_open(self) -> None:
-        """Raises WorkerStopped if the pool is closed, or belongs to the parent of this fork."""
-        if self.closed:
-            raise self.closed_error()
-        if self._process != os.getpid():
-            raise WorkerStopped(
-                f"the pool belongs to process {self._process}, this is its fork {os.getpid()}: "
-                "open a pool here"
-            )
-
-    def closed_error(self) -> WorkerStopped:
-        """Returns the error for using the pool after it was closed."""
-        return WorkerStopped(
-            "the pool that this call belongs to has been closed: call inside its `async with`"
-        )
-
     # For clients ------------------------------------------------------------------------------
 
     def client(self) -> Client:
@@ -264,16 +209,11 @@ class Pool:
                 self.check_open()
                 for old in [k for k in self._clients if k.is_closed()]:
                     del self._clients[old]
-                client = self._clients[loop] = Client(self)
+                client = self._clients[loop] = Client(self, self.balancer)
             client.update()
         return client
 
-    def hello(self, security: str) -> f.Hello:
-        """Returns what a client of this pool says of itself."""
-        name = self.serializer_name
-        return hello([name], serializer=name, pool=self.id, security=security)
-
-    def on_connected(self, link: Link, session: Session) -> None:
+    def on_connected(self, session: Session) -> None:
         """A client has opened a session to a worker."""
         self._notify()
 
@@ -284,27 +224,6 @@ class Pool:
     def _notify(self) -> None:
         for notify in list(self._awaiting):
             notify()
-
-    def hold(self) -> bool:
-        """Calls wait for a connection; returns whether `release` is to be called after that."""
-        return False
-
-    def release(self) -> None:
-        """The connection has been made, or is taking too long."""
-
-    def on_drain(self, worker: WorkerInfo) -> None:
-        """A worker has said that it takes no more calls."""
-
-    async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
-        """Returns the error for calls that were at a worker when its connection ended.
-
-        What it says goes on with the name of a call: `… during f(), which may have run in part`.
-        """
-        return WorkerLost(
-            f"the connection to worker {worker.pid} on {worker.host} ended ({error})",
-            host=worker.host,
-            pid=worker.pid,
-        )
 
     # For those who know the members -------------------------------------------------------------
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wool._client.calls import WorkerPeer
+from wool._client.client import CallingPool
 from wool._client.requests import encode_sent, make_request, with_context
 from wool._client.routine import Routine
 from wool._peer.chaining import settle_context
@@ -33,11 +34,7 @@ from wool._protocol import frames as f
 from wool._serialization.encoded import Encoded
 from wool._serialization.exceptions import dump_exception
 from wool.exceptions import ContextWarning, WoolError, WorkerStopped
-
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
-    from wool.plugins import CallInfo
-
+from wool.plugins import CallInfo
 
 _NOTHING = Encoded([], {})
 
@@ -58,7 +55,7 @@ class Trace:
 
 
 async def call(
-    pool: Pool,
+    pool: CallingPool,
     routine: Routine,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -99,7 +96,7 @@ class RemoteStream:
     trace: Trace | None = None
 
     def __init__(
-        self, pool: Pool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, pool: CallingPool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         self.error: BaseException | None = None
         self._pool = pool

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wool._client.current import ACTIVE
+from wool._client.current import ACTIVE, named_pool
+from wool._client.poolbase import PoolBase
 from wool._workerinfo import WorkerInfo
-
-if TYPE_CHECKING:
-    from wool._client.pool import Pool
 
 
 class PoolView:
     """A pool, as those who call routines see it."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: PoolBase) -> None:
         self._pool = pool
 
     def __repr__(self) -> str:
-        pool: Pool | None = vars(self).get("_pool")  # it may be shown while it is made, in an error
+        pool: PoolBase | None = vars(self).get("_pool")  # None while it is made
         if pool is None or pool.closed:
             return f"<{type(self).__name__}: not open>"
         count = len(pool.workers)
@@ -66,3 +64,18 @@ class PoolView:
             WorkerStopped: the pool has been closed.
         """
         await self._pool.wait(n, timeout=timeout)
+
+
+def current_pool() -> PoolView | None:
+    """Returns the pool that a routine called here would use, None if it would run locally.
+
+    On a worker that is a view of the pool that the running call belongs to: it has `workers`,
+    `wait` and `use`, as a `WorkerPool` has.
+
+    Raises:
+        WoolError: several pools are open and the context names none.
+    """
+    pool = named_pool()
+    view = None if pool is None else pool.view
+    assert view is None or isinstance(view, PoolView)
+    return view

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wool._client.current import ACTIVE, OPEN
-from wool._client.link import Link
 from wool._client.pool import Pool, rules_of
+from wool._client.poolbase import PoolBase
 from wool._client.view import PoolView
 from wool._peer.session import Session
 from wool._plugins import lookup
@@ -19,7 +19,7 @@ from wool._pool.membership import Membership
 from wool._pool.peernews import PeerNews
 from wool._pool.placement import Placement, place_alone, place_among_others
 from wool._pool.plan import Plan
-from wool._pool.supervisor import Supervisor
+from wool._pool.supervisor import OwnWorker, Supervisor
 from wool._security.credentials import SameUser
 from wool._security.keyring import Keyring
 from wool._serialization.travelling import LocalModules
@@ -30,9 +30,6 @@ from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, NoWorkersAvailable, WoolError, WorkerLost
 from wool.plugins import TransportPlugin
-
-if TYPE_CHECKING:
-    from wool._worker.thread import WorkerThread
 
 
 class OwnedPool(Pool):
@@ -48,7 +45,7 @@ class OwnedPool(Pool):
     _watching: asyncio.Task[None] | None = None
     _placement: Placement | None = None
     _plugins: tuple[Observer, ...] = ()
-    _before: Pool | None = None
+    _before: PoolBase | None = None
     _opening = False
     _closing = False
 
@@ -121,7 +118,7 @@ class OwnedPool(Pool):
         The pool may be left before others that were entered in it, or in another context.
         """
         inner = ACTIVE.get()
-        seen: set[Pool] = {self}
+        seen: set[PoolBase] = {self}
         if inner is self:
             ACTIVE.set(self._before)
         while isinstance(inner, OwnedPool) and inner not in seen:
@@ -255,7 +252,7 @@ class OwnedPool(Pool):
         process.configure({**self._config, "id": ident, "listen": self._placement.address()})
         return process
 
-    def _start_thread(self, ident: str, early: WorkerProcess | None) -> WorkerThread:
+    def _start_thread(self, ident: str, early: WorkerProcess | None) -> OwnWorker:
         # What a worker is made of is loaded only where it runs in this process.
         from wool._worker.service import Setup
         from wool._worker.thread import WorkerThread
@@ -324,9 +321,9 @@ class OwnedPool(Pool):
 
     # What clients report ------------------------------------------------------------------------
 
-    def on_connected(self, link: Link, session: Session) -> None:
+    def on_connected(self, session: Session) -> None:
         """Tells a worker of its peers as soon as there is a session."""
-        super().on_connected(link, session)
+        super().on_connected(session)
         session.send(self._news.latest(self._clients.get(self._loop)))
         with contextlib.suppress(RuntimeError):  # that loop has ended
             self._loop.call_soon_threadsafe(self._tell_peers_soon)

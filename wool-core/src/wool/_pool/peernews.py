@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
 
+from wool._client.client import Client
 from wool._client.peer_pool import peers
 from wool._protocol import frames as f
-
-if TYPE_CHECKING:
-    from wool._client.client import Client
 
 GATHERING = 0.02
 """Seconds in which news of workers is gathered before others are told."""

@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from wool._client.identity import PYTHON, VERSION
 from wool._peer.background import settle
@@ -17,9 +17,6 @@ from wool._worker.discoveries import ChosenDiscovery
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import NoWorkersAvailable
-
-if TYPE_CHECKING:
-    from wool._worker.thread import WorkerThread
 
 EXIT_KNOWN_WITHIN = 0.5
 """Seconds in which it is known how a worker ended that has just been lost."""
@@ -33,6 +30,26 @@ MOST_EXITS = 64
 FIRST_DELAY, MOST_DELAY, STABLE_AFTER = 0.05, 2.0, 5.0
 """Seconds before a worker is replaced: first, at most, and how long one has to live for the delay
 to begin anew."""
+
+
+class OwnWorker(Protocol):
+    """A worker that has been started, in a process or a thread of its own."""
+
+    exited: concurrent.futures.Future[int]
+
+    async def ready(self) -> dict[str, Any]:
+        """Waits until the worker serves; returns its report, empty if it died before."""
+        ...
+
+    async def wait(self) -> int:
+        """Waits until it has ended; returns its return code."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Has the worker end; its calls get `grace` seconds to clean up."""
+
+    def kill(self) -> None:
+        """Ends it at once."""
 
 
 class Supervisor:
@@ -57,7 +74,7 @@ class Supervisor:
     def __init__(
         self,
         size: int,
-        start: Callable[[str, WorkerProcess | None], WorkerProcess | WorkerThread],
+        start: Callable[[str, WorkerProcess | None], OwnWorker],
         *,
         tags: frozenset[str],
         serializer_name: str,
@@ -80,7 +97,7 @@ class Supervisor:
         self._on_failure = on_failure
         self._on_abandoned = on_abandoned
         self._keepers: list[asyncio.Task[None]] = []
-        self._running: dict[str, WorkerProcess | WorkerThread] = {}
+        self._running: dict[str, OwnWorker] = {}
         self._exits: dict[str, concurrent.futures.Future[int]] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}
         self._failures = 0
@@ -179,7 +196,7 @@ class Supervisor:
             delay = FIRST_DELAY if time.monotonic() - began > STABLE_AFTER else delay * 2
             await asyncio.sleep(min(delay, MOST_DELAY))
 
-    async def _run(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
+    async def _run(self, ident: str, worker: OwnWorker) -> None:
         """Lets a worker be called once it is ready; returns when it has ended, or drains."""
         self._running[ident] = worker
         self._exits[ident] = worker.exited
@@ -220,7 +237,7 @@ class Supervisor:
             announcing.cancel()
             await asyncio.wait([announcing])
 
-    async def _reap(self, ident: str, worker: WorkerProcess | WorkerThread) -> None:
+    async def _reap(self, ident: str, worker: OwnWorker) -> None:
         """Waits for a worker to end, however long it takes to drain."""
         try:
             await worker.wait()

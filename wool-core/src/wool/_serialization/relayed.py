@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 from wool._serialization.rules import Rules
-from wool._serialization.travelling import LocalModules, QualifiedName
+from wool._serialization.sources import module_key
+from wool._serialization.travelling import LocalModules, Modules, QualifiedName
 from wool._serialization.units import CodeUnit
-
-if TYPE_CHECKING:
-    from wool._serialization.received import ReceivedModules
 
 
 class RelayedModules:
@@ -30,7 +28,7 @@ class RelayedModules:
 
     imported_alike = False
 
-    def __init__(self, pool: str, received: ReceivedModules, rules: Rules) -> None:
+    def __init__(self, pool: str, received: Modules, rules: Rules) -> None:
         self._received = received
         self._local = LocalModules(rules)
         self.builtins: dict[str, Any] = received.builtins
@@ -102,7 +100,7 @@ class RelayedModules:
         """What is here stays: it belongs to the pool around this one."""
 
     def _is_received(self, name: object) -> bool:
-        return isinstance(name, str) and self._received.source(name) is not None
+        return isinstance(name, str) and self._received.has(module_key(name))
 
 
 # Which pools of this process relay modules is a fact of the process. Its workers may be in it, too.

@@ -1,0 +1,165 @@
+"""What a pool is to the calls that use it and to the connections beneath them: facts and hooks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Coroutine
+from typing import Any
+
+from wool._client.identity import hello
+from wool._peer.context import Complaints
+from wool._peer.routes import Routes
+from wool._peer.session import Session
+from wool._plugins.observers import Observer, Translator
+from wool._protocol import frames as f
+from wool._security.keyring import Keyring
+from wool._serialization.code import CodeBook, CodeStore
+from wool._serialization.codec import Codec
+from wool._serialization.travelling import LocalModules, Modules
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import WoolError, WorkerLost, WorkerStopped
+
+
+class PoolBase:
+    """The workers of a pool, and how they are called.
+
+    Attributes:
+        id: unique among pools.
+        members: the workers, by id or, where that is not known, by address. Replaced as a whole,
+            never changed.
+        pinned: keys of those members that are always linked, and count as ready without having been
+            dialled.
+        required: tags that every worker has to offer.
+        failure: why there will be no workers, once that is known.
+        options: what holds for all its calls.
+        modules: those that travel with its calls.
+        codec: what its calls are encoded and decoded with; made anew when it is opened.
+        idle_timeout: seconds after which a connection that no call uses is closed.
+        keeps: whether connections to own workers are kept even so.
+        here: id of the worker whose calls use it, if they do.
+        observers: who is told of calls.
+        translators: what has contexts of libraries travel.
+        complaints: what has been said of context variables that do not travel.
+    """
+
+    observers: tuple[Observer, ...] = ()
+    translators: tuple[Translator, ...] = ()
+
+    idle_timeout: float = 300.0
+    keeps = True
+    here = ""
+
+    routes: Routes
+    keyring: Keyring
+    codec: Codec
+
+    def __init__(self, ident: str, options: f.CallOptions, modules: Modules | None) -> None:
+        self.id = ident
+        self.members: dict[str, WorkerInfo] = {}
+        self.pinned: frozenset[str] = frozenset()
+        self.required: frozenset[str] = frozenset()
+        self.failure: WoolError | None = None
+        self.options = options
+        self.modules: Modules = modules or LocalModules()
+        self._book = CodeBook(self.modules)
+        self._store = CodeStore(self._book)
+        self.complaints: Complaints = Complaints()
+        self.serializer_name: str = ""
+        self.closed: bool = True
+        self._process = 0
+
+    @property
+    def view(self) -> object:
+        """What users hold of it."""
+        raise NotImplementedError
+
+    def check_open(self) -> None:
+        """Raises WorkerStopped if the pool is closed, or belongs to the parent of this fork."""
+        if self.closed:
+            raise self.closed_error()
+        if self._process != os.getpid():
+            raise WorkerStopped(
+                f"the pool belongs to process {self._process}, this is its fork {os.getpid()}: "
+                "open a pool here"
+            )
+
+    def closed_error(self) -> WorkerStopped:
+        """Returns the error for using the pool after it was closed."""
+        return WorkerStopped(
+            "the pool that this call belongs to has been closed: call inside its `async with`"
+        )
+
+    def hello(self, security: str) -> f.Hello:
+        """Returns what a client of this pool says of itself."""
+        name = self.serializer_name
+        return hello([name], serializer=name, pool=self.id, security=security)
+
+    # For the wrappers of routines ---------------------------------------------------------------
+
+    def call(
+        self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:
+        """Calls a routine on a worker; gives its result or its exception."""
+        raise NotImplementedError
+
+    def stream(self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Prepares a stream; its first step opens it."""
+        raise NotImplementedError
+
+    # What clients need to know ------------------------------------------------------------------
+
+    @property
+    def ready(self) -> int:
+        """How many workers can be called: own ones that have started, others once connected."""
+        raise NotImplementedError
+
+    @property
+    def workers(self) -> list[WorkerInfo]:
+        """The workers as they are known now."""
+        raise NotImplementedError
+
+    async def wait(self, n: int, *, timeout: float | None = None) -> None:
+        """Waits until there are at least `n` workers; see `PoolView`."""
+        raise NotImplementedError
+
+    @property
+    def awaited(self) -> int:
+        """How many workers somebody waits for."""
+        raise NotImplementedError
+
+    def unready(self, tags: frozenset[str] = frozenset()) -> str:
+        """Says of workers why they cannot be called: of all there are, for a call with `tags`.
+
+        Returns:
+            What can follow a sentence; nothing if there is nothing to say.
+        """
+        raise NotImplementedError
+
+    # What clients report ------------------------------------------------------------------------
+
+    def on_connected(self, session: Session) -> None:
+        """A client has opened a session to a worker."""
+
+    def on_failed(self) -> None:
+        """A client could not connect to a worker."""
+
+    def hold(self) -> bool:
+        """Calls wait for a connection; returns whether `release` is to be called after that."""
+        return False
+
+    def release(self) -> None:
+        """The connection has been made, or is taking too long."""
+
+    def on_drain(self, worker: WorkerInfo) -> None:
+        """A worker has said that it takes no more calls."""
+
+    async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
+        """Returns the error for calls that were at a worker when its connection ended.
+
+        What it says goes on with the name of a call: `… during f(), which may have run in part`.
+        """
+        return WorkerLost(
+            f"the connection to worker {worker.pid} on {worker.host} ended ({error})",
+            host=worker.host,
+            pid=worker.pid,
+        )
