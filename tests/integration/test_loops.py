@@ -556,7 +556,7 @@ async def test_pool_left_as_every_task_is_cancelled(transport: str, folder: Path
         await call
 
 
-@pytest.mark.parametrize("moment", ["dial", "CallTable"])
+@pytest.mark.parametrize("moment", ["dial", "WorkerPeer"])
 def test_interrupted_as_a_connection_is_made(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop of one's own may go on."""
 

@@ -182,8 +182,8 @@ async def test_loaded_anew_and_sent_with_a_large_argument(
         importlib.reload(words)
         importlib.reload(jobs)
         assert await jobs.greet("you", bytearray(4 << 20)) == "well you!"
-        assert link.table._version == pool._pool.codec.modules.version()
-        assert not link.table._shipping
+        assert link.peer._version == pool._pool.codec.modules.version()
+        assert not link.peer._shipping
 
 
 async def test_loaded_anew_and_used_by_code_that_was_sent_before(
