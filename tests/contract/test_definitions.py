@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import abc
+import collections.abc
 import contextlib
 import enum
+import gc
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -498,3 +500,23 @@ async def test_type_parameters_of_functions() -> None:
     assert (await echo(scope["kinds"]))().__type_params__ == parameters
     found = await apply(lambda f: [str(p) for p in f.__type_params__], scope["same"])
     assert found == ["T", "P"]
+
+
+async def test_registered_with_abstract_classes() -> None:
+    """Tells it again and again, with garbage collected in between."""
+
+    class Shape(abc.ABC): ...
+
+    @Shape.register
+    @collections.abc.Sequence.register
+    class Square:
+        def __len__(self) -> int:
+            return 4
+
+    @wool.routine
+    async def is_shape(value: Any) -> tuple[bool, bool]:
+        gc.collect()
+        return isinstance(value, Shape), isinstance(value, collections.abc.Sequence)
+
+    for _ in range(4):
+        assert await is_shape(Square()) == (True, True)

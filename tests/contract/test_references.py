@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -1296,3 +1297,65 @@ async def test_another_loop_than_the_one_it_came_to(place: Place, journal: Journ
         await asyncio.to_thread(asyncio.run, step())
     assert await anext(generator) == 1
     await generator.aclose()
+
+
+class Kept:
+    """Lends an iterator: closing what it lends does nothing, as in asyncstdlib's `borrow`."""
+
+    def __init__(self) -> None:
+        self.n = -1
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> int:
+        self.n += 1
+        return self.n
+
+    async def asend(self, value: Any) -> int:
+        return await self.__anext__()
+
+    async def athrow(self, *error: Any) -> int:
+        return await self.__anext__()
+
+    async def aclose(self) -> None: ...
+
+
+@wool.routine
+async def close_and_go_on(source: Any) -> tuple[Any, Any]:
+    first = await anext(source)
+    await source.aclose()
+    return first, await anext(source, "end")
+
+
+async def test_closing_what_is_no_generator_need_not_end_it() -> None:
+    assert await close_and_go_on(Kept()) == (0, 1)
+
+
+async def test_closing_a_generator_ends_it() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        yield 0
+        yield 1
+
+    assert await close_and_go_on(numbers()) == (0, "end")
+
+
+@wool.routine
+async def call_it(function: Any) -> Any:
+    return await function(1)
+
+
+async def test_a_mock_that_is_marked() -> None:
+    """It has every method, those of iterators among them; what is asked of it is to be called."""
+    mock = wool.reference(AsyncMock(return_value="called"))
+    assert await call_it(mock) == "called"
+    mock.assert_awaited_once_with(1)
+
+
+async def test_a_mock_that_is_not(place: Place) -> None:
+    mock = AsyncMock(return_value="called")
+    if place.remote:
+        with pytest.raises(wool.SerializationError, match="'function' .*wool.reference"):
+            await call_it(mock)
+    else:
+        assert await call_it(mock) == "called"

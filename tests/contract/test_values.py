@@ -25,7 +25,7 @@ import pytest
 
 import wool
 from contract.routines import add, apply, collect, count, echo
-from contract.support import describe
+from contract.support import Place, describe
 from contract.types import (
     MISSING,
     Box,
@@ -448,3 +448,16 @@ async def test_a_generator_yields_values_of_every_kind() -> None:
     assert data == bytes(1_000_000)
     assert pair[0] is pair[1]
     assert [i async for i in count(0)] == []
+
+
+async def test_an_open_file(place: Place, tmp_path: pathlib.Path) -> None:
+    """It stays where it is, and the error says what to do; a copy would be another file."""
+    path = tmp_path / "file"
+    path.write_text("text")
+    with path.open() as file:
+        if place.remote:
+            with pytest.raises(wool.SerializationError, match="the open file .*pass its path"):
+                await echo(file)
+        else:
+            assert await echo(file) is file
+    assert await echo(path) == path

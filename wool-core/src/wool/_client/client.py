@@ -83,7 +83,7 @@ class Client:
         """Begins a call."""
         call = (PrefetchCall if request.prefetch else OutgoingCall)(self, request)
         if request.calls:
-            call.handover = Handover(request.calls)
+            call.handover = Handover(request.calls, f"{request.name}()")
         self.submit(call)
         return call
 

@@ -279,4 +279,4 @@ class RemoteStream:
         segments, exports = encoded.segments, encoded.exports
         sent = peer.resume(call, operation, units, segments, exports, context, more)
         if encoded.calls and sent:
-            Handover(encoded.calls).settle(taken=True)
+            Handover(encoded.calls, f"{call.request.name}()").settle(taken=True)

@@ -13,6 +13,7 @@ import functools
 import inspect
 import re
 import sys
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from operator import attrgetter
 from types import FrameType, FunctionType
@@ -101,18 +102,33 @@ class Routine:
         self.wrapper: FunctionType = function
         self.target: str | None = None
         """Where workers import it from, once that is known; see `requests`."""
-        self.handed_over: set[FrameType] = set()
-        """The frames of calls that are travelling; see `handover`."""
+        self._handed_over: dict[int, tuple[weakref.ref[Any], str]] = {}  # calls, by their frames
 
-    def hand_over(self, frame: FrameType) -> None:
-        """A call that has not begun is travelling: it must not begin here meanwhile."""
-        self.handed_over.add(frame)
+    def hand_over(self, call: Any, frame: FrameType, taker: str) -> None:
+        """A call that has not begun travels, and begins where it is consumed.
+
+        Args:
+            taker: says where it went.
+        """
+        key = id(frame)
+        gone = weakref.ref(call, lambda _: self._handed_over.pop(key, None))
+        self._handed_over[key] = gone, taker
         # From now on all calls of this routine ask before they begin; those of others never do.
         scope = frame.f_globals
         if self.is_stream:
             scope["__stream__"] = _open_unless_lent
         else:
             scope["__choose__"] = _choose_unless_lent
+
+    def take_back(self, frame: FrameType) -> None:
+        """A call that was handed over can be used here again."""
+        self._handed_over.pop(id(frame), None)
+
+    def taker(self, frame: FrameType) -> str | None:
+        """Says where a call went that was handed over; None if it was not."""
+        call, taker = self._handed_over.get(id(frame), (None, None))
+        # One that has ended has no frame any more, and another call may have one in its place.
+        return taker if call is not None and _frame_of(call()) is frame else None
 
     def arguments(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Returns the arguments of a call whose parameters have these values."""
@@ -266,28 +282,27 @@ def open_stream(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any])
     return pool.stream(routine, args, kwargs)
 
 
+def _frame_of(call: Any) -> FrameType | None:
+    return getattr(call, "cr_frame", None) or getattr(call, "ag_frame", None)
+
+
 def _choose_unless_lent() -> Any:
     """Stands in for `choose_pool` in the body of a call."""
     frame = sys._getframe(1)
-    if frame in frame.f_globals["__routine__"].handed_over:
+    if frame.f_globals["__routine__"].taker(frame) is not None:
         raise RuntimeError("cannot reuse already awaited coroutine")
     return choose_pool()
 
 
 def _open_unless_lent(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Stands in for `open_stream` in the body of a stream."""
-    if sys._getframe(1) in routine.handed_over:
-        return _Ended()
+    taker = routine.taker(sys._getframe(1))
+    if taker is not None:
+        raise RuntimeError(
+            f"the stream {routine.function.__qualname__}() was passed to {taker}, and is consumed "
+            "there: make another one to consume here"
+        )
     return open_stream(routine, args, kwargs)
-
-
-class _Ended:
-    """The steps of a generator that has ended."""
-
-    error: None = None
-
-    async def step(self, value: Any, thrown: bool) -> bool:
-        return False
 
 
 def _compile(function: FunctionType, template: str) -> Any:

@@ -24,13 +24,20 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
-from types import FrameType
+from types import CoroutineType
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from wool._protocol import frames as f
-from wool._serialization.calls import Call, close_call, frame_of, unstarted
+from wool._serialization.calls import (
+    Call,
+    close_call,
+    frame_of,
+    hand_over,
+    take_back,
+    unstarted,
+)
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.context import Arrived
 from wool._serialization.references import Export
@@ -376,25 +383,28 @@ class OutgoingCall:
 class Handover:
     """Calls that have not begun and travel, until it is known what came of it.
 
-    Once the call that took them along may have begun, the originals are closed: they begin
-    elsewhere, if at all. If it provably never will, they can be used again. Until then they must
-    not begin here as well, so a call handed over that is used behaves as one that was used before.
+    Once the call that took them along may have begun, they begin elsewhere, if at all; their
+    originals must not begin here as well. If it provably never will, they can be used again.
+
+    Args:
+        taker: says in messages where they went.
     """
 
-    def __init__(self, calls: Iterable[Call]) -> None:
-        self._calls: list[tuple[Call, FrameType]] = []
-        for call in calls:
-            frame = frame_of(call)
-            if frame is not None:
-                self._calls.append((call, frame))
-                frame.f_globals["__routine__"].hand_over(frame)
+    def __init__(self, calls: Iterable[Call], taker: str) -> None:
+        self._calls = [call for call in calls if frame_of(call) is not None]
+        for call in self._calls:
+            hand_over(call, taker)
 
     def settle(self, *, taken: bool) -> None:
-        """Ends it: closes the originals if they were taken, else gives them back."""
+        """Ends it: closes the coroutines that were taken, and gives back what was not.
+
+        A stream that was taken is not closed: a step of it says where it went.
+        """
         calls, self._calls = self._calls, []
-        for call, frame in calls:
-            frame.f_globals["__routine__"].handed_over.discard(frame)
-            if taken and frame_of(call) is not None and unstarted(call):
+        for call in calls:
+            if not taken:
+                take_back(call)
+            elif isinstance(call, CoroutineType) and frame_of(call) and unstarted(call):
                 close_call(call)
 
 

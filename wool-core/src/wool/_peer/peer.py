@@ -227,7 +227,7 @@ class Peer:
         """Sends a use; called on the loop of the user."""
         call = OutgoingCall(self, request)
         if request.calls:
-            call.handover = Handover(request.calls)
+            call.handover = Handover(request.calls, request.name)
         self.on_session(self._open_use, call)
         return call
 
@@ -287,7 +287,7 @@ class Peer:
     def answer(self, frame: f.Frame, packed: Packed, *, more: bool = False) -> None:
         """Sends what a step of a call served here has come to; called on the loop of the user."""
         if packed.calls:  # they are the peer's from now on
-            Handover(packed.calls).settle(taken=True)
+            Handover(packed.calls, "the caller of the routine").settle(taken=True)
         self._post(frame, packed.segments, more=more)
 
     def _post(self, frame: Frame, segments: Sequence[Buffer], *, more: bool = False) -> None:

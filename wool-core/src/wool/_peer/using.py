@@ -32,7 +32,14 @@ from wool._protocol import frames as f
 from wool._serialization.codec import Codec, rebuild_error
 from wool._serialization.encoded import Encoded
 from wool._serialization.exceptions import dump_exception
-from wool._serialization.references import GENERATOR, STEPS, Export, Interface, interface_of
+from wool._serialization.references import (
+    GENERATOR,
+    STEPPED,
+    STEPS,
+    Export,
+    Interface,
+    interface_of,
+)
 from wool._serialization.summaries import reason_of
 from wool.exceptions import SerializationError, WoolError
 
@@ -136,7 +143,7 @@ def _opens(interface: Interface, operation: str) -> bool:
         return "__aexit__" in interface.methods
     if operation == "acquire":
         return interface in _LOCKS
-    return interface.kind == GENERATOR and operation in ITERATING
+    return interface.kind in (GENERATOR, STEPPED) and operation in ITERATING
 
 
 # As the owner -------------------------------------------------------------------------------------

@@ -9,11 +9,26 @@ told when all of it is there.
 from __future__ import annotations
 
 import abc
+import collections.abc
+import numbers
 import types
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import MemberDescriptorType, WrapperDescriptorType
 from typing import Any, cast
+
+_REGISTERED = "__wool_registered__"
+"""What an abstract class has that knows others by `register`: these, to keep them alive."""
+
+_REGISTERED_WITH = "__wool_registered_with__"
+"""What the body of a class says of the abstract classes that know it by `register`."""
+
+_INTERFACES: tuple[Any, ...] = tuple(
+    base
+    for module in (collections.abc, numbers)
+    for base in vars(module).values()
+    if isinstance(base, abc.ABCMeta)
+)
 
 _UNTOLD = "__wool_untold__"
 """What a class has whose bases have not been told of it."""
@@ -74,12 +89,34 @@ def fill_class(cls: type, attributes: dict[str, Any]) -> None:
 def _set_attributes(cls: Any, attributes: dict[str, Any]) -> None:
     set_one = setter_of(type(cls))
     for name, value in attributes.items():
-        if name != "_abc_impl":
+        if name not in ("_abc_impl", _REGISTERED_WITH):
             set_one(cls, name, value)
     if "__firstlineno__" in attributes:  # setting another attribute has removed it
         set_one(cls, "__firstlineno__", attributes["__firstlineno__"])
-    for registered in attributes.get("_abc_impl", ()):
-        cls.register(registered)
+    registered = attributes.get("_abc_impl", ())
+    for subclass in registered:
+        cls.register(subclass)
+    if registered:  # the registry itself would not keep them
+        set_one(cls, _REGISTERED, registered)
+    for base in attributes.get(_REGISTERED_WITH, ()):
+        base.register(cls)
+
+
+def registrations(cls: Any) -> dict[str, Any]:
+    """Returns what goes into the body of a class about where it is registered.
+
+    Only the abstract classes of the standard library are asked. Those that travel by value take
+    what is registered with them along; no other class knows what is registered with it.
+    """
+    above = cls.__mro__
+    known = [base for base in _INTERFACES if base not in above and _claims(base, cls)]
+    return {_REGISTERED_WITH: known} if known else {}
+
+
+def _claims(base: Any, cls: type) -> bool:
+    with suppress(Exception):  # a class may hook into the question
+        return issubclass(cls, base)
+    return False
 
 
 def setter_of(metaclass: Any) -> Callable[[Any, str, Any], None]:

@@ -41,10 +41,11 @@ def reduce_call(call: Call, modules: Modules, key: Callable[[FunctionType], byte
         if isinstance(call, CoroutineType):
             raise SerializationError(_stays(call, begun=routine is not None))
         return NotImplemented
-    if frame in routine.handed_over:
+    taker = routine.taker(frame)
+    if taker is not None:
         raise SerializationError(
-            f"this call of {call.__qualname__}() has been passed to another routine, which is "
-            "about to use it: make one call for each use"
+            f"this call of {call.__qualname__}() has been passed to {taker}, and is used there: "
+            "make one call for each use"
         )
     wrapper = routine.wrapper
     args, kwargs = routine.arguments(frame.f_locals)
@@ -78,6 +79,20 @@ def unstarted(call: Call) -> bool:
     frame = frame_of(call)
     assert frame is not None
     return call.ag_code.co_code[frame.f_lasti] == _RETURN_GENERATOR
+
+
+def hand_over(call: Call, taker: str) -> None:
+    """Notes that a call that has not begun travels: it must not begin here as well."""
+    frame = frame_of(call)
+    assert frame is not None
+    frame.f_globals["__routine__"].hand_over(call, frame, taker)
+
+
+def take_back(call: Call) -> None:
+    """Notes that a call that was handed over can be used here again."""
+    frame = frame_of(call)
+    if frame is not None:
+        frame.f_globals["__routine__"].take_back(frame)
 
 
 def close_call(call: Call) -> None:

@@ -20,7 +20,13 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar, is_typeddict
 
 from wool._forks import after_fork
-from wool._serialization.bodies import comes_with_slots, fill_class, given_at_once, new_class
+from wool._serialization.bodies import (
+    comes_with_slots,
+    fill_class,
+    given_at_once,
+    new_class,
+    registrations,
+)
 from wool._serialization.enums import fill_enum, make_enum, reduce_enum
 from wool._serialization.modules import find_object
 from wool._serialization.units import MissingCode
@@ -256,7 +262,7 @@ def guard_class(cls: Any, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...
         name: value
         for name, value in attributes.items()
         if name not in names and not comes_with_slots(cls, name, value)
-    }
+    } | registrations(cls)
     made = metaclass, name, _bases(cls, bases), names
     return (
         make_class,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import io
 import struct
 import sys
 import typing
@@ -19,6 +20,7 @@ from typing import Any, cast
 from wool._serialization.modules import find_name, findable
 from wool._serialization.sentinels import SENTINELS
 from wool._serialization.travelling import Modules
+from wool.exceptions import SerializationError
 
 _MANAGER: Any = cast(Any, contextlib)._GeneratorContextManager
 _CACHED = type(functools.lru_cache(len))
@@ -42,7 +44,7 @@ _REDUCERS = ("__reduce__", "__reduce_ex__", "__getstate__")
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 _KNOWN = frozenset(
     {object, _CACHED, MethodType, functools.cached_property, weakref.WeakSet, typing.NewType}
-    | {struct.Struct, _MANAGER, _ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
+    | {io.TextIOWrapper, struct.Struct, _MANAGER, _ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
 )
 
 
@@ -53,6 +55,8 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
         return NotImplemented
     if cls is object:
         return _reduce_mark(obj)
+    if cls is io.TextIOWrapper:
+        return _reduce_file(obj)
     if cls is _CACHED:  # which names itself, whoever can find that
         if modules.importable(obj) or modules.qualified_name(obj) is not None:
             return NotImplemented
@@ -71,6 +75,19 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
     if cls is weakref.WeakSet:
         return cls, (list(obj),)
     return _reduce_typing(obj, cls, modules)
+
+
+def _reduce_file(file: io.TextIOWrapper) -> Any:
+    """Refuses open files, of which cloudpickle would send what is left to read.
+
+    The standard streams are those of the receiver.
+    """
+    if file in (sys.stdin, sys.stdout, sys.stderr):
+        return NotImplemented
+    raise SerializationError(
+        f"the open file {file.name!r} belongs to this process: pass its path and open it in the "
+        "routine, or pass what it contains"
+    )
 
 
 def _reduce_mark(obj: object) -> Any:

@@ -23,8 +23,9 @@ from wool._serialization.classes import CLASSES, payload_references
 
 T = TypeVar("T")
 
-GENERATOR, ITERATOR, FUNCTION, OBJECT = range(4)
-"""Kinds of objects, as their users are to see them."""
+GENERATOR, ITERATOR, FUNCTION, OBJECT, STEPPED = range(5)
+"""Kinds of objects, as their users are to see them. `STEPPED` has the methods of an async generator
+without being one: closing it need not end it."""
 
 STEPS = frozenset({"__anext__", "asend", "athrow", "aclose"})
 """What asks an iterator or a generator for something."""
@@ -51,7 +52,7 @@ class Interface:
     """What of an object can be used from afar.
 
     Attributes:
-        kind: `GENERATOR`, `ITERATOR`, `FUNCTION` or `OBJECT`.
+        kind: one of the five above.
         name: for messages.
         methods: what can be done with it, with a `*` before what makes an async generator.
     """
@@ -226,8 +227,13 @@ def is_proxy(cls: type[Any]) -> bool:
 
 @lru_cache(CLASSES_KNOWN)
 def _stays(cls: type[Any]) -> bool:
-    """Whether all objects of a class travel by reference."""
-    return is_proxy(cls) or hasattr(cls, "__anext__") or issubclass(cls, WAITED_FOR)
+    """Whether all objects of a class travel by reference.
+
+    A class with `__anext__` that can also be called is more than an iterator, such as a mock that
+    has every method: whoever wants a reference to its objects says so.
+    """
+    iterates = hasattr(cls, "__anext__") and not any("__call__" in vars(c) for c in cls.__mro__)
+    return is_proxy(cls) or iterates or issubclass(cls, WAITED_FOR)
 
 
 def interface_of(value: Any) -> Interface:
@@ -239,7 +245,7 @@ def interface_of(value: Any) -> Interface:
         methods = _async_methods(value, ["__call__"], lambda _: value)
         return Interface(FUNCTION, f"{value.__qualname__}()", methods)
     if isinstance(value, AsyncGenerator):
-        return Interface(GENERATOR, f"the {cls.__qualname__}", _GENERATOR)
+        return Interface(STEPPED, f"the {cls.__qualname__}", _GENERATOR)
     if id(value) not in MARKS.marked and hasattr(cls, "__anext__"):
         closing = ("aclose",) if inspect.iscoroutinefunction(getattr(cls, "aclose", None)) else ()
         return Interface(ITERATOR, f"the {cls.__qualname__}", ("__anext__", *closing))
