@@ -101,7 +101,7 @@ def test_classes_show_what_is_public_alone(name: str, members: str):
 
 
 def test_credentials_show_what_is_public_alone():
-    shown = wool.Credentials.token("0123456789abcdef" * 4)
+    shown = wool.Credentials.token(wool.Credentials.new_token())
     assert [member for member in dir(shown) if member[0] != "_"] == ["tls", "token"]
 
 

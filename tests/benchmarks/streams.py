@@ -260,7 +260,7 @@ def program(*command: str, **environment: str) -> Iterator[list[str]]:
 def measure(given: argparse.Namespace, delay: float) -> dict[str, Figures]:
     """Measures all variants at one distance; returns medians."""
     runs: dict[str, list[Figures]] = {}
-    token, credit = secrets.token_hex(32), int(given.credit * (1 << 20))
+    token, credit = wool.Credentials.new_token(), int(given.credit * (1 << 20))
     set_credit(credit)
     with contextlib.ExitStack() as stack:
         listening = f"{given.transport}://127.0.0.1:0"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -13,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import wool
+
 
 @asynccontextmanager
 async def workers(transport: str, count: int = 2, **variables: str) -> AsyncIterator[list[str]]:
     """Start `wool worker` processes in an empty folder; yields their addresses."""
     with tempfile.TemporaryDirectory(prefix="w") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WOOL_TOKEN", secrets.token_urlsafe(32))
+        patch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
         processes: list[asyncio.subprocess.Process] = []
         try:
             for number in range(count):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from faultkit import Script
 import wool
 from wool import abc
 
-TOKEN = secrets.token_urlsafe(32)
+TOKEN = wool.Credentials.new_token()
 
 SERVE = """
 import asyncio, sys, wool

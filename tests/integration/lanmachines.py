@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import secrets
 import subprocess
 import sys
 import threading
@@ -15,11 +14,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import wool
 from integration.netns import Host
 from integration.servedkit import CLI, Spoken
 
 CALLER = str(Path(__file__).with_name("lan_caller.py"))
-TOKEN = secrets.token_urlsafe(32)
+TOKEN = wool.Credentials.new_token()
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import subprocess
 import sys
 import threading
@@ -16,7 +15,9 @@ from typing import Any
 import pytest
 from faultkit import eventually
 
-TOKEN = secrets.token_urlsafe(32)
+import wool
+
+TOKEN = wool.Credentials.new_token()
 CLI = [sys.executable, "-m", "wool.cli"]
 
 

@@ -36,7 +36,7 @@ async def use():
 async def main():
     async with wool.WorkerPool(size=2, transport="memory"):
         print(await use())
-    token = wool.Credentials.token(secrets.token_hex(32))
+    token = wool.Credentials.token(wool.Credentials.new_token())
     for transport in "ws", "grpc":
         async with wool.Worker(address=f"{transport}://127.0.0.1:0", credentials=token) as worker:
             async with wool.WorkerPool(discovery=[worker.info.address], credentials=token):

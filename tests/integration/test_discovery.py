@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -141,7 +140,7 @@ async def test_quorum_says_what_was_found(serving: Any) -> None:
 
 async def test_a_wrong_token_is_named(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     _, address = serving("ws://127.0.0.1:0")
-    monkeypatch.setenv("WOOL_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
     with pytest.raises((NoWorkersAvailable, AuthenticationError)) as caught:
         async with wool.WorkerPool(discovery=[address]):
             pass

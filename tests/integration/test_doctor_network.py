@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import wool
 from integration.lanmachines import Served, environment
 from integration.netns import Host, lan
 
@@ -48,7 +48,7 @@ async def test_a_network(folder: Path) -> None:
         assert "found 1, of which 1 can be used" in found["workers"]["text"]
 
         for _ in range(3):
-            code, found = await examined(two, folder, WOOL_TOKEN=secrets.token_urlsafe(32))
+            code, found = await examined(two, folder, WOOL_TOKEN=wool.Credentials.new_token())
             if found["workers"]["state"] != "advice":
                 break
         assert (code, found["workers"]["state"]) == (1, "problem")

@@ -158,6 +158,14 @@ async def test_environment_and_working_directory(
         assert values == ["yes, ünïcode", None, os.environ["PATH"]]
 
 
+async def test_the_token_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a routine starts has no need to know it."""
+    monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
+    async with opened(1):
+        _, values = await surroundings("WOOL_TOKEN")
+        assert values == [None]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 async def test_process_pool_in_a_routine(method: str) -> None:
     """Worker processes may have children, by every start method, and leave none."""

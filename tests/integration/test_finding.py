@@ -556,14 +556,14 @@ async def test_somebody_who_takes_connections_and_says_nothing(token: str) -> No
 
 
 async def test_other_credentials(workers: Any) -> None:
-    token = wool.Credentials.token("1234567890abcdef" * 4)
+    token = wool.Credentials.token(wool.Credentials.new_token())
     (info,) = await workers(1, address="ws://127.0.0.1:0", credentials=token)
     await refused(found(info), info.address, "secret", kind=wool.AuthenticationError)
 
 
 async def test_other_credentials_at_all_addresses_there_are(workers: Any) -> None:
     """Waiting for others would be in vain."""
-    token = wool.Credentials.token("1234567890abcdef" * 4)
+    token = wool.Credentials.token(wool.Credentials.new_token())
     (info,) = await workers(1, address="ws://127.0.0.1:0", credentials=token)
     words = info.address, "secret"
     await refused([info.address], *words, kind=wool.AuthenticationError, patience=3600)

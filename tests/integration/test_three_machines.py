@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import wool
 from integration.lanmachines import Caller, Served
 from integration.netns import Host, lan
 from wool.cli.worker import TOGETHER
@@ -187,7 +187,7 @@ async def test_machines_without_ipv4(hosts: list[Host], folder: Path) -> None:
 
 
 async def test_why_nobody_can_be_used(hosts: list[Host], folder: Path) -> None:
-    other = {"WOOL_TOKEN": secrets.token_urlsafe(32)}
+    other = {"WOOL_TOKEN": wool.Credentials.new_token()}
     addresses = [
         await Served(hosts[0], folder, [*ZEROCONF, "--tag", "cpu"], **QUICK).address(),
         await Served(hosts[1], folder, [*ZEROCONF, "--tag", "gpu"], **QUICK, **other).address(),

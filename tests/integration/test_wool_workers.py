@@ -193,7 +193,7 @@ async def test_why_workers_cannot_be_used(start: Any, folder: Path) -> None:
     done = await command("workers", address, nobody, WOOL_TOKEN="")
     assert done.returncode == 1
     assert "it takes credentials: set WOOL_TOKEN" in done.stdout
-    done = await command("workers", address, WOOL_TOKEN=secrets.token_hex(32))
+    done = await command("workers", address, WOOL_TOKEN=wool.Credentials.new_token())
     assert done.returncode == 1
     assert "could not prove that it knows the secret" in done.stdout
     file = folder / "token"

@@ -46,7 +46,7 @@ from wool.exceptions import (
 from wool.testing import Faults
 from wool.testing._kit import descriptors
 
-TOKEN = secrets.token_urlsafe(32)
+TOKEN = wool.Credentials.new_token()
 
 
 @pytest.fixture(autouse=True)
@@ -248,7 +248,7 @@ async def test_a_token(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with wool.Worker(address=f"{scheme}://127.0.0.1:0") as worker:
         async with calling(worker.info.address, credentials=Token(TOKEN)):
             assert await add(1, 2) == 3
-        async with calling(worker.info.address, credentials=Token(secrets.token_hex(32))):
+        async with calling(worker.info.address, credentials=Token(wool.Credentials.new_token())):
             with pytest.raises(AuthenticationError, match="could not prove|refused") as caught:
                 await add(1, 2)
             assert worker.info.address in str(caught.value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -23,6 +22,7 @@ import pytest
 import yaml
 from faultkit import eventually
 
+import wool
 from integration.netns import Host, lan
 from publishing.walk import File
 from recipes.kit import CLUSTERS, EXAMPLES, meeting, need
@@ -106,7 +106,7 @@ def test_parts_fit_together() -> None:
 
 
 def test_settings_are_known() -> None:
-    told = variables(container_of("Job"), secrets.token_urlsafe(32))
+    told = variables(container_of("Job"), wool.Credentials.new_token())
     settings = Settings.read(lookup.names, variables=told, folder=Path("/"))
     plugin = lookup.discovery(settings.get("discovery").value).plugin
     options, _ = settings.options(plugin.name, plugin.options)
@@ -137,7 +137,7 @@ class Cluster:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self.token = secrets.token_urlsafe(32)
+        self.token = wool.Credentials.new_token()
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith("WOOL_")
         } | environment

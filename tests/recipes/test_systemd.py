@@ -17,6 +17,7 @@ from typing import Any
 
 from faultkit import eventually
 
+import wool
 from recipes.kit import CLUSTERS, EXAMPLES, need
 
 UNIT = EXAMPLES / "systemd" / "wool-worker@.service"
@@ -53,7 +54,7 @@ async def test_what_it_starts(folder: Path, variables: dict[str, str]) -> None:
     credentials.mkdir()
     name, _, source = service["LoadCredential"].partition(":")
     assert source in (CLUSTERS / "systemd.md").read_text()
-    (credentials / name).write_text(secrets.token_urlsafe(32) + "\n")
+    (credentials / name).write_text(wool.Credentials.new_token() + "\n")
     variable, _, value = service["Environment"].partition("=")
     environment = {variable: value.replace("%d", str(credentials))}
     environment["WOOL_ZEROCONF__INTERFACES"] = "127.0.0.1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import socket
 import sys
 from collections import deque
@@ -14,6 +13,7 @@ from contextlib import suppress
 from siegepeers import Caller, dial
 from siegeproxies import host_and_port, unverified
 
+import wool
 from wool import abc
 from wool._addresses import is_socket
 from wool._security.credentials import Authenticator, PoolSecret, Token
@@ -39,7 +39,7 @@ class Crowd:
         self._held = held
         self._here: deque[Callable[[], None]] = deque()
         self._local = is_socket(address)
-        guess = secrets.token_urlsafe(32)
+        guess = wool.Credentials.new_token()
         self._credentials: Authenticator = PoolSecret() if self._local else Token(guess)
         self._context = unverified()
         self._context.set_alpn_protocols(["h2"] if address.startswith("grpc") else [])

@@ -38,7 +38,7 @@ every_channel = pytest.mark.parametrize(
 every_network = pytest.mark.parametrize("target", NETWORK, indirect=True, scope="session")
 every_local = pytest.mark.parametrize("target", LOCAL, indirect=True, scope="session")
 
-TOKEN = secrets.token_urlsafe(32)
+TOKEN = wool.Credentials.new_token()
 
 #: Words that only a Python traceback or a library would say: users are told something better.
 RAW = re.compile(r"Traceback|\[SSL|_ssl\.c|OpenSSL|AioRpc|StatusCode|grpc_status|WinError|Errno")
@@ -83,7 +83,7 @@ class Target:
     @property
     def wrong(self) -> Authenticator:
         """Credentials of the same kind that are of no use."""
-        return PoolSecret() if self.local else Token(secrets.token_urlsafe(32))
+        return PoolSecret() if self.local else Token(wool.Credentials.new_token())
 
     @property
     def errors(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -142,7 +141,7 @@ def test_no_transport_that_reaches_others(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_worker_listens_where_those_who_find_it_reach_it(
     discoveries: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WOOL_TOKEN", secrets.token_urlsafe(32))
+    monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
     for options, transport, address in [
         ({"discovery": "far"}, "grpc", "grpc://0.0.0.0:0"),
         ({"discovery": "far", "transport": "ws"}, "ws", "ws://0.0.0.0:0"),
@@ -160,7 +159,7 @@ def test_a_worker_listens_where_those_who_find_it_reach_it(
 def test_a_worker_nobody_who_finds_it_could_reach(
     discoveries: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WOOL_TOKEN", secrets.token_urlsafe(32))
+    monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
     for options, place in [
         ({"transport": "unix"}, "the transport 'unix'"),
         ({"address": "unix:///tmp/x/y"}, "unix:///tmp/x/y"),
@@ -185,7 +184,7 @@ def test_dns_reaches_other_machines() -> None:
 
 
 def test_a_worker_for_dns_listens_where_callers_expect_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WOOL_TOKEN", secrets.token_urlsafe(32))
+    monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
     monkeypatch.setenv("WOOL_DNS__NAME", "workers.example")
     monkeypatch.setenv("WOOL_DNS__PORT", "7123")
     assert wool.Worker(discovery="dns")._address == "grpc://0.0.0.0:7123"

@@ -16,13 +16,14 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner, Result
 
+import wool
 from wool import _namesake
 from wool._security import certificates
 from wool.cli import main
 from wool.cli.checks import credentials, installation, machine, multicast, serving
 from wool.cli.checks.finding import Finding, State
 
-TOKEN = secrets.token_urlsafe(32)
+TOKEN = wool.Credentials.new_token()
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +183,7 @@ def test_an_option_of_no_use() -> None:
 def test_a_weak_token() -> None:
     (one,) = problems(WOOL_TOKEN="correct horse")
     assert one["check"] == "credentials"
-    assert "128 random bits" in one["text"] and "horse" not in one["text"]
+    assert "none that `wool token` has made" in one["text"] and "horse" not in one["text"]
 
 
 def test_a_token_in_a_file_that_others_can_read() -> None:

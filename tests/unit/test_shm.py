@@ -383,10 +383,20 @@ async def test_only_their_user_gets_at_the_files(base: Path, discovery: Discover
     assert list(base.iterdir()) == []
 
 
-async def test_it_is_in_shared_memory_unless_told_otherwise(
+async def test_where_it_is_unless_told_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where nobody else can make it first, if there is such a place; else in shared memory."""
     user = f"wool-shm-1-{os.geteuid()}"
+    mine = tmp_path / "run"
+    mine.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(mine))
+    assert _place.directory(None) == str(mine / user)
+    mine.chmod(0o777)
+    runtime = f"/run/user/{os.geteuid()}"
+    if os.path.isdir(runtime):
+        assert _place.directory(None) == f"{runtime}/{user}"
+        return
     if os.path.isdir("/dev/shm"):
         assert _place.directory(None) == f"/dev/shm/{user}"
     monkeypatch.setattr(_place, "SHARED_MEMORY", str(tmp_path / "nothing"))

@@ -152,6 +152,20 @@ def test_directories_that_are_refused(folder: Path, make: Callable[[Path], None]
             use(str(folder / "sockets"))
 
 
+def test_a_directory_that_others_may_replace(folder: Path) -> None:
+    """Whoever can write to what it is in can put another one in its place."""
+    above = folder / "above"
+    private = above / "private"
+    private.mkdir(parents=True, mode=0o700)
+    sockets.check(str(private))
+    above.chmod(0o777)
+    for use in (sockets.enter, sockets.check):
+        with pytest.raises(ConnectFailed, match=r"every user may replace .*/above .*chmod \+t"):
+            use(str(private))
+    above.chmod(0o1777)
+    sockets.check(str(private))
+
+
 def test_a_directory_of_another_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sockets").mkdir(0o700)
     monkeypatch.setattr(os, "geteuid", lambda: 54321)

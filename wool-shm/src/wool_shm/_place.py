@@ -10,6 +10,7 @@ with the same *presence*: a digest of the namespace and a random token.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -34,6 +35,18 @@ def directory(base: Path | None) -> str:
 
 
 def _default() -> str:
+    """Returns where the directory is made: a place that nobody else can write to, if there is one.
+
+    That is the runtime directory of the user, which systemd makes under the same name for all
+    processes, whether or not they have the variable.
+    """
+    user = os.geteuid()
+    for place in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{user}"):
+        with contextlib.suppress(OSError):
+            found = os.stat(place)
+            private = stat.S_ISDIR(found.st_mode) and not stat.S_IMODE(found.st_mode) & 0o022
+            if private and found.st_uid == user and os.access(place, os.W_OK | os.X_OK):
+                return place
     usable = os.path.isdir(SHARED_MEMORY) and os.access(SHARED_MEMORY, os.W_OK | os.X_OK)
     return SHARED_MEMORY if usable else tempfile.gettempdir()
 

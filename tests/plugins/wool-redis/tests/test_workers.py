@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ def start(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Starts `wool worker` as the README says, but on the loopback interface."""
     monkeypatch.setenv("WOOL_REDIS__URL", server.url)
     monkeypatch.setenv("WOOL_REDIS__TTL", str(TTL))
-    monkeypatch.setenv("WOOL_TOKEN", secrets.token_urlsafe(32))
+    monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for `where`
     processes: list[subprocess.Popen[bytes]] = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 
 from wool._addresses import socket_scheme
@@ -16,6 +15,7 @@ from wool._security.credentials import (
     Token,
 )
 from wool._security.keyring import Keyring
+from wool._security.tokens import generate
 from wool._worker.discoveries import ChosenDiscovery
 from wool.exceptions import ConfigurationError
 from wool.plugins import TransportPlugin
@@ -60,7 +60,7 @@ def place_alone(plugin: TransportPlugin, credentials: Authenticator | None) -> P
     if "unix" in plugin.capabilities and sockets.SUPPORTED:
         return _on_sockets(plugin, Keyring(PoolSecret()))
     if "network" in plugin.capabilities:  # loopback has to do, where others can knock
-        return Placement(keyring=Keyring(PoolSecret(), Token(secrets.token_hex(32))))
+        return Placement(keyring=Keyring(PoolSecret(), Token(generate())))
     return Placement(keyring=Keyring(PoolSecret()))
 
 

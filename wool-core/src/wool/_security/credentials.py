@@ -66,7 +66,7 @@ class Credentials:
         the token, bound to the certificate in use, so that nobody can listen in between.
 
         Args:
-            token: at least 128 random bits; `wool token` prints one. By default the content of the
+            token: one that `wool token` or `new_token` has made. By default the content of the
                 environment variable `WOOL_TOKEN`, or of the file that `WOOL_TOKEN_FILE` names.
             proxy: host name of a proxy in front of the workers that ends TLS. Whoever dials
                 verifies its certificate and that name; a worker listens without TLS and binds its
@@ -75,7 +75,8 @@ class Credentials:
                 that the system trusts.
 
         Raises:
-            ConfigurationError: there is no token, it is weak, or a file cannot be read.
+            ConfigurationError: there is no token, it is none that Wool has made, or a file cannot
+                be read.
         """
         given: Any = token  # not everybody uses a type checker
         if given is not None and not isinstance(given, str):
@@ -87,6 +88,11 @@ class Credentials:
                 "`wool token` prints a good one"
             )
         return Token(token, proxy=proxy, ca=None if ca is None else _path("ca", ca))
+
+    @staticmethod
+    def new_token() -> str:
+        """Returns a new token of 256 random bits, to be known to the whole cluster."""
+        return tokens.generate()
 
     @staticmethod
     def tls(*, ca: StrPath, cert: StrPath, key: StrPath, name: str | None = None) -> Credentials:

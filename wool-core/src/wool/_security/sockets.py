@@ -69,6 +69,15 @@ def check(directory: str) -> None:
         raise ConnectFailed(
             f"{directory} must be a directory of this user with mode 0700 to hold Wool's sockets"
         )
+    above = os.path.realpath(directory)
+    while above != (above := os.path.dirname(above)):
+        mode = os.lstat(above).st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise ConnectFailed(
+                f"{directory} must not hold Wool's sockets: every user may replace what is in "
+                f"{above} (mode {stat.S_IMODE(mode):04o}). Set its sticky bit with chmod +t, or "
+                "use another place"
+            )
 
 
 def reclaim(path: str) -> None:

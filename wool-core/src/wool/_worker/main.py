@@ -47,6 +47,7 @@ def main(lifeline: BinaryIO) -> None:
         config: dict[str, Any] = marshal.load(lifeline)
     except EOFError:
         return  # whoever has started it is gone already
+    os.environ.pop("WOOL_TOKEN", None)  # what routines start would inherit it
     print_whole_lines()
     loop = new_loop(config["loop"])
     asyncio.set_event_loop(loop)

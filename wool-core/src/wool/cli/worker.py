@@ -152,6 +152,7 @@ async def _serve(
     with contextlib.suppress(asyncio.CancelledError):
         async with worker:
             leaving.listen()
+            os.environ.pop("WOOL_TOKEN", None)  # what routines start would inherit it
             info = worker.info
             tags = f", tags {' '.join(sorted(info.tags))}" if info.tags else ""
             events.tell(
