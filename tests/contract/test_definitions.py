@@ -6,10 +6,12 @@ from __future__ import annotations
 import abc
 import collections.abc
 import contextlib
+import copyreg
 import enum
 import gc
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypedDict, TypeVar
@@ -520,3 +522,23 @@ async def test_registered_with_abstract_classes() -> None:
 
     for _ in range(4):
         assert await is_shape(Square()) == (True, True)
+
+
+async def test_registered_with_copyreg() -> None:
+    """A result is pickled there as an argument is here."""
+
+    class Locked:
+        def __init__(self, n: int) -> None:
+            self.n = n
+            self.lock = threading.Lock()
+
+    copyreg.pickle(Locked, lambda locked: (Locked, (locked.n,)))
+
+    @wool.routine
+    async def double(locked: Locked) -> Locked:
+        return Locked(locked.n * 2)
+
+    try:
+        assert (await double(Locked(2))).n == 4
+    finally:
+        del copyreg.dispatch_table[Locked]

@@ -8,6 +8,7 @@ import inspect
 import itertools
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -295,3 +296,45 @@ async def test_what_cannot_be_awaited(function: Any) -> None:
     """A sync function, or a stream: the error says what to do."""
     with pytest.raises(TypeError, match=rf"{function.__name__}\(\) has returned .*`async def`"):
         [x async for x in wool.map(function, [1])]
+
+
+@wool.routine
+async def late_but_one(n: int, journal: Journal) -> int:
+    """Fails at once for one number; the others wait for that."""
+    if n == 3:
+        journal.write("failed")
+        raise LookupError(n)
+    await journal.wait("failed")
+    return n
+
+
+async def test_what_precedes_an_exception_comes_first(journal: Journal) -> None:
+    seen: list[int] = []
+    with pytest.raises(LookupError):
+        async for value in wool.map(late_but_one, range(6), repeat(journal), limit=6):
+            seen.append(value)
+    assert seen == [0, 1, 2]
+
+
+async def test_no_call_is_made_after_one_has_failed(journal: Journal) -> None:
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for n in range(3, 100):
+            taken.append(n)
+            yield n
+
+    with pytest.raises(LookupError):
+        async for _ in wool.map(late_but_one, numbers(), repeat(journal), limit=2):
+            pass
+    assert taken == [3, 4]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_exceptions_as_results(ordered: bool, journal: Journal) -> None:
+    mapped = wool.map(
+        late_but_one, range(6), repeat(journal), ordered=ordered, return_exceptions=True
+    )
+    seen = [type(value) if isinstance(value, Exception) else value async for value in mapped]
+    assert sorted(seen, key=str) == [0, 1, 2, 4, 5, LookupError]
+    assert not ordered or seen == [0, 1, 2, LookupError, 4, 5]

@@ -10,6 +10,7 @@ import contextvars
 import importlib.util
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -305,3 +306,104 @@ async def test_killed_worker_while_the_loop_is_blocked(
         with pytest.raises(wool.WorkerLost) as caught:
             await call
         assert caught.value.signal == 9
+
+
+@wool.routine(tags=["gpu"])
+async def on_a_gpu() -> None: ...
+
+
+@wool.routine
+async def asks_for_a_gpu() -> None:
+    await on_a_gpu()
+
+
+@both
+async def test_tags_that_no_worker_will_ever_have(transport: str) -> None:
+    """Nothing is waited for."""
+    async with opened(1, transport=transport, quorum_timeout=3600):
+        for call in on_a_gpu, asks_for_a_gpu:
+            with pytest.raises(wool.NoWorkersAvailable) as caught:
+                await call()
+            check(caught.value, "gpu", "on_a_gpu", r"tags=", "discovery")
+
+
+@wool.routine(local=False)
+async def elsewhere(n: int) -> int:
+    return n
+
+
+@wool.routine(local=False)
+async def streamed_elsewhere() -> Any:
+    yield 1
+
+
+async def test_a_routine_that_must_not_run_here() -> None:
+    """As where a pool was entered in one task and left in another, which nobody notices else."""
+    pool = wool.WorkerPool(size=1)
+    await asyncio.create_task(pool.__aenter__())
+    assert await elsewhere(3) == 3
+    assert [n async for n in streamed_elsewhere()] == [1]
+    await asyncio.create_task(pool.__aexit__(None, None, None))
+    for call in elsewhere(3), anext(streamed_elsewhere()):
+        with pytest.raises(wool.NoWorkersAvailable) as caught:
+            await call
+        check(caught.value, "no pool is open", "local=False", "WorkerPool")
+
+
+def test_the_setting_that_no_routine_runs_here(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, wool\n"
+        "@wool.routine\nasync def f(): return 1\n"
+        "async def main():\n"
+        "    async with wool.WorkerPool(size=1): assert await f() == 1\n"
+        "    await f()\n"
+        "asyncio.run(main())"
+    )
+    environment = {**os.environ, "WOOL_LOCAL": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=50
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert "NoWorkersAvailable" in last and "`local` is off" in last
+
+
+def test_a_pool_that_is_not_entered_as_it_has_to_be() -> None:
+    with pytest.raises(TypeError) as caught, wool.WorkerPool(size=1):
+        pass
+    check(caught.value, "async with wool.WorkerPool")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("max_workers", "size"), ("discovry", "discovery"), ("x", "size, tags")]
+)
+def test_an_argument_that_there_is_not(name: str, meant: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        wool.WorkerPool(**{name: 4})  # type: ignore[arg-type]
+    check(caught.value, name, meant)
+
+
+def test_too_few_files(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, resource, wool\n"
+        "async def main():\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))\n"
+        "    async with wool.WorkerPool(size=4): pass\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert "NoWorkersAvailable" in last and "ulimit -n" in last
+
+
+@wool.routine
+async def debugged() -> None:
+    breakpoint()
+
+
+async def test_a_breakpoint_in_a_process() -> None:
+    async with opened(1):
+        with pytest.raises(RuntimeError) as caught:
+            await debugged()
+        check(caught.value, r"transport='memory'")

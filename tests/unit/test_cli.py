@@ -92,6 +92,12 @@ def test_help_of_a_command(name: str) -> None:
     assert all(len(line) <= 80 for line in result.stdout.splitlines())
 
 
+def test_a_command_that_is_misspelt() -> None:
+    result = run("wrker")
+    assert result.exit_code == 2
+    assert "Did you mean 'worker'?" in result.output
+
+
 def test_help_imports_no_command() -> None:
     code = """
 import sys

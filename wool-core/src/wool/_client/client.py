@@ -115,7 +115,7 @@ class Client:
         if link is not None:
             link.open(call)
             return True
-        failure = self.pool.failure or self._refusal(tags)
+        failure = self.pool.failure or self._refusal(tags) or self._hopeless(call.request)
         if failure is not None:
             call.end(Failed(failure))
             return True
@@ -157,6 +157,18 @@ class Client:
         """Returns why no worker that fits can be used, if waiting would not change it."""
         fitting = self._fitting(tags)
         return fitting[0].failure if fitting and all(link.refused for link in fitting) else None
+
+    def _hopeless(self, request: Request) -> WoolError | None:
+        """Returns an error if there will never be a worker with the tags of a call."""
+        offered = self.pool.options.offered
+        lacking = request.tags.difference(request.tags if offered is None else offered)
+        if not lacking:
+            return None
+        return NoWorkersAvailable(
+            f"{request.name}() asks for the tags {', '.join(sorted(lacking))}, which no worker of "
+            "this pool will ever offer: give them to its workers with WorkerPool(tags=…), or find "
+            "others with a discovery"
+        )
 
     def _give_up(self, call: OutgoingCall) -> None:
         if self._waiting.pop(call, None) is not None:

@@ -7,34 +7,76 @@ process is used: a web framework opens it in one task, and its handlers run in o
 from __future__ import annotations
 
 import threading
+from collections.abc import Coroutine
 from contextvars import ContextVar
+from typing import Any
 
-from wool._client.poolbase import PoolBase
 from wool._forks import after_fork
 from wool._peer.running import RUNNING, CurrentCall
-from wool.exceptions import WoolError
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import NoWorkersAvailable, WoolError
 
-ACTIVE: ContextVar[PoolBase | None] = ContextVar("wool_pool", default=None)
+
+class ActivePool:
+    """A pool as those see it who call routines; nothing here needs what makes the calls.
+
+    Attributes:
+        closed: whether it is not open.
+    """
+
+    closed: bool = True
+
+    @property
+    def view(self) -> object:
+        """What users hold of it."""
+        raise NotImplementedError
+
+    @property
+    def workers(self) -> list[WorkerInfo]:
+        """The workers as they are known now."""
+        raise NotImplementedError
+
+    def check_open(self) -> None:
+        """Raises WorkerStopped if it cannot be used."""
+        raise NotImplementedError
+
+    async def wait(self, n: int, *, timeout: float | None = None) -> None:
+        """Waits until there are at least `n` workers; see `PoolView`."""
+        raise NotImplementedError
+
+    def call(
+        self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:
+        """Calls a routine on a worker; gives its result or its exception."""
+        raise NotImplementedError
+
+    def stream(self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Prepares a stream; its first step opens it."""
+        raise NotImplementedError
+
+
+ACTIVE: ContextVar[ActivePool | None] = ContextVar("wool_pool", default=None)
 
 
 class OpenPools:
     """The pools open in this process."""
 
     def __init__(self) -> None:
-        self._pools: list[PoolBase] = []  # replaced as a whole, for it is read on any thread
+        self._pools: list[ActivePool] = []  # replaced as a whole, for it is read on any thread
         self._lock = threading.Lock()
+        self._local: bool | None = None
 
-    def add(self, pool: PoolBase) -> None:
+    def add(self, pool: ActivePool) -> None:
         """Notes that a pool is open."""
         with self._lock:
             self._pools = [*self._pools, pool]
 
-    def remove(self, pool: PoolBase) -> None:
+    def remove(self, pool: ActivePool) -> None:
         """Notes that a pool is closed."""
         with self._lock:
             self._pools = [other for other in self._pools if other is not pool]
 
-    def only(self) -> PoolBase | None:
+    def only(self) -> ActivePool | None:
         """Returns the one open pool, None if there is none.
 
         Raises:
@@ -50,6 +92,15 @@ class OpenPools:
             )
         return pools[0]
 
+    @property
+    def may_run_locally(self) -> bool:
+        """Whether a routine runs locally where no pool is open: the setting `local`, read once."""
+        if self._local is None:
+            from wool._settings.settings import Settings  # no pool has needed it
+
+            self._local = bool(Settings.peek("local"))
+        return self._local
+
     def forked(self) -> None:
         """Forgets the pools of the parent process: their connections are not ours."""
         self._pools = []
@@ -61,7 +112,7 @@ OPEN = OpenPools()
 after_fork(OPEN.forked)
 
 
-def choose_pool() -> PoolBase | None:
+def choose_pool() -> ActivePool | None:
     """Returns the pool a call made here and now uses; None: run it locally.
 
     Raises:
@@ -71,10 +122,32 @@ def choose_pool() -> PoolBase | None:
     pool = named_pool()
     if pool is not None:
         pool.check_open()
+    elif not OPEN.may_run_locally:
+        raise local_error("the setting `local` is off")
     return pool
 
 
-def named_pool() -> PoolBase | None:
+def choose_elsewhere() -> ActivePool:
+    """Stands in for `choose_pool` where a routine must not run locally.
+
+    Raises:
+        NoWorkersAvailable: no pool is open; and what `choose_pool` raises.
+    """
+    pool = choose_pool()
+    if pool is None:
+        raise local_error("the routine says local=False")
+    return pool
+
+
+def local_error(reason: str) -> NoWorkersAvailable:
+    """Returns the error for a call that must not run locally."""
+    return NoWorkersAvailable(
+        f"no pool is open here, and {reason}: call inside `async with wool.WorkerPool()`, or name "
+        "a pool with `with pool.use():`"
+    )
+
+
+def named_pool() -> ActivePool | None:
     """Returns the pool of the context, which may be that of the running call, else the only one."""
     pool = ACTIVE.get()
     return OPEN.only() if pool is None else pool

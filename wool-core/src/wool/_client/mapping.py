@@ -15,7 +15,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from wool._client.view import current_pool
 
@@ -24,17 +24,37 @@ PER_WORKER = 16
 LOCALLY = 16
 
 
+@overload
+def map(
+    routine: Callable[..., Coroutine[Any, Any, T]],
+    *iterables: Iterable[Any] | AsyncIterable[Any],
+    limit: int | None = None,
+    ordered: bool = True,
+    return_exceptions: Literal[False] = False,
+) -> AsyncGenerator[T, None]: ...
+@overload
+def map(
+    routine: Callable[..., Coroutine[Any, Any, T]],
+    *iterables: Iterable[Any] | AsyncIterable[Any],
+    limit: int | None = None,
+    ordered: bool = True,
+    return_exceptions: bool,
+) -> AsyncGenerator[T | BaseException, None]: ...
+
+
 async def map(
     routine: Callable[..., Coroutine[Any, Any, T]],
     *iterables: Iterable[Any] | AsyncIterable[Any],
     limit: int | None = None,
     ordered: bool = True,
-) -> AsyncGenerator[T, None]:
+    return_exceptions: bool = False,
+) -> AsyncGenerator[T | BaseException, None]:
     """Calls a routine with the items of iterables, and yields the results.
 
     Items are taken as calls are made, so an endless iterable will do. Leaving the loop early, with
-    `aclose` or by an exception, cancels the calls that are out and waits for them to end; the
-    first call that fails does the same and its exception is raised.
+    `aclose` or by an exception, cancels the calls that are out and waits for them to end. Once a
+    call has failed no others are made; its exception is raised when its turn comes, after the
+    results that precede it, and the calls that are still out are cancelled.
 
     Args:
         routine: an async function; a routine runs on the workers.
@@ -42,6 +62,7 @@ async def map(
         limit: calls out at once; by default 16 for each worker that there is at the first step, or
             16 where no pool is open.
         ordered: yield results in the order of the inputs, or as they come.
+        return_exceptions: yield exceptions as if they were results, and go on.
 
     Raises:
         ValueError: at the first step: `limit` is below 1.
@@ -54,14 +75,24 @@ async def map(
         limit = LOCALLY if pool is None else PER_WORKER * max(1, len(pool.workers))
     if limit < 1:
         raise ValueError(f"limit must be at least 1: {limit}")
-    window: _Window[T] = _Window(routine, iterables, limit)
+    window: _Window[T] = _Window(routine, iterables, limit, go_on=return_exceptions)
     try:
         while await window.advance():
             ready = window.ready(ordered)
             while ready:
-                yield ready.popleft().result()  # nobody but the consumer keeps it
+                yield _result(ready.popleft(), go_on=return_exceptions)
     finally:
         await window.aclose()
+
+
+def _result(task: asyncio.Task[T], *, go_on: bool) -> T | BaseException:
+    """Returns what a call came to; nobody but the consumer keeps it."""
+    try:
+        return task.result()
+    except (Exception, asyncio.CancelledError) as error:
+        if not go_on:
+            raise
+        return error
 
 
 class _Window(Generic[T]):
@@ -72,6 +103,8 @@ class _Window(Generic[T]):
         routine: Callable[..., Coroutine[Any, Any, T]],
         iterables: tuple[Iterable[Any] | AsyncIterable[Any], ...],
         limit: int,
+        *,
+        go_on: bool,
     ) -> None:
         self._routine = routine
         self._arriving: AsyncGenerator[tuple[Any, ...], None] | None = None
@@ -81,7 +114,8 @@ class _Window(Generic[T]):
         else:
             self._at_hand = zip(*cast("tuple[Iterable[Any], ...]", iterables), strict=False)
         self._limit = limit
-        self._exhausted = False
+        self._go_on = go_on  # after a call has failed
+        self._exhausted = False  # no more calls are to be made
         self._next: asyncio.Task[tuple[Any, ...]] | None = None
         self._out: dict[asyncio.Task[T], None] = {}
         self._finished: deque[asyncio.Task[T]] = deque()  # since it was last looked
@@ -100,12 +134,11 @@ class _Window(Generic[T]):
             await self._changed.wait()
 
     def ready(self, ordered: bool) -> deque[asyncio.Task[T]]:
-        """Takes the calls whose results are to be yielded now; those that failed come first."""
+        """Takes the calls whose results are to be yielded now."""
         finished, self._finished = self._finished, deque()
-        failed = [task for task in finished if task.cancelled() or task.exception() is not None]
         self._done.update(finished)
-        rest = itertools.takewhile(self._done.__contains__, self._out) if ordered else finished
-        ready = deque(dict.fromkeys((*failed, *rest)))
+        first = itertools.takewhile(self._done.__contains__, self._out)
+        ready = deque(first) if ordered else finished
         for task in ready:
             del self._out[task]
         self._done.difference_update(ready)
@@ -156,6 +189,8 @@ class _Window(Generic[T]):
 
     def _note(self, task: asyncio.Task[T]) -> None:
         self._finished.append(task)
+        if not self._go_on and (task.cancelled() or task.exception() is not None):
+            self._exhausted = True
         self._changed.set()
 
 

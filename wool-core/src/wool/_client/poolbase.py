@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine
-from typing import Any
 
+from wool._client.current import ActivePool
 from wool._client.identity import hello
 from wool._peer.context import Complaints
 from wool._peer.routes import Routes
@@ -20,7 +19,7 @@ from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost, WorkerStopped
 
 
-class PoolBase:
+class PoolBase(ActivePool):
     """The workers of a pool, and how they are called.
 
     Attributes:
@@ -68,11 +67,6 @@ class PoolBase:
         self.closed: bool = True
         self._process = 0
 
-    @property
-    def view(self) -> object:
-        """What users hold of it."""
-        raise NotImplementedError
-
     def check_open(self) -> None:
         """Raises WorkerStopped if the pool is closed, or belongs to the parent of this fork."""
         if self.closed:
@@ -94,32 +88,11 @@ class PoolBase:
         name = self.serializer_name
         return hello([name], serializer=name, pool=self.id, security=security)
 
-    # For the wrappers of routines ---------------------------------------------------------------
-
-    def call(
-        self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:
-        """Calls a routine on a worker; gives its result or its exception."""
-        raise NotImplementedError
-
-    def stream(self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Prepares a stream; its first step opens it."""
-        raise NotImplementedError
-
     # What clients need to know ------------------------------------------------------------------
 
     @property
     def ready(self) -> int:
         """How many workers can be called: own ones that have started, others once connected."""
-        raise NotImplementedError
-
-    @property
-    def workers(self) -> list[WorkerInfo]:
-        """The workers as they are known now."""
-        raise NotImplementedError
-
-    async def wait(self, n: int, *, timeout: float | None = None) -> None:
-        """Waits until there are at least `n` workers; see `PoolView`."""
         raise NotImplementedError
 
     @property

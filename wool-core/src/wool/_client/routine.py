@@ -19,7 +19,7 @@ from operator import attrgetter
 from types import FrameType, FunctionType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from wool._client.current import choose_pool
+from wool._client.current import choose_elsewhere, choose_pool
 from wool._peer.chaining import settle_context
 
 P = ParamSpec("P")
@@ -92,13 +92,19 @@ class Routine:
         is_stream: whether it is an async generator.
         tags: labels a worker must have.
         prefetch: values a worker may produce ahead of a stream's consumer.
+        local: whether it runs locally where no pool is open.
+        choose: returns the pool that a call uses, None for none.
     """
 
-    def __init__(self, function: FunctionType, tags: frozenset[str], prefetch: int) -> None:
+    def __init__(
+        self, function: FunctionType, tags: frozenset[str], prefetch: int, local: bool
+    ) -> None:
         self.function = function
         self.is_stream: bool = inspect.isasyncgenfunction(function)
         self.tags = tags
         self.prefetch = prefetch
+        self.local = local
+        self.choose: Callable[[], Any] = choose_pool if local else choose_elsewhere
         self.wrapper: FunctionType = function
         self.target: str | None = None
         """Where workers import it from, once that is known; see `requests`."""
@@ -148,16 +154,19 @@ class Routine:
         wrapper = self.wrapper
         attributes = {n: v for n, v in vars(wrapper).items() if n not in _MADE}
         copied = {name: getattr(wrapper, name) for name in _COPIED if hasattr(wrapper, name)}
-        return remake, (self.function, self.tags, self.prefetch), (attributes, copied)
+        made = self.function, self.tags, self.prefetch, self.local
+        return remake, made, (attributes, copied)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles as that of its wrapper, when met in what `functools.wraps` copied from that."""
         return attrgetter("__wool__"), (self.wrapper,)
 
 
-def remake(function: FunctionType, tags: frozenset[str], prefetch: int) -> FunctionType:
+def remake(
+    function: FunctionType, tags: frozenset[str], prefetch: int, local: bool
+) -> FunctionType:
     """Makes the wrapper of a function that has travelled."""
-    return _wrap(function, tags, prefetch)
+    return _wrap(function, tags, prefetch, local)
 
 
 @overload
@@ -171,11 +180,18 @@ def routine(
 @overload
 def routine(function: F, /) -> F: ...
 @overload
-def routine(*, tags: Iterable[str] = (), prefetch: int = 0) -> Callable[[F], F]: ...
+def routine(
+    *, tags: Iterable[str] = (), prefetch: int = 0, local: bool = True
+) -> Callable[[F], F]: ...
 
 
 def routine(
-    function: Callable[..., Any] | None = None, /, *, tags: Iterable[str] = (), prefetch: int = 0
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    tags: Iterable[str] = (),
+    prefetch: int = 0,
+    local: bool = True,
 ) -> Any:
     """Makes an async function or async generator run on the workers of a pool.
 
@@ -188,6 +204,8 @@ def routine(
         tags: labels that a worker must have to run it.
         prefetch: for async generators: how many values a worker may produce ahead of the
             consumer; 0 is one step for each `anext`, as locally.
+        local: whether it runs in this process where no pool is open; if not, a call raises
+            `NoWorkersAvailable` there. The setting `local` says it for all routines.
 
     Raises:
         TypeError: `function` is neither, or the tags are not several strings.
@@ -203,23 +221,23 @@ def routine(
     if not all(isinstance(label, str) for label in labels):
         raise TypeError(f"tags must be strings, not {tags!r}")
     if function is None:
-        return functools.partial(_decorate, tags=labels, prefetch=prefetch)
-    return _decorate(function, labels, prefetch)
+        return functools.partial(_decorate, tags=labels, prefetch=prefetch, local=local)
+    return _decorate(function, labels, prefetch, local)
 
 
-def _decorate(function: Any, tags: frozenset[str], prefetch: int) -> Any:
+def _decorate(function: Any, tags: frozenset[str], prefetch: int, local: bool) -> Any:
     if isinstance(function, (staticmethod, classmethod)):
         method = cast("staticmethod[Any, Any]", function)
-        return type(method)(_decorate(method.__func__, tags, prefetch))
+        return type(method)(_decorate(method.__func__, tags, prefetch, local))
     if isinstance(function, functools.partial):
         partial = cast("functools.partial[Any]", function)
-        made = _decorate(partial.func, tags, prefetch)
+        made = _decorate(partial.func, tags, prefetch, local)
         return functools.partial(made, *partial.args, **partial.keywords)
     if not isinstance(function, FunctionType) or not (
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     ):
         raise TypeError(_not_async(function))
-    return _wrap(function, tags, prefetch)
+    return _wrap(function, tags, prefetch, local)
 
 
 def _not_async(function: Any) -> str:
@@ -249,14 +267,14 @@ def _is_made_of_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
 
 
-def _wrap(function: FunctionType, tags: frozenset[str], prefetch: int) -> FunctionType:
+def _wrap(function: FunctionType, tags: frozenset[str], prefetch: int, local: bool) -> FunctionType:
     """Generates the wrapper of a function."""
-    routine = Routine(function, tags, prefetch)
+    routine = Routine(function, tags, prefetch, local)
     code = _compile(function, _STREAM if routine.is_stream else _CALL)
     scope: dict[str, Any] = {
         "__name__": function.__module__,
         "__builtins__": __builtins__,
-        "__choose__": choose_pool,
+        "__choose__": routine.choose,
         "__function__": function,
         "__routine__": routine,
         "__settle__": settle_context,
@@ -274,7 +292,7 @@ def _wrap(function: FunctionType, tags: frozenset[str], prefetch: int) -> Functi
 
 def open_stream(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Prepares the steps of a stream, here or on a worker."""
-    pool = choose_pool()
+    pool = routine.choose()
     if pool is None:
         from wool._client.local_stream import LocalStream
 
@@ -289,9 +307,10 @@ def _frame_of(call: Any) -> FrameType | None:
 def _choose_unless_lent() -> Any:
     """Stands in for `choose_pool` in the body of a call."""
     frame = sys._getframe(1)
-    if frame.f_globals["__routine__"].taker(frame) is not None:
+    routine: Routine = frame.f_globals["__routine__"]
+    if routine.taker(frame) is not None:
         raise RuntimeError("cannot reuse already awaited coroutine")
-    return choose_pool()
+    return routine.choose()
 
 
 def _open_unless_lent(routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

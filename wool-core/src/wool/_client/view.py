@@ -6,19 +6,18 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from wool._client.current import ACTIVE, named_pool
-from wool._client.poolbase import PoolBase
+from wool._client.current import ACTIVE, ActivePool, named_pool
 from wool._workerinfo import WorkerInfo
 
 
 class PoolView:
     """A pool, as those who call routines see it."""
 
-    def __init__(self, pool: PoolBase) -> None:
+    def __init__(self, pool: ActivePool) -> None:
         self._pool = pool
 
     def __repr__(self) -> str:
-        pool: PoolBase | None = vars(self).get("_pool")  # None while it is made
+        pool: ActivePool | None = vars(self).get("_pool")  # None while it is made
         if pool is None or pool.closed:
             return f"<{type(self).__name__}: not open>"
         count = len(pool.workers)

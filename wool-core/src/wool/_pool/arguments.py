@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import os
 import sys
 import warnings
@@ -133,11 +135,34 @@ def module_names(argument: str, given: Iterable[str | ModuleType] | None) -> lis
     return names
 
 
-def call_options(core: Core, *, travels: bool) -> CallOptions:
+ALSO_CALLED = {
+    "max_workers": "size",
+    "num_workers": "size",
+    "n_workers": "size",
+    "n_jobs": "size",
+    "processes": "size",
+    "workers": "size",
+    "timeout": "quorum_timeout",
+    "labels": "tags",
+    "backend": "transport",
+}
+"""Arguments of other pools, and what they are called here."""
+
+
+def unknown_argument(name: str, cls: type) -> str:
+    """Says that a class takes no such argument, and which one may be meant."""
+    known = [known for known in inspect.signature(cls).parameters if known != "unknown"]
+    close = ALSO_CALLED.get(name) or next(iter(difflib.get_close_matches(name, known)), None)
+    hint = f". Did you mean {close}=?" if close else f". It takes {', '.join(known)}"
+    return f"{cls.__name__} takes no argument {name!r}{hint}"
+
+
+def call_options(core: Core, tags: frozenset[str], *, travels: bool) -> CallOptions:
     """Returns what holds for all calls of a pool.
 
     Args:
-        travels: whether there may be workers that lack modules of the caller.
+        tags: those of its own workers.
+        travels: whether there may be other workers, which lack modules of the caller.
 
     Raises:
         ConfigurationError: modules are to be sent that cannot be, or are not to be too.
@@ -151,6 +176,7 @@ def call_options(core: Core, *, travels: bool) -> CallOptions:
         by_reference=list(core.by_reference),
         context=core.context != "off",
         exclude=list(core.exclude),
+        offered=None if travels else sorted(tags),
     )
 
 

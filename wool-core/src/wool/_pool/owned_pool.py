@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import secrets
 from typing import Any
 
-from wool._client.current import ACTIVE, OPEN
+from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.pool import Pool, rules_of
 from wool._client.poolbase import PoolBase
 from wool._client.view import PoolView
@@ -45,13 +46,14 @@ class OwnedPool(Pool):
     _watching: asyncio.Task[None] | None = None
     _placement: Placement | None = None
     _plugins: tuple[Observer, ...] = ()
-    _before: PoolBase | None = None
+    _before: ActivePool | None = None
     _opening = False
     _closing = False
 
     def __init__(self, plan: Plan, view: PoolView) -> None:
         ident, rules, around = secrets.token_hex(8), rules_of(plan.options), ACTIVE.get()
-        modules = LocalModules(rules) if around is None else around.modules.within(ident, rules)
+        inside = isinstance(around, PoolBase)  # of a routine, or of another pool
+        modules = around.modules.within(ident, rules) if inside else LocalModules(rules)
         super().__init__(ident, plan.options, modules, balancer=plan.balancer, view=view)
         self._plan = plan
         self.required: frozenset[str] = plan.tags
@@ -73,6 +75,13 @@ class OwnedPool(Pool):
             self._opening = True
         try:
             await self._open()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            raise NoWorkersAvailable(
+                f"the workers of the pool cannot be started: {error.strerror}. Each takes some "
+                "files: raise the limit (`ulimit -n`), close what is open, or make the pool smaller"
+            ) from error
         finally:
             self._opening = False
         self._before = ACTIVE.get()
@@ -118,7 +127,7 @@ class OwnedPool(Pool):
         The pool may be left before others that were entered in it, or in another context.
         """
         inner = ACTIVE.get()
-        seen: set[PoolBase] = {self}
+        seen: set[ActivePool] = {self}
         if inner is self:
             ACTIVE.set(self._before)
         while isinstance(inner, OwnedPool) and inner not in seen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from types import ModuleType, TracebackType
-from typing import Literal, Self
+from typing import Literal, Never, NoReturn, Self
 
 from wool import abc
 from wool._client.client import Balancer
@@ -18,6 +18,7 @@ from wool._pool.arguments import (
     pool_credentials,
     pool_discovery,
     positive,
+    unknown_argument,
 )
 from wool._pool.owned_pool import OwnedPool
 from wool._pool.plan import Plan
@@ -91,7 +92,10 @@ class WorkerPool(PoolView):
         context: Literal["auto", "off"] | None = None,
         exclude: Iterable[str] | None = None,
         insecure: bool = False,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise TypeError(unknown_argument(next(iter(unknown)), type(self)))
         settings = Settings.read(lookup.names)
         core, origins = settings.core(
             size=size,
@@ -109,7 +113,8 @@ class WorkerPool(PoolView):
         chosen = checked_balancer(balancer)
         found = pool_discovery(discovery, settings, core, origins)
         discovering = found is not None
-        options = call_options(core, travels=discovering)
+        offered = labels(tags)
+        options = call_options(core, offered, travels=discovering)
         known = pool_credentials(credentials, settings, discovering=discovering, insecure=insecure)
         workers = checked_size(core, discovering)
         enough = positive("quorum", quorum) or 1
@@ -118,7 +123,7 @@ class WorkerPool(PoolView):
             core=core,
             origins=origins,
             size=workers,
-            tags=labels(tags),
+            tags=offered,
             discovery=found,
             transport=choose_transport(core.transport, found if workers else None),
             credentials=known,
@@ -128,6 +133,12 @@ class WorkerPool(PoolView):
         )
         self._pool: OwnedPool
         super().__init__(OwnedPool(plan, self))
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("a pool is entered with `async with wool.WorkerPool() as pool:`")
+
+    def __exit__(self, *args: object) -> NoReturn:
+        raise TypeError("a pool is left by its `async with`")
 
     async def __aenter__(self) -> Self:
         await self._pool.open()

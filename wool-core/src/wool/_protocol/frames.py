@@ -317,6 +317,8 @@ class CallOptions(msgspec.Struct, array_like=True, frozen=True):
     """Whether context variables travel."""
     exclude: list[str] = []
     """Context variables that do not, as `module.name`."""
+    offered: list[str] | None = None
+    """The tags of all workers there will ever be; None if others may be found."""
 
 
 class Peers(Frame, tag=35, frozen=True):

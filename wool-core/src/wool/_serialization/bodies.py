@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import collections.abc
+import copyreg
 import numbers
 import types
 from collections.abc import Callable, Iterable
@@ -22,6 +23,9 @@ _REGISTERED = "__wool_registered__"
 
 _REGISTERED_WITH = "__wool_registered_with__"
 """What the body of a class says of the abstract classes that know it by `register`."""
+
+_REDUCER = "__wool_reducer__"
+"""What the body of a class says of how `copyreg` pickles its objects."""
 
 _INTERFACES: tuple[Any, ...] = tuple(
     base
@@ -89,7 +93,7 @@ def fill_class(cls: type, attributes: dict[str, Any]) -> None:
 def _set_attributes(cls: Any, attributes: dict[str, Any]) -> None:
     set_one = setter_of(type(cls))
     for name, value in attributes.items():
-        if name not in ("_abc_impl", _REGISTERED_WITH):
+        if name not in ("_abc_impl", _REGISTERED_WITH, _REDUCER):
             set_one(cls, name, value)
     if "__firstlineno__" in attributes:  # setting another attribute has removed it
         set_one(cls, "__firstlineno__", attributes["__firstlineno__"])
@@ -100,17 +104,23 @@ def _set_attributes(cls: Any, attributes: dict[str, Any]) -> None:
         set_one(cls, _REGISTERED, registered)
     for base in attributes.get(_REGISTERED_WITH, ()):
         base.register(cls)
+    if _REDUCER in attributes:
+        copyreg.pickle(cls, attributes[_REDUCER])
 
 
 def registrations(cls: Any) -> dict[str, Any]:
-    """Returns what goes into the body of a class about where it is registered.
+    """Returns what goes into the body of a class about where it is registered: with abstract
+    classes, and with `copyreg`.
 
     Only the abstract classes of the standard library are asked. Those that travel by value take
     what is registered with them along; no other class knows what is registered with it.
     """
     above = cls.__mro__
     known = [base for base in _INTERFACES if base not in above and _claims(base, cls)]
-    return {_REGISTERED_WITH: known} if known else {}
+    found: dict[str, Any] = {_REGISTERED_WITH: known} if known else {}
+    if cls in copyreg.dispatch_table:
+        found[_REDUCER] = copyreg.dispatch_table[cls]
+    return found
 
 
 def _claims(base: Any, cls: type) -> bool:

@@ -60,6 +60,17 @@ class Settings:
             settings.options(table, options)
         return settings
 
+    @classmethod
+    def peek(cls, key: str) -> Any:
+        """Returns the value of one key of `[tool.wool]`; the others are not checked.
+
+        Raises:
+            ConfigurationError: the value is of no use, or the file cannot be read.
+        """
+        folder = _working_directory()
+        settings = cls(Environment.of(os.environ, folder), find_file(os.environ, folder))
+        return settings.get(key).value
+
     def get(self, key: str, argument: Any = None) -> Value:
         """Returns the value of a key of `[tool.wool]`.
 

@@ -48,6 +48,8 @@ def main(lifeline: BinaryIO) -> None:
     except EOFError:
         return  # whoever has started it is gone already
     os.environ.pop("WOOL_TOKEN", None)  # what routines start would inherit it
+    if not os.environ.get("PYTHONBREAKPOINT"):
+        sys.breakpointhook = _no_breakpoint
     print_whole_lines()
     loop = new_loop(config["loop"])
     asyncio.set_event_loop(loop)
@@ -67,6 +69,14 @@ def main(lifeline: BinaryIO) -> None:
     run_until(loop, stopping.is_set)
     ended.set()
     thread.join(EXIT_GRACE)
+
+
+def _no_breakpoint(*args: object, **options: object) -> None:
+    """Stands in for a debugger, which would find nothing to read commands from."""
+    raise RuntimeError(
+        "breakpoint() has no terminal in a worker process: debug with "
+        "WorkerPool(transport='memory'), whose workers are threads of this program"
+    )
 
 
 def print_whole_lines() -> None:

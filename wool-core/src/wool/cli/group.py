@@ -5,6 +5,7 @@ A sub-command is imported when it is used, so that help and completion come at o
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 from collections.abc import Mapping
@@ -54,6 +55,16 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return import_module(COMMANDS[cmd_name][0]).command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command that is named first, or says which one may be meant."""
+        name = args[0]
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        if close and name not in COMMANDS and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without importing them."""
