@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copyreg
 import dataclasses
+import inspect
 import io
 import json
 import linecache
@@ -787,9 +788,26 @@ def test_real_files_are_left_to_linecache(tmp_path: Path) -> None:
 
 
 def test_absurd_line_numbers_take_no_memory() -> None:
-    frames = (("<huge>", 2_000_000_000, "f", "line", -1, -1),)
+    frames = (("<huge>", 2_000_000_000, "f", "line", -1, -1, 1),)
     assert tracebacks.rebuild(frames)
     assert "<huge>" not in linecache.cache
+
+
+def test_where_the_function_of_a_frame_begins() -> None:
+    """IPython takes the source of a frame from there on."""
+
+    def fails() -> None:
+        text = "some lines further down"
+        raise ValueError(text)
+
+    with pytest.raises(ValueError, match="further") as caught:
+        fails()
+    back = trip(caught.value)
+    frame = [f for f, _ in traceback.walk_tb(back.__traceback__)][-1]
+    first = fails.__code__.co_firstlineno
+    assert frame.f_code.co_firstlineno == first
+    assert traceback.extract_tb(back.__traceback__)[-1].lineno == first + 2
+    assert inspect.getsource(frame.f_code) == inspect.getsource(fails)
 
 
 def recurse(depth: int) -> None:

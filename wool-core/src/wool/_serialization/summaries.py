@@ -114,7 +114,7 @@ class _Formatter:
 def _frame_lines(frames: Frames | None) -> Iterator[str]:
     if frames is not None:
         yield "Traceback (most recent call last):\n"
-        for filename, lineno, name, line, _, _ in frames:
+        for filename, lineno, name, line, *_ in frames:
             yield f'  File "{filename}", line {lineno}, in {name}\n'
             if line is not None:
                 yield f"    {line.strip()}\n"

@@ -15,14 +15,18 @@ from itertools import islice
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
-Entry = tuple[str, int, str, str | None, int, int]
+Entry = tuple[str, int, str, str | None, int, int, int]
 """Filename, line number, name of the function, text of the line if it is known, first column and
-end column in bytes (-1 if not known, or if the expression continues on the next line)."""
+end column in bytes (-1 if not known, or if the expression continues on the next line), and the line
+at which the function begins, from which IPython shows it."""
 
 Frames = tuple[Entry, ...]
 
 REMOTE_CALL = "<remote call>"
 """Name of the entry that separates the frames of one process from those of the next."""
+
+BELOW = "# the lines below ran there"
+"""The text of that entry's only line, for those who show the source of each frame."""
 
 MAX_FRAMES = 400
 """Of a longer traceback, as a runaway recursion has it, only the two ends travel."""
@@ -51,7 +55,7 @@ def capture(
     known: dict[tuple[int, int], Entry] = {}
     entries = [_entry(step, known) for step in _cut(steps)]
     if label is not None and not (entries and entries[0][2] == REMOTE_CALL):
-        entries.insert(0, (label, 1, REMOTE_CALL, None, -1, -1))
+        entries.insert(0, (label, 1, REMOTE_CALL, BELOW, -1, -1, 1))
     return tuple(entries)
 
 
@@ -97,7 +101,7 @@ def _cut(steps: list[TracebackType]) -> Iterable[TracebackType | int]:
 def _entry(step: TracebackType | int, known: dict[tuple[int, int], Entry]) -> Entry:
     """Describes one frame; equal ones are one object, which a pickle then has once."""
     if isinstance(step, int):
-        return ("<traceback>", 1, f"<{step} frames left out>", None, -1, -1)
+        return ("<traceback>", 1, f"<{step} frames left out>", None, -1, -1, 1)
     code = step.tb_frame.f_code
     key = id(code), step.tb_lasti
     if key not in known:
@@ -105,7 +109,8 @@ def _entry(step: TracebackType | int, known: dict[tuple[int, int], Entry]) -> En
         lineno: int = step.tb_lineno or code.co_firstlineno
         line = _line(code.co_filename, lineno, step.tb_frame.f_globals)
         columns = _columns(code, step.tb_lasti, lineno)
-        known[key] = (code.co_filename, lineno, code.co_name, line, *columns)
+        first = min(code.co_firstlineno, lineno)
+        known[key] = (code.co_filename, lineno, code.co_name, line, *columns, first)
     return known[key]
 
 
@@ -139,21 +144,21 @@ def _frame(entry: Entry) -> FrameType:
     It is that of a generator: unlike one that raised, it has no `f_back`, which would keep alive
     everything the loading code had in its locals.
     """
-    filename, lineno, name, _, column, end_column = entry
+    filename, lineno, name, _, column, end_column, first = entry
     template = _template.__code__
     code = template.replace(
         co_filename=filename,
         co_name=name,
         co_qualname=name,
-        co_firstlineno=lineno,
-        co_linetable=_line_table(len(template.co_code) // 2, column, end_column),
+        co_firstlineno=first,
+        co_linetable=_line_table(len(template.co_code) // 2, lineno - first, column, end_column),
     )
     suspended: Any = FunctionType(code, {"__name__": "<remote>", "__file__": filename})()
     return suspended.gi_frame
 
 
-def _line_table(units: int, column: int, end_column: int) -> bytes:
-    """Says that all code units stem from these columns of the code's first line.
+def _line_table(units: int, line: int, column: int, end_column: int) -> bytes:
+    """Says that all code units stem from these columns of a line, counted from the code's first.
 
     The format is CPython's, see "Objects/locations.md": the first byte has a form and how many
     units there are, at most eight; varints follow. Form 13 has no columns; form 14 has them,
@@ -164,7 +169,12 @@ def _line_table(units: int, column: int, end_column: int) -> bytes:
     if column >= 0:
         form, columns = 14, bytes((0, *_varint(column + 1), *_varint(end_column + 1)))
     counts = [8] * (units // 8) + [units % 8] * (units % 8 > 0)
-    return b"".join(bytes((0x80 | form << 3 | count - 1, 0)) + columns for count in counts)
+    # How many lines further on it is than those before, with the sign in the lowest bit.
+    moves = [bytes(_varint(line << 1)), *[b"\0"] * (len(counts) - 1)]
+    return b"".join(
+        bytes((0x80 | form << 3 | count - 1,)) + move + columns
+        for count, move in zip(counts, moves, strict=True)
+    )
 
 
 def _varint(value: int) -> Iterable[int]:
@@ -189,7 +199,7 @@ class _Lines(list[str]):
 
 def _remember(frames: Frames) -> None:
     """Tells `linecache` the lines of files that it cannot read here."""
-    for filename, lineno, _, line, _, _ in frames:
+    for filename, lineno, _, line, *_ in frames:
         if line is None or not 0 < lineno <= MAX_LINENO:
             continue
         lines = _lines(filename)
