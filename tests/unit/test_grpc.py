@@ -1222,17 +1222,17 @@ LATER = {
         (
             FakeTls(pem_of(LOCAL), asks_client=True),
             TRUSTING,
-            "demands a certificate, and we have none",
+            "perhaps it demands one of us",
         ),
         (
             FakeTls(pem_of(LOCAL), asks_client=True),
             FakeTls(pem_of(OTHER.issue_cert("caller"))),
-            "demands a certificate, and it refuses ours",
+            "perhaps it does not accept ours",
         ),
         (
             FakeTls(pem_of(LOCAL), asks_client=True),
             FakeTls(pem_of(AUTHORITY.issue_cert("caller", **YEARS))),
-            "demands a certificate, and it refuses ours",
+            "perhaps it does not accept ours",
         ),
         (FakeTls(pem_of(LOCAL)), None, "expects TLS: it was dialled without credentials"),
         (None, TRUSTING, "does not speak TLS, which the credentials demand"),
@@ -1250,7 +1250,8 @@ async def test_tls_that_fails(
     transport = GrpcTransport(Options())
     async with serving(transport, "grpc://localhost:0", listening, keep=True) as served:
         reason, text = await failing(dial(transport, served.address, dialling))
-        assert reason == "tls"
+        unsure = "perhaps" in what or "does not speak TLS" in what
+        assert reason == ("unknown" if unsure else "tls")
         assert text.startswith(served.address)
         assert what in text
         assert served.pipes.empty()
@@ -1421,7 +1422,8 @@ async def test_somebody_in_between_who_shows_another_certificate_later(verify: b
         serving(transport, None, real, keep=True) as second,
         Wire(first.place, second.place) as wire,
     ):
-        assert (await failing(dial(transport, wire.address, dialling)))[0] == "tls"
+        reason, _ = await failing(dial(transport, wire.address, dialling))
+        assert reason == ("tls" if verify else "unknown")  # it may have been replaced
         assert second.pipes.empty()
 
 

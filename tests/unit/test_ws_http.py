@@ -151,7 +151,7 @@ async def test_a_listener_that_does_not_trust_us(
     shows = None if flaw == "none" else foreign.issue_cert("me@example.org")
     async with serving(None, asks, echo) as served:
         error = await failing(served.address, GivenTls(shows=shows, trusts=ca, version=version))
-        assert error.reason == "tls"
+        assert error.reason in ("tls", "unknown")  # its alert may get lost as it hangs up
         assert "certificate" in str(error)
         good = GivenTls(shows=ca.issue_cert("me@example.org"), trusts=ca, version=version)
         await answered(ours := await dial(served.address, good))
@@ -183,21 +183,21 @@ async def test_another_server_that_does_not_trust_us(
     dialled.set()
     with listening, socket.create_connection(listening.getsockname()):
         await refusing
-    assert error.reason == "tls"
+    assert error.reason in ("tls", "unknown")  # its alert may get lost as it hangs up
     assert "certificate" in str(error) or "unknown ca" in str(error)
 
 
 async def test_tls_spoken_to_a_listener_without(ca: trustme.CA) -> None:
     async with serving() as served:
         error = await failing(served.address, GivenTls(trusts=ca))
-        assert error.reason == "tls"
+        assert error.reason == "unknown"
         assert "does not speak TLS" in str(error)
 
 
 async def test_tls_spoken_to_a_server_that_answers_in_clear(ca: trustme.CA) -> None:
     async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as place:
         error = await failing(f"wss://{place}", GivenTls(trusts=ca))
-        assert error.reason == "tls"
+        assert error.reason == "unknown"
         assert "does not speak TLS" in str(error)
 
 
@@ -216,7 +216,7 @@ async def test_tls_that_is_there_before_it_is_asked(monkeypatch: pytest.MonkeyPa
 async def test_no_tls_spoken_to_a_listener_with(server: Tls) -> None:
     async with serving(None, server) as served:
         error = await failing(served.address.replace("wss:", "ws:"))
-        assert error.reason == "tls"
+        assert error.reason == "unknown"
         assert "credentials" in str(error)
 
 
@@ -284,7 +284,7 @@ def reply(status: str, *headers: str, body: str = "") -> bytes:
         (b"\x1b[31m\r\n", "unknown", r"not a WebSocket server: .*\?\[31m"),
         (b"\0\1\2\3\n", "unknown", "not a WebSocket server"),
         (b"HTTP/1.1 101 Swi", "unknown", "not a WebSocket server: connection closed"),
-        (b"", "tls", "hung up on a request without TLS"),
+        (b"", "unknown", "hung up on a request without TLS"),
         (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 1000, "unknown", "not a WebSocket server"),
     ],
 )
@@ -314,7 +314,7 @@ async def test_a_worker_that_dies_while_it_is_dialled(tmp_path: Path) -> None:
 async def test_a_worker_that_is_killed_while_it_is_dialled(
     ca: trustme.CA, begins: bool, secured: bool
 ) -> None:
-    """It is not there; that it hung up in between says nothing of certificates."""
+    """That it hung up in between says nothing for sure: it may be back soon."""
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if begins:
@@ -325,8 +325,8 @@ async def test_a_worker_that_is_killed_while_it_is_dialled(
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     error = await failing(f"ws://{place}/", GivenTls(trusts=ca) if secured else None)
-    assert error.reason == "refused"
-    assert "nobody listens there" in str(error)
+    assert error.reason == "unknown"
+    assert "hung up" in str(error)
 
 
 async def test_an_endless_answer() -> None:

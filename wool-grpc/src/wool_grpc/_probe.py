@@ -114,8 +114,7 @@ async def _greet(place: Address, tls: Tls | None, name: str, seen: bytes) -> Con
     if _certificate(writer) != seen:
         return ConnectFailed(
             f"{place.text} shows another certificate each time: it has just been replaced, or "
-            "somebody is in between",
-            reason="tls",
+            "somebody is in between"
         )
     for whose, certificate in (("its", seen), ("our", tls and tls.client_pem().certificate)):
         if certificate and (kind := odd_key(certificate)):
@@ -132,8 +131,9 @@ async def _greet(place: Address, tls: Tls | None, name: str, seen: bytes) -> Con
         return await _hung_up(place)
     if agreed != "h2":
         return ConnectFailed(f"{place.text}: {_NO_HTTP2}")
-    fault = "it refuses ours" if tls.client_pem().certificate else "we have none"
-    return ConnectFailed(f"{place.text} demands a certificate, and {fault}", reason="tls")
+    fault = "does not accept ours" if tls.client_pem().certificate else "demands one of us"
+    what = f"hung up after the TLS handshake: perhaps it {fault}, or it was just ending"
+    return ConnectFailed(f"{place.text} {what}")
 
 
 async def _hung_up(place: Address) -> ConnectFailed:
@@ -195,7 +195,9 @@ def _failed(place: Address, error: OSError, name: str) -> ConnectFailed:
     if isinstance(error, ssl.SSLError):
         if "no application protocol" in str(error):
             return ConnectFailed(f"{place.text}: {_NO_HTTP2}")
-        return ConnectFailed(f"{place.text}: {_tls_fault(error.reason or '')}", reason="tls")
+        final = any(word in (error.reason or "") for word in ("ALERT", "BAD_SIGNATURE"))
+        what = f"{place.text}: {_tls_fault(error.reason or '')}"
+        return ConnectFailed(what, reason="tls" if final else "unknown")
     if isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)):
         return _closed(place)
     return _unreachable(place, error)

@@ -35,20 +35,28 @@ def not_reached(address: Address, error: OSError | UnicodeError) -> ConnectFaile
 
 
 def no_tls(address: Address, error: Exception) -> ConnectFailed:
-    """The TLS handshake has failed."""
+    """The TLS handshake has failed.
+
+    Only an alert and a certificate say that it will fail again. Somebody who hangs up, or answers
+    with something else, may be a proxy whose worker is about to be there.
+    """
+    reason = error.reason or "" if isinstance(error, ssl.SSLError) else None
     if isinstance(error, ssl.SSLCertVerificationError):
         text = f"its certificate is not accepted: {error.verify_message or error.reason}"
-    elif isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-        text = _alert(error)
-    elif isinstance(error, ssl.SSLError) and "BAD_SIGNATURE" in (error.reason or ""):
+    elif reason and "ALERT" in reason:
+        words = re.sub(r"^.*ALERT_", "", reason).replace("_", " ").lower()
+        text = f"it refuses us in the TLS handshake: {words}"
+    elif reason and "BAD_SIGNATURE" in reason:
         text = "it does not have the key of the certificate that it shows: it is somebody else"
-    elif isinstance(error, ssl.SSLError):
-        text = f"it does not speak TLS, or not such as we do ({error.reason or error})"
-    else:
+    elif reason is None or "EOF" in reason:
         text = (
             "it hung up during the TLS handshake: "
             "it does not speak TLS, does not accept our certificate, or was just ending"
         )
+        return ConnectFailed(f"{address}: {text}")
+    else:
+        text = f"it does not speak TLS, or not such as we do ({reason or error})"
+        return ConnectFailed(f"{address}: {text}")
     return ConnectFailed(f"{address}: {text}", reason="tls")
 
 
@@ -61,19 +69,6 @@ def words(error: OSError | UnicodeError) -> str:
     return error.strerror or str(error)
 
 
-def is_silent(error: ConnectFailed) -> bool:
-    """Whether the other side has hung up and not said why."""
-    cause = error.__cause__
-    if isinstance(cause, HungUp):
-        return cause.silent
-    return error.reason == "tls" and isinstance(cause, ConnectionError)
-
-
-def _alert(error: ssl.SSLError) -> str:
-    words = re.sub(r"^.*ALERT_", "", error.reason or "").replace("_", " ").lower()
-    return f"it refuses us in the TLS handshake: {words}"
-
-
 def no_websocket(address: Address, error: Exception, *, encrypted: bool) -> ConnectFailed:
     """There is no, or no good answer to the HTTP request."""
     if isinstance(error, InvalidStatus):
@@ -83,10 +78,10 @@ def no_websocket(address: Address, error: Exception, *, encrypted: bool) -> Conn
     if isinstance(error, HungUp) and error.silent and encrypted:
         text = "it hung up after the TLS handshake: perhaps it does not accept our certificate"
         other = "or demands one, or is a worker of another transport, such as grpc"
-        return ConnectFailed(f"{address}: {text}, {other}", reason="tls")
+        return ConnectFailed(f"{address}: {text}, {other}")
     if isinstance(error, HungUp) and error.silent and not address.socket:
         text = f"it hung up on a request without TLS: perhaps {NEEDS_CREDENTIALS}"
-        return ConnectFailed(f"{address}: {text}", reason="tls")
+        return ConnectFailed(f"{address}: {text}")
     if isinstance(error, HungUp):
         return ConnectFailed(f"{address}: it hung up before the connection was made")
     if isinstance(error, SpeaksTls):

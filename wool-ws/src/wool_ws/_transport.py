@@ -39,18 +39,7 @@ class WebSocketTransport(abc.Transport):
             raise abc.ConnectFailed(f"{place}: {_errors.NEEDS_CREDENTIALS}", reason="tls")
         try:
             async with asyncio.timeout(timeout):
-                try:
-                    return await self._dial(place, credentials, timeout)
-                except abc.ConnectFailed as error:
-                    if error.reason != "tls" or not _errors.is_silent(error):
-                        raise
-                    first = error
-                # Not only one that wants none of us hangs up: so does a worker with too many
-                # strangers, or one that ends.
-                try:
-                    return await self._dial(place, credentials, timeout)
-                except abc.ConnectFailed as error:
-                    raise first if error.reason == "unknown" else error from None
+                return await self._dial(place, credentials, timeout)
         except TimeoutError:
             raise _errors.timed_out(place, timeout) from None
 

@@ -22,6 +22,7 @@ from wool._serialization.classes import CLASSES
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     AuthenticationError,
+    ConnectFailed,
     ConnectionLost,
     NoWorkersAvailable,
     ProtocolError,
@@ -36,6 +37,9 @@ _RETRY_FIRST = 0.05
 _RETRY_MOST = 5.0
 _RETRY_REFUSED = 30.0
 """Seconds until a worker is dialled again that could be reached, but not be used."""
+
+_REFUSALS = 3
+"""Refusals in a row after which one is believed that anybody in between could have sent."""
 
 _PATIENCE = 0.5
 """Seconds a call waits for a connection before it is given to another worker."""
@@ -118,6 +122,7 @@ class Link:
         self._others = 0  # load that comes from other callers
         self._task: asyncio.Task[None] | None = None  # dials, then runs the session
         self._retry = _RETRY_FIRST
+        self._refusals = 0  # in a row
         self._slow = False  # whether it takes long to connect
         self._held = False  # whether other calls are kept from beginning meanwhile
         self._lingering = False
@@ -145,7 +150,9 @@ class Link:
     @property
     def refused(self) -> bool:
         """Whether the worker can be reached but not be used, which more attempts do not change."""
-        return self.failure is not None and not isinstance(self.failure, TransportError)
+        if self.failure is None or isinstance(self.failure, TransportError):
+            return False
+        return self._refusals >= _REFUSALS
 
     @property
     def dialling(self) -> bool:
@@ -266,11 +273,13 @@ class Link:
             self._on_unreachable(error)
             return
         except Exception as error:
+            self._refusals = _REFUSALS
             self._on_unreachable(WoolError(f"{self.info.address} cannot be dialled: {error!r}"))
             return
         reason = self._unusable(welcome)
         if reason is not None:
             await session.connection.aclose()
+            self._refusals = _REFUSALS
             self._on_unreachable(reason)
             return
         try:
@@ -287,6 +296,8 @@ class Link:
         try:
             return await dial(route, address, pool.hello(credentials.kind), credentials)
         except (AuthenticationError, ProtocolError, VersionMismatch) as error:
+            sure = credentials.channel_proves or isinstance(error.__cause__, ConnectFailed)
+            self._refusals += _REFUSALS if sure else 1
             raise type(error)(f"worker {address} cannot be used: {error}") from error
 
     def _unusable(self, welcome: f.Welcome) -> WoolError | None:
@@ -306,6 +317,7 @@ class Link:
         """Sends what has waited for the session."""
         client = self._client
         self._retry = _RETRY_FIRST
+        self._refusals = 0
         self.failure = None
         self._end_pause()  # or it would end one day, whatever the worker has said by then
         self.usable = True

@@ -119,9 +119,12 @@ class Authenticator(Credentials, ABC):
     Attributes:
         kind: names it in errors, and to the peer. No secret.
         secret: what both sides prove to know.
+        channel_proves: whether the channel alone proves who the peer is, so that what it says
+            before it has shown a proof of its own can be believed.
     """
 
     kind: str
+    channel_proves: bool = False
     secret: bytes
 
     @abstractmethod
@@ -209,6 +212,7 @@ class MutualTls(Authenticator):
 
     kind = "certificates"
     secret = _PUBLIC
+    channel_proves = True
 
     def __init__(self, ca: str, cert: str, key: str, name: str | None = None) -> None:
         self._export = {"kind": "tls", "ca": ca, "cert": cert, "key": key, "name": name}
@@ -228,6 +232,7 @@ class PoolSecret(Authenticator):
     """The secret of one pool, which its workers get over an inherited pipe."""
 
     kind = "the secret of a pool"
+    channel_proves = True  # only its user can enter the directory of its socket
 
     def __init__(self, secret: bytes | None = None) -> None:
         self.secret = secret or os.urandom(32)
@@ -244,6 +249,7 @@ class SameUser(Authenticator):
 
     kind = "the user of the machine"
     secret = _PUBLIC
+    channel_proves = True
 
     def acceptor(self) -> Acceptor:
         return Acceptor(self, None, b"")
