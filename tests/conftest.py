@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import HealthCheck, settings
+
+# Where a script has started the tests in the background, or by `nohup`, signals are ignored that
+# tests send; what is started inherits that.
+for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, handler)
 
 # A busy machine takes its time; what has to be fast is measured by benchmarks.
 settings.register_profile(
