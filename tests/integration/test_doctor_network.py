@@ -9,9 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import wool
 from integration.lanmachines import Served, environment
 from integration.netns import Host, lan
+from integration.servedkit import CLI
+from wool._plugins import lookup
+from wool._security import tokens
+from wool._security.credentials import Token
+from wool._settings.settings import Settings
+from wool.cli.checks.serving import Trial, check_serving
 
 DOCTOR = [sys.executable, "-m", "wool.cli", "doctor", "--discovery", "zeroconf", "--json"]
 
@@ -66,3 +74,36 @@ async def test_a_network_without_ipv4_and_none_at_all(folder: Path) -> None:
         code, found = await examined(host, folder)
         assert (code, found["multicast"]["state"]) == (1, "problem")
         assert "--discovery dns" in found["multicast"]["remedy"]
+
+
+@pytest.mark.parametrize("transport", ["ws", "grpc"])
+async def test_a_machine_without_a_default_route(transport: str, folder: Path) -> None:
+    """An interface tells where others find a worker; the machine's name may mean the loopback."""
+    async with lan(2) as (one, two):
+        for host in one, two:
+            host.run(["ip", "route", "del", "default"])
+            host.run(["ip", "-6", "route", "del", "default"])
+        served = Served(one, folder, ["--address", f"{transport}://0.0.0.0:0"])
+        address = await served.address()
+        assert "://10.99.0.1:" in address
+        two.run([*CLI, "workers", address], env=environment())  # fails if it cannot be used
+
+
+async def test_an_address_that_only_the_machine_itself_reaches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the doctor dials there answers, and yet it is a problem."""
+    monkeypatch.setattr("wool._addresses.outward_host", lambda version: "127.0.1.1")
+    settings = Settings.read(lookup.names)
+    trial = Trial(
+        settings=settings,
+        address=None,
+        advertise=None,
+        transport="ws",
+        discovery="zeroconf",
+        options={"namespace": "nobody"},
+        credentials=Token(tokens.generate()),
+    )
+    found = [one async for one in check_serving(trial)]
+    (worker,) = [one for one in found if one.check == "worker"]
+    assert "which only this machine reaches" in worker.text and "--advertise" in worker.remedy

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
+import socket
+import struct
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 
@@ -50,3 +54,37 @@ def socket_path(address: str) -> str:
 def socket_directory(address: str) -> str:
     """Returns the directory that it is in."""
     return os.path.dirname(socket_path(address))
+
+
+def outward_host(version: int = 4) -> str:
+    """Returns a number under which others reach what listens on all interfaces of this machine.
+
+    That is its address on the default route; where there is none, on an interface that is not the
+    loopback one; its name at the very last, for that may resolve to anything. Sends nothing.
+
+    Args:
+        version: of IP, 4 or 6; the other one is used if this machine has none of it.
+    """
+    # A datagram socket that is connected knows the way. These addresses are for documentation.
+    ways = [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
+    for family, elsewhere in ways if version == 4 else reversed(ways):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((elsewhere, 9))
+            return str(sock.getsockname()[0])
+    return next(_interface_hosts(), socket.gethostname())
+
+
+def _interface_hosts() -> Iterator[str]:
+    """Yields the IPv4 addresses of the interfaces, but those that reach only this machine."""
+    try:
+        import fcntl
+    except ImportError:  # there is no such way to ask
+        return
+    get_address = 0x8915  # SIOCGIFADDR of Linux; elsewhere it is another, and nothing is found
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):
+                request = struct.pack("256s", name.encode()[:15])
+                host = socket.inet_ntoa(fcntl.ioctl(sock, get_address, request)[20:24])
+                if not ipaddress.ip_address(host).is_loopback:
+                    yield host

@@ -65,6 +65,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "WorkerInfo",
+    "outward_host",
     "watching",
 ]
 
@@ -376,6 +377,19 @@ class Discovery(ABC):
             ConfigurationError: it cannot work, so there is no use waiting.
             Exception: whatever there is; Wool keeps what it knows, and watches again after a while.
         """
+
+
+def outward_host(version: int = 4) -> str:
+    """Returns a number under which others reach what listens on all interfaces of this machine.
+
+    A transport makes the address of such a listener with it.
+
+    Args:
+        version: of IP, 4 or 6; the other one is used if this machine has none of it.
+    """
+    from wool import _addresses  # what plug-ins say of themselves needs no sockets
+
+    return _addresses.outward_host(version)
 
 
 def watching(events: AsyncGenerator[Event]) -> AbstractAsyncContextManager[AsyncIterator[Event]]:

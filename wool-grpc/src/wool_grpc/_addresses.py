@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from wool.abc import ConnectFailed
+from wool.abc import ConnectFailed, outward_host
 
 MAX_PATH = 100
 _NETWORK = re.compile(
@@ -113,23 +113,8 @@ async def resolve(address: Address) -> list[Address]:
 def advertised(host: str, port: int) -> str:
     """Returns the address at which others reach what listens at `host`."""
     if is_wildcard(host):
-        host = _routable(ipaddress.ip_address(host).version)
+        host = outward_host(ipaddress.ip_address(host).version)
     return f"grpc://{Address('', host=host, port=port).endpoint}"
-
-
-def _routable(version: int) -> str:
-    """Returns the address that this machine has towards others, of this version of IP if it can."""
-    # Nothing is sent: a datagram socket that is connected knows the way. The addresses are those
-    # reserved for documentation, which take the default route.
-    ways = [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
-    for family, probe in ways if version == 4 else reversed(ways):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                sock.connect((probe, 9))
-                return str(sock.getsockname()[0])
-        except OSError:
-            continue
-    return socket.gethostname()
 
 
 def peer_of(text: str) -> Address:

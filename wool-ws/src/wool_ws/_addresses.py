@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -63,29 +62,9 @@ def parse(text: str, path: str) -> Address:
     return Address(host=host, port=port, path=parts.path or path, secure=parts.scheme == "wss")
 
 
-def reachable(host: str) -> str:
-    """Returns a number or name under which others reach what listens at a wildcard."""
-    outward = _outward(4) if ":" not in host else _outward(6) or _outward(4)
-    return outward or socket.gethostname()
-
-
 def is_wildcard(number: str) -> bool:
     """Whether it stands for all numbers of this machine."""
     return ipaddress.ip_address(number).is_unspecified
-
-
-def _outward(version: int) -> str:
-    """Returns the number that this machine has on the way out, if there is a way. Sends nothing."""
-    family, elsewhere = (
-        (socket.AF_INET, "192.0.2.1") if version == 4 else (socket.AF_INET6, "2001:db8::1")
-    )
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.connect((elsewhere, 9))
-            number: str = sock.getsockname()[0]
-            return number
-    except OSError:
-        return ""
 
 
 def is_loopback(host: str) -> bool:

@@ -61,7 +61,7 @@ class WebSocketTransport(abc.Transport):
         if not place.socket:
             number, port = sock.getsockname()[:2]
             wildcard = _addresses.is_wildcard(number)  # "0" is one, too
-            host = _addresses.reachable(number) if wildcard else place.host
+            host = abc.outward_host(6 if ":" in number else 4) if wildcard else place.host
             place = dataclasses.replace(place, host=host, port=port, secure=context is not None)
         return WebSocketListener(sock, place, context, self._options)
 

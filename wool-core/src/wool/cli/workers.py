@@ -109,9 +109,9 @@ def command(
         raise click.UsageError(
             "say where to look: --discovery NAME, WOOL_DISCOVERY, or addresses of workers"
         )
-    credentials = credentials_from(token_file, ca, cert, key)
-    if insecure and credentials is not None:
+    if insecure and (token_file or ca or cert or key):
         raise click.UsageError("give --insecure or credentials, not both")
+    credentials = credentials_from(token_file, ca, cert, key)
     look = Look(settings, chosen, Insecure() if insecure else credentials, timeout)
     shown = _Table(chosen, as_json=as_json, again=watch)
     try:

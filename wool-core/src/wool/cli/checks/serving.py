@@ -10,10 +10,12 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, cast
 
 import wool
 from wool import abc
+from wool._addresses import host_of
 from wool._backends.static import Silent
 from wool._client.probing import Seen
 from wool._plugins import lookup
@@ -143,6 +145,12 @@ async def _check_worker(trial: Trial, chosen: ChosenDiscovery | None) -> AsyncIt
             f"the transport {name!r} is not reached from other processes, so nobody could call one",
             "choose another transport for workers; this one is for tests",
         )
+    elif trial.address is None and trial.advertise is None and await _is_here(info.address):
+        yield problem(
+            "worker",
+            f"others are told {info.address}, which only this machine reaches",
+            "give it an --advertise by which others reach it, or an address in this network",
+        )
     elif seen.problem is not None:
         yield problem("worker", f"at {info.address}, it cannot be called: {seen.problem}")
     elif seen.info.id != info.id:
@@ -153,6 +161,16 @@ async def _check_worker(trial: Trial, chosen: ChosenDiscovery | None) -> AsyncIt
         )
     else:
         yield ok("worker", f"listens, and can be called at {info.address}: {_since(began)}")
+
+
+async def _is_here(address: str) -> bool:
+    """Whether the host in the address of a worker for others is this machine's loopback."""
+    host = host_of(address)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None) if host else []
+    except OSError:
+        return False
+    return bool(found) and all(ip_address(at[4][0]).is_loopback for at in found)
 
 
 def _port_remedy(error: WoolError) -> str:
