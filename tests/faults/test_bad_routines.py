@@ -619,3 +619,31 @@ async def test_a_module_that_was_edited(
                 await anext(stream())
     finally:
         del sys.modules["edited"]
+
+
+@wool.routine
+async def hoard() -> str:
+    """Leaves no memory for its answer."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
+    for size in (1 << 20, 64, 1):
+        try:
+            while True:
+                HOARD.append(bytearray(size))
+        except MemoryError:
+            continue
+    return "done"
+
+
+HOARD: list[bytearray] = []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not kept")
+async def test_a_routine_that_leaves_no_memory_to_answer_with() -> None:
+    """Its caller is told, and the next call is served."""
+    async with opened(1):
+        async with asyncio.timeout(30):
+            with pytest.raises(wool.WorkerLost, match="memory"):
+                await hoard()
+            assert await add(1, 2) == 3

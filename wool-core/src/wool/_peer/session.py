@@ -214,6 +214,13 @@ class Session:
                 on_frame(*event)
         return len(messages)
 
+    def fail(self, error: BaseException) -> None:
+        """Ends the connection, as something cannot be sent that the peer waits for."""
+        if not self._lost:
+            self._lost = True
+            self._failure = ConnectionLost(f"nothing can be sent any more: {error!r}")
+            self._closing = background.start(self._loop, self.connection.aclose())
+
     def wake(self) -> None:
         """Makes the writer look for something to transmit."""
         if self._wanted is not None and not self._wanted.done():
@@ -238,8 +245,6 @@ class Session:
             # The reader learns of it as well, and first gets what has already arrived.
             self._lost = True
         except Exception as error:  # such as a lack of memory: the reader may learn nothing
-            self._lost = True
-            self._failure = ConnectionLost(f"nothing can be sent any more: {error!r}")
-            self._closing = background.start(self._loop, self.connection.aclose())
+            self.fail(error)
         finally:
             self._resting = False

@@ -175,14 +175,24 @@ class Execution(Queued):
                 return
             await self._execute(function, args, kwargs)
         except BaseException as error:
-            if self.state is State.ENDED:
-                raise
-            self._finish_raise(error)  # answering went wrong: there has to be an answer
+            self._recover(error)
         finally:
             # The task's context knows the call, which must not keep the task: nothing is left for
             # the collector of garbage.
             self.task = self.context = None
             self._shared.end()
+
+    def _recover(self, error: BaseException) -> None:
+        """Answering went wrong: tries again with the error, else lets the caller lose the call."""
+        try:
+            if self.state is not State.ENDED:
+                self._finish_raise(error)
+                return
+        except BaseException as failure:
+            error = failure
+        if isinstance(error, MemoryError):
+            self._executor.on_exhausted()
+        self.peer.on_session(self.peer.session.fail, error)
 
     def miss(self) -> None:
         """Its task was cancelled, by somebody here, before its first step: that is how it ends."""

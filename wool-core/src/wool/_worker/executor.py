@@ -54,6 +54,7 @@ class Executor:
     Attributes:
         pending: calls that have not begun, in order of arrival.
         running: calls that have begun and not ended.
+        on_exhausted: called if there is no memory left to answer with.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int | None) -> None:
@@ -71,6 +72,7 @@ class Executor:
         self._process = os.getpid()
         self._context = contextvars.Context()
         self._post_idle: Post = lambda: None
+        self.on_exhausted: Post = lambda: None
         ARRIVALS.listen(self)
 
     def attach(self, post_idle: Post) -> None:

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, BinaryIO
 
 from wool._plugins.lookup import SERIALIZER, load_from, observers_from
@@ -54,6 +55,7 @@ def main(lifeline: BinaryIO) -> None:
     loop = new_loop(config["loop"])
     asyncio.set_event_loop(loop)
     executor = Executor(loop, config["concurrency"])
+    executor.on_exhausted = partial(os.kill, os.getpid(), signal.SIGKILL)  # takes no memory
     stopping = threading.Event()
     ended = threading.Event()
     serving = _Serving(config, lifeline.fileno(), executor, stopping, ended)

@@ -232,6 +232,7 @@ class Server:
             except Exception as error:  # one answer must not keep the others
                 context = {"message": "an answer could not be sent", "exception": error}
                 self._loop.call_exception_handler(context)
+                caller.session.fail(error)
         if self._idle:
             self._idle = False
             self._tell_idle()
