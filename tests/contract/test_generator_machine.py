@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import textwrap
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -438,7 +439,9 @@ def compiled(source: str) -> Body:
         "KeywordOnly": KeywordOnly,
         "Fatal": Fatal,
     }
-    exec(compile(source, "<program>", "exec"), namespace)  # noqa: S102
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # `return` in `finally`, since Python 3.14
+        exec(compile(source, "<program>", "exec"), namespace)  # noqa: S102
     return namespace["program"]
 
 

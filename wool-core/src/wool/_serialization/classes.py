@@ -27,6 +27,7 @@ from wool._serialization.bodies import (
     new_class,
     registrations,
 )
+from wool._serialization.codeobjects import annotations_of
 from wool._serialization.enums import fill_enum, make_enum, reduce_enum
 from wool._serialization.modules import find_object
 from wool._serialization.units import MissingCode
@@ -242,13 +243,16 @@ def guard_class(cls: Any, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...
     later, which makes no slots, and leaves out the latter. It also sorts what is in the body, and
     leaves out what is the same in a base, which may not be the one that would be found.
     """
-    _, arguments, (attributes, _), *_ = native
+    _, arguments, (found, _), *_ = native
     bases = cls.__bases__
     attributes = {
-        name: attributes.get(name, value)
+        name: found.get(name, value)
         for name, value in cls.__dict__.items()
-        if name in attributes or any(base.__dict__.get(name) is value for base in bases)
+        if name in found or any(base.__dict__.get(name) is value for base in bases)
     }
+    if annotations := annotations_of(cls):
+        attributes.pop("__annotations_cache__", None)
+        attributes["__annotations__"] = annotations
     if issubclass(cls, Enum):
         made, (attributes, members) = reduce_enum(cls, attributes)
         body = (key, fill_enum, (attributes, members))

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from enum import Enum
+from pickle import PickleBuffer
 from types import (
     AsyncGeneratorType,
     CodeType,
@@ -61,6 +62,11 @@ from wool.exceptions import SerializationError
 MOST_OBJECTS, MOST_CODE = 1 << 16, 1 << 13
 """So many live objects, and so many classes and routines by value, one value may mention: the
 header of a frame has room for them, see `frames.MAX_HEADER`."""
+
+LIFTED = 1 << 20
+"""Bytes of a `bytes` object from which on it is kept out of the pickle, where it would be copied
+while nothing else of its event loop runs. Only those are that stand by themselves, as an argument
+or a result: what is in a container is pickled with it."""
 
 _LARGE = "There is too little memory: pass less at once, such as pieces in a stream"
 
@@ -187,7 +193,7 @@ class Codec:
             Exception: whatever the serializer raises.
         """
         reducer = _Reducer(self.book, self.modules, label, thrown)
-        payload = self._dumps(value, reducer)
+        payload = self._dumps(Lifted(value) if _is_bulk(value) else value, reducer)
         if len(reducer.exports) > MOST_OBJECTS:
             raise _too_many(len(reducer.exports), "live objects", MOST_OBJECTS)
         if len(reducer.code) > MOST_CODE:
@@ -210,6 +216,8 @@ class Codec:
             SerializationError: names the argument that cannot be encoded.
         """
         try:
+            if any(map(_is_bulk, args)):
+                return self.encode((tuple(map(_lift, args)), kwargs))
             return self.encode((args, kwargs))
         except Exception as error:
             raise self._argument_error(function, args, kwargs, error) from error
@@ -284,6 +292,24 @@ class Codec:
             f"{what} of {function.__qualname__}() cannot be sent to a worker: "
             + _remedied(error, remedy)
         )
+
+
+def _is_bulk(value: Any) -> bool:
+    return type(value) is bytes and len(value) >= LIFTED
+
+
+class Lifted:
+    """Stands for a large `bytes` object in a pickle, to be sent without a copy."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return bytes, (PickleBuffer(self._value),)
+
+
+def _lift(value: Any) -> Any:
+    return Lifted(value) if _is_bulk(value) else value
 
 
 def _can_stay(value: Any) -> bool:

@@ -1,11 +1,13 @@
-"""Code objects travel whole, the name of their file included: tracebacks show it.
+"""What cloudpickle needs help with in functions: code objects and annotations.
 
-cloudpickle leaves that out since 3.1.3, for the sake of pickles that do not depend on it.
+Code objects travel whole, the name of their file included: tracebacks show it. cloudpickle leaves
+that out since 3.1.3, for the sake of pickles that do not depend on it.
 """
 
 from __future__ import annotations
 
-from types import CodeType
+import sys
+from types import CodeType, FunctionType
 from typing import Any
 
 
@@ -31,3 +33,37 @@ def reduce_code(code: CodeType) -> tuple[Any, ...]:
         code.co_freevars,
         code.co_cellvars,
     )
+
+
+def annotations_of(item: type | FunctionType) -> dict[str, Any]:
+    """Returns the annotations of a class or function that cloudpickle does not know about.
+
+    Since Python 3.14 they are evaluated when they are read, and are not in the body of a class.
+    Names may be for type checkers alone; then it is their text that is returned.
+    """
+    if sys.version_info < (3, 14):
+        return {}
+    import annotationlib
+
+    try:
+        return annotationlib.get_annotations(item)
+    except Exception:
+        return annotationlib.get_annotations(item, format=annotationlib.Format.STRING)
+
+
+def evaluable(function: FunctionType) -> FunctionType:
+    """Returns a function whose annotations can be read: a copy of one for which that fails."""
+    annotations = annotations_of(function)
+    try:
+        if not annotations or function.__annotations__ == annotations:
+            return function
+    except Exception:
+        scope, closure = function.__globals__, function.__closure__
+        defaults = function.__defaults__
+        copy = FunctionType(function.__code__, scope, function.__name__, defaults, closure)
+        copy.__dict__.update(function.__dict__)
+        for name in ("__doc__", "__kwdefaults__", "__module__", "__qualname__", "__type_params__"):
+            setattr(copy, name, getattr(function, name))
+        copy.__annotations__ = annotations
+        return copy
+    return function

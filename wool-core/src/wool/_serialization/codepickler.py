@@ -21,7 +21,7 @@ from wool._serialization.classes import (
     find_module,
     guard_class,
 )
-from wool._serialization.codeobjects import reduce_code
+from wool._serialization.codeobjects import evaluable, reduce_code
 from wool._serialization.enums import reduce_member
 from wool._serialization.library import reduce_descriptor, reduce_library
 from wool._serialization.modules import find_name, findable
@@ -193,7 +193,7 @@ class _Unit:
         reduced = reduce_function(function, self._modules)
         if reduced is not NotImplemented:
             return reduced
-        reduced = native(function)
+        reduced = native(evaluable(function))
         if reduced is NotImplemented or len(reduced) != 6:
             return reduced  # by name
         _check_variables(function)

@@ -44,7 +44,8 @@ _REDUCERS = ("__reduce__", "__reduce_ex__", "__getstate__")
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 _KNOWN = frozenset(
     {object, _CACHED, MethodType, functools.cached_property, weakref.WeakSet, typing.NewType}
-    | {io.TextIOWrapper, struct.Struct, _MANAGER, _ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
+    | {functools.partialmethod, io.TextIOWrapper, struct.Struct, _MANAGER, _ALIAS}
+    | {*_WEAK, *_PARAMETERS, *_PARTS}
 )
 
 
@@ -68,6 +69,8 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
     if cls is _MANAGER:  # which decorates a function, say, and is made anew for each call of that
         begun = inspect.getgeneratorstate(obj.gen) != inspect.GEN_CREATED
         return NotImplemented if begun else (cls, (obj.func, obj.args, obj.kwds))
+    if cls is functools.partialmethod:  # has a descriptor of the interpreter's since Python 3.14
+        return make_partial_method, (obj.func, obj.args, obj.keywords)
     if cls is struct.Struct:
         return cls, (obj.format,)
     if cls in _WEAK:  # `functools.singledispatch` has one
@@ -201,6 +204,11 @@ def make_new_type(key: bytes, name: str, module: str, supertype: Any) -> Any:
 def make_cached(function: Any, parameters: dict[str, Any]) -> Any:
     """Pickles name this function to make a function with a cache, which is empty."""
     return functools.lru_cache(**parameters)(function)
+
+
+def make_partial_method(func: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Pickles name this function to make a partial method."""
+    return functools.partialmethod(func, *args, **keywords)
 
 
 def make_cached_property(func: Any, name: str | None, doc: str | None) -> Any:
