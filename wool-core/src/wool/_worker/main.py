@@ -19,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO
 
+from wool._forks import after_fork
 from wool._plugins.lookup import SERIALIZER, load_from, observers_from
 from wool._security.keyring import restore_keyring
 from wool._settings.resolving import load
@@ -56,6 +57,7 @@ def main(lifeline: BinaryIO) -> None:
     asyncio.set_event_loop(loop)
     executor = Executor(loop, config["concurrency"])
     executor.on_exhausted = partial(os.kill, os.getpid(), signal.SIGKILL)  # takes no memory
+    after_fork(partial(_keep_running, executor))
     stopping = threading.Event()
     ended = threading.Event()
     serving = _Serving(config, lifeline.fileno(), executor, stopping, ended)
@@ -71,6 +73,15 @@ def main(lifeline: BinaryIO) -> None:
     run_until(loop, stopping.is_set)
     ended.set()
     thread.join(EXIT_GRACE)
+
+
+def _keep_running(executor: Executor) -> None:
+    """Lets a child that a routine has forked go on to where it ends.
+
+    Since Python 3.14 no loop is running in a forked child, and a task there would fail for ever.
+    """
+    if executor.is_here:
+        asyncio._set_running_loop(executor.loop)
 
 
 def _no_breakpoint(*args: object, **options: object) -> None:
