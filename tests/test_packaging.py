@@ -90,7 +90,7 @@ def test_public_names_are_documented(name: str):
     {
         "WorkerPool": "use wait workers",
         "Worker": "drain info serve",
-        "Credentials": "tls token",
+        "Credentials": "new_token tls token",
         "testing.Faults": "clog cut delay drop kill refuse stop",
     }.items(),
 )
@@ -102,7 +102,7 @@ def test_classes_show_what_is_public_alone(name: str, members: str):
 
 def test_credentials_show_what_is_public_alone():
     shown = wool.Credentials.token(wool.Credentials.new_token())
-    assert [member for member in dir(shown) if member[0] != "_"] == ["tls", "token"]
+    assert [member for member in dir(shown) if member[0] != "_"] == ["new_token", "tls", "token"]
 
 
 def test_unknown_name():

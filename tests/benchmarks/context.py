@@ -2,7 +2,7 @@
 
     python tests/benchmarks/context.py --transport unix
 
-Prints the median time of a call. See docs/rationale.md for what came of it.
+Prints the median time of a call.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finds a back-end by kind and name, and imports only the module of the one that was chosen.
 
 pluggy could load entry points itself, but would import everything in a group and let one
-distribution silently shadow another; see `docs/rationale.md`.
+distribution silently shadow another.
 """
 
 from __future__ import annotations
