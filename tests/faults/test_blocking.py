@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from faultjobs import add, block_until, count, hold, mark, nap, pid, seize, stay, tell
-from faultkit import CARRIERS, alive, all_serve, eventually, opened, pid_in, pids
+from faultkit import CARRIERS, TRANSPORTS, alive, all_serve, eventually, opened, pid_in, pids
 
 import wool
 
@@ -360,3 +360,46 @@ async def test_callers_other_thread(silent: Future[None] | None) -> None:
 @pytest.mark.timeout(90)
 def test_silence_beyond_every_keep_alive(silent: Future[None]) -> None:
     silent.result()
+
+
+@wool.routine
+async def blocks_below(folder: Path, depth: int) -> None:
+    if depth:
+        await blocks_below(folder, depth - 1)
+    else:
+        stand(folder)
+
+
+def stand(folder: Path) -> None:
+    (folder / "stands").touch()
+    while not (folder / "go on").exists():
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("depth", [0, 2])
+async def test_a_time_limit_says_what_has_not_ended(
+    depth: int, transport: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of nested calls it is the innermost, with the line at which it stands."""
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "2")
+
+    async def limited() -> None:
+        async with asyncio.timeout(None) as limit:
+            limits.append(limit)
+            await blocks_below(folder, depth)
+
+    limits: list[asyncio.Timeout] = []
+    async with opened(3, transport=transport):
+        call = asyncio.create_task(limited())
+        await eventually((folder / "stands").exists)
+        limits[0].reschedule(asyncio.get_running_loop().time())
+        with pytest.raises(TimeoutError) as caught:
+            await call
+        (folder / "go on").touch()
+        cause = caught.value.__cause__
+        assert cause is not None
+        assert any(
+            re.fullmatch(r"blocks_below\(\) was cancelled .* is blocked at .*in stand", note)
+            for note in cause.__notes__
+        ), cause.__notes__

@@ -341,6 +341,11 @@ class Client:
             await link.aclose()
             self._retired.discard(link)
 
+    def calls_of(self, parent: str) -> list[OutgoingCall]:
+        """Returns the calls that are out and were made from another one, by its id."""
+        links = [*self.links.values(), *self._retired]
+        return [call for link in links for call in link.calls if call.request.parent == parent]
+
     async def wait_quiet(self) -> None:
         """Waits until no call is out and no stream in a step."""
         while steps := self._steps():

@@ -21,7 +21,7 @@ import contextlib
 import copy
 import pickle
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from types import CoroutineType
@@ -171,6 +171,9 @@ class Carrier(Protocol):
 class Sender(Protocol):
     """The connection that a call was sent over."""
 
+    def inquire(self, call: Any) -> None:
+        """Asks the peer where a call stands; called on the loop of the user."""
+
     async def fetch(self, keys: Sequence[bytes]) -> None:
         """Asks the peer for code.
 
@@ -204,6 +207,7 @@ class OutgoingCall:
         cancelled: whether its caller has cancelled it, or the step that is running.
         cancellation: the caller's own `CancelledError`, once it has been cancelled.
         handover: unstarted calls among its arguments, until it is known whether it began.
+        asking: who is told what the peer says of where it stands.
     """
 
     __slots__ = (
@@ -211,6 +215,7 @@ class OutgoingCall:
         "_end",
         "_outcome",
         "abandoned",
+        "asking",
         "cancellation",
         "cancelled",
         "closing",
@@ -239,6 +244,7 @@ class OutgoingCall:
         self.cancelled: bool = False
         self.cancellation: asyncio.CancelledError | None = None
         self.handover: Handover | None = None
+        self.asking: list[Callable[[str], object]] = []
         self._carrier = carrier
         self._outcome: Outcome | None = None
         self._end: asyncio.Future[None] = carrier.loop.create_future()
@@ -267,6 +273,18 @@ class OutgoingCall:
         if self.sender is None:
             raise SerializationError("a reply mentions code that came from no worker")
         await self.sender.fetch(keys)
+
+    def inquire(self, on_report: Callable[[str], object]) -> None:
+        """Asks the peer where it stands; if it answers, `on_report` is told that."""
+        self.asking.append(on_report)
+        if self.sender is not None:
+            self.sender.inquire(self)
+
+    def report(self, text: str) -> None:
+        """The peer has said where it stands."""
+        asking, self.asking = self.asking, []
+        for on_report in asking:
+            on_report(text)
 
     # Steps of a stream --------------------------------------------------------------------------
 
@@ -341,8 +359,10 @@ class OutgoingCall:
         Cancelling the wait cancels only its future; a reply that comes in the same turn of the loop
         is in `_outcome` all the same.
         """
-        sent = 1
-        expiry = self.loop.call_later(self._carrier.cancel_grace, self._wake)
+        sent, grace = 1, self._carrier.cancel_grace
+        stands: list[str] = []
+        expiry = self.loop.call_later(grace, self._wake)
+        asking = self.loop.call_later(grace / 2, self.inquire, stands.append)
         try:
             while self._outcome is None:
                 self._end = self.loop.create_future()
@@ -355,7 +375,13 @@ class OutgoingCall:
                     sent += 1
         finally:
             expiry.cancel()
+            asking.cancel()
         self.abandoned = self._outcome is None
+        if self.abandoned:
+            where = stands[-1] if stands else "its worker has not said where it stands"
+            error.add_note(
+                f"{self.request.name}() was cancelled {grace:g} s ago and has not ended: {where}"
+            )
         return self._judge(self._outcome, error, sent)
 
     def _wake(self) -> None:

@@ -76,6 +76,7 @@ class Peer:
             f.Release: self._on_release,
             f.Need: self._on_need,
             f.Supply: self._on_supply,
+            f.Report: self._on_report,
             **self._more_handlers(),
         }
 
@@ -194,6 +195,19 @@ class Peer:
             call.number = 0
             who = "the owner of the object" if call.holder is None else call.holder.info.address
             self.on_user(call.end, Failed(Rejected(f"{who} refused: {frame.message}")))
+
+    def inquire(self, call: OutgoingCall) -> None:
+        """Asks the peer where a call stands; called on the loop of the user."""
+        self.on_session(self._inquire, call)
+
+    def _inquire(self, call: OutgoingCall) -> None:
+        if self.calls.get(call.number) is call:
+            self.session.send(f.Inquire(call.number))
+
+    def _on_report(self, frame: f.Report, segments: Sequence[Buffer]) -> None:
+        call = self.calls.get(frame.call)
+        if call is not None:
+            self.on_user(call.report, frame.text)
 
     # Live objects of the peer -------------------------------------------------------------------
 

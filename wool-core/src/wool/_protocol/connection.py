@@ -216,7 +216,7 @@ class Machine:
             return [(frame, _NOTHING)]
         return self._receive_about(frame)
 
-    def _receive_about(self, frame: f.Cancel | f.Reject) -> list[Event]:
+    def _receive_about(self, frame: f.Cancel | f.Reject | f.Inquire | f.Report) -> list[Event]:
         call = self._find(frame.call, type(frame))
         if call is None:
             return []

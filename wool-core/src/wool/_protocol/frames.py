@@ -345,6 +345,19 @@ class Release(Frame, tag=36, frozen=True):
     references: list[Lent]
 
 
+class Inquire(Frame, tag=37, frozen=True):
+    """Asks where a call that the sender has opened stands."""
+
+    call: CallId
+
+
+class Report(Frame, tag=38, frozen=True):
+    """Answers `Inquire`, in words for the user."""
+
+    call: CallId
+    text: str
+
+
 Handshaking = Hello | Proof | Welcome | Refuse
 Calling = (
     Open
@@ -366,6 +379,8 @@ Calling = (
     | Drain
     | Peers
     | Release
+    | Inquire
+    | Report
 )
 
 _prefix = struct.Struct("<I")

@@ -222,6 +222,11 @@ class Executor:
         return threading.get_ident() == self._thread
 
     @property
+    def thread(self) -> int:
+        """The executor's thread, once a call has begun."""
+        return self._thread
+
+    @property
     def forked(self) -> bool:
         """Whether this is a process that a routine has forked."""
         return os.getpid() != self._process
