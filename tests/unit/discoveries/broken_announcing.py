@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,17 +55,6 @@ class TestKeepsWhoseBodyFails(Broken):
             announcement.withdraw()
 
 
-class TestSwallowsErrors(Broken):
-    caught_by = ("test_leaving_withdraws",)
-
-    class Discovery(FolderDiscovery):
-        @asynccontextmanager
-        async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
-            with contextlib.suppress(Exception):
-                async with super().announce(worker) as announcement:
-                    yield announcement
-
-
 class TestWithdrawsEverything(Broken):
     caught_by = ("test_one_of_several_leaves",)
 
@@ -92,20 +80,6 @@ class TestIgnoresUpdates(Broken):
 
     class Announcement(FolderAnnouncement):
         async def update(self, worker: abc.WorkerInfo) -> None: ...
-
-
-class TestDropsSomeUpdates(Broken):
-    """As whoever limits their rate, and forgets the last one."""
-
-    caught_by = ("test_updates_in_a_row",)
-
-    class Announcement(FolderAnnouncement):
-        count = 0
-
-        async def update(self, worker: abc.WorkerInfo) -> None:
-            self.count += 1
-            if self.count % 10:
-                self.write(worker)
 
 
 class TestLimitsWorkers(Broken):
@@ -147,14 +121,3 @@ class TestDropsTheTail(Broken):
     class Announcement(FolderAnnouncement):
         def write(self, worker: abc.WorkerInfo) -> None:
             super().write(replace(worker, tags=frozenset(tag[:255] for tag in worker.tags)))
-
-
-class TestLeavesDescriptorsOpen(Broken):
-    caught_by = ("test_nothing_is_left",)
-
-    class Announcement(FolderAnnouncement):
-        def withdraw(self) -> None:
-            os.dup(self.lock)
-            super().withdraw()
-            with suppress(OSError):
-                self.path.unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,15 +11,6 @@ from typing import Any
 from unit.discoveries.broken import Broken
 from unit.discoveries.folder import FolderDiscovery, FolderWatch
 from wool import abc
-
-
-class TestHasNoSnapshotOfNobody(Broken):
-    caught_by = ("test_the_first_event_is_a_snapshot",)
-
-    class Watch(FolderWatch):
-        def put(self, event: Any) -> None:
-            if event != abc.Snapshot([]):
-                super().put(event)
 
 
 class TestForgetsWhoWasThereBefore(Broken):
@@ -49,64 +39,6 @@ class TestSharesIterators(Broken):
                 if not self.users:
                     await self.common.aclose()
                     self.common = None
-
-
-class TestSharesAQueue(Broken):
-    caught_by = ("test_watchers_do_not_share_events",)
-
-    class Discovery(FolderDiscovery):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            common: deque[Any] = deque()
-
-            class Watch(FolderWatch):
-                def put(self, event: Any) -> None:
-                    if isinstance(event, abc.Snapshot):
-                        self.first: Any = event
-                    else:
-                        common.append(event)
-                    self.woken.set()
-
-                async def __anext__(self) -> Any:
-                    first, self.first = self.first, None
-                    if first is not None:
-                        return first
-                    self.queue = common
-                    return await super().__anext__()
-
-            self.__dict__["Watch"] = Watch
-
-        @property
-        def Watch(self) -> Any:  # type: ignore[override]
-            return self.__dict__["Watch"]
-
-        @Watch.setter
-        def Watch(self, value: Any) -> None: ...
-
-
-class TestLosesWhatACancelledReaderHas(Broken):
-    caught_by = ("test_cancelling_anext_loses_nothing",)
-
-    class Watch(FolderWatch):
-        async def __anext__(self) -> Any:
-            event = await super().__anext__()
-            await asyncio.sleep(0)
-            return event
-
-
-class TestEndsWithACancelledReader(Broken):
-    caught_by = ("test_cancelling_anext_loses_nothing",)
-
-    class Discovery(FolderDiscovery):
-        @asynccontextmanager
-        async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
-            async with super().watch() as watch:
-
-                async def events() -> AsyncGenerator[Any]:
-                    async for event in watch:
-                        yield event
-
-                yield events()
 
 
 class TestLetsReadersWaitForEver(Broken):
@@ -145,20 +77,6 @@ class TestKnowsOneNamespace(Broken):
     class Discovery(FolderDiscovery):
         def __init__(self, namespace: str, watches: Any) -> None:
             super().__init__("wool-broken-namespaces", watches)
-
-
-class TestTakesNamespacesForPatterns(Broken):
-    """As who asks a server for all keys that begin with the namespace."""
-
-    caught_by = ("test_namespaces_are_apart",)
-
-    class Watch(FolderWatch):
-        def look(self) -> dict[str, abc.WorkerInfo]:
-            ours, found = self.folder, {}
-            for self.folder in ours.parent.glob(f"{ours.name}*"):
-                found |= super().look()
-            self.folder = ours
-            return found
 
 
 class TestBelongsToItsFirstLoop(Broken):
@@ -201,37 +119,6 @@ class TestLeaksThreads(Broken):
             import threading
 
             threading.Thread(target=threading.Event().wait, daemon=True).start()
-
-
-class TestSaysLeftTwice(Broken):
-    caught_by = ("test_who_has_left_stays_away", "test_leaving_withdraws")
-
-    class Watch(FolderWatch):
-        def put(self, event: Any) -> None:
-            super().put(event)
-            if isinstance(event, abc.Left):
-                super().put(event)
-
-
-class TestReplacesInsteadOfChanging(Broken):
-    caught_by = ("test_a_worker_joins_changes_and_leaves",)
-
-    class Watch(FolderWatch):
-        def put(self, event: Any) -> None:
-            if isinstance(event, abc.Changed):
-                super().put(abc.Left(event.worker))
-                event = abc.Joined(event.worker)
-            super().put(event)
-
-
-class TestSaysChangedWithoutChange(Broken):
-    caught_by = ("test_a_worker_joins_changes_and_leaves",)
-
-    class Watch(FolderWatch):
-        def put(self, event: Any) -> None:
-            super().put(event)
-            if isinstance(event, abc.Joined):
-                super().put(abc.Changed(event.worker))
 
 
 class TestNeverRecovers(Broken):

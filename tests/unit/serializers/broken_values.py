@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import threading
 from io import BytesIO
 from typing import Any
 
@@ -18,16 +17,6 @@ class TestTurnsTuplesIntoLists(Broken):
         def loads(self, payload: Payload) -> Any:
             value = super().loads(payload)
             return list(value) if type(value) is tuple else value
-
-
-class TestChangesWhatItSends(Broken):
-    caught_by = ("test_plain_values",)
-
-    class Serializer(Sound):
-        def dumps(self, value: Any, reduce: Reduce) -> Payload:
-            if isinstance(value, dict):
-                value.setdefault("sent", True)
-            return super().dumps(value, reduce)
 
 
 class TestForgetsWhatIsTheSame(Broken):
@@ -56,22 +45,6 @@ class TestKeepsItsMemo(Broken):
             pickler.reduce, pickler.memo = reduce, self.memo
             pickler.dump(value)
             self.memo = pickler.memo.copy()
-
-
-class TestCachesWhatItLoads(Broken):
-    caught_by = ("test_payloads_share_nothing", "test_nothing_is_kept")
-
-    class Serializer(Sound):
-        def __init__(self) -> None:
-            self.cache: dict[bytes, Any] = {}
-
-        def loads(self, payload: Payload) -> Any:
-            if payload.buffers:
-                return super().loads(payload)
-            head = bytes(payload.head)
-            if head not in self.cache:
-                self.cache[head] = super().loads(payload)
-            return self.cache[head]
 
 
 class TestPassesThroughReferences(Broken):
@@ -123,17 +96,6 @@ class TestHidesFailures(Broken):
                 return super().dumps(None, reduce)
 
 
-class TestEndsTheProcess(Broken):
-    caught_by = ("test_what_cannot_be_pickled",)
-
-    class Serializer(Sound):
-        def dumps(self, value: Any, reduce: Reduce) -> Payload:
-            try:
-                return super().dumps(value, reduce)
-            except TypeError as error:
-                raise SystemExit(str(error)) from error
-
-
 class TestHidesErrorsOfConstructors(Broken):
     caught_by = ("test_what_cannot_be_rebuilt",)
 
@@ -177,33 +139,3 @@ class TestHasOneHookForAllThreads(Broken):
         def dumps(self, value: Any, reduce: Reduce) -> Payload:
             self.hook = reduce
             return super().dumps(value, lambda obj: self.hook(obj))
-
-
-class TestHasOneListOfBuffersForAllThreads(Broken):
-    caught_by = ("test_threads",)
-
-    class Serializer(Sound):
-        def dumps(self, value: Any, reduce: Reduce) -> Payload:
-            self.buffers: list[memoryview] = []
-            file = BytesIO()
-
-            def in_band(buffer: pickle.PickleBuffer) -> bool:
-                if not self.is_large(buffer.raw()):
-                    return True
-                self.buffers.append(buffer.raw())
-                return False
-
-            self.pickle(file, in_band, reduce, value)
-            return Payload(file.getvalue(), self.buffers)
-
-
-class TestBelongsToAThread(Broken):
-    caught_by = ("test_threads",)
-
-    class Serializer(Sound):
-        def __init__(self) -> None:
-            self.thread = threading.get_ident()
-
-        def dumps(self, value: Any, reduce: Reduce) -> Payload:
-            assert threading.get_ident() == self.thread
-            return super().dumps(value, reduce)

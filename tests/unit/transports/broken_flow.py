@@ -62,23 +62,6 @@ class TestLosesWhatACancelledReceiveHas(Broken):
             return got
 
 
-class TestLosesTheHeaderOfACancelledReceive(Broken):
-    caught_by = ("test_a_cancelled_receive",)
-
-    class Connection(TcpConnection):
-        async def send(self, messages: Messages) -> None:
-            for segments in messages:
-                message = b"".join(segments)
-                self.writer.write(len(message).to_bytes(4, "big"))
-                await asyncio.sleep(0)
-                self.writer.write(message)
-                await self.writer.drain()
-
-        async def receive(self) -> Received:
-            self.size = None
-            return await super().receive()
-
-
 class TestSwallowsCancelsOfReceive(Broken):
     caught_by = ("test_a_cancelled_receive_when_nothing_comes", "test_random_use")
 
@@ -89,18 +72,6 @@ class TestSwallowsCancelsOfReceive(Broken):
                     return await super().receive()
                 except asyncio.CancelledError:
                     pass
-
-
-class TestEndsWithACancelledReceive(Broken):
-    caught_by = ("test_a_cancelled_receive", "test_a_cancelled_receive_when_nothing_comes")
-
-    class Connection(TcpConnection):
-        async def receive(self) -> Received:
-            try:
-                return await super().receive()
-            except asyncio.CancelledError:
-                self.close()
-                raise
 
 
 class TestSendsHalfAMessageWhenCancelled(Broken):
@@ -194,56 +165,6 @@ class TestReturnsNothingAtTheEnd(Broken):
                 return []
 
 
-class TestEndsOnlyOnce(Broken):
-    caught_by = ("test_what_was_sent_before_closing",)
-
-    class Connection(TcpConnection):
-        ended = False
-
-        async def receive(self) -> Received:
-            if self.ended:
-                raise RuntimeError("receive after the end")
-            try:
-                return await super().receive()
-            except ConnectionLost:
-                self.ended = True
-                raise
-
-
-class TestEndsWithRawErrors(Broken):
-    caught_by = ("test_what_was_sent_before_closing", "test_a_peer_that_is_killed")
-
-    class Connection(TcpConnection):
-        async def receive(self) -> Received:
-            try:
-                return await super().receive()
-            except ConnectionLost:
-                raise ConnectionResetError("reset by peer") from None
-
-
-class TestForgetsWhatArrivedBeforeTheEnd(Broken):
-    caught_by = ("test_what_was_sent_before_closing", "test_a_handler_that_returns")
-
-    class Connection(TcpConnection):
-        async def receive(self) -> Received:
-            await asyncio.sleep(0.02)
-            if self.reader._eof:
-                self.close()
-                raise ConnectionLost("the peer closed the connection")
-            return await super().receive()
-
-
-class TestSendsAfterTheEnd(Broken):
-    caught_by = ("test_what_was_sent_before_closing", "test_closing_again")
-
-    class Connection(TcpConnection):
-        async def send(self, messages: Messages) -> None:
-            try:
-                await super().send(messages)
-            except ConnectionLost:
-                pass
-
-
 class TestClosesOnce(Broken):
     caught_by = ("test_closing_again", "test_closing_what_the_peer_has_closed")
 
@@ -254,19 +175,6 @@ class TestClosesOnce(Broken):
             if self.closed:
                 raise RuntimeError("closed already")
             self.closed = True
-            await super().aclose()
-
-
-class TestClosingFails(Broken):
-    """If the peer was quicker."""
-
-    caught_by = ("test_closing_what_the_peer_has_closed",)
-
-    class Connection(TcpConnection):
-        async def aclose(self) -> None:
-            if self.reader._eof:
-                await super().aclose()
-                raise BrokenPipeError
             await super().aclose()
 
 
@@ -283,47 +191,12 @@ class TestForgetsWhoWaits(Broken):
                 raise
 
 
-class TestLeavesACloseHalfDone(Broken):
-    caught_by = ("test_a_cancelled_close",)
-
-    class Connection(TcpConnection):
-        async def aclose(self) -> None:
-            if self.closing is None:
-                self.closing = asyncio.ensure_future(asyncio.sleep(1000))
-                try:
-                    self.close()
-                    async with asyncio.timeout(0.5):
-                        await self.writer.wait_closed()
-                except TimeoutError:
-                    self.writer.transport.abort()
-                finally:
-                    self.closing.cancel()
-
-
 class TestKnowsTooMuch(Broken):
     caught_by = ("test_what_is_known",)
 
     class Connection(TcpConnection):
         def extra(self, attribute: str, default: Any = None) -> Any:
             return {"peer": ("127.0.0.1", 80)}.get(attribute, default)
-
-
-class TestKnowsNothingUnknown(Broken):
-    caught_by = ("test_what_is_known",)
-
-    class Connection(TcpConnection):
-        def extra(self, attribute: str, default: Any = None) -> Any:
-            return {"peer": "tcp"}[attribute]
-
-
-class TestKnowsNothingAfterTheEnd(Broken):
-    caught_by = ("test_what_is_known",)
-
-    class Connection(TcpConnection):
-        def extra(self, attribute: str, default: Any = None) -> Any:
-            if self.writer.is_closing():
-                raise OSError("bad file descriptor")
-            return default
 
 
 class TestSendsNowOutOfOrder(Broken):
@@ -390,18 +263,6 @@ class TestLosesWhatACancelledPumpHas(Broken):
                 take(got)
 
 
-class TestPumpsOnAfterACancel(Broken):
-    caught_by = ("test_a_cancelled_pump",)
-
-    class Connection(TcpConnection):
-        async def pump(self, take: Take) -> NoReturn:
-            while True:
-                try:
-                    take(await self.receive())
-                except asyncio.CancelledError:
-                    pass
-
-
 class TestSwallowsWhatTakingRaises(Broken):
     caught_by = ("test_what_taking_raises",)
 
@@ -415,18 +276,6 @@ class TestSwallowsWhatTakingRaises(Broken):
                     pass
 
 
-class TestEndsWithWhatTakingRaises(Broken):
-    caught_by = ("test_what_taking_raises",)
-
-    class Connection(TcpConnection):
-        async def pump(self, take: Take) -> NoReturn:
-            try:
-                await super().pump(take)
-            except LookupError:
-                self.close()
-                raise
-
-
 class TestPumpsWithoutEnd(Broken):
     caught_by = ("test_pumping", "test_closing_ends_a_pump")
 
@@ -436,15 +285,6 @@ class TestPumpsWithoutEnd(Broken):
                 await super().pump(take)
             except ConnectionLost:
                 await asyncio.get_running_loop().create_future()
-            raise AssertionError
-
-
-class TestPumpsNothingAtAll(Broken):
-    caught_by = ("test_pumping", "test_pumping_after_a_flood")
-
-    class Connection(TcpConnection):
-        async def pump(self, take: Take) -> NoReturn:
-            await asyncio.get_running_loop().create_future()
             raise AssertionError
 
 
@@ -504,16 +344,6 @@ class TestWaitsForABusyThread(Broken):
     Connection = DelegatingConnection
 
 
-class TestDelegatesToItsOwnThread(Broken):
-    caught_by = ("test_delegating",)
-
-    class Connection(DelegatingConnection):
-        async def taken(
-            self, loop: asyncio.AbstractEventLoop, take: TakeSome, got: Received
-        ) -> int:
-            return take(got)
-
-
 class TestForgetsWhatIsNotTaken(Broken):
     caught_by = ("test_delegating_again_and_again",)
 
@@ -531,12 +361,3 @@ class TestDelegatesBeyondItsPump(Broken):
         async def pump(self, take: Take) -> NoReturn:
             while True:
                 await self.pump_some(take)
-
-
-class TestDelegatesWhatItIsAboutToLose(Broken):
-    caught_by = ("test_a_delegation_ends_with_its_pump",)
-
-    class Connection(DelegatingConnection):
-        async def taken(self, *args: Any) -> int:
-            await asyncio.sleep(0.001)
-            return await super().taken(*args)

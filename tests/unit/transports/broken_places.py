@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
-import tempfile
-import threading
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from unit.transports.broken import Broken
 from unit.transports.tcp import TcpConnection, TcpListener, TcpTransport
@@ -47,28 +41,6 @@ class TestListensForOthersToo(Broken):
             listener = await super().listen(address, credentials=credentials)
             listener.address = listener.address.replace("127.0.0.1", "192.0.2.1")
             return listener
-
-
-class TestNamesThePortItWasGiven(Broken):
-    caught_by = ("test_addresses",)
-
-    class Listener(TcpListener):
-        async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-            await super().open(host, port, tls)
-            self.address = f"tcp://{host}:{port}"
-
-
-class TestNamesNoScheme(Broken):
-    caught_by = ("test_addresses",)
-
-    class Listener(TcpListener):
-        async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-            await super().open(host, port, tls)
-            self.address = self.address.removeprefix("tcp://")
-
-    class Transport(TcpTransport):
-        async def connect(self, address: str, **options: Any) -> Connection:
-            return await super().connect(f"tcp://{address}", **options)
 
 
 class TestReceivesInATask(Broken):
@@ -125,29 +97,6 @@ class TestFailsWithRawErrors(Broken):
                 raise ConnectionRefusedError from None
 
 
-class TestDoesNotSayWhy(Broken):
-    caught_by = ("test_nobody_listens",)
-
-    class Transport(TcpTransport):
-        async def connect(self, address: str, **options: Any) -> Connection:
-            try:
-                return await super().connect(address, **options)
-            except ConnectFailed:
-                raise ConnectFailed("no connection") from None
-
-
-class TestTriesForALongTime(Broken):
-    caught_by = ("test_nobody_listens",)
-
-    class Transport(TcpTransport):
-        async def connect(self, address: str, **options: Any) -> Connection:
-            while True:
-                try:
-                    return await super().connect(address, **options)
-                except ConnectFailed:
-                    await asyncio.sleep(0.1)
-
-
 class TestTrustsAddresses(Broken):
     caught_by = ("test_an_address_that_is_none",)
 
@@ -163,18 +112,6 @@ class TestIgnoresTheTimeout(Broken):
     class Transport(TcpTransport):
         async def connect(self, address: str, *, timeout: float, **options: Any) -> Connection:
             return await super().connect(address, timeout=1000, **options)
-
-
-class TestSaysUnknownForATimeout(Broken):
-    caught_by = ("test_a_stranger_that_says_nothing", "test_a_listener_that_does_not_answer")
-
-    class Transport(TcpTransport):
-        async def connect(self, address: str, **options: Any) -> Connection:
-            try:
-                return await super().connect(address, **options)
-            except ConnectFailed as error:
-                reason = "unknown" if error.reason == "timeout" else error.reason
-                raise ConnectFailed(str(error), reason=reason) from None
 
 
 class TestGoesOnWithACancelledConnect(Broken):
@@ -203,16 +140,6 @@ class TestBelongsToOneLoop(Broken):
             return await super().connect(address, **options)
 
 
-class TestClosesConnectionsWithTheListener(Broken):
-    caught_by = ("test_closing_a_listener",)
-
-    class Listener(TcpListener):
-        async def aclose(self) -> None:
-            await super().aclose()
-            for task in self.tasks:
-                task.cancel()
-
-
 class TestListensAfterClosing(Broken):
     caught_by = ("test_nobody_listens", "test_a_place_is_free_again")
 
@@ -227,34 +154,6 @@ class TestListensAfterClosing(Broken):
             pass
 
 
-class TestServeFailsWhenClosed(Broken):
-    caught_by = ("test_closing_a_listener",)
-
-    class Listener(TcpListener):
-        async def serve(self, handler: Handler) -> None:
-            serving = asyncio.ensure_future(super().serve(handler))
-            while self.server.is_serving():
-                await asyncio.sleep(0)
-            self.rest = serving
-            raise RuntimeError("server is closed")
-
-
-class TestClosesTheListenerOnce(Broken):
-    caught_by = ("test_closing_a_listener",)
-
-    class Listener(TcpListener):
-        async def aclose(self) -> None:
-            if not self.server.is_serving():
-                raise RuntimeError("closed already")
-            await super().aclose()
-
-        async def serve(self, handler: Handler) -> None:
-            try:
-                await super().serve(handler)
-            except RuntimeError:
-                pass
-
-
 class TestLetsHandlersHurtOthers(Broken):
     caught_by = ("test_a_handler_that_raises",)
 
@@ -266,15 +165,6 @@ class TestLetsHandlersHurtOthers(Broken):
             except Exception:
                 for task in self.tasks:
                     task.cancel()
-
-
-class TestForgetsConnectionsOfHandlers(Broken):
-    caught_by = ("test_a_handler_that_returns", "test_a_handler_that_raises")
-
-    class Listener(TcpListener):
-        async def run(self, connection: TcpConnection) -> None:
-            await super().run(connection)
-            await asyncio.get_running_loop().create_future()
 
 
 class TestRunsHandlersOneByOne(Broken):
@@ -298,20 +188,6 @@ class TestLeavesHandlersRunning(Broken):
             await asyncio.get_running_loop().create_future()
 
 
-class TestDoesNotWaitForHandlers(Broken):
-    caught_by = ("test_cancelling_serve",)
-
-    class Listener(TcpListener):
-        async def serve(self, handler: Handler) -> None:
-            self.handler = handler
-            try:
-                await asyncio.get_running_loop().create_future()
-            finally:
-                await self.aclose()
-                for task in self.tasks:
-                    task.cancel()
-
-
 class TestStumblesOverStrangers(Broken):
     caught_by = ("test_a_stranger_that_dials",)
 
@@ -320,19 +196,6 @@ class TestStumblesOverStrangers(Broken):
             await super().run(connection)
             if connection.size is not None:  # it went, or spoke of something too large
                 self.server.close()
-
-
-class TestWaitsForStrangers(Broken):
-    """It accepts nobody else until one has said something."""
-
-    caught_by = ("test_a_stranger_that_dials", "test_a_crowd")
-
-    class Listener(TcpListener):
-        def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if self.tasks:
-                writer.transport.abort()
-            else:
-                super().accept(reader, writer)
 
 
 class TestLeaksDescriptors(Broken):
@@ -344,15 +207,6 @@ class TestLeaksDescriptors(Broken):
             return await super().dial(*args)
 
 
-class TestLeaksThreads(Broken):
-    caught_by = ("test_nothing_is_left",)
-
-    class Connection(TcpConnection):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            threading.Thread(target=threading.Event().wait, daemon=True).start()
-
-
 class TestLeavesTasks(Broken):
     caught_by = ("end of test_order",)
 
@@ -360,31 +214,3 @@ class TestLeavesTasks(Broken):
         async def aclose(self) -> None:
             await super().aclose()
             self.task = asyncio.ensure_future(asyncio.sleep(1000))
-
-
-@pytest.mark.filterwarnings("error")
-class TestWarns(Broken):
-    caught_by = ("end of test_order",)
-
-    class Connection(TcpConnection):
-        async def aclose(self) -> None:
-            await super().aclose()
-            socket.socket()  # it is never closed
-
-
-class TestLogs(Broken):
-    caught_by = ("end of test_order",)
-
-    class Connection(TcpConnection):
-        async def aclose(self) -> None:
-            await super().aclose()
-            asyncio.get_running_loop().call_exception_handler({"message": "just in case"})
-
-
-class TestLeavesFiles(Broken):
-    caught_by = ("test_a_place_of_its_choice",)
-
-    class Listener(TcpListener):
-        async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-            await super().open(host, port, tls)
-            Path(tempfile.mkdtemp(), "lock").touch()

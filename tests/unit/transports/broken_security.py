@@ -6,7 +6,7 @@ import ssl
 from typing import Any
 
 from unit.transports.broken import Broken
-from unit.transports.tcp import TcpConnection, TcpListener, TcpTransport
+from unit.transports.tcp import TcpTransport
 from wool.abc import ConnectFailed, Connection, Tls
 from wool.testing import throwaway_tls
 
@@ -37,21 +37,6 @@ class TestUsesNoTlsAtAll(Secured):
 
         def server_tls(self, credentials: Tls | None) -> ssl.SSLContext | None:
             return None
-
-
-class TestFallsBack(Secured):
-    caught_by = ("test_a_listener_without_tls",)
-
-    class Transport(TcpTransport):
-        async def dial(self, host: str, port: int, credentials: Tls | None) -> Connection:
-            try:
-                return await super().dial(host, port, credentials)
-            except ssl.SSLError:
-                return await super().dial(host, port, None)
-
-    class Listener(TcpListener):
-        async def greet(self, connection: TcpConnection) -> None:
-            connection.writer.write(b"tcp!tcp!")
 
 
 class TestVerifiesNothing(Secured):
@@ -87,17 +72,6 @@ class TestVerifiesTheHostOnly(Secured):
             return await super().dial(host, port, credentials)
 
 
-class TestGivesNoReason(Secured):
-    caught_by = ("test_listeners_that_are_not_trusted",)
-
-    class Transport(TcpTransport):
-        async def connect(self, address: str, **options: Any) -> Connection:
-            try:
-                return await super().connect(address, **options)
-            except ConnectFailed as error:
-                raise ConnectFailed(str(error)) from None
-
-
 class TestFailsWithRawTlsErrors(Secured):
     caught_by = ("test_listeners_that_are_not_trusted", "test_a_stranger_that_listens")
 
@@ -120,37 +94,6 @@ class TestAsksNobody(Secured):
             if context:
                 context.verify_mode = ssl.CERT_NONE
             return context
-
-
-class TestShowsNobody(Secured):
-    """Whoever dials has a certificate, but keeps it to himself."""
-
-    caught_by = ("test_whoever_dials_has_to_show_a_certificate",)
-
-    class Transport(TcpTransport):
-        def client_tls(self, credentials: Tls | None) -> ssl.SSLContext | None:
-            if credentials is None or not credentials.verify:
-                return super().client_tls(credentials)
-            authorities = credentials.client_pem().authorities or b""
-            return ssl.create_default_context(cadata=authorities.decode())
-
-
-class TestTellsNoCertificate(Secured):
-    caught_by = ("test_the_certificate",)
-
-    class Connection(TcpConnection):
-        def extra(self, attribute: str, default: Any = None) -> Any:
-            return default
-
-
-class TestTellsACertificateAsText(Secured):
-    caught_by = ("test_the_certificate",)
-
-    class Connection(TcpConnection):
-        def extra(self, attribute: str, default: Any = None) -> Any:
-            found = super().extra(attribute, default)
-            told = attribute == "certificate" and found is not default
-            return ssl.DER_cert_to_PEM_cert(found) if told else found
 
 
 class TestKeepsItsFirstCertificate(Secured):
