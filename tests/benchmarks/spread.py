@@ -72,7 +72,7 @@ class Link:
 
     caller: Caller
     worker: Worker
-    hungry: bool = True
+    idle: bool = True
     session: object | None = None
     unbegun: dict[int, float] = field(default_factory=dict)  # when they were sent, by number
     begun: int = 0
@@ -106,7 +106,7 @@ class Caller:
         """Returns who gets the next call; looks at more workers if all of them are busy."""
         links = self.links
         link = least_loaded(links)
-        if not link.hungry and self.width < len(self.order) and not any(k.hungry for k in links):
+        if not link.idle and self.width < len(self.order) and not any(k.idle for k in links):
             self.width = min(2 * self.width, len(self.order))
             link = least_loaded(self.links)
         return link
@@ -163,7 +163,7 @@ class Simulation:
         link.worker.links.add(link)
         link.last += 1
         link.unbegun[link.last] = self.now
-        link.hungry = False
+        link.idle = False
         call = Call(link, link.last, self.now if made is None else made)
         self.at(LATENCY, self.arrive, call)
 
@@ -186,8 +186,8 @@ class Simulation:
         call, worker.current = worker.current, None
         assert call is not None
         worker.done += self.now >= WARM
-        hungry = 0 if worker.queue else call.link.seen
-        self.at(LATENCY, self.reply, call, worker.load, hungry)
+        idle = 0 if worker.queue else call.link.seen
+        self.at(LATENCY, self.reply, call, worker.load, idle)
         if worker.queue:
             self.begin(worker)
             return
@@ -195,19 +195,19 @@ class Simulation:
             link.others = 0
             self.note(link, link.seen)
 
-    def reply(self, call: Call, load: int, hungry: int) -> None:
+    def reply(self, call: Call, load: int, idle: int) -> None:
         link = call.link
         if link.unbegun.pop(call.number, None) is None:
             link.begun -= 1
         link.others = max(0, load - len(link.unbegun) - link.begun)
-        self.note(link, hungry)
+        self.note(link, idle)
         self.submit(link.caller)
 
     # What `wool._client.client` does about workers that have nothing to do
 
     def note(self, link: Link, seen: int) -> None:
         if seen >= link.last:
-            link.hungry = True
+            link.idle = True
             if not link.caller.rebalancing:
                 link.caller.rebalancing = True
                 self.at(PATIENCE, self.rebalance, link.caller)
@@ -215,9 +215,9 @@ class Simulation:
     def rebalance(self, caller: Caller) -> None:
         caller.rebalancing = False
         links = caller.links
-        idle = sum(link.hungry for link in links)
+        idle = sum(link.idle for link in links)
         before = self.now - PATIENCE
-        donors = [k for k in links if k.unbegun and not k.hungry and not k.recalling]
+        donors = [k for k in links if k.unbegun and not k.idle and not k.recalling]
         slow = [link for link in donors if link.oldest <= before]
         slow.sort(key=lambda link: -len(link.unbegun))
         for link in slow[:idle]:

@@ -88,7 +88,7 @@ def test_sdist(package: str, dist: Path):
 def test_metadata(package: str, dist: Path):
     found = metadata(*wheels(dist, [package]))
     assert found["Name"] == package
-    assert found["Requires-Python"] == ">=3.11"
+    assert found["Requires-Python"] == "<3.15,>=3.11"
     assert found["License-Expression"] == "Apache-2.0"
     assert found["Summary"] and len(found["Summary"]) < 120
     assert found["Keywords"]

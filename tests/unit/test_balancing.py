@@ -13,19 +13,19 @@ from wool._client.balancing import FEW, least_loaded
 @dataclass
 class One:
     load: int = 0
-    hungry: bool = True
+    idle: bool = True
     session: object | None = "a connection"
 
 
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
-        (One(5), One(0, hungry=False)),
+        (One(5), One(0, idle=False)),
         (One(1), One(2)),
         (One(), One(session=None)),
         (One(1, session=None), One(2)),
     ],
-    ids=["hungry", "load", "connected", "a new connection to one with less to do"],
+    ids=["idle", "load", "connected", "a new connection to one with less to do"],
 )
 @pytest.mark.parametrize("turned", [False, True])
 def test_of_two(better: One, worse: One, turned: bool) -> None:
@@ -46,12 +46,12 @@ def test_of_many_it_is_the_better_one_of_two() -> None:
 
 def test_of_many_those_that_are_connected_and_idle_come_first() -> None:
     ready = [One(), One()]
-    others = [*(One(session=None) for _ in range(50)), *(One(3, hungry=False) for _ in range(50))]
+    others = [*(One(session=None) for _ in range(50)), *(One(3, idle=False) for _ in range(50))]
     assert {id(least_loaded([*others, *ready])) for _ in range(200)} == {*map(id, ready)}
 
 
 def test_if_all_are_busy_a_connection_is_opened() -> None:
-    busy = [One(1, hungry=False) for _ in range(20)]
+    busy = [One(1, idle=False) for _ in range(20)]
     fresh = [One(session=None) for _ in range(20)]
     chosen = [least_loaded([*busy, *fresh]) for _ in range(200)]
     assert sum(one.session is None for one in chosen) > 100

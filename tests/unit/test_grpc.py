@@ -484,6 +484,7 @@ def test_a_machine_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo")])
     assert _addresses.advertised("0.0.0.0", 5) == f"grpc://{socket.gethostname()}:5"
 
 

@@ -44,5 +44,5 @@ def runs(
 @pytest.mark.parametrize("name", KINDS)
 def test_broken_serializers_fail(name: str, runs: dict[str, Run]) -> None:
     """Each at least in those tests that are about its defect."""
-    assert len(runs[name].suites) > 10
+    assert len(runs[name].suites) >= 7
     assert runs[name].missed() == []

@@ -86,7 +86,7 @@ def runs(
 @pytest.mark.parametrize("name", KINDS)
 def test_broken_transports_fail(name: str, runs: dict[str, Run]) -> None:
     """Each at least in those tests that are about its defect."""
-    assert len(runs[name].suites) > 10
+    assert len(runs[name].suites) >= 7
     assert runs[name].missed() == []
 
 

@@ -41,6 +41,9 @@ _RETRY_REFUSED = 30.0
 _REFUSALS = 3
 """Refusals in a row after which one is believed that anybody in between could have sent."""
 
+_REFUSED = (AuthenticationError, ProtocolError, VersionMismatch)
+"""What a peer may have said."""
+
 _PATIENCE = 0.5
 """Seconds a call waits for a connection before it is given to another worker."""
 
@@ -269,12 +272,14 @@ class Link:
     async def _run(self) -> None:
         try:
             session, welcome = await self._dial()
-        except WoolError as error:
-            self._on_unreachable(error)
-            return
         except Exception as error:
-            self._refusals = _REFUSALS
-            self._on_unreachable(WoolError(f"{self.info.address} cannot be dialled: {error!r}"))
+            if not isinstance(error, WoolError):
+                error = WoolError(f"{self.info.address} cannot be dialled: {error!r}")
+            if isinstance(error, TransportError):
+                self._refusals = 0
+            elif not isinstance(error, _REFUSED):
+                self._refusals = _REFUSALS  # it is us, or a plug-in
+            self._on_unreachable(error)
             return
         reason = self._unusable(welcome)
         if reason is not None:
@@ -295,7 +300,7 @@ class Link:
         credentials = pool.keyring.pick(address, local=route.local)
         try:
             return await dial(route, address, pool.hello(credentials.kind), credentials)
-        except (AuthenticationError, ProtocolError, VersionMismatch) as error:
+        except _REFUSED as error:
             sure = credentials.channel_proves or isinstance(error.__cause__, ConnectFailed)
             self._refusals += _REFUSALS if sure else 1
             raise type(error)(f"worker {address} cannot be used: {error}") from error

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import wool
 from wool import abc
-from wool._addresses import host_of
+from wool._addresses import host_of, is_loopback
 from wool._backends.static import Silent
 from wool._client.probing import Seen
 from wool._plugins import lookup
@@ -145,7 +145,7 @@ async def _check_worker(trial: Trial, chosen: ChosenDiscovery | None) -> AsyncIt
             f"the transport {name!r} is not reached from other processes, so nobody could call one",
             "choose another transport for workers; this one is for tests",
         )
-    elif trial.address is None and trial.advertise is None and await _is_here(info.address):
+    elif not _is_chosen(trial, chosen) and await _is_here(info.address):
         yield problem(
             "worker",
             f"others are told {info.address}, which only this machine reaches",
@@ -161,6 +161,12 @@ async def _check_worker(trial: Trial, chosen: ChosenDiscovery | None) -> AsyncIt
         )
     else:
         yield ok("worker", f"listens, and can be called at {info.address}: {_since(began)}")
+
+
+def _is_chosen(trial: Trial, chosen: ChosenDiscovery | None) -> bool:
+    """Whether somebody has said where the worker listens, which may be here alone."""
+    given = trial.address or trial.advertise
+    return bool(given) or (chosen is not None and is_loopback(f"any://{chosen.backend.host}"))
 
 
 async def _is_here(address: str) -> bool:
