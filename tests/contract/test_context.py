@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import sys
+import time
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -80,6 +81,24 @@ async def test_what_is_set_while_being_cancelled(journal: Journal) -> None:
     task.cancel()
     assert await task == "in finally"
     assert v.plain.get() == "before"
+
+
+async def test_what_is_set_though_a_cancel_crosses_the_result(
+    place: Place, journal: Journal
+) -> None:
+    async def caller() -> Any:
+        with contextlib.suppress(asyncio.CancelledError):
+            await v.put_when_told(journal, "done")
+        return v.plain.get()
+
+    v.plain.set("before")
+    task = await started(caller(), journal)
+    journal.write("told")
+    while place.remote and "done" not in journal.lines():
+        time.sleep(0.001)  # what arrives is not taken before the cancel
+    await journal.wait("done")
+    task.cancel()
+    assert await task == "done"
 
 
 async def test_what_is_set_before_a_time_out(journal: Journal) -> None:

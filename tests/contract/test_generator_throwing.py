@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from traceback import extract_tb
 from typing import Any
 
@@ -14,7 +15,7 @@ from contract.routines import (
     count,
     tracing,
 )
-from contract.support import Journal, caught, turns
+from contract.support import Journal, Place, caught, started, turns
 from contract.types import Fatal, KeywordOnly, Plain
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
@@ -384,3 +385,29 @@ async def test_generator_exit_answered_and_then_closed() -> None:
     await stream.aclose()
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
+
+
+async def test_a_cancel_that_crosses_a_value(place: Place, journal: Journal) -> None:
+    """It strikes where the generator stands."""
+    if not place.remote:
+        pytest.skip("nothing crosses here")
+
+    @wool.routine
+    async def ticking() -> Any:
+        journal.write("started")
+        await journal.wait("told")
+        journal.write("steps")
+        try:
+            yield 1
+        except asyncio.CancelledError:
+            journal.write("cancelled at the yield")
+            raise
+
+    step = await started(anext(ticking()), journal)
+    journal.write("told")
+    while "steps" not in journal.lines():
+        time.sleep(0.001)  # what arrives is not taken before the cancel
+    step.cancel("late")
+    error = await caught(step)
+    assert (type(error), error.args) == (asyncio.CancelledError, ("late",))
+    assert journal.lines()[-1] == "cancelled at the yield"

@@ -77,6 +77,14 @@ async def put_when_cancelled(journal: Journal, value: Any) -> None:
 
 
 @wool.routine
+async def put_when_told(journal: Journal, value: Any) -> None:
+    journal.write("started")
+    await journal.wait("told")
+    plain.set(value)
+    journal.write("done")
+
+
+@wool.routine
 async def append(item: Any) -> list[Any]:
     """Changes a value in place."""
     plain.get().append(item)

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -64,6 +64,19 @@ async def deaf(path: Path) -> None:
     while True:
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
+
+
+@wool.routine
+async def deaf_for_a_while(folder: Path) -> AsyncGenerator[int, None]:
+    """Swallows every cancellation until there is the file `go`."""
+    tell(folder / "pid")
+    while not (folder / "go").exists():
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.02)
+    try:
+        yield 1
+    finally:
+        tell(folder / "closed")
 
 
 @wool.routine
@@ -316,6 +329,21 @@ async def test_cancellation_swallowed_for_ever(
             await call
         assert await add(1, 2) == 3
         kill([await pid_in(folder / "deaf")])  # spares the end of the pool the same wait
+
+
+async def test_value_that_comes_after_the_grace(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it any more, so the stream is closed where it stands."""
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "0.1")
+    async with asyncio.timeout(40), opened(1):
+        step = asyncio.ensure_future(anext(deaf_for_a_while(folder)))
+        await pid_in(folder / "pid")
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+        (folder / "go").touch()
+        await pid_in(folder / "closed")
 
 
 @both

@@ -140,6 +140,7 @@ async def test_many_calls_at_once() -> None:
 async def test_concurrency_is_kept(limit: int) -> None:
     """One worker begins at most that many; the rest waits and does not fail."""
     async with opened(1, concurrency=limit):
+        assert await fib(6) == 8  # a call that has waited for another one takes a slot again
         counts = await asyncio.gather(*(crowded(0.01) for _ in range(60)))
         assert max(counts) == limit
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from faultjobs import add, block, count, hold, mark, pid, stay
+from faultjobs import add, block, count, hold, mark, pid, stay, tell
 from faultkit import alive, all_serve, eventually, kill, opened, pid_in, pids
 
 import wool
@@ -40,6 +40,21 @@ async def lost(call: asyncio.Future[object]) -> wool.WorkerLost:
 @wool.routine
 async def leave(status: int) -> None:
     os._exit(status)
+
+
+@wool.routine
+async def wait_and_tell(began: Path, ended: Path) -> None:
+    tell(began)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        tell(ended)
+
+
+@wool.routine
+async def wait_on_both(folder: Path) -> None:
+    tell(folder / "outer")
+    await asyncio.gather(*(wait_and_tell(folder / f"{i}", folder / f"{i} ended") for i in "ab"))
 
 
 @wool.routine
@@ -98,6 +113,19 @@ async def test_killed_in_the_middle_of_a_call(folder: Path) -> None:
 
 
 @pytest.mark.everywhere
+async def test_calls_that_a_killed_worker_has_made_are_cancelled(folder: Path) -> None:
+    async with opened():
+        call = asyncio.ensure_future(wait_on_both(folder))
+        victim = await pid_in(folder / "outer")
+        ran = {await pid_in(folder / name): name for name in "ab"}
+        assert len(ran) == 2
+        kill([victim])
+        await lost(call)
+        del ran[victim]
+        for name in ran.values():
+            await pid_in(folder / f"{name} ended")
+
+
 async def test_killed_worker_is_replaced(folder: Path) -> None:
     """The pool keeps its size: a crashed worker is replaced and the new one serves."""
     async with opened() as pool:

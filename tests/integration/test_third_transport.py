@@ -97,6 +97,15 @@ async def test_a_place_of_its_own(courier: Courier) -> None:
     assert not directory.exists()
 
 
+async def test_the_one_that_was_registered_last_is_taken(courier: Courier) -> None:
+    latest = Courier()
+    with register(Plugin(latest, "local", "uid", "unix")):
+        async with wool.Worker(transport="courier"):
+            assert (len(latest.listeners), len(courier.listeners)) == (1, 0)
+    async with wool.Worker(transport="courier"):
+        assert (len(latest.listeners), len(courier.listeners)) == (1, 1)
+
+
 async def test_its_listener_is_closed(courier: Courier, folder: Path) -> None:
     """Whether it has begun to serve or not."""
     for turns in (0, 5):

@@ -343,6 +343,18 @@ async def test_the_largest_hello(target: Target, table: Table) -> None:
 
 
 @every_channel
+async def test_a_large_proof(target: Target, table: Table) -> None:
+    """Is not even taken in: whoever has only said hello may send no more than before."""
+    async with besieged(target):
+        stranger = await Caller.at(target, target.wrong)
+        await stranger.proof()
+        await stranger.say(f.encode(f.Proof(bytes(32))) + bytes(1 << 16))
+        seen = await stranger.end()
+    assert seen == "nothing, then the connection ends"
+    table.add("a proof of 64 KiB", target, seen, await served(target))
+
+
+@every_channel
 @pytest.mark.parametrize("message", [b"", b"\0", bytes(4)], ids=["empty", "1 byte", "4 bytes"])
 async def test_thousands_of_tiny_messages(target: Target, table: Table, message: bytes) -> None:
     """From somebody who does not read; the first is one too many."""

@@ -177,6 +177,22 @@ def test_a_replayed_acceptor() -> None:
         dialler.receive(recorded[1])
 
 
+def test_the_time_of_a_comparison_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+    compare = hmac.compare_digest
+
+    def noted(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", noted)
+    dialler, acceptor = pair()
+    sent = run(dialler, acceptor)
+    proofs = [f.decode_handshake(message) for _, message in sent if kind(message) == "Proof"]
+    assert compared == [(proof.mac, proof.mac) for proof in proofs]
+    assert len(proofs) == 2
+
+
 def test_a_reflected_proof() -> None:
     """Whoever sends back what it is sent shows no knowledge of the secret."""
     dialler = side(Role.DIALLER)
