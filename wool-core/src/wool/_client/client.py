@@ -120,7 +120,7 @@ class Client:
             call.end(Failed(failure))
             return True
         for link in self.links.values():
-            if not link.info.id and not link.refused:
+            if not link.info.id and link.untried:
                 link.connect()  # to know whether it offers the tags
         call.holder = None
         return False

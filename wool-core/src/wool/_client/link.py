@@ -35,11 +35,12 @@ from wool.exceptions import (
 
 _RETRY_FIRST = 0.05
 _RETRY_MOST = 5.0
-_RETRY_REFUSED = 30.0
-"""Seconds until a worker is dialled again that could be reached, but not be used."""
 
-_REFUSALS = 3
-"""Refusals in a row after which one is believed that anybody in between could have sent."""
+_REFUSALS = 6
+"""Refusals in a row after which one is believed that anybody in between could have sent.
+
+With the pauses between them they take more than a second.
+"""
 
 _REFUSED = (AuthenticationError, ProtocolError, VersionMismatch)
 """What a peer may have said."""
@@ -349,7 +350,7 @@ class Link:
         self._slow = False
         _let_go(error)
         self.failure = error
-        self._pause(_RETRY_REFUSED if self.refused else None)
+        self._pause()
         self._send_elsewhere()
         self._client.failed()
         if self.refused:
@@ -378,11 +379,11 @@ class Link:
             self._held = False
             self._client.pool.release()
 
-    def _pause(self, seconds: float | None = None) -> None:
-        """Stops using the worker for a while, by default one that grows with every failure."""
+    def _pause(self) -> None:
+        """Stops using the worker for a while, which grows with every failure."""
         self.usable = self.idle = False
         self._end_pause()
-        self._resuming = self._client.loop.call_later(seconds or self._retry, self._resume_use)
+        self._resuming = self._client.loop.call_later(self._retry, self._resume_use)
         self._retry = min(self._retry * 2, _RETRY_MOST)
 
     def _end_pause(self) -> None:
