@@ -35,7 +35,7 @@ from wool._serialization.classes import (
     find_module,
 )
 from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.codeobjects import reduce_code
+from wool._serialization.codeobjects import evaluable, find_readable, reduce_code
 from wool._serialization.codepickler import reduce_function
 from wool._serialization.context import ContextCodec
 from wool._serialization.encoded import Encoded
@@ -81,6 +81,7 @@ class _Reducer(msgspec.Struct):
     code: dict[bytes, type | FunctionType] = {}  # Struct makes a new one for each
     calls: list[Call] = []
     exports: list[Export] = []
+    readable: dict[FunctionType, FunctionType] = {}
 
     def __call__(self, obj: object) -> Any:
         reduce = _REDUCERS.get(type(obj))
@@ -118,7 +119,13 @@ class _Reducer(msgspec.Struct):
     def reduce_function(self, function: FunctionType) -> Any:
         if function_travels(function):
             return self.reduce_reference(function)
-        return reduce_function(function, self.modules)
+        reduced = reduce_function(function, self.modules)
+        if reduced is NotImplemented and not self.modules.importable(function):
+            # The same copy each time: the function may lead back to itself.
+            copy = self.readable.setdefault(function, evaluable(function))
+            if copy is not function:
+                return find_readable, (copy,)
+        return reduced
 
     def reduce_exception(self, error: BaseException) -> Any:
         if self.thrown is not None and error is self.thrown.exception:

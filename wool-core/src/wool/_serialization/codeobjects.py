@@ -39,24 +39,25 @@ def annotations_of(item: type | FunctionType) -> dict[str, Any]:
     """Returns the annotations of a class or function that cloudpickle does not know about.
 
     Since Python 3.14 they are evaluated when they are read, and are not in the body of a class.
-    Names may be for type checkers alone; then it is their text that is returned.
+    Names may be for type checkers alone; of what mentions them the text is returned.
     """
     if sys.version_info < (3, 14):
         return {}
-    import annotationlib
+    from annotationlib import Format, ForwardRef, get_annotations
 
     try:
-        return annotationlib.get_annotations(item)
+        return get_annotations(item)
     except Exception:
-        return annotationlib.get_annotations(item, format=annotationlib.Format.STRING)
+        found = get_annotations(item, format=Format.FORWARDREF)
+    texts = get_annotations(item, format=Format.STRING)
+    return {n: texts[n] if isinstance(value, ForwardRef) else value for n, value in found.items()}
 
 
 def evaluable(function: FunctionType) -> FunctionType:
     """Returns a function whose annotations can be read: a copy of one for which that fails."""
-    annotations = annotations_of(function)
     try:
-        if not annotations or function.__annotations__ == annotations:
-            return function
+        function.__annotations__  # noqa: B018 - this is what may fail
+        return function
     except Exception:
         scope, closure = function.__globals__, function.__closure__
         defaults = function.__defaults__
@@ -64,6 +65,10 @@ def evaluable(function: FunctionType) -> FunctionType:
         copy.__dict__.update(function.__dict__)
         for name in ("__doc__", "__kwdefaults__", "__module__", "__qualname__", "__type_params__"):
             setattr(copy, name, getattr(function, name))
-        copy.__annotations__ = annotations
+        copy.__annotations__ = annotations_of(function)
         return copy
+
+
+def find_readable(function: FunctionType) -> FunctionType:
+    """Payloads name this function to refer to a function by the copy that could be sent."""
     return function

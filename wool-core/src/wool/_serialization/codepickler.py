@@ -193,7 +193,8 @@ class _Unit:
         reduced = reduce_function(function, self._modules)
         if reduced is not NotImplemented:
             return reduced
-        reduced = native(evaluable(function))
+        by_name = self._modules.importable(function)
+        reduced = native(function if by_name else evaluable(function))
         if reduced is NotImplemented or len(reduced) != 6:
             return reduced  # by name
         _check_variables(function)

@@ -44,8 +44,8 @@ _REDUCERS = ("__reduce__", "__reduce_ex__", "__getstate__")
 _WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 _KNOWN = frozenset(
     {object, _CACHED, MethodType, functools.cached_property, weakref.WeakSet, typing.NewType}
-    | {functools.partialmethod, io.TextIOWrapper, struct.Struct, _MANAGER, _ALIAS}
-    | {*_WEAK, *_PARAMETERS, *_PARTS}
+    | {functools.partialmethod, io.TextIOWrapper, struct.Struct, typing.ForwardRef}
+    | {_MANAGER, _ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
 )
 
 
@@ -71,6 +71,8 @@ def reduce_library(obj: Any, modules: Modules) -> Any:
         return NotImplemented if begun else (cls, (obj.func, obj.args, obj.kwds))
     if cls is functools.partialmethod:  # has a descriptor of the interpreter's since Python 3.14
         return make_partial_method, (obj.func, obj.args, obj.keywords)
+    if cls is typing.ForwardRef:  # has the globals around it since Python 3.14
+        return make_forward, (_text(obj), obj.__forward_module__, obj.__forward_is_class__)
     if cls is struct.Struct:
         return cls, (obj.format,)
     if cls in _WEAK:  # `functools.singledispatch` has one
@@ -137,6 +139,20 @@ def _reduce_typing(obj: Any, cls: Any, modules: Modules) -> Any:
         return make_new_type, (SENTINELS.key(obj), obj.__name__, obj.__module__, obj.__supertype__)
     value = _evaluated(obj, "__value__", typing.ForwardRef(obj.__name__))
     return make_alias, (SENTINELS.key(obj), obj.__name__, value, obj.__type_params__)
+
+
+def _text(reference: Any) -> str:
+    """Returns what a forward reference says."""
+    if sys.version_info < (3, 14):
+        return reference.__forward_arg__
+    from annotationlib import Format
+
+    return reference.evaluate(format=Format.STRING)
+
+
+def make_forward(text: str, module: Any, is_class: bool) -> Any:
+    """Pickles name this function to refer to a forward reference."""
+    return typing.ForwardRef(text, module=module, is_class=is_class)
 
 
 def _declared(parameter: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

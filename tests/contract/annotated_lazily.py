@@ -1,0 +1,10 @@
+"""Only Python 3.14 and later can import this: it names what type checkers alone know."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+def convert(amount: Decimal) -> Decimal:
+    return amount
