@@ -220,6 +220,12 @@ async def test_shared_parts_are_shared_inside_the_routine() -> None:
     assert not await identical([1], b=[1])
 
 
+async def test_a_large_argument_passed_twice_is_one() -> None:
+    large = bytes(2 << 20)
+    assert await apply(lambda a, b: a is b, large, large)
+    assert await apply(lambda a, b: a is b, large, b=large)
+
+
 async def test_recursive_structures() -> None:
     loop: list[Any] = [1]
     loop.append(loop)

@@ -223,8 +223,8 @@ class Codec:
             SerializationError: names the argument that cannot be encoded.
         """
         try:
-            if any(map(_is_bulk, args)):
-                return self.encode((tuple(map(_lift, args)), kwargs))
+            if any(map(_is_bulk, args)) or any(map(_is_bulk, kwargs.values())):
+                args, kwargs = _lift(args, kwargs)
             return self.encode((args, kwargs))
         except Exception as error:
             raise self._argument_error(function, args, kwargs, error) from error
@@ -315,8 +315,13 @@ class Lifted:
         return bytes, (PickleBuffer(self._value),)
 
 
-def _lift(value: Any) -> Any:
-    return Lifted(value) if _is_bulk(value) else value
+def _lift(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Replaces the large arguments. One that is passed twice stays one."""
+    lifted = {id(value): Lifted(value) for value in (*args, *kwargs.values()) if _is_bulk(value)}
+    return (
+        tuple(lifted.get(id(value), value) for value in args),
+        {name: lifted.get(id(value), value) for name, value in kwargs.items()},
+    )
 
 
 def _can_stay(value: Any) -> bool:
