@@ -285,6 +285,18 @@ async def test_credentials_from_files(start: Any, folder: Path) -> None:
     assert TOKEN not in Path(f"/proc/{served.process.pid}/cmdline").read_text()
 
 
+async def test_the_token_is_not_inherited(start: Any) -> None:
+    """What a routine starts has no need to know it."""
+
+    @wool.routine
+    async def knows() -> bool:
+        return "WOOL_TOKEN" in os.environ
+
+    served = start("--address", "ws://127.0.0.1:0")
+    async with wool.WorkerPool(discovery=[await served.address()]):
+        assert not await knows()
+
+
 async def test_certificates_from_files(start: Any, folder: Path) -> None:
     certificates.make_authority(folder, 1)
     certificates.make_certificate(folder, "own", ["127.0.0.1"], 1)

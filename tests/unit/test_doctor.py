@@ -341,6 +341,16 @@ def test_no_place_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.state is State.PROBLEM and "TMPDIR" in one.remedy
 
 
+def test_a_place_for_sockets_that_is_open_to_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o777)
+    monkeypatch.setattr(machine.sockets, "place", lambda: str(tmp_path))
+    (one,) = machine.check_sockets()
+    assert one.state is State.PROBLEM and "sticky bit" in one.text
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port that another program listens at."""

@@ -120,6 +120,12 @@ def test_a_temporary_folder_whose_name_is_no_text(monkeypatch: pytest.MonkeyPatc
     assert Path(sockets.new_directory()).parent == Path("/tmp")
 
 
+def test_a_temporary_folder_in_which_others_may_replace_things(folder: Path) -> None:
+    """Kubernetes makes its volumes so, and one of them is often at /tmp."""
+    folder.chmod(0o777)
+    assert Path(sockets.new_directory()).parent == Path("/tmp")
+
+
 def test_a_temporary_folder_that_cannot_be_looked_through(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,11 +158,17 @@ def test_directories_that_are_refused(folder: Path, make: Callable[[Path], None]
             use(str(folder / "sockets"))
 
 
-def test_a_directory_that_others_may_replace(folder: Path) -> None:
-    """Whoever can write to what it is in can put another one in its place."""
+@pytest.mark.parametrize("through", ["above", "link"])
+def test_a_directory_that_others_may_replace(folder: Path, through: str) -> None:
+    """Whoever can write to what it is in, or a link to that, can put another one in its place."""
     above = folder / "above"
     private = above / "private"
     private.mkdir(parents=True, mode=0o700)
+    if through == "link":
+        (folder / "elsewhere").mkdir()
+        (folder / "elsewhere" / "private").mkdir(0o700)
+        (above / "link").symlink_to(folder / "elsewhere")
+        private = above / "link" / "private"
     sockets.check(str(private))
     above.chmod(0o777)
     for use in (sockets.enter, sockets.check):

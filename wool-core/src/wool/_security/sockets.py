@@ -11,6 +11,7 @@ import socket
 import stat
 import tempfile
 import time
+from pathlib import Path
 
 from wool.abc import ConnectFailed
 
@@ -25,12 +26,25 @@ _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 
 def new_directory() -> str:
     """Names a directory for the sockets of one pool; the first who `enter`s makes it."""
-    parent = tempfile.gettempdir()
-    if len(os.fsencode(parent)) > MAX_PATH - 36 or not parent.isprintable():
-        parent = "/tmp"  # a socket's path must be short, and others are told of it
+    parent = place()
     with contextlib.suppress(OSError):  # there may be no way to see what others have in there
         _sweep(parent)
     return os.path.join(parent, f"{PREFIX}{secrets.token_hex(8)}")
+
+
+def place() -> str:
+    """Returns where pools make their directories.
+
+    `/dev/shm` is for containers whose `/tmp` is a volume in which every user may replace things.
+    """
+    choices = (tempfile.gettempdir(), "/tmp", "/dev/shm")
+    return next(filter(_is_fit, choices), choices[0])
+
+
+def _is_fit(parent: str) -> bool:
+    """Whether a directory may be in there. A socket's path must be short, and others print it."""
+    short = len(os.fsencode(parent)) <= MAX_PATH - 36 and parent.isprintable()
+    return short and os.access(parent, os.W_OK | os.X_OK) and not _open_to_all(parent)
 
 
 def socket_in(directory: str) -> str:
@@ -69,15 +83,25 @@ def check(directory: str) -> None:
         raise ConnectFailed(
             f"{directory} must be a directory of this user with mode 0700 to hold Wool's sockets"
         )
-    above = os.path.realpath(directory)
-    while above != (above := os.path.dirname(above)):
-        mode = os.lstat(above).st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise ConnectFailed(
-                f"{directory} must not hold Wool's sockets: every user may replace what is in "
-                f"{above} (mode {stat.S_IMODE(mode):04o}). Set its sticky bit with chmod +t, or "
-                "use another place"
-            )
+    above = _open_to_all(os.path.dirname(directory))
+    if above is not None:
+        raise ConnectFailed(
+            f"{directory} must not hold Wool's sockets: every user may replace what is in {above} "
+            "for want of a sticky bit. Set that with chmod +t, or use another place"
+        )
+
+
+def _open_to_all(directory: str) -> str | None:
+    """Returns the directory, or one above it, in which every user may replace what is in it.
+
+    A symbolic link on the way may be replaced as well, so both paths count.
+    """
+    for path in (os.path.realpath(directory), os.path.abspath(directory)):
+        for above in (path, *map(str, Path(path).parents)):
+            mode = os.stat(above).st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                return above
+    return None
 
 
 def reclaim(path: str) -> None:

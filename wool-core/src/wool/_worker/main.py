@@ -49,7 +49,6 @@ def main(lifeline: BinaryIO) -> None:
         config: dict[str, Any] = marshal.load(lifeline)
     except EOFError:
         return  # whoever has started it is gone already
-    os.environ.pop("WOOL_TOKEN", None)  # what routines start would inherit it
     if not os.environ.get("PYTHONBREAKPOINT"):
         sys.breakpointhook = _no_breakpoint
     print_whole_lines()

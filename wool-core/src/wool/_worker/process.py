@@ -2,8 +2,9 @@
 
 A worker is a fresh interpreter, the same one with the same `sys.path`; it never imports the
 caller's `__main__`. One inherited socket, the lifeline, carries its configuration, so that no
-secret is on a command line, and its report that it is ready. Afterwards the lifeline only has to
-stay open: when it closes, for whatever reason, the worker ends.
+secret is on a command line, and its report that it is ready. The token is not in its environment
+either, for what routines start would inherit it. Afterwards the lifeline only has to stay open:
+when it closes, for whatever reason, the worker ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Generator
 from typing import Any, cast
 
 from wool._forks import after_fork
+from wool._settings.sources import TOKEN
 from wool.exceptions import ConfigurationError
 
 _BOOT = (
@@ -84,6 +86,7 @@ class WorkerProcess:
                     [sys.executable, *flags, "-c", _BOOT, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
+                    env={name: value for name, value in os.environ.items() if name != TOKEN},
                 )
         except BaseException:
             self._lifeline.close()

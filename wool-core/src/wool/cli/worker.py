@@ -19,6 +19,7 @@ import click
 import wool
 from wool._plugins import lookup
 from wool._plugins.schemes import scheme_transport
+from wool._settings.sources import TOKEN
 from wool._worker.discoveries import ChosenDiscovery
 from wool._worker.main import new_loop
 from wool.cli.active import read_settings
@@ -152,7 +153,7 @@ async def _serve(
     with contextlib.suppress(asyncio.CancelledError):
         async with worker:
             leaving.listen()
-            os.environ.pop("WOOL_TOKEN", None)  # what routines start would inherit it
+            os.environ.pop(TOKEN, None)  # what routines start would inherit it
             info = worker.info
             tags = f", tags {' '.join(sorted(info.tags))}" if info.tags else ""
             events.tell(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wool._security import sockets
+from wool.abc import ConnectFailed
 from wool.cli.checks.finding import Finding, advice, ok, problem
 
 SHARED = Path("/dev/shm")
@@ -103,9 +104,9 @@ def check_sockets() -> Iterator[Finding]:
     if not sockets.SUPPORTED:
         yield ok("sockets", "this system has no Unix sockets; pools use the loopback interface")
         return
-    place = tempfile.gettempdir()
+    place = sockets.place()
     try:
-        folder = Path(tempfile.mkdtemp(prefix="wool-doctor-"))
+        folder = Path(tempfile.mkdtemp(prefix="wool-doctor-", dir=place))
     except OSError as error:
         yield problem(
             "sockets",
@@ -113,8 +114,13 @@ def check_sockets() -> Iterator[Finding]:
             "name a directory that can be written to in TMPDIR",
         )
         return
-    folder.rmdir()
-    yield ok("sockets", f"pools have theirs in {place}")
+    try:
+        sockets.check(str(folder))
+        yield ok("sockets", f"pools have theirs in {place}")
+    except ConnectFailed as error:
+        yield problem("sockets", str(error), "name a private directory in TMPDIR")
+    finally:
+        folder.rmdir()
 
 
 def check_files() -> Iterator[Finding]:
