@@ -1332,6 +1332,15 @@ async def test_closing_what_is_no_generator_need_not_end_it() -> None:
     assert await close_and_go_on(Kept()) == (0, 1)
 
 
+async def test_an_iterator_that_can_be_called() -> None:
+    class Ticker(Kept):
+        def __call__(self) -> None: ...
+
+    ticker = Ticker()
+    assert await close_and_go_on(ticker) == (0, 1)
+    assert ticker.n == 1  # it has stayed where it is
+
+
 async def test_closing_a_generator_ends_it() -> None:
     async def numbers() -> AsyncIterator[int]:
         yield 0

@@ -2,7 +2,7 @@
 
 A call of a routine, a step of a stream and a use of a live object differ in their target alone. The
 side that dialled opens calls of routines (`_client.calls`), the side that listened serves them
-(`_worker.caller`); live objects may be used by either.
+(`_worker.callerpeer`); live objects may be used by either.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class PrefetchCall(OutgoingCall):
         self.cancellation = None
         if self._arrived:
             outcome: Outcome | Cancelled = self._arrived.popleft()
-            if isinstance(outcome, Failed):  # see `Exchange.wait`
+            if isinstance(outcome, Failed):  # see `OutgoingCall.wait`
                 await asyncio.sleep(0)
         else:
             outcome = await self._wait()

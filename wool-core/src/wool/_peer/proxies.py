@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any, Protocol
 
 from wool._peer.chaining import settle_context
-from wool._serialization.references import GENERATOR, ITERATOR, OBJECT, STEPPED, Held
+from wool._serialization.references import GENERATOR, ITERATOR, OBJECT, Held
 
 ELSEWHERE = "<live object>"
 """What tracebacks show as the file of a proxy's frames."""
@@ -120,7 +120,7 @@ def _exception(typ: Any, val: Any, tb: Any) -> BaseException:
 def make_proxy(held: Usable) -> Any:
     """Makes what stands for an object."""
     look = held.interface
-    if look.kind in (GENERATOR, STEPPED):
+    if look.kind == GENERATOR:
         return GeneratorProxy(held)
     if look.kind == ITERATOR:
         return (ClosableProxy if "aclose" in look.methods else IteratorProxy)(held)

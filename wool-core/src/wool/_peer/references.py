@@ -18,7 +18,7 @@ from wool._peer.proxies import make_proxy
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._serialization.classes import NO_REFERENTS
-from wool._serialization.references import EXPORTS, GENERATOR, Export, Interface
+from wool._serialization.references import EXPORTS, Export, Interface
 
 RELEASED = 1 << 14
 """So many objects are given up with one frame, which must not become too large."""
@@ -99,7 +99,7 @@ class RemoteReference:
         user: of the connection it came by.
     """
 
-    __slots__ = ("__weakref__", "_ended", "_proxy", "interface", "key", "origin", "user")
+    __slots__ = ("__weakref__", "_proxy", "interface", "key", "origin", "user")
 
     def __init__(self, user: User, key: bytes) -> None:
         self.user = user
@@ -107,7 +107,6 @@ class RemoteReference:
         self.origin = b""
         self.interface = Interface(0, "", ())
         self._proxy: weakref.ref[Any] | None = None
-        self._ended = False  # a generator that has ended needs no owner
 
     def proxy(self, origin: bytes, interface: Interface) -> Any:
         """Returns what user code gets for it, the same as long as that is in use."""
@@ -122,13 +121,7 @@ class RemoteReference:
         self, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> tuple[Any, BaseException | None]:
         """Has the owner do something; returns the result and None, or None and an exception."""
-        if self._ended and operation in ("__anext__", "aclose"):
-            return None, StopAsyncIteration() if operation == "__anext__" else None
-        value, error = await self.user.use(self, operation, args, kwargs or {})
-        if self.interface.kind == GENERATOR:
-            said = error is None if operation == "aclose" else type(error) is StopAsyncIteration
-            self._ended = said and operation in ("__anext__", "aclose")
-        return value, error
+        return await self.user.use(self, operation, args, kwargs or {})
 
 
 class Mentioned(weakref.ref[RemoteReference]):

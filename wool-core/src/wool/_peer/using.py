@@ -34,7 +34,6 @@ from wool._serialization.encoded import Encoded
 from wool._serialization.exceptions import dump_exception
 from wool._serialization.references import (
     GENERATOR,
-    STEPPED,
     STEPS,
     Export,
     Interface,
@@ -143,7 +142,7 @@ def _opens(interface: Interface, operation: str) -> bool:
         return "__aexit__" in interface.methods
     if operation == "acquire":
         return interface in _LOCKS
-    return interface.kind in (GENERATOR, STEPPED) and operation in ITERATING
+    return interface.kind == GENERATOR and operation in ITERATING
 
 
 # As the owner -------------------------------------------------------------------------------------

@@ -23,9 +23,8 @@ from wool._serialization.classes import CLASSES, payload_references
 
 T = TypeVar("T")
 
-GENERATOR, ITERATOR, FUNCTION, OBJECT, STEPPED = range(5)
-"""Kinds of objects, as their users are to see them. `STEPPED` has the methods of an async generator
-without being one: closing it need not end it."""
+GENERATOR, ITERATOR, FUNCTION, OBJECT = range(4)
+"""Kinds of objects, as their users are to see them."""
 
 STEPS = frozenset({"__anext__", "asend", "athrow", "aclose"})
 """What asks an iterator or a generator for something."""
@@ -52,7 +51,7 @@ class Interface:
     """What of an object can be used from afar.
 
     Attributes:
-        kind: one of the five above.
+        kind: `GENERATOR`, `ITERATOR`, `FUNCTION` or `OBJECT`.
         name: for messages.
         methods: what can be done with it, with a `*` before what makes an async generator.
     """
@@ -229,10 +228,9 @@ def is_proxy(cls: type[Any]) -> bool:
 def _stays(cls: type[Any]) -> bool:
     """Whether all objects of a class travel by reference.
 
-    A class with `__anext__` that can also be called is more than an iterator, such as a mock that
-    has every method: whoever wants a reference to its objects says so.
+    Of a mock `__anext__` is something that makes one when it is asked for: it is no iterator.
     """
-    iterates = hasattr(cls, "__anext__") and not any("__call__" in vars(c) for c in cls.__mro__)
+    iterates = callable(inspect.getattr_static(cls, "__anext__", None))
     return is_proxy(cls) or iterates or issubclass(cls, WAITED_FOR)
 
 
@@ -245,7 +243,7 @@ def interface_of(value: Any) -> Interface:
         methods = _async_methods(value, ["__call__"], lambda _: value)
         return Interface(FUNCTION, f"{value.__qualname__}()", methods)
     if isinstance(value, AsyncGenerator):
-        return Interface(STEPPED, f"the {cls.__qualname__}", _GENERATOR)
+        return Interface(GENERATOR, f"the {cls.__qualname__}", _GENERATOR)
     if id(value) not in MARKS.marked and hasattr(cls, "__anext__"):
         closing = ("aclose",) if inspect.iscoroutinefunction(getattr(cls, "aclose", None)) else ()
         return Interface(ITERATOR, f"the {cls.__qualname__}", ("__anext__", *closing))
