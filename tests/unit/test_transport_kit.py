@@ -29,6 +29,7 @@ class TestUnix(TransportSuite):
 
 
 @pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.asyncio.*Policy. is deprecated:DeprecationWarning")
 class TestUnixOnUvloop(TestUnix):
     @pytest.fixture
     def event_loop_policy(self) -> asyncio.AbstractEventLoopPolicy:
