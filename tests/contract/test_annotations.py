@@ -1,4 +1,4 @@
-"""What is known of the annotations of classes and functions that travel by value.
+"""Annotations of classes and functions that travel by value, as workers see them.
 
 There is no `from __future__ import annotations` here: since Python 3.14 annotations without it are
 evaluated when somebody asks for them.

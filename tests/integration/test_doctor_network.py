@@ -92,7 +92,7 @@ async def test_a_machine_without_a_default_route(transport: str, folder: Path) -
 async def test_an_address_that_only_the_machine_itself_reaches(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the doctor dials there answers, and yet it is a problem."""
+    """The address that the doctor dials there answers, and yet it is a problem."""
     monkeypatch.setattr("wool._addresses.outward_host", lambda version: "127.0.1.1")
     settings = Settings.read(lookup.names)
     trial = Trial(

@@ -159,7 +159,7 @@ async def test_environment_and_working_directory(
 
 
 async def test_the_token_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a routine starts has no need to know it."""
+    """A program that a routine starts has no need to know it."""
     monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
     async with opened(1) as pool:
         _, values = await surroundings("WOOL_TOKEN")

@@ -286,7 +286,7 @@ async def test_credentials_from_files(start: Any, folder: Path) -> None:
 
 
 async def test_the_token_is_not_inherited(start: Any) -> None:
-    """What a routine starts has no need to know it."""
+    """A program that a routine starts has no need to know it."""
 
     @wool.routine
     async def knows() -> bool:

@@ -160,7 +160,7 @@ def test_directories_that_are_refused(folder: Path, make: Callable[[Path], None]
 
 @pytest.mark.parametrize("through", ["above", "link"])
 def test_a_directory_that_others_may_replace(folder: Path, through: str) -> None:
-    """Whoever can write to what it is in, or a link to that, can put another one in its place."""
+    """A user who can write to its parent, or replace a link to that, can replace it."""
     above = folder / "above"
     private = above / "private"
     private.mkdir(parents=True, mode=0o700)

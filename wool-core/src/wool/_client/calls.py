@@ -21,7 +21,7 @@ from wool.exceptions import WorkerStopped
 
 
 class Owner(Protocol):
-    """Who has the connection, and is told what the worker says."""
+    """The owner of the connection, which is told what the worker says."""
 
     @property
     def cancel_grace(self) -> float:

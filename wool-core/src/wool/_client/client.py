@@ -71,7 +71,7 @@ class Client:
 
     @property
     def pool(self) -> PoolBase:
-        """Whose workers they are."""
+        """The pool that has the workers."""
         return self._pool
 
     @property

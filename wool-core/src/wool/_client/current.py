@@ -28,7 +28,7 @@ class ActivePool:
 
     @property
     def view(self) -> object:
-        """What users hold of it."""
+        """The object that users hold."""
         raise NotImplementedError
 
     @property

@@ -43,7 +43,7 @@ With the pauses between them they take more than a second.
 """
 
 _REFUSED = (AuthenticationError, ProtocolError, VersionMismatch)
-"""What a peer may have said."""
+"""Errors that stand for an answer of the peer."""
 
 _PATIENCE = 0.5
 """Seconds a call waits for a connection before it is given to another worker."""
@@ -53,14 +53,14 @@ _LOOKS = 10
 
 
 class Dispatcher(Protocol):
-    """Who gives calls to links, and is told what becomes of them; see `client.Client`."""
+    """The giver of calls to links, which is told what becomes of them; see `client.Client`."""
 
     loop: asyncio.AbstractEventLoop
     closed: bool
 
     @property
     def pool(self) -> PoolBase:
-        """Whose workers they are."""
+        """The pool that has the workers."""
         ...
 
     @property

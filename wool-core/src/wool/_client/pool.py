@@ -65,7 +65,7 @@ class Pool(CallingPool):
 
     @property
     def view(self) -> PoolView:
-        """What users hold of it."""
+        """The object that users hold."""
         return self._view
 
     # For its view -------------------------------------------------------------------------------

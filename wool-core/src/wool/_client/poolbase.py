@@ -1,4 +1,4 @@
-"""What a pool is to the calls that use it and to the connections beneath them: facts and hooks."""
+"""A pool as the calls that use it and the connections beneath them see it: facts and hooks."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class PoolBase(ActivePool):
         name = self.serializer_name
         return hello([name], serializer=name, pool=self.id, security=security)
 
-    # What clients need to know ------------------------------------------------------------------
+    # Facts for clients --------------------------------------------------------------------------
 
     @property
     def ready(self) -> int:
@@ -108,7 +108,7 @@ class PoolBase(ActivePool):
         """
         raise NotImplementedError
 
-    # What clients report ------------------------------------------------------------------------
+    # Reports of clients -------------------------------------------------------------------------
 
     def on_connected(self, session: Session) -> None:
         """A client has opened a session to a worker."""

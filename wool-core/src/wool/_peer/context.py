@@ -24,7 +24,7 @@ MAX_REMARK = 2000
 
 
 class Complaints:
-    """What the user of a pool has been told of variables that do not travel; of each once."""
+    """Remarks to the user of a pool on variables that do not travel; one for each variable."""
 
     def __init__(self) -> None:
         self._made: set[str] = set()

@@ -1,4 +1,4 @@
-"""What the calls of a connection, and the objects lent over it, see of the end that is here."""
+"""The end of a connection that is here, as its calls and the objects lent over it see it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ MAX_MESSAGE = 64 << 10
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What it takes to open a call, at whichever peer.
+    """All that is needed to open a call, at any peer.
 
     Attributes:
         target: names the routine, or a live object and an operation; see `frames.Open.routine`.
@@ -124,8 +124,8 @@ class Failed:
 class Cancelled:
     """The caller's own cancellation is what the step comes to.
 
-    `open` is true if a stream still is: the cancel crossed a value that is dropped. What the step
-    did to context variables counts even so.
+    `open` is true if a stream still is: the cancel crossed a value that is dropped. Changes that
+    the step made to context variables count even so.
     """
 
     error: asyncio.CancelledError
@@ -152,7 +152,7 @@ class Stage(IntEnum):
 
 
 class Carrier(Protocol):
-    """What a call is made through."""
+    """The way that a call takes."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -183,7 +183,7 @@ class Sender(Protocol):
 
 
 class Holder(Protocol):
-    """Who has been given a call, and sends it when there is a connection."""
+    """The holder of a call, which sends it when there is a connection."""
 
     info: WorkerInfo
 

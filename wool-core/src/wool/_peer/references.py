@@ -25,7 +25,7 @@ RELEASED = 1 << 14
 
 
 class Lent:
-    """What is lent to the peer, and how often that has been mentioned to it; on any thread."""
+    """The objects lent to the peer, and how often each was mentioned to it; on any thread."""
 
     def __init__(self) -> None:
         self._gone = False

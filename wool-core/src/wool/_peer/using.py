@@ -43,13 +43,13 @@ from wool._serialization.summaries import reason_of
 from wool.exceptions import SerializationError, WoolError
 
 ITERATING = frozenset({"__anext__", "asend", "athrow"})
-"""What comes to the next value of an iterator, or to its end."""
+"""Operations that lead to the next value of an iterator, or to its end."""
 
 THROWING = frozenset({"athrow", "__aexit__"})
-"""What has an exception for its argument, and does not fail because of what that is."""
+"""Operations whose argument is an exception. None fails because of that exception."""
 
 _LEAVING = frozenset({"__aexit__", "aclose"})
-"""What begins even if it has been cancelled, as what is awaited where it lives does."""
+"""Operations that begin even if they have been cancelled, as they do in the owner's own code."""
 
 _LOCKS = frozenset(
     interface_of(lock) for lock in (asyncio.Lock(), asyncio.Semaphore(), asyncio.BoundedSemaphore())
@@ -200,7 +200,7 @@ class IncomingUse(IncomingCall):
         await self.run()
 
     def _on_ended(self, task: asyncio.Task[None]) -> None:
-        """Who cancels all tasks of the loop may do so before the first step: then there is none."""
+        """Answers for a task that was cancelled before its first step."""
         if self.task is None:
             self._finish_raise(asyncio.CancelledError())
 
@@ -311,7 +311,7 @@ class Driver:
                     return
 
     def _on_ended(self, task: asyncio.Task[None]) -> None:
-        """What it has taken and not begun, because its task was cancelled, is done without it."""
+        """Starts without the task the use that it has taken and, being cancelled, not begun."""
         self.ended = True
         use, self._use = self._use, None
         if use is not None:

@@ -19,13 +19,13 @@ from types import MemberDescriptorType, WrapperDescriptorType
 from typing import Any, cast
 
 _REGISTERED = "__wool_registered__"
-"""What an abstract class has that knows others by `register`: these, to keep them alive."""
+"""An attribute of abstract classes that keeps alive the classes registered with them."""
 
 _REGISTERED_WITH = "__wool_registered_with__"
-"""What the body of a class says of the abstract classes that know it by `register`."""
+"""Names in the body of a class the abstract classes that it is registered with."""
 
 _REDUCER = "__wool_reducer__"
-"""What the body of a class says of how `copyreg` pickles its objects."""
+"""Names in the body of a class how `copyreg` pickles its objects."""
 
 _INTERFACES: tuple[Any, ...] = tuple(
     base

@@ -1,4 +1,4 @@
-"""What cloudpickle needs help with in functions: code objects and annotations.
+"""Parts of functions that cloudpickle needs help with: code objects and annotations.
 
 Code objects travel whole, the name of their file included: tracebacks show it. cloudpickle leaves
 that out since 3.1.3, for the sake of pickles that do not depend on it.

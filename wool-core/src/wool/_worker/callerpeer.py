@@ -1,6 +1,6 @@
 """The connection to a caller, as the worker has it: its calls are executed here.
 
-Frames arrive on the I/O thread. Whatever runs user code is passed to the executor; accepting calls,
+Frames arrive on the I/O thread. User code is passed to the executor; accepting calls,
 giving them back and cancelling those that have not begun is done here, whatever user code does.
 """
 
@@ -93,12 +93,12 @@ class CallerPeer(Peer):
 
     @property
     def pool(self) -> PeerPool:
-        """What calls made by this caller's routines go to."""
+        """The pool for calls that this caller's routines make."""
         return self._pool
 
     @property
     def worker(self) -> WorkerInfo:
-        """Who runs the calls."""
+        """The executor that runs the calls."""
         return self._host.info
 
     @property

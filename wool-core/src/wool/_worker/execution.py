@@ -42,12 +42,12 @@ class CallerEnd(End, Protocol):
 
     @property
     def pool(self) -> Pool:
-        """What calls made by this caller's routines go to."""
+        """The pool for calls that this caller's routines make."""
         ...
 
     @property
     def worker(self) -> WorkerInfo:
-        """Who runs the calls."""
+        """The executor that runs the calls."""
         ...
 
     @property
