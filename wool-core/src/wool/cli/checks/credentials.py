@@ -45,7 +45,7 @@ def check_credentials(credentials: Authenticator | None, networked: bool) -> Ite
 
 
 def _check_token(token: Token) -> Iterator[Finding]:
-    yield ok("credentials", f"{token.kind}")
+    yield ok("credentials", token.kind)
     path = os.environ.get("WOOL_TOKEN_FILE")
     if path:
         yield from _check_secrecy(path)
