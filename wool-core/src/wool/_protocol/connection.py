@@ -8,8 +8,8 @@ into chunks and puts them together, and refuses whatever the tables in `states` 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
@@ -26,8 +26,7 @@ If there was no memory for them, the segments are a `Missing`: reading them rais
 Message = list[Buffer]
 Payloaded = f.Open | f.Resume | f.Supply | f.Value | f.Return | f.Raise
 Opening = f.Open | f.Need
-_PAYLOADED = (f.Open, f.Resume, f.Supply, f.Value, f.Return, f.Raise)
-_NOTICES = (f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers, f.Release)
+_NOTICES = frozenset({f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers, f.Release})
 _NOTHING: tuple[Buffer, ...] = ()
 
 
@@ -90,9 +89,9 @@ class Machine:
         header = f.encode(frame)
         if isinstance(frame, (f.Open, f.Need)):
             self._last_mine = frame.call
-            self._calls[frame.call] = _Call(_table(frame), mine=True, credit=self._window)
+            self._calls[frame.call] = _Call(_table(frame), True, self._window)
             self._queue(frame.call, header, segments, self._window)
-        elif isinstance(frame, _NOTICES):
+        elif type(frame) in _NOTICES:
             self._control.append([header])
         elif isinstance(frame, f.GiveBack):
             for ident in frame.calls:
@@ -142,7 +141,7 @@ class Machine:
         return bool(self._control or self._bulk)
 
     def _queue(self, ident: int, header: bytes, segments: Sequence[Buffer], credit: int) -> None:
-        if not segments or self.fits(f.total(segments)):
+        if sum(map(len, segments)) <= self._chunk:
             self._control.append([header, *segments])
             return
         self._control.append([header])
@@ -199,22 +198,20 @@ class Machine:
 
     def receive_frame(self, frame: f.Calling, payload: memoryview) -> list[Event]:
         """Takes a message that has been decoded; as `receive`."""
-        if isinstance(frame, f.Chunk):
-            return self._receive_chunk(frame, payload)
-        if isinstance(frame, _PAYLOADED):
-            return self._receive_payloaded(frame, payload)
+        kind = type(frame)
+        take = _WITH_PAYLOAD.get(kind)
+        if take is not None:
+            return take(self, frame, payload)
         if len(payload):
-            raise ProtocolError(f"the peer sent a payload with {type(frame).__name__}")
-        if isinstance(frame, _NOTICES):
-            return [(frame, _NOTHING)]
-        if isinstance(frame, f.Credit):
-            return self._receive_credit(frame)
-        if isinstance(frame, f.GiveBack):
-            return self._receive_give_back(frame)
-        if isinstance(frame, f.Need):
-            self._accept(frame)
-            return [(frame, _NOTHING)]
-        return self._receive_about(frame)
+            raise ProtocolError(f"the peer sent a payload with {kind.__name__}")
+        return _WITHOUT[kind](self, frame)
+
+    def _receive_notice(self, frame: Frame) -> list[Event]:
+        return [(frame, _NOTHING)]
+
+    def _receive_need(self, frame: f.Need) -> list[Event]:
+        self._accept(frame)
+        return [(frame, _NOTHING)]
 
     def _receive_about(self, frame: f.Cancel | f.Reject | f.Inquire | f.Report) -> list[Event]:
         call = self._find(frame.call, type(frame))
@@ -263,39 +260,44 @@ class Machine:
             call.credit += frame.amount
         return []
 
-    def _receive_payloaded(self, frame: Payloaded, payload: memoryview) -> list[Event]:
-        call, state = self._begin_payload(frame)
-        if call is None:
-            self._release(frame)
-            return []
-        size = sum(frame.sizes)
-        if len(frame.codes) + _context_segments(frame) > len(frame.sizes):
-            raise ProtocolError("the peer announced more code and variables than payload segments")
-        if size != len(payload):
-            if len(payload):
-                raise ProtocolError(
-                    f"the peer announced {size} bytes of payload and sent {len(payload)}"
-                )
-            call.inbound = Inbound(frame, frame.sizes)
-            return []
-        if state is not None:
-            self._enter(frame.call, call, state)
-        return [(frame, _cut(payload, frame.sizes))]
+    def _receive_open(self, frame: f.Open, payload: memoryview) -> list[Event]:
+        return self._receive_payload(frame, payload, self._accept(frame))
 
-    def _begin_payload(self, frame: Payloaded) -> tuple[_Call | None, State | None]:
-        """Returns the call a payload is for, and the state that it leads to when it is complete."""
-        if isinstance(frame, f.Open):
-            return self._accept(frame), None
+    def _receive_answer(
+        self, frame: f.Resume | f.Supply | f.Value | f.Return | f.Raise, payload: memoryview
+    ) -> list[Event]:
         kind = type(frame)
         call = self._find(frame.call, kind)
         if call is None:
-            return None, None
+            self._release(frame)
+            return []
         if call.inbound is not None:
             raise ProtocolError("the peer began a payload before the last one was complete")
         state = call.after.get(kind)
         if state is None:
             raise _unexpected(kind, call)
-        return call, state
+        events = self._receive_payload(frame, payload, call)
+        if events:
+            self._enter(frame.call, call, state)
+        return events
+
+    def _receive_payload(self, frame: Payloaded, payload: memoryview, call: _Call) -> list[Event]:
+        """Takes a payload that came with its frame; what exceeds a chunk is yet to come."""
+        sizes = frame.sizes
+        context = () if isinstance(frame, f.Supply) else frame.context
+        if (frame.codes or context) and (
+            len(frame.codes) + sum(variable.segments for variable in context) > len(sizes)
+        ):
+            raise ProtocolError("the peer announced more code and variables than payload segments")
+        size = sum(sizes)
+        if size == len(payload):
+            return [(frame, [payload] if len(sizes) == 1 else _cut(payload, sizes))]
+        if len(payload):
+            raise ProtocolError(
+                f"the peer announced {size} bytes of payload and sent {len(payload)}"
+            )
+        call.inbound = Inbound(frame, sizes)
+        return []
 
     def _receive_chunk(self, frame: f.Chunk, payload: memoryview) -> list[Event]:
         call = self._find(frame.call, f.Chunk)
@@ -335,7 +337,7 @@ class Machine:
         if frame.call & 1 == self._parity or frame.call <= self._last_theirs:
             raise ProtocolError(f"the peer opened call {frame.call} out of order")
         self._last_theirs = frame.call
-        call = _Call(_table(frame), mine=False, credit=self._window)
+        call = _Call(_table(frame), False, self._window)
         self._calls[frame.call] = call
         return call
 
@@ -356,10 +358,20 @@ class Machine:
         self._enter(ident, call, state)
 
 
-def _context_segments(frame: Payloaded) -> int:
-    if isinstance(frame, f.Supply):
-        return 0
-    return sum(variable.segments for variable in frame.context) if frame.context else 0
+_WITH_PAYLOAD: Mapping[type[Frame], Callable[[Machine, Any, memoryview], list[Event]]] = {
+    f.Chunk: Machine._receive_chunk,
+    f.Open: Machine._receive_open,
+    **dict.fromkeys((f.Resume, f.Supply, f.Value, f.Return, f.Raise), Machine._receive_answer),
+}
+
+_WITHOUT: Mapping[type[Frame], Callable[[Machine, Any], list[Event]]] = {
+    f.Credit: Machine._receive_credit,
+    f.GiveBack: Machine._receive_give_back,
+    f.Need: Machine._receive_need,
+    **dict.fromkeys((f.Cancel, f.Reject, f.Inquire, f.Report), Machine._receive_about),
+    **dict.fromkeys(_NOTICES, Machine._receive_notice),
+}
+"""How each frame is taken, by whether bytes may follow it in its message."""
 
 
 def _table(frame: Opening) -> dict[State, dict[type[Frame], State]]:
@@ -376,8 +388,6 @@ def _unexpected(kind: type[Frame], call: _Call) -> ProtocolError:
 
 def _cut(payload: memoryview, sizes: Sequence[int]) -> list[memoryview]:
     """Cuts the payload of a single message into its segments."""
-    if len(sizes) == 1:
-        return [payload]
     segments: list[memoryview] = []
     start = 0
     for size in sizes:

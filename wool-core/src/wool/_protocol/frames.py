@@ -8,14 +8,16 @@ chunk size nothing of them is in the frame's own message: they follow in `Chunk`
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from wool.exceptions import ProtocolError
 
 Buffer = bytes | bytearray | memoryview
+T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 CallId = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 
@@ -385,8 +387,6 @@ Calling = (
 
 _prefix = struct.Struct("<I")
 _encode = msgspec.msgpack.Encoder().encode
-_decode_handshake = msgspec.msgpack.Decoder(Handshaking).decode
-_decode_call = msgspec.msgpack.Decoder(Calling).decode
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -402,8 +402,8 @@ def encode(frame: Frame) -> bytes:
     return len(header).to_bytes(PREFIX, "little") + header
 
 
-def split(message: bytes | memoryview) -> tuple[memoryview, memoryview]:
-    """Splits a message into header and payload."""
+def _decode(decode: Callable[[memoryview], T], message: bytes | memoryview) -> tuple[T, memoryview]:
+    """Decodes a message into its frame and payload."""
     view = memoryview(message)
     size = _prefix.unpack_from(view)[0] if len(view) >= PREFIX else len(view)
     end = PREFIX + size
@@ -411,27 +411,24 @@ def split(message: bytes | memoryview) -> tuple[memoryview, memoryview]:
         raise ProtocolError(
             f"the peer sent a message of {len(view)} bytes whose header claims {size}"
         )
-    return view[PREFIX:end], view[end:]
+    try:
+        return decode(view[PREFIX:end]), view[end:]
+    except _MALFORMED as error:
+        raise ProtocolError(f"the peer sent a malformed frame: {error}") from None
+
+
+_decode_handshake = partial(_decode, msgspec.msgpack.Decoder[Handshaking](Handshaking).decode)
+
+decode_call = partial(_decode, msgspec.msgpack.Decoder[Calling](Calling).decode)
+"""Decodes a message after the handshake into its frame and payload bytes."""
 
 
 def decode_handshake(message: bytes | memoryview) -> Handshaking:
     """Decodes a message of the handshake; it has no payload."""
-    header, payload = split(message)
+    frame, payload = _decode_handshake(message)
     if len(payload):
         raise ProtocolError("the peer sent a payload before the handshake was over")
-    try:
-        return _decode_handshake(header)
-    except _MALFORMED as error:
-        raise ProtocolError(f"the peer sent a malformed handshake: {error}") from None
-
-
-def decode_call(message: bytes | memoryview) -> tuple[Calling, memoryview]:
-    """Decodes a message after the handshake into its frame and payload bytes."""
-    header, payload = split(message)
-    try:
-        return _decode_call(header), payload
-    except _MALFORMED as error:
-        raise ProtocolError(f"the peer sent a malformed frame: {error}") from None
+    return frame
 
 
 def total(segments: Sequence[Buffer]) -> int:
