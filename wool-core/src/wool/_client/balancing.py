@@ -41,8 +41,5 @@ def least_loaded(candidates: Sequence[C]) -> C:
     if len(candidates) > FEW:
         ready = [one for one in candidates if one.idle and one.session is not None]
         candidates = random.sample(ready if len(ready) > 1 else candidates, 2)
-    return min(candidates, key=_burden)
-
-
-def _burden(one: Candidate) -> tuple[bool, int, bool]:
-    return not one.idle, one.load, one.session is None
+    burdens = [(not one.idle, one.load, one.session is None) for one in candidates]
+    return candidates[burdens.index(min(burdens))]

@@ -97,16 +97,11 @@ class WorkerPeer(Peer):
     def begin(self, call: OutgoingCall) -> bool:
         """Sends a call of a routine; False if the session has ended."""
         call.sent = self.loop.time()
+        if not self.open(call):
+            return False
         self.out += 1
-        sent = False
-        try:
-            sent = self.open(call)
-        finally:
-            if not sent:
-                self.out -= 1
-        if sent:
-            self._last = call.number
-        return sent
+        self._last = call.number
+        return True
 
     def resume(
         self,
@@ -125,8 +120,7 @@ class WorkerPeer(Peer):
         if self.calls.get(call.number) is not call:
             call.end(Failed(WorkerStopped("the stream's worker is gone")))
             return False
-        codes, data = self._new_code(units, args)
-        segments = [*data, *args]
+        codes, segments = self._with_code(units, args)
         frame = f.Resume(
             call=call.number,
             step=call.step,
@@ -164,21 +158,19 @@ class WorkerPeer(Peer):
 
     # Modules that travel ------------------------------------------------------------------------
 
-    def _new_code(
+    def _with_code(
         self, units: Sequence[CodeUnit], args: Sequence[Buffer], number: int = 0
-    ) -> tuple[list[f.Code], list[Buffer]]:
-        if self._shares_modules:
-            return super()._new_code(units, args)
-        version = self.codec.modules.version()
+    ) -> tuple[list[f.Code], Sequence[Buffer]]:
+        version = self._version if self._shares_modules else self.codec.modules.version()
         if version == self._version:
-            return super()._new_code(units, args)
+            return super()._with_code(units, args) if units else ([], args)
         modules = self.codec.modules.units()
-        codes, data = super()._new_code([*modules, *units], args)
-        if self.session.machine.fits(f.total(data) + f.total(args)):
+        codes, segments = super()._with_code([*modules, *units], args)
+        if self.session.machine.fits(f.total(segments)):
             self._version = version
         else:
             self._ship(number, version, modules, codes)
-        return codes, data
+        return codes, segments
 
     def _ship(
         self, number: int, version: int, modules: Sequence[CodeUnit], codes: Sequence[f.Code]

@@ -81,7 +81,7 @@ class Client:
 
     def open(self, request: Request) -> OutgoingCall:
         """Begins a call."""
-        call = (PrefetchCall if request.prefetch else OutgoingCall)(self, request)
+        call = PrefetchCall(self, request) if request.prefetch else OutgoingCall(self, request)
         if request.calls:
             call.handover = Handover(request.calls, f"{request.name}()")
         self.submit(call)

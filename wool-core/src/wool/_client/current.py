@@ -119,7 +119,7 @@ def choose_pool() -> ActivePool | None:
         WoolError: several pools are open and the context names none.
         WorkerStopped: the context names a pool that has closed.
     """
-    pool = named_pool()
+    pool = ACTIVE.get() or OPEN.only()
     if pool is not None:
         pool.check_open()
     elif not OPEN.may_run_locally:
@@ -149,8 +149,7 @@ def local_error(reason: str) -> NoWorkersAvailable:
 
 def named_pool() -> ActivePool | None:
     """Returns the pool of the context, which may be that of the running call, else the only one."""
-    pool = ACTIVE.get()
-    return OPEN.only() if pool is None else pool
+    return ACTIVE.get() or OPEN.only()
 
 
 def current_call() -> CurrentCall | None:

@@ -43,12 +43,14 @@ def make_request(
     Raises:
         SerializationError: an argument or the routine's own code cannot be sent.
     """
-    args, kwargs = without_defaults(routine.function, args, kwargs)
-    encoded = codec.encode_arguments(routine.function, args, kwargs)
+    function = routine.function
+    if function.__defaults__ or function.__kwdefaults__:
+        args, kwargs = without_defaults(function, args, kwargs)
+    encoded = codec.encode_arguments(function, args, kwargs)
     units: list[CodeUnit] = []
     target = _target(codec.modules, routine)
     if target is None:
-        units.append(_function_unit(codec, routine.function))
+        units.append(_function_unit(codec, function))
         target = f"#{units[0].key.hex()}"
     changes = shared.changes()  # code goes first: it gives its variables names
     if changes:
@@ -57,7 +59,7 @@ def make_request(
         units += codec.units(encoded.code)
     return Request(
         target=target,
-        name=routine.function.__qualname__,
+        name=function.__qualname__,
         stream=routine.is_stream,
         tags=routine.tags,
         parent="" if running is None else running.info.id,

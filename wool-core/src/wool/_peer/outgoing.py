@@ -310,7 +310,8 @@ class OutgoingCall:
 
     def end(self, outcome: Outcome) -> None:
         """Ends it, or the step that is running."""
-        self.settle_handover(outcome)
+        if self.handover is not None:
+            self.settle_handover(outcome)
         if self._outcome is None:
             self._outcome = outcome
             self._wake()

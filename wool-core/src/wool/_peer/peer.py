@@ -43,25 +43,38 @@ Failing = Callable[[str], WoolError]
 class Peer:
     """One end of a connection; see `end.End`. Its methods belong to the loop of the session.
 
-    Here one loop is all there is; a side with two overrides `loop`, `on_user` and `on_session`.
+    Here one loop is all there is; a side with two names the other one, and overrides `on_user` and
+    `on_session`.
+
+    Args:
+        loop: that of the user, if it is not the running one.
 
     Attributes:
+        loop: that of the user.
         calls: made from here and not ended, by their numbers.
         serving: those of the peer that are served here.
         lent, borrowed: the live objects that travel over the connection.
     """
 
-    def __init__(self, session: Session, codec: Codec, *, label: str, where: str) -> None:
+    def __init__(
+        self,
+        session: Session,
+        codec: Codec,
+        *,
+        label: str,
+        where: str,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self.session = session
         self.codec = codec
         self.label = label
         self.where = where
+        self.loop: asyncio.AbstractEventLoop = loop or asyncio.get_running_loop()
         self.gone: bool = False
         self.calls: dict[int, OutgoingCall] = {}
         self.serving: dict[int, IncomingCall] = {}
         self.lent = Lent()
         self.borrowed = Borrowed(self, self.lent)
-        self._session_loop = asyncio.get_running_loop()
         self._fetches: dict[int, asyncio.Future[None]] = {}
         self._unsent: list[OutgoingCall] = []  # the session had ended before it was known why
         self._failing: Failing | None = None  # once it is lost
@@ -92,11 +105,6 @@ class Peer:
 
     # Loops --------------------------------------------------------------------------------------
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of the user."""
-        return self._session_loop
-
     def on_user(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the loop of the user; called on that of the session."""
         callback(*args)
@@ -116,8 +124,7 @@ class Peer:
         """Sends a call; False if the session has ended."""
         session, request = self.session, call.request
         number = call.number = session.machine.next_id()
-        codes, data = self._new_code(request.units, request.segments, number)
-        segments = [*data, *request.segments] if data else request.segments
+        codes, segments = self._with_code(request.units, request.segments, number)
         frame = f.Open(
             call=number,
             stream=request.stream,
@@ -142,15 +149,18 @@ class Peer:
                 call.number, call.sender, call.stage = 0, None, Stage.WAITING
         return sent
 
-    def _new_code(
+    def _with_code(
         self, units: Sequence[CodeUnit], args: Sequence[Buffer], number: int = 0
-    ) -> tuple[list[f.Code], list[Buffer]]:
-        """Returns those units that the peer does not have, and marks them as sent.
+    ) -> tuple[list[f.Code], Sequence[Buffer]]:
+        """Puts those units that the peer does not have before some segments.
+
+        They count as sent.
 
         Args:
-            args: what follows them.
             number: of the call, if it is opened.
         """
+        if not units:
+            return [], args
         codes: list[f.Code] = []
         data: list[Buffer] = []
         known = self.session.known
@@ -159,7 +169,7 @@ class Peer:
                 self.session.note_known(unit.key, unit.provides)
                 codes.append(name_code(unit))
                 data.append(unit.data)
-        return codes, data
+        return codes, [*data, *args]
 
     def _on_reply(self, frame: f.Value | f.Return | f.Raise, segments: Sequence[Buffer]) -> None:
         reply = self._unpack(frame, segments)
@@ -173,6 +183,8 @@ class Peer:
 
     def _unpack(self, frame: f.Value | f.Return | f.Raise, segments: Sequence[Buffer]) -> Reply:
         """Takes what came with an answer besides its value."""
+        if not (frame.codes or frame.context or frame.references):
+            return Reply(frame, segments)
         referents: Referents = NO_REFERENTS
         context: Sequence[Arrived] = ()
         if frame.codes:

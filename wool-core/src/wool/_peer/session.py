@@ -102,7 +102,7 @@ class Session:
 
         Returns False, and does nothing, if that is not possible now.
         """
-        if f.total(segments) > SMALL:
+        if sum(map(len, segments)) > SMALL:
             return False
         with self._lock:
             if self._lost or not self._resting or self.machine.has_outgoing:

@@ -6,7 +6,6 @@ giving them back and cancelling those that have not begun is done here, whatever
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -71,7 +70,8 @@ class CallerPeer(Peer):
     """
 
     def __init__(self, host: Host, session: Session, pool: PeerPool, number: int) -> None:
-        super().__init__(session, pool.codec, label=process_label(), where=host.where)
+        label, loop = process_label(), host.executor.loop
+        super().__init__(session, pool.codec, label=label, where=host.where, loop=loop)
         self._pool = pool
         self.number = number
         self.drained: bool = False
@@ -112,11 +112,6 @@ class CallerPeer(Peer):
         return self.pool.options.cancel_grace
 
     # Threads ------------------------------------------------------------------------------------
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The executor's."""
-        return self._executor.loop
 
     def on_user(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the executor's thread."""
