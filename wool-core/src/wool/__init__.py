@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wool import abc, exceptions, plugins, testing
+    from wool._calltree import CallNode, CallTree
     from wool._client.current import current_call
     from wool._client.mapping import map
     from wool._client.routine import routine
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from wool._pool.worker_pool import WorkerPool
     from wool._security.credentials import Credentials
     from wool._serialization.references import reference
+    from wool._status import CallStatus, Line, ProcessStatus
     from wool._worker.worker import Worker
     from wool._workerinfo import WorkerInfo
     from wool.exceptions import (
@@ -45,11 +47,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthenticationError",
+    "CallNode",
+    "CallStatus",
+    "CallTree",
     "ConfigurationError",
     "ContextWarning",
     "Credentials",
+    "Line",
     "NoWorkersAvailable",
     "PluginError",
+    "ProcessStatus",
     "ProtocolError",
     "Rejected",
     "RemoteError",
@@ -73,7 +80,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CallNode": "wool._calltree",
+    "CallStatus": "wool._status",
+    "CallTree": "wool._calltree",
     "Credentials": "wool._security.credentials",
+    "Line": "wool._status",
+    "ProcessStatus": "wool._status",
     "Worker": "wool._worker.worker",
     "WorkerInfo": "wool._workerinfo",
     "WorkerPool": "wool._pool.worker_pool",

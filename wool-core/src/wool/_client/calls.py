@@ -17,6 +17,7 @@ from wool._serialization.codec import Codec
 from wool._serialization.references import Export
 from wool._serialization.tracebacks import process_label
 from wool._serialization.units import CodeUnit
+from wool._status import ProcessStatus
 from wool.exceptions import WorkerStopped
 
 
@@ -40,6 +41,10 @@ class Owner(Protocol):
     def on_given_back(self, call: OutgoingCall) -> None:
         """A call has provably not begun."""
 
+    def status(self) -> ProcessStatus:
+        """Returns what this process says of the calls that it has made with the pool."""
+        ...
+
 
 class WorkerPeer(Peer):
     """The calls that are out over one connection to a worker.
@@ -47,6 +52,7 @@ class WorkerPeer(Peer):
     Args:
         owner: of the connection.
         shares_modules: whether the worker imports what the pool does, and needs no modules sent.
+        prefix: what the ids of calls over this connection begin with.
 
     Attributes:
         out: how many calls of routines are out.
@@ -54,12 +60,13 @@ class WorkerPeer(Peer):
     """
 
     def __init__(
-        self, owner: Owner, session: Session, codec: Codec, *, shares_modules: bool
+        self, owner: Owner, session: Session, codec: Codec, *, shares_modules: bool, prefix: str
     ) -> None:
         label, where = process_label("caller"), f"process {os.getpid()}"
         super().__init__(session, codec, label=label, where=where)
         self.out: int = 0
         self.recalling: bool = False
+        self.prefix = prefix
         self._owner = owner
         self._shares_modules = shares_modules
         self._version = 0  # of the modules that the worker has
@@ -241,6 +248,9 @@ class WorkerPeer(Peer):
     def _on_drain(self, frame: f.Drain, segments: Sequence[Buffer]) -> None:
         self.session.send(f.Drain())  # after it comes no call that the worker must expect
         self._owner.on_drain()
+
+    def _on_inquire(self, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
+        self.report(frame.token, [self._owner.status()])
 
     def _on_give_back(self, frame: f.GiveBack, segments: Sequence[Buffer]) -> None:
         returned = [call for number in frame.calls if (call := self._forget(number)) is not None]

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from wool._client.balancing import least_loaded
+from wool._client.calls import WorkerPeer
 from wool._client.link import Link
 from wool._client.poolbase import PoolBase
 from wool._client.subset import Subset
@@ -341,10 +342,19 @@ class Client:
             await link.aclose()
             self._retired.discard(link)
 
-    def calls_of(self, parent: str) -> list[OutgoingCall]:
-        """Returns the calls that are out and were made from another one, by its id."""
-        links = [*self.links.values(), *self._retired]
-        return [call for link in links for call in link.calls if call.request.parent == parent]
+    def calls(self) -> list[OutgoingCall]:
+        """Returns the calls that have not ended; on any thread."""
+        links = [*list(self.links.values()), *list(self._retired)]
+        return [
+            *list(self._waiting),
+            *(call for link in links for call in link.calls if call.holder is link),
+        ]
+
+    async def locate(self, call: OutgoingCall) -> str:
+        """Says for the user where a call stands."""
+        if isinstance(call.sender, WorkerPeer) and call.number:
+            return await self.pool.locate(f"{call.sender.prefix}-{call.number}")
+        return "no worker has it"
 
     async def wait_quiet(self) -> None:
         """Waits until no call is out and no stream in a step."""

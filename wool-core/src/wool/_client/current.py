@@ -13,6 +13,7 @@ from typing import Any
 
 from wool._forks import after_fork
 from wool._peer.running import RUNNING, CurrentCall
+from wool._status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import NoWorkersAvailable, WoolError
 
@@ -38,6 +39,10 @@ class ActivePool:
 
     def check_open(self) -> None:
         """Raises WorkerStopped if it cannot be used."""
+        raise NotImplementedError
+
+    async def inspect(self) -> list[ProcessStatus]:
+        """Asks the processes that calls of the pool may be in what they are doing."""
         raise NotImplementedError
 
     async def wait(self, n: int, *, timeout: float | None = None) -> None:

@@ -19,6 +19,7 @@ from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall, Stage
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._serialization.classes import CLASSES
+from wool._status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     AuthenticationError,
@@ -235,6 +236,10 @@ class Link:
         """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
         self._client.given_back(call)
 
+    def status(self) -> ProcessStatus:
+        """Returns what this process says of the calls that it has made with the pool."""
+        return self._client.pool.status()
+
     @property
     def cancel_grace(self) -> float:
         """For how many seconds what has been cancelled is waited for."""
@@ -336,7 +341,10 @@ class Link:
         pool = client.pool
         shares_modules = welcome.pool == pool.id or session.peer.process == CLASSES.process
         self.session = session
-        self.peer = peer = WorkerPeer(self, session, pool.codec, shares_modules=shares_modules)
+        prefix = f"{welcome.id}-{welcome.caller}"
+        self.peer = peer = WorkerPeer(
+            self, session, pool.codec, shares_modules=shares_modules, prefix=prefix
+        )
         client.connected(self, session)
         for call in self._take_queue():
             self.open(call)

@@ -15,7 +15,9 @@ from typing import Any
 
 from wool._client import remote
 from wool._client.client import Balancer, CallingPool, Client, loaded
+from wool._client.inspecting import PATIENCE, inspect, locate, own_status
 from wool._client.observing import ObservedStream, observed_call
+from wool._client.probing import Probe
 from wool._client.reasons import in_words, reason_against
 from wool._client.routine import Routine
 from wool._client.view import PoolView
@@ -30,6 +32,7 @@ from wool._serialization.codec import Codec
 from wool._serialization.context import ContextCodec
 from wool._serialization.rules import Rules
 from wool._serialization.travelling import Modules
+from wool._status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.abc import Serializer
 from wool.exceptions import (
@@ -216,6 +219,21 @@ class Pool(CallingPool):
     def on_connected(self, session: Session) -> None:
         """A client has opened a session to a worker."""
         self._notify()
+
+    # What its calls are doing -------------------------------------------------------------------
+
+    def status(self) -> ProcessStatus:
+        """Returns what this process says of the calls that it has made with the pool."""
+        return own_status(self._living)
+
+    async def inspect(self) -> list[ProcessStatus]:
+        """Asks the workers that calls may be at; see `inspecting.inspect`."""
+        probe = Probe(self.routes, self.keyring, self.hello, PATIENCE)
+        return await inspect(self.client(), probe.ask)
+
+    async def locate(self, call: str) -> str:
+        """Says for the user where a call stands, by its id."""
+        return locate(call, await self.inspect())
 
     def on_failed(self) -> None:
         """A client could not connect to a worker."""

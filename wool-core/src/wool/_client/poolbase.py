@@ -15,6 +15,7 @@ from wool._security.keyring import Keyring
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codec import Codec
 from wool._serialization.travelling import LocalModules, Modules
+from wool._status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost, WorkerStopped
 
@@ -106,6 +107,14 @@ class PoolBase(ActivePool):
         Returns:
             What can follow a sentence; nothing if there is nothing to say.
         """
+        raise NotImplementedError
+
+    def status(self) -> ProcessStatus:
+        """Returns what this process says of the calls that it has made with the pool."""
+        raise NotImplementedError
+
+    async def locate(self, call: str) -> str:
+        """Says for the user where a call stands, by its id."""
         raise NotImplementedError
 
     # Reports of clients -------------------------------------------------------------------------

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from wool._peer.handshaking import DEADLINE, dial
 from wool._peer.routes import Routes
+from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
+from wool._status import ProcessStatus
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import WoolError
+from wool.abc import Buffer
+from wool.exceptions import ConnectionLost, WoolError
+
+MARGIN = 1.5
+"""Seconds by which a worker may be late that waits a second for its callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,46 @@ class Probe:
             return Seen(info, problem=f"cannot be dialled: {error!r}")
         await session.connection.aclose()
         return Seen(met(info, welcome, session.peer), welcome.age)
+
+    async def ask(self, address: str, *, callers: bool = False) -> Sequence[ProcessStatus]:
+        """Asks a worker what it is doing.
+
+        Args:
+            callers: whether it is to ask its callers as well.
+
+        Raises:
+            WoolError: it cannot be reached, or does not answer in time.
+        """
+        route = self._routes.to(address)
+        credentials = self._keyring.pick(address, local=route.local)
+        hello = self._hello(credentials.kind)
+        session, _ = await dial(route, address, hello, credentials, self._timeout)
+        try:
+            async with asyncio.timeout(self._timeout + MARGIN):
+                return await _ask_once(session, callers=callers)
+        except TimeoutError:
+            raise ConnectionLost(f"{address} has not said what it does in time") from None
+
+
+async def _ask_once(session: Session, *, callers: bool) -> Sequence[ProcessStatus]:
+    """Asks over a session that is for nothing else, and closes it."""
+    answer: asyncio.Future[Sequence[ProcessStatus]] = asyncio.get_running_loop().create_future()
+
+    def on_frame(frame: f.Frame, segments: Sequence[Buffer]) -> None:
+        if isinstance(frame, f.Report) and not answer.done():
+            answer.set_result(frame.processes)
+
+    def on_lost(error: Exception) -> None:
+        if not answer.done():
+            answer.set_exception(error)
+
+    session.send(f.Inquire(1, callers))
+    pumping = asyncio.create_task(session.run(on_frame, on_lost))
+    try:
+        return await answer
+    finally:
+        pumping.cancel()
+        await asyncio.gather(pumping, return_exceptions=True)
 
 
 def without_address(error: Exception, address: str) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from wool._calltree import CallTree, all_calls
 from wool._client.current import ACTIVE, ActivePool, named_pool
+from wool._status import CallStatus
 from wool._workerinfo import WorkerInfo
 
 
@@ -63,6 +65,26 @@ class PoolView:
             WorkerStopped: the pool has been closed.
         """
         await self._pool.wait(n, timeout=timeout)
+
+    async def calls(self) -> list[CallStatus]:
+        """Returns the calls that its workers have, and those that wait for one.
+
+        Workers answer on a thread that user code does not use, so also one that is blocked does.
+        What has not answered within a second is left out; its calls are as their callers know them.
+
+        Raises:
+            WorkerStopped: the pool is not open.
+        """
+        self._pool.check_open()
+        return all_calls(await self._pool.inspect())
+
+    async def tree(self) -> CallTree:
+        """Returns who awaits whom, from the tasks of this process to the lines that wait.
+
+        `str()` of it is a drawing. Raises as `calls` does.
+        """
+        self._pool.check_open()
+        return CallTree(await self._pool.inspect())
 
 
 def current_pool() -> PoolView | None:

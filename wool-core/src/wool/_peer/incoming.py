@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
 from typing import Any
@@ -86,6 +87,7 @@ class IncomingCall:
 
     Attributes:
         frame: opened it.
+        since: when it was received, in `time.monotonic()`.
         state: where it stands.
         task: runs it, once it has begun.
     """
@@ -98,6 +100,7 @@ class IncomingCall:
         "_thrown",
         "frame",
         "peer",
+        "since",
         "state",
         "task",
     )
@@ -107,6 +110,7 @@ class IncomingCall:
     ) -> None:
         self.peer = peer
         self.frame = frame
+        self.since = time.monotonic()
         self.state: State = State.PENDING
         self.task: asyncio.Task[Any] | None = None
         self._name = ""  # of what is called, once it has been found

@@ -21,7 +21,7 @@ import contextlib
 import copy
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from types import CoroutineType
@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from wool._peer import background
 from wool._protocol import frames as f
 from wool._serialization.calls import (
     Call,
@@ -167,12 +168,13 @@ class Carrier(Protocol):
     def cancel(self, call: Any, message: bytes | None) -> None:
         """Has a call cancelled, wherever it is."""
 
+    async def locate(self, call: Any) -> str:
+        """Says for the user where a call stands."""
+        ...
+
 
 class Sender(Protocol):
     """The connection that a call was sent over."""
-
-    def inquire(self, call: Any) -> None:
-        """Asks the peer where a call stands; called on the loop of the user."""
 
     async def fetch(self, keys: Sequence[bytes]) -> None:
         """Asks the peer for code.
@@ -207,7 +209,6 @@ class OutgoingCall:
         cancelled: whether its caller has cancelled it, or the step that is running.
         cancellation: the caller's own `CancelledError`, once it has been cancelled.
         handover: unstarted calls among its arguments, until it is known whether it began.
-        asking: who is told what the peer says of where it stands.
     """
 
     __slots__ = (
@@ -215,7 +216,6 @@ class OutgoingCall:
         "_end",
         "_outcome",
         "abandoned",
-        "asking",
         "cancellation",
         "cancelled",
         "closing",
@@ -244,7 +244,6 @@ class OutgoingCall:
         self.cancelled: bool = False
         self.cancellation: asyncio.CancelledError | None = None
         self.handover: Handover | None = None
-        self.asking: list[Callable[[str], object]] = []
         self._carrier = carrier
         self._outcome: Outcome | None = None
         self._end: asyncio.Future[None] = carrier.loop.create_future()
@@ -273,18 +272,6 @@ class OutgoingCall:
         if self.sender is None:
             raise SerializationError("a reply mentions code that came from no worker")
         await self.sender.fetch(keys)
-
-    def inquire(self, on_report: Callable[[str], object]) -> None:
-        """Asks the peer where it stands; if it answers, `on_report` is told that."""
-        self.asking.append(on_report)
-        if self.sender is not None:
-            self.sender.inquire(self)
-
-    def report(self, text: str) -> None:
-        """The peer has said where it stands."""
-        asking, self.asking = self.asking, []
-        for on_report in asking:
-            on_report(text)
 
     # Steps of a stream --------------------------------------------------------------------------
 
@@ -363,7 +350,7 @@ class OutgoingCall:
         sent, grace = 1, self._carrier.cancel_grace
         stands: list[str] = []
         expiry = self.loop.call_later(grace, self._wake)
-        asking = self.loop.call_later(grace / 2, self.inquire, stands.append)
+        locating = background.start(self.loop, self._locate(grace / 2, stands))
         try:
             while self._outcome is None:
                 self._end = self.loop.create_future()
@@ -376,14 +363,18 @@ class OutgoingCall:
                     sent += 1
         finally:
             expiry.cancel()
-            asking.cancel()
+            locating.cancel()
         self.abandoned = self._outcome is None
         if self.abandoned:
-            where = stands[-1] if stands else "its worker has not said where it stands"
+            where = stands[0] if stands else "its worker has not said where it stands"
             error.add_note(
                 f"{self.request.name}() was cancelled {grace:g} s ago and has not ended: {where}"
             )
         return self._judge(self._outcome, error, sent)
+
+    async def _locate(self, after: float, stands: list[str]) -> None:
+        await asyncio.sleep(after)
+        stands.append(await self._carrier.locate(self))
 
     def _wake(self) -> None:
         if not self._end.done():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from wool._peer import using
@@ -34,6 +35,7 @@ from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import Codec
 from wool._serialization.context import Arrived
 from wool._serialization.units import CodeUnit
+from wool._status import ProcessStatus, shortened
 from wool.exceptions import Rejected, SerializationError, WoolError
 
 Failing = Callable[[str], WoolError]
@@ -75,7 +77,10 @@ class Peer:
         self.serving: dict[int, IncomingCall] = {}
         self.lent = Lent()
         self.borrowed = Borrowed(self, self.lent)
+        self._session_loop = asyncio.get_running_loop()
         self._fetches: dict[int, asyncio.Future[None]] = {}
+        self._tokens = count(1)
+        self._answers: dict[int, asyncio.Future[Sequence[ProcessStatus]]] = {}
         self._unsent: list[OutgoingCall] = []  # the session had ended before it was known why
         self._failing: Failing | None = None  # once it is lost
         self._handlers: Mapping[type[Frame], Callable[[Any, Sequence[Buffer]], None]] = {
@@ -89,6 +94,7 @@ class Peer:
             f.Release: self._on_release,
             f.Need: self._on_need,
             f.Supply: self._on_supply,
+            f.Inquire: self._on_inquire,
             f.Report: self._on_report,
             **self._more_handlers(),
         }
@@ -208,18 +214,35 @@ class Peer:
             who = "the owner of the object" if call.holder is None else call.holder.info.address
             self.on_user(call.end, Failed(Rejected(f"{who} refused: {frame.message}")))
 
-    def inquire(self, call: OutgoingCall) -> None:
-        """Asks the peer where a call stands; called on the loop of the user."""
-        self.on_session(self._inquire, call)
+    # What the two processes are doing -------------------------------------------------------------
 
-    def _inquire(self, call: OutgoingCall) -> None:
-        if self.calls.get(call.number) is call:
-            self.session.send(f.Inquire(call.number))
+    async def ask(self, *, callers: bool = False) -> Sequence[ProcessStatus]:
+        """Asks the peer what it is doing; nothing if the connection ends meanwhile.
+
+        Args:
+            callers: whether a worker is to ask its callers as well.
+        """
+        token = next(self._tokens)
+        answer = self._answers[token] = self._session_loop.create_future()
+        try:
+            return await answer if self.session.send(f.Inquire(token, callers)) else ()
+        finally:
+            del self._answers[token]
 
     def _on_report(self, frame: f.Report, segments: Sequence[Buffer]) -> None:
-        call = self.calls.get(frame.call)
-        if call is not None:
-            self.on_user(call.report, frame.text)
+        answer = self._answers.get(frame.token)
+        if answer is not None and not answer.done():
+            answer.set_result(frame.processes)
+
+    def _on_inquire(self, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
+        raise NotImplementedError
+
+    def report(self, token: int, processes: Sequence[ProcessStatus]) -> None:
+        """Answers the peer, which has asked; what a frame has no room for is left out."""
+        try:
+            self.session.send(f.Report(token, list(processes)))
+        except ValueError:
+            self.report(token, list(map(shortened, processes)))
 
     # Live objects of the peer -------------------------------------------------------------------
 
@@ -273,6 +296,10 @@ class Peer:
         """Tells the peer that a call is cancelled."""
         if self.calls.get(call.number) is call:
             self.session.send(f.Cancel(call.number, call.awaited, message))
+
+    async def locate(self, call: OutgoingCall) -> str:
+        """Says for the user where a use stands; its owner is not asked."""
+        return f"the owner of {call.request.name} has not answered"
 
     def _on_release(self, frame: f.Release, segments: Sequence[Buffer]) -> None:
         released = self.lent.release(frame.references)
@@ -408,6 +435,9 @@ class Peer:
         """The session has ended: lets go of everything; returns what was out, as `clear`."""
         for number in list(self._fetches):
             self._end_fetch(number)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_result(())
         self.on_user(self.end_uses)
         return self.clear(failing)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from wool._client.identity import hello
@@ -14,11 +14,12 @@ from wool._protocol import frames as f
 from wool._security.credentials import Authenticator, SameUser
 from wool._security.keyring import Keyring
 from wool._settings.settings import Settings
+from wool._status import ProcessStatus
 from wool._worker.access import credentials_of
 from wool._worker.discoveries import ChosenDiscovery
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import ConfigurationError, NoWorkersAvailable
+from wool.exceptions import ConfigurationError, NoWorkersAvailable, WoolError
 
 AT_ONCE = 64
 """So many workers are looked at at the same time."""
@@ -105,3 +106,31 @@ class Look:
 
         seen = await asyncio.gather(*(one(info) for info in self._membership.found))
         return sorted(seen, key=lambda one: one.info.address)
+
+    async def ask_all(self) -> dict[str, Answer]:
+        """Asks all workers known now what they and their callers do; returns that by address."""
+        return await ask_at(self._probe, [i.address for i in self._membership.found if is_typed(i)])
+
+
+Answer = Sequence[ProcessStatus] | WoolError
+"""What a worker has said of itself and its callers, or why it has not."""
+
+
+def local_probe(settings: Settings, timeout: float) -> Probe:
+    """Returns what asks workers of this user on this machine."""
+    routes = Transports({}, settings).routes
+    return Probe(routes, Keyring(SameUser()), lambda kind: hello([], security=kind), timeout)
+
+
+async def ask_at(probe: Probe, addresses: Sequence[str]) -> dict[str, Answer]:
+    """Asks workers what they and their callers do."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(address: str) -> Answer:
+        try:
+            async with gate:
+                return await probe.ask(address, callers=True)
+        except WoolError as error:
+            return error
+
+    return dict(zip(addresses, await asyncio.gather(*map(one, addresses)), strict=True))

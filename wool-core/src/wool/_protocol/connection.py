@@ -26,7 +26,9 @@ If there was no memory for them, the segments are a `Missing`: reading them rais
 Message = list[Buffer]
 Payloaded = f.Open | f.Resume | f.Supply | f.Value | f.Return | f.Raise
 Opening = f.Open | f.Need
-_NOTICES = frozenset({f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers, f.Release})
+_NOTICES = frozenset(
+    {f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers, f.Release, f.Inquire, f.Report}
+)
 _NOTHING: tuple[Buffer, ...] = ()
 
 
@@ -213,7 +215,7 @@ class Machine:
         self._accept(frame)
         return [(frame, _NOTHING)]
 
-    def _receive_about(self, frame: f.Cancel | f.Reject | f.Inquire | f.Report) -> list[Event]:
+    def _receive_about(self, frame: f.Cancel | f.Reject) -> list[Event]:
         call = self._find(frame.call, type(frame))
         if call is None:
             return []
@@ -368,7 +370,8 @@ _WITHOUT: Mapping[type[Frame], Callable[[Machine, Any], list[Event]]] = {
     f.Credit: Machine._receive_credit,
     f.GiveBack: Machine._receive_give_back,
     f.Need: Machine._receive_need,
-    **dict.fromkeys((f.Cancel, f.Reject, f.Inquire, f.Report), Machine._receive_about),
+    f.Cancel: Machine._receive_about,
+    f.Reject: Machine._receive_about,
     **dict.fromkeys(_NOTICES, Machine._receive_notice),
 }
 """How each frame is taken, by whether bytes may follow it in its message."""

@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from wool._status import ProcessStatus
 from wool.exceptions import ProtocolError
 
 Buffer = bytes | bytearray | memoryview
@@ -98,6 +99,8 @@ class Welcome(Frame, tag=3, kw_only=True, frozen=True):
     """Seconds since it began to serve."""
     pool: str = ""
     """The pool that has started it; it can import what that pool can."""
+    caller: Count = 0
+    """The number of the dialler among its callers: calls are identified by it, see `calls`."""
 
 
 class Refuse(Frame, tag=4, frozen=True):
@@ -348,16 +351,17 @@ class Release(Frame, tag=36, frozen=True):
 
 
 class Inquire(Frame, tag=37, frozen=True):
-    """Asks where a call that the sender has opened stands."""
+    """Asks what a process is doing; a worker is asked for its callers as well, if `callers`."""
 
-    call: CallId
+    token: Count
+    callers: bool = False
 
 
 class Report(Frame, tag=38, frozen=True):
-    """Answers `Inquire`, in words for the user."""
+    """Answers `Inquire`; those who have been asked and have not answered are left out."""
 
-    call: CallId
-    text: str
+    token: Count
+    processes: list[ProcessStatus]
 
 
 Handshaking = Hello | Proof | Welcome | Refuse

@@ -189,7 +189,8 @@ def check_compatible(mine: f.Hello, peer: f.Hello, role: Role) -> None:
             "cannot travel between minor versions; run both on the same one"
         )
     dialler, acceptor = (mine, peer) if role is Role.DIALLER else (peer, mine)
-    if dialler.serializer not in acceptor.serializers:
+    # Somebody who makes no calls needs none.
+    if dialler.serializer and dialler.serializer not in acceptor.serializers:
         known = _printable(", ".join(acceptor.serializers)) or "none"
         raise VersionMismatch(
             f"the worker has no serializer {dialler.serializer!r}, only {known}: install it there "

@@ -9,8 +9,6 @@ ignored; a frame for a call that never was is an error.
 Rule 2: a cancel changes no state. It asks the callee to end the current step soon; what ends the
 step is an ordinary value, return, raise or give-back.
 
-Rule 3: neither does an inquiry where the call stands, nor the report that answers it.
-
 A unary call is `RUNNING` until it closes. A stream is `RUNNING` during a step and `SUSPENDED`
 between two. Only a call that is in its first step may be given back or rejected: `BEGUN` tells a
 stream that has yielded from one that may still be waiting to begin.
@@ -82,12 +80,8 @@ AHEAD: dict[State, dict[type[Frame], State]] = {
     },
 }
 
-for _table in (CALL, STREAM, AHEAD):
-    for _state, _after in _table.items():
-        _after[f.Inquire] = _after[f.Report] = _state
-
 FETCH: dict[State, dict[type[Frame], State]] = {State.RUNNING: {f.Supply: State.CLOSED}}
 
-FROM_OPENER: frozenset[type[Frame]] = frozenset({f.Resume, f.Cancel, f.Inquire})
+FROM_OPENER: frozenset[type[Frame]] = frozenset({f.Resume, f.Cancel})
 """Frames about an open call that only its opener sends. Its callee sends all others, but for
 `Chunk` and `Credit`, which either does."""

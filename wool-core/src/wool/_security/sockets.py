@@ -11,6 +11,7 @@ import socket
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from wool.abc import ConnectFailed
@@ -22,13 +23,13 @@ MAX_PATH = 100
 SUPPORTED = hasattr(socket, "AF_UNIX")
 STALE_AFTER = 60.0
 _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
+_STATUS = re.compile(r"status-(\d+)-[0-9a-f]+")
 
 
 def new_directory() -> str:
     """Names a directory for the sockets of one pool; the first who `enter`s makes it."""
     parent = place()
-    with contextlib.suppress(OSError):  # there may be no way to see what others have in there
-        _sweep(parent)
+    _sweep(parent)
     return os.path.join(parent, f"{PREFIX}{secrets.token_hex(8)}")
 
 
@@ -37,8 +38,12 @@ def place() -> str:
 
     `/dev/shm` is for containers whose `/tmp` is a volume in which every user may replace things.
     """
-    choices = (tempfile.gettempdir(), "/tmp", "/dev/shm")
+    choices = _choices()
     return next(filter(_is_fit, choices), choices[0])
+
+
+def _choices() -> tuple[str, ...]:
+    return tempfile.gettempdir(), "/tmp", "/dev/shm"
 
 
 def _is_fit(parent: str) -> bool:
@@ -50,6 +55,35 @@ def _is_fit(parent: str) -> bool:
 def socket_in(directory: str) -> str:
     """Names a socket that nobody has."""
     return os.path.join(directory, secrets.token_hex(4))
+
+
+def status_socket_in(directory: str, ident: str) -> str:
+    """Names the socket at which this process tells its user what it does."""
+    return os.path.join(directory, f"status-{os.getpid()}-{ident}")
+
+
+def status_sockets() -> Iterator[tuple[int, str]]:
+    """Yields such sockets of this user's processes, each with the number of its process."""
+    for parent in dict.fromkeys(_choices()):
+        for folder in _entries(parent):
+            if _NAME.fullmatch(folder.name) and _is_mine(folder):
+                for entry in _entries(folder.path):
+                    if found := _STATUS.fullmatch(entry.name):
+                        yield int(found[1]), entry.path
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        return list(os.scandir(directory))
+    except OSError:
+        return []
+
+
+def _is_mine(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a directory of this user that nobody else can enter."""
+    status = entry.stat(follow_symlinks=False)
+    private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o700
+    return private and status.st_uid == os.geteuid()
 
 
 def enter(directory: str) -> int:
@@ -125,13 +159,11 @@ def _sweep(parent: str) -> None:
     Whoever listens in a directory holds a lock on it. A young one may not be locked yet. Only what
     looks exactly like one of ours is touched, and nothing in it but sockets.
     """
-    for entry in os.scandir(parent):
+    for entry in _entries(parent):
         if _NAME.fullmatch(entry.name):
             with contextlib.suppress(OSError):
-                status = entry.stat(follow_symlinks=False)
-                private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o700
-                mine = private and status.st_uid == os.geteuid()
-                if mine and time.time() - status.st_mtime > STALE_AFTER:
+                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                if _is_mine(entry) and age > STALE_AFTER:
                     _remove_if_unlocked(entry.path)
 
 

@@ -20,7 +20,6 @@ from wool._protocol.frames import Buffer, Frame
 from wool._serialization.tracebacks import process_label
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor
-from wool._worker.inquiry import Inquiry
 from wool._worker.streak import Streak
 from wool._worker.stream import StreamExecution
 from wool._workerinfo import WorkerInfo
@@ -56,6 +55,9 @@ class Host(Protocol):
     def set_peers(self, pool: PeerPool, peers: f.Peers) -> None:
         """Takes note of the workers of a pool."""
 
+    def report(self, caller: CallerPeer, frame: f.Inquire) -> None:
+        """Tells a caller what the worker is doing."""
+
     def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
 
@@ -84,7 +86,6 @@ class CallerPeer(Peer):
 
     def _more_handlers(self) -> dict[type[Frame], Callable[[Any, Sequence[Buffer]], None]]:
         return {
-            f.Inquire: self._on_inquire,
             f.Resume: self._on_resume,
             f.Recall: self._on_recall,
             f.Peers: self._on_peers,
@@ -174,9 +175,7 @@ class CallerPeer(Peer):
         self._host.call_ended()
 
     def _on_inquire(self, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
-        call = self.serving.get(frame.call)
-        if isinstance(call, Execution):
-            Inquiry(call, self._executor, self.pool).begin()
+        self._host.report(self, frame)
 
     def _consider_delegating(self, frame: f.Open | f.Resume) -> None:
         """Has frames read on the executor's thread if that would wait for them anyway."""

@@ -6,6 +6,7 @@ Everything here runs on the executor's thread. A call runs in a task and a conte
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from enum import IntEnum, auto
 from types import FunctionType
@@ -18,11 +19,13 @@ from wool._peer.end import End
 from wool._peer.incoming import State, cancel_argument
 from wool._peer.packing import Packed, pack_context, unpack_context
 from wool._peer.running import RUNNING, CurrentCall
+from wool._peer.stacks import lines_awaited
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._serialization.codec import rebuild_error
 from wool._serialization.context import Arrived
+from wool._status import CallStatus, Line
 from wool._worker.executor import Executor, Queued, leave_fork
 from wool._worker.routines import find
 from wool._workerinfo import WorkerInfo
@@ -70,6 +73,16 @@ class Leaving(IntEnum):
     """The worker stops; its callers are answered."""
     CALLER = auto()
     """The caller is gone: nobody is to be answered any more."""
+
+
+_STATES = {
+    State.PENDING: "pending",
+    State.DISMISSED: "pending",
+    State.RUNNING: "running",
+    State.SUSPENDED: "suspended",
+    State.ENDED: "running",
+}
+"""The words for states; a call that has ended is about to say so."""
 
 
 class Execution(Queued):
@@ -127,6 +140,31 @@ class Execution(Queued):
     def remark(self, label: str, text: str) -> None:
         """The caller is told with the next answer."""
         self._shared.remark(label, text)
+
+    def status(self, *, blocked: tuple[Line, ...]) -> CallStatus:
+        """Says where the call stands; on any thread.
+
+        Args:
+            blocked: where the executor's thread stands if its loop does not turn.
+        """
+        state, task, frame = _STATES[self.state], self.task, self.frame
+        coroutine = None if task is None else task.get_coro()
+        stack = lines_awaited(coroutine)
+        if state == "running" and self._outstanding:
+            state = "waiting"
+        elif state == "running" and blocked and getattr(coroutine, "cr_running", False):
+            state, stack = "blocked", blocked
+        return CallStatus(
+            id=self.info.id,
+            parent=frame.parent,
+            routine=self._name or frame.routine,
+            state=state,
+            age=time.monotonic() - self.since,
+            steps=self._last_step() + 1 if frame.stream else 0,
+            worker=self.peer.worker.id,
+            caller=self.peer.name,
+            stack=stack,
+        )
 
     # From the caller ----------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Any
 from wool import abc
 from wool._addresses import is_socket
 from wool._client.identity import hello
+from wool._client.inspecting import in_time
 from wool._client.peer_pool import PeerPool
 from wool._peer.handshaking import accept
 from wool._peer.incoming import State
@@ -31,6 +32,7 @@ from wool._serialization.relayed import RELAYED
 from wool._serialization.travelling import LocalModules, Modules
 from wool._worker.callerpeer import Answer, CallerPeer
 from wool._worker.executor import Executor, leave_fork
+from wool._worker.status import worker_status
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
 
@@ -95,30 +97,35 @@ class Server:
         self._quiet = asyncio.Event()
         executor.attach(self._post_idle)
 
-    async def handle(self, connection: abc.Connection) -> None:
-        """Serves one connection until it ends."""
+    async def handle(self, connection: abc.Connection, acceptor: Acceptor | None = None) -> None:
+        """Serves one connection until it ends.
+
+        Args:
+            acceptor: what this caller has to prove, if it is not what others have to.
+        """
+        acceptor, number = acceptor or self._acceptor, next(self._numbers)
         self._strangers.append(connection)
         if len(self._strangers) > MAX_STRANGERS:
             await self._strangers.popleft().aclose()
         try:
-            session = await accept(connection, self._hello(), self._acceptor, self._welcome())
+            hello, welcome = self._hello(acceptor), self._welcome(number)
+            session = await accept(connection, hello, acceptor, welcome)
         except WoolError:
             return  # the peer has been told, and a stranger's mistakes are not our log's business
         finally:
             with contextlib.suppress(ValueError):
                 self._strangers.remove(connection)
             self.call_ended()
-        caller = CallerPeer(self, session, self._pool(session.peer), next(self._numbers))
+        caller = CallerPeer(self, session, self._pool(session.peer), number)
         self._callers.add(caller)
         if self.draining:
             caller.drain()
         await session.run(caller.on_frame, caller.on_lost)
 
-    def _hello(self) -> f.Hello:
-        kind = self._acceptor.credentials.kind
-        return hello(list(self.info.serializers), security=kind)
+    def _hello(self, acceptor: Acceptor) -> f.Hello:
+        return hello(list(self.info.serializers), security=acceptor.credentials.kind)
 
-    def _welcome(self) -> f.Welcome:
+    def _welcome(self, caller: int) -> f.Welcome:
         info = self.info
         return f.Welcome(
             id=info.id,
@@ -128,7 +135,24 @@ class Server:
             load=self.executor.load,
             age=int(self._loop.time() - self._began),
             pool=self._parent,
+            caller=caller,
         )
+
+    # What it is doing ---------------------------------------------------------------------------
+
+    def report(self, caller: CallerPeer, frame: f.Inquire) -> None:
+        """Tells a caller what the worker is doing, and what its callers say that they are."""
+        task = self._loop.create_task(self._report(caller, frame))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _report(self, caller: CallerPeer, frame: f.Inquire) -> None:
+        others = [c.ask() for c in self._callers if c is not caller] if frame.callers else []
+        pools = list(self._pools.values())
+        own = await worker_status(self.info, self.executor, self._callers, pools)
+        answers = await asyncio.gather(*map(in_time, others))
+        processes = [own, *(process for answer in answers for process in answer)]
+        caller.report(frame.token, processes)
 
     def may_delegate(self, caller: CallerPeer) -> bool:
         """Whether the executor's thread may read what a caller sends."""

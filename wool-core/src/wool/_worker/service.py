@@ -7,11 +7,13 @@ in who decides when it ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from wool import abc
@@ -20,6 +22,7 @@ from wool._client.identity import PYTHON, VERSION
 from wool._plugins.observers import Observer
 from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
+from wool._security.credentials import SameUser
 from wool._security.keyring import Keyring
 from wool._worker.access import is_local
 from wool._worker.executor import Executor
@@ -66,6 +69,9 @@ class Service:
         self._setup = setup
         self._executor = executor
         self._lock: int | None = None
+        self._directory: str | None = None  # made for the status alone
+        self._status: abc.Listener | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def open(self) -> WorkerInfo:
         """Starts to serve; returns what others need to know.
@@ -101,7 +107,24 @@ class Service:
         )
         self._serving = asyncio.create_task(listener.serve(self._server.handle))
         self._serving.add_done_callback(self._on_served)
+        if sockets.SUPPORTED and "in-process" not in plugin.capabilities:
+            with contextlib.suppress(OSError, WoolError):  # it is served without that as well
+                await self._tell_user()
         return info
+
+    async def _tell_user(self) -> None:
+        """Listens for `wool ps` as well, at a Unix socket that only this user can reach."""
+        listen = self._setup.listen
+        if listen is not None and is_socket(listen):
+            directory = socket_directory(listen)
+        else:
+            self._directory = directory = sockets.new_directory()
+            self._lock = sockets.enter(directory)
+        _, transport = self._setup.transports.get("unix")
+        path = sockets.status_socket_in(directory, self._setup.id)
+        self._status = listener = await transport.listen(f"unix://{path}", credentials=None)
+        handle = partial(self._server.handle, acceptor=SameUser().acceptor())
+        self._telling = asyncio.create_task(listener.serve(handle))
 
     def _on_served(self, serving: asyncio.Task[None]) -> None:
         """A listener that fails would otherwise only be missed."""
@@ -138,10 +161,16 @@ class Service:
                 await self._server.drain(drain)
             await self._server.cancel_all(grace)
         finally:
-            self._serving.cancel()
-            await asyncio.gather(self._serving, return_exceptions=True)
-            await self._listener.aclose()
+            for serving in (self._serving, self._telling):
+                if serving is not None:
+                    serving.cancel()
+                    await asyncio.gather(serving, return_exceptions=True)
+            for listener in (self._listener, self._status):
+                if listener is not None:
+                    await listener.aclose()
             self._unlock()
+            if self._directory is not None:
+                sockets.discard(self._directory)
 
     def _unlock(self) -> None:
         lock, self._lock = self._lock, None

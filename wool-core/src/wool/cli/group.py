@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("wool.cli.doctor", "Check this machine, and say what to change."),
     "plugin": ("wool.cli.plugin", "Begin a plug-in of your own."),
     "plugins": ("wool.cli.plugins", "List the plug-ins that are installed."),
+    "ps": ("wool.cli.ps", "Show the calls that run, and who awaits whom."),
     "worker": ("wool.cli.worker", "Serve calls in this process."),
     "workers": ("wool.cli.workers", "Show the workers there are, and why one is of no use."),
     "token": ("wool.cli.token", "Print a new token of 256 random bits."),

@@ -1,0 +1,103 @@
+"""Who awaits whom: the calls that several processes tell of, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from wool._status import CallStatus, ProcessStatus
+
+
+@dataclass(frozen=True, slots=True)
+class CallNode:
+    """A call in a tree.
+
+    Attributes:
+        call: what the process says of it that serves it, or else the one that has made it.
+        process: the one that serves it; None if that has not answered, or no worker has the call.
+        awaited: what the process says of it that has made it, if that has answered.
+        children: the calls that were made from it.
+    """
+
+    call: CallStatus
+    process: ProcessStatus | None
+    awaited: CallStatus | None
+    children: tuple[CallNode, ...]
+
+
+class CallTree:
+    """The calls that some processes tell of, as trees of who awaits whom.
+
+    Attributes:
+        processes: what has been told.
+        roots: the calls that were made outside of any call, by the key of the process that has made
+            them; those of processes that have not answered are under an empty key.
+    """
+
+    def __init__(self, processes: Iterable[ProcessStatus]) -> None:
+        self.processes: Sequence[ProcessStatus] = list(processes)
+        self._served = {c.id: (c, p) for p in self.processes for c in p.serves}
+        self._made = {c.id: (c, p) for p in self.processes for c in p.makes}
+        self._inner: dict[str, list[CallStatus]] = {}
+        for call in all_calls(self.processes):
+            self._inner.setdefault(call.parent, []).append(call)
+        self.roots: dict[bytes, list[CallNode]] = {}
+        for call in all_calls(self.processes):
+            if call.parent not in self._served and call.parent not in self._made:
+                _, maker = self._made.get(call.id, (None, None))
+                key = b"" if maker is None else maker.key
+                self.roots.setdefault(key, []).append(self._node(call))
+
+    def _node(self, call: CallStatus) -> CallNode:
+        _, process = self._served.get(call.id, (None, None))
+        awaited, _ = self._made.get(call.id, (None, None))
+        inner = map(self._node, self._inner.get(call.id, ()))
+        return CallNode(call, process, awaited, tuple(inner))
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        by_key = {process.key: process for process in self.processes}
+        for key, roots in self.roots.items():
+            process = by_key.get(key)
+            yield (
+                "a process that has not answered"
+                if process is None
+                else (f"{process.program}  (process {process.pid} on {process.host})")
+            )
+            yield from _draw(roots, "")
+        omitted = sum(process.omitted for process in self.processes)
+        if omitted:
+            yield f"and {omitted} further calls"
+
+
+def all_calls(processes: Iterable[ProcessStatus]) -> list[CallStatus]:
+    """Returns each call once: as who serves it tells of it, else as who has made it."""
+    processes = list(processes)
+    served = [call for process in processes for call in process.serves]
+    ids = {call.id for call in served}
+    return served + [call for p in processes for call in p.makes if call.id not in ids]
+
+
+def _draw(nodes: Sequence[CallNode], indent: str) -> Iterator[str]:
+    for number, node in enumerate(nodes, 1):
+        last = number == len(nodes)
+        yield f"{indent}{'└─' if last else '├─'} {describe(node)}"
+        yield from _draw(node.children, indent + ("   " if last else "│  "))
+
+
+def describe(node: CallNode) -> str:
+    """Returns a call in a line: its name, what it does, where, and who awaits it where."""
+    call, process, awaited = node.call, node.process, node.awaited
+    sent = call.state != "unsent"
+    words = [f"{call.routine}()", f"{call.state} for {call.age:.1f} s" if sent else call.state]
+    if process is not None:
+        words.append(f"worker {process.pid} on {process.host}")
+        if call.stack:
+            words.append(f"at {call.stack[-1]}")
+    elif sent:
+        words.append("whose worker has not answered")
+    if awaited is not None and awaited.stack:
+        words.append(f"awaited at {awaited.stack[-1]}")
+    return ", ".join(words)

@@ -1,0 +1,91 @@
+"""What a process says of itself and of the calls in it, when it is asked.
+
+The structs travel in the frame `Report`, and are what `pool.calls()` returns.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Line(msgspec.Struct, frozen=True, array_like=True):
+    """A place in code: a file, the number of a line, and the function it belongs to."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, in {self.function}"
+
+
+class CallStatus(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A call, as the process that serves it or the one that made it sees it.
+
+    Attributes:
+        id: unique among the calls of a pool; in its process, while no worker has it.
+        parent: id of the call that it was made from; empty if it was made outside of one.
+        routine: qualified name of the function.
+        state: `unsent` (no worker has it), `sent` (as its caller knows it), `pending` (it waits for
+            its turn on the worker), `running`, `suspended` (a stream between two steps), `waiting`
+            (for another call) or `blocked` (it keeps its event loop from turning).
+        age: seconds since it was received, or sent.
+        steps: how many steps a stream has been asked for; 0 for other calls.
+        worker: the process that serves it: `worker 12 on host`, or the address of that.
+        caller: who made it: `host:port`, or `unix socket`.
+        stack: where it stands, outermost first; lines of the user's code alone.
+    """
+
+    id: str
+    parent: str = ""
+    routine: str
+    state: str
+    age: float = 0.0
+    steps: int = 0
+    worker: str = ""
+    caller: str = ""
+    stack: tuple[Line, ...] = ()
+
+
+class ProcessStatus(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A process that serves or makes calls.
+
+    Attributes:
+        key: identifies it.
+        pid, host: where it runs.
+        program: what it was started as.
+        worker: its id as a worker; empty if it is none.
+        python, version: of Python and of wool-core.
+        load: calls begun or waiting.
+        memory: resident bytes; 0 if that cannot be known.
+        connections: of callers, to a worker.
+        blocked: where the main thread stands, if its loop has not turned when it was asked to.
+        serves: the calls that run here.
+        makes: those that were made here and have not ended.
+        omitted: how many further ones there are.
+    """
+
+    key: bytes
+    pid: int
+    host: str
+    program: str = ""
+    worker: str = ""
+    python: str = ""
+    version: str = ""
+    load: int = 0
+    memory: int = 0
+    connections: int = 0
+    blocked: tuple[Line, ...] = ()
+    serves: tuple[CallStatus, ...] = ()
+    makes: tuple[CallStatus, ...] = ()
+    omitted: int = 0
+
+
+def shortened(status: ProcessStatus) -> ProcessStatus:
+    """Leaves out half of the calls, those that came last."""
+    serves, makes = status.serves, status.makes
+    kept = serves[: len(serves) // 2], makes[: len(makes) // 2]
+    gone = len(serves) + len(makes) - len(kept[0]) - len(kept[1])
+    return msgspec.structs.replace(
+        status, serves=kept[0], makes=kept[1], omitted=status.omitted + gone
+    )

@@ -1,0 +1,75 @@
+"""What a worker says of itself: looked up on its I/O thread, also while the main one is blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable
+
+from wool._client.pool import Pool
+from wool._peer.stacks import lines_running
+from wool._serialization.classes import CLASSES
+from wool._status import CallStatus, Line, ProcessStatus
+from wool._worker.callerpeer import CallerPeer
+from wool._worker.execution import Execution
+from wool._worker.executor import Executor
+from wool._workerinfo import WorkerInfo
+
+BLOCKED_AFTER = 0.1
+"""Seconds after which a loop that has not come round is said to be blocked."""
+
+
+async def worker_status(
+    info: WorkerInfo, executor: Executor, callers: Iterable[CallerPeer], pools: Iterable[Pool]
+) -> ProcessStatus:
+    """Returns what a worker is doing.
+
+    Args:
+        pools: what its routines make calls with.
+    """
+    blocked = await _blocked(executor)
+    callers = list(callers)
+    serves = [
+        call.status(blocked=blocked)
+        for caller in callers
+        for call in list(caller.serving.values())
+        if isinstance(call, Execution)
+    ]
+    makes: list[CallStatus] = [call for pool in pools for call in pool.status().makes]
+    return ProcessStatus(
+        key=CLASSES.process,
+        pid=info.pid,
+        host=info.host,
+        program=" ".join(sys.orig_argv),
+        worker=info.id,
+        python=info.python,
+        version=info.version,
+        load=executor.load,
+        memory=_resident(),
+        connections=len(callers),
+        blocked=blocked,
+        serves=tuple(serves),
+        makes=tuple(makes),
+    )
+
+
+async def _blocked(executor: Executor) -> tuple[Line, ...]:
+    """Returns where the executor's thread stands if its loop does not turn; nothing if it does."""
+    loop, turned = asyncio.get_running_loop(), asyncio.Event()
+    executor.call(loop.call_soon_threadsafe, turned.set)
+    try:
+        async with asyncio.timeout(BLOCKED_AFTER):
+            await turned.wait()
+    except TimeoutError:
+        return lines_running(sys._current_frames().get(executor.thread))
+    return ()
+
+
+def _resident() -> int:
+    """Returns the resident memory in bytes; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

@@ -1,0 +1,175 @@
+"""`wool ps`: which calls run, where they stand, and who awaits whom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import msgspec
+
+from wool._calltree import CallTree, all_calls
+from wool._client.probing import without_address
+from wool._pool.looking import Answer, Look, ask_at, local_probe
+from wool._security import sockets
+from wool._settings.settings import Settings
+from wool._status import CallStatus, ProcessStatus
+from wool.cli.active import read_settings
+from wool.cli.group import FAILURE
+from wool.cli.options import (
+    Seconds,
+    credential_options,
+    credentials_from,
+    discovery_of,
+    discovery_options,
+)
+from wool.cli.tables import print_table
+from wool.exceptions import WoolError
+
+
+@click.command("ps")
+@click.argument("programs", nargs=-1, metavar="[PROGRAM]...")
+@discovery_options("Ask the workers that this finds, in place of those of this machine and user.")
+@credential_options
+@click.option(
+    "--timeout",
+    default=3.0,
+    type=Seconds(min=0, min_open=True),
+    show_default=True,
+    metavar="SECONDS",
+    help="For each worker to be reached.",
+)
+@click.option("--tree", is_flag=True, help="Draw who awaits whom, down to the line that waits.")
+@click.option("--json", "as_json", is_flag=True, help="Print what each process says, as JSON.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    programs: tuple[str, ...],
+    discovery: str | None,
+    namespace: str | None,
+    interfaces: tuple[str, ...],
+    token_file: Path | None,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    timeout: float,
+    tree: bool,
+    as_json: bool,
+) -> None:
+    """Show the calls that run, and who awaits whom.
+
+    By default these are the calls of all workers of this user on this machine, whoever has started
+    them. PROGRAM is the number of a process, or a part of the command that has started it: only
+    workers that it is, or that it calls, are shown. The programs need no preparation.
+
+    The exit code is 0 if at least one worker has answered, else 1.
+    """
+    settings = read_settings()
+    if discovery or namespace or interfaces:
+        chosen = discovery_of(settings, discovery, namespace, interfaces)
+        assert chosen is not None
+        look = Look(settings, chosen, credentials_from(token_file, ca, cert, key), timeout)
+        answers = asyncio.run(_ask_found(look))
+    elif token_file or ca or cert or key:
+        raise click.UsageError("credentials are for a --discovery; name one")
+    else:
+        answers = asyncio.run(_ask_here(settings, timeout))
+    processes, silent = _sort(answers, programs)
+    if as_json:
+        click.echo(json.dumps(list(map(_document, processes))))
+    elif tree:
+        click.echo(CallTree(processes))
+    else:
+        _print_calls(processes)
+    for problem in silent:
+        click.echo(problem, err=True)
+    if not processes:
+        click.echo("wool: no worker has answered", err=True)
+        ctx.exit(FAILURE)
+
+
+async def _ask_found(look: Look) -> dict[str, Answer]:
+    async with look.watching(0):
+        return await look.ask_all()
+
+
+async def _ask_here(settings: Settings, timeout: float) -> dict[str, Answer]:
+    """Asks the workers of this user on this machine; returns their answers by what names them."""
+    named = {f"unix://{path}": pid for pid, path in sockets.status_sockets() if _lives(pid)}
+    answers = await ask_at(local_probe(settings, timeout), list(named))
+    return {f"process {named[address]}": answer for address, answer in answers.items()}
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is a process; the socket of one that was killed may still be there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _sort(
+    answers: Mapping[str, Answer], programs: Sequence[str]
+) -> tuple[list[ProcessStatus], list[str]]:
+    """Returns the processes that somebody asks for, once each, and why others have not answered."""
+    found: dict[bytes, ProcessStatus] = {}
+    silent: list[str] = []
+    for name, answer in answers.items():
+        if isinstance(answer, WoolError):
+            silent.append(f"{name} has not answered: {without_address(answer, name)}")
+        elif not programs or any(_is_meant(process, programs) for process in answer):
+            for process in answer:
+                before = found.get(process.key)
+                found[process.key] = process if before is None else _merged(before, process)
+    return list(found.values()), silent
+
+
+def _merged(one: ProcessStatus, other: ProcessStatus) -> ProcessStatus:
+    """Puts together what a process has said to several: to each what it has made with one pool."""
+    makes = {call.id: call for call in (*one.makes, *other.makes)}
+    worker = one if one.worker else other
+    return msgspec.structs.replace(worker, makes=tuple(makes.values()))
+
+
+def _is_meant(process: ProcessStatus, programs: Sequence[str]) -> bool:
+    return any(p == str(process.pid) if p.isdigit() else p in process.program for p in programs)
+
+
+def _print_calls(processes: Sequence[ProcessStatus]) -> None:
+    calls = all_calls(processes)
+    workers = {process.worker: process for process in processes if process.worker}
+    if not calls:
+        click.echo("no calls")
+        return
+    print_table(
+        ("call", "routine", "state", "age", "steps", "worker", "stands at"),
+        [_row(call, workers.get(call.worker)) for call in sorted(calls, key=lambda c: -c.age)],
+    )
+
+
+def _row(call: CallStatus, worker: ProcessStatus | None) -> list[str]:
+    return [
+        call.id,
+        call.routine,
+        call.state,
+        f"{call.age:.1f}s",
+        str(call.steps or "-"),
+        "-" if worker is None else f"{worker.pid} on {worker.host}",
+        str(call.stack[-1]) if call.stack else "-",
+    ]
+
+
+def _document(value: object) -> Any:
+    """Returns what JSON can say of a status."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _document(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, (tuple, list)):
+        return [_document(item) for item in cast("Sequence[object]", value)]
+    return value.hex() if isinstance(value, bytes) else value
