@@ -38,6 +38,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
             return st.one_of([values(each) for each in kind.types])
         case msgspec.inspect.ListType():
             return st.lists(values(kind.item_type), max_size=3)
+        case msgspec.inspect.VarTupleType():
+            return st.lists(values(kind.item_type), max_size=3).map(tuple)
         case msgspec.inspect.StructType():
             return instances(kind.cls)
     raise NotImplementedError(kind)

@@ -56,8 +56,6 @@ def frame(kind: type[f.Frame], call: int) -> Any:
         f.Supply: f.Supply(call, [], []),
         f.Chunk: f.Chunk(call),
         f.Credit: f.Credit(call, 1),
-        f.Inquire: f.Inquire(call),
-        f.Report: f.Report(call, "waits"),
     }[kind]
 
 
@@ -197,7 +195,7 @@ def test_frames_without_payload(kind: type[f.Frame]) -> None:
         f.Peers: f.Peers([]),
         f.Release: f.Release([]),
         f.Inquire: f.Inquire(1),
-        f.Report: f.Report(1, ""),
+        f.Report: f.Report(1, []),
     }.get(kind) or frame(kind, ident)
     with pytest.raises(ProtocolError, match="payload"):
         send(connection, made, b"x")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from unit.protocolkit import CALLING, FRAMES, HANDSHAKING, frames, joined
 from wool._peer.references import RELEASED
 from wool._protocol import frames as f
+from wool._status import CallStatus, Line, ProcessStatus
 from wool._serialization.classes import KEY_BYTES
 from wool._serialization.codec import MOST_CODE, MOST_OBJECTS
 from wool.exceptions import ProtocolError
@@ -110,13 +111,14 @@ def name_of(kind: Any) -> str:
             if kind.le in (3, 4):
                 return f"int {kind.ge}…{kind.le}"
             return "id" if kind.ge else "count"
-        case msgspec.inspect.ListType():
+        case msgspec.inspect.ListType() | msgspec.inspect.VarTupleType():
             return f"[{name_of(kind.item_type)}]"
         case msgspec.inspect.UnionType():
             return " or ".join(sorted(map(name_of, kind.types)))
         case msgspec.inspect.StructType():
             return kind.cls.__name__
     return {
+        msgspec.inspect.FloatType: "float",
         msgspec.inspect.StrType: "str",
         msgspec.inspect.BytesType: "bin",
         msgspec.inspect.BoolType: "bool",
@@ -140,7 +142,9 @@ def test_the_documentation_lists_every_frame() -> None:
     assert documented == [row(struct) for struct in FRAMES]
 
 
-@pytest.mark.parametrize("struct", [f.Code, f.Variable, f.Lent, f.Peer])
+@pytest.mark.parametrize(
+    "struct", [f.Code, f.Variable, f.Lent, f.Peer, ProcessStatus, CallStatus, Line]
+)
 def test_the_documentation_lists_nested_structures(struct: type[Any]) -> None:
     assert f"- {struct.__name__}: {fields(struct)}" in PROTOCOL.read_text("utf-8")
 

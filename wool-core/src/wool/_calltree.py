@@ -75,9 +75,9 @@ class CallTree:
 def all_calls(processes: Iterable[ProcessStatus]) -> list[CallStatus]:
     """Returns each call once: as who serves it tells of it, else as who has made it."""
     processes = list(processes)
-    served = [call for process in processes for call in process.serves]
-    ids = {call.id for call in served}
-    return served + [call for p in processes for call in p.makes if call.id not in ids]
+    calls = {call.id: call for process in processes for call in process.makes}
+    calls |= {call.id: call for process in processes for call in process.serves}
+    return list(calls.values())
 
 
 def _draw(nodes: Sequence[CallNode], indent: str) -> Iterator[str]:

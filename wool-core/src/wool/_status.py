@@ -51,7 +51,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """A process that serves or makes calls.
 
     Attributes:
-        key: identifies it.
+        key: identifies it; what a process does as a worker and as a caller is told apart.
         pid, host: where it runs.
         program: what it was started as.
         worker: its id as a worker; empty if it is none.

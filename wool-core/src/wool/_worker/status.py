@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from wool._client.pool import Pool
 from wool._peer.stacks import lines_running
-from wool._serialization.classes import CLASSES
 from wool._status import CallStatus, Line, ProcessStatus
 from wool._worker.callerpeer import CallerPeer
 from wool._worker.execution import Execution
@@ -38,7 +37,7 @@ async def worker_status(
     ]
     makes: list[CallStatus] = [call for pool in pools for call in pool.status().makes]
     return ProcessStatus(
-        key=CLASSES.process,
+        key=info.id.encode(),
         pid=info.pid,
         host=info.host,
         program=" ".join(sys.orig_argv),

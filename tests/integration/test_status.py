@@ -1,0 +1,297 @@
+"""What calls are doing, as their pool, `wool ps` and other machines see it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faultkit import TRANSPORTS, eventually
+
+import wool
+from integration import deadlock
+from integration.lanmachines import Served, environment
+from integration.netns import Host, lan
+from integration.servedkit import CLI
+
+
+@wool.routine
+async def hold(folder: Path, name: str) -> str:
+    """Waits until the folder has a file of this name."""
+    while not (folder / name).exists():
+        await asyncio.sleep(0.02)
+    return name
+
+
+@wool.routine
+async def block(folder: Path, name: str) -> str:
+    while not (folder / name).exists():
+        time.sleep(0.02)
+    return name
+
+
+@wool.routine
+async def fan(folder: Path) -> list[str]:
+    return await asyncio.gather(hold(folder, "go"), block(folder, "go"))
+
+
+@wool.routine
+async def ticks(folder: Path) -> AsyncIterator[int]:
+    yield 0
+    yield 1
+    await hold(folder, "go")
+
+
+def edges(nodes: Sequence[wool.CallNode], parent: str = "") -> set[tuple[str, str]]:
+    """Returns who awaits whom, by the names of the routines."""
+    found = {(parent, node.call.routine) for node in nodes}
+    return found.union(*(edges(node.children, node.call.routine) for node in nodes))
+
+
+async def seen(look: Callable[[], Any], expected: object) -> None:
+    """Waits until what is looked at is as it has to be."""
+    last: list[object] = []
+
+    async def same() -> bool:
+        last[:] = [await look()]
+        return last[0] == expected
+
+    try:
+        await eventually(same)
+    except AssertionError:
+        assert last[0] == expected
+        raise
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_pool_tells_what_its_calls_do(transport: str, folder: Path) -> None:
+    async with wool.WorkerPool(size=2, quorum=2, transport=transport) as pool:
+
+        async def states() -> set[tuple[str, str, int]]:
+            return {(call.routine, call.state, call.steps) for call in await pool.calls()}
+
+        assert await pool.calls() == []
+        stream = ticks(folder)
+        assert [await anext(stream), await anext(stream)] == [0, 1]
+        await seen(states, {("ticks", "suspended", 2)})
+        call = asyncio.create_task(fan(folder))
+        expected = {
+            ("ticks", "suspended", 2),
+            ("fan", "waiting", 0),
+            ("hold", "running", 0),
+            ("block", "blocked", 0),
+        }
+        await seen(states, expected)
+        tree = await pool.tree()
+        assert edges([node for nodes in tree.roots.values() for node in nodes]) == {
+            ("", "ticks"),
+            ("", "fan"),
+            ("fan", "hold"),
+            ("fan", "block"),
+        }
+        lines = {c.routine: c.stack[-1] for c in await pool.calls() if c.stack}
+        assert {name: line.function for name, line in lines.items()} == {
+            "fan": "fan",
+            "hold": "hold",
+            "block": "block",
+        }
+        assert {line.file for line in lines.values()} == {__file__}
+        (folder / "go").touch()
+        assert await call == ["go", "go"]
+        assert [value async for value in stream] == []
+        await seen(pool.calls, [])
+
+
+async def test_the_task_that_waits(folder: Path) -> None:
+    async def outer() -> None:
+        await hold(folder, "go")
+
+    async with wool.WorkerPool(size=1, transport="memory") as pool:
+        waiting = asyncio.create_task(outer())
+        await seen(lambda: _names(pool), {"hold"})
+        [[node]] = (await pool.tree()).roots.values()
+        assert node.awaited is not None
+        assert node.awaited.stack[-1].function.endswith("outer")
+        assert "awaited at" in str(await pool.tree())
+        (folder / "go").touch()
+        await waiting
+
+
+async def _names(pool: wool.WorkerPool) -> set[str]:
+    return {call.routine for call in await pool.calls()}
+
+
+async def test_calls_that_no_worker_has(folder: Path) -> None:
+    async with wool.WorkerPool(size=1, concurrency=1, transport="memory") as pool:
+        calls = [asyncio.create_task(hold(folder, "go")) for _ in range(3)]
+
+        async def states() -> list[str]:
+            return sorted(call.state for call in await pool.calls())
+
+        await seen(states, ["pending", "pending", "running"])
+        (folder / "go").touch()
+        await asyncio.gather(*calls)
+
+
+async def test_more_calls_than_a_frame_has_room_for(folder: Path) -> None:
+    """What is left out is counted, and the connection lives on."""
+    name = "x" * 200
+    async with wool.WorkerPool(size=1, transport="memory") as pool:
+        calls = [asyncio.create_task(hold(folder, name)) for _ in range(20_000)]
+        await eventually(lambda: _all_there(pool), what="all calls")
+        tree = await pool.tree()
+        [worker] = [process for process in tree.processes if process.worker]
+        assert worker.omitted
+        assert worker.omitted + len(worker.serves) == len(calls)
+        (folder / name).touch()
+        await asyncio.gather(*calls)
+
+
+async def _all_there(pool: wool.WorkerPool) -> bool:
+    return sum(worker.load for worker in pool.workers) >= 20_000
+
+
+async def test_a_pool_that_is_closed() -> None:
+    pool = wool.WorkerPool(size=1, transport="memory")
+    with pytest.raises(wool.WorkerStopped):
+        await pool.calls()
+    with pytest.raises(wool.WorkerStopped):
+        await pool.tree()
+
+
+# `wool ps`
+
+
+async def ps(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(
+        subprocess.run,
+        [*CLI, "ps", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        env={**os.environ, **variables},
+    )
+
+
+@pytest.mark.parametrize("transport", ["unix", "grpc"])
+async def test_another_terminal(transport: str, folder: Path) -> None:
+    """A program that knows nothing of it is found by its process number and by its name."""
+    async with wool.WorkerPool(size=2, quorum=2, transport=transport) as pool:
+        call = asyncio.create_task(fan(folder))
+        me = str(os.getpid())
+
+        async def states() -> set[tuple[str, str]]:
+            done = await ps("--json", me)
+            assert done.stderr == ""
+            served = [call for process in json.loads(done.stdout) for call in process["serves"]]
+            return {(call["routine"], call["state"]) for call in served}
+
+        await seen(states, {("fan", "waiting"), ("hold", "running"), ("block", "blocked")})
+        table = (await ps(me)).stdout
+        assert {line.split()[1] for line in table.splitlines()[1:]} == {"fan", "hold", "block"}
+        tree = (await ps("--tree", me)).stdout.splitlines()
+        assert f"(process {me} on " in tree[0]
+        assert tree[1].startswith("└─ fan(), waiting for ")
+        assert {line.split("(")[0].split()[-1] for line in tree[2:]} == {"hold", "block"}
+        other = await ps("no-such-program")
+        assert (other.returncode, other.stdout) == (1, "no calls\n")
+        (folder / "go").touch()
+        await call
+        assert {worker.pid for worker in pool.workers}
+
+
+async def test_a_worker_that_is_stopped(folder: Path) -> None:
+    """It is named, and the others are shown."""
+    async with wool.WorkerPool(size=2, quorum=2) as pool:
+        call = asyncio.create_task(hold(folder, "go"))
+        await seen(lambda: _names(pool), {"hold"})
+        [busy] = [c.worker for c in await pool.calls()]
+        [stopped] = [worker.pid for worker in pool.workers if worker.id == busy]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            shown = await ps("--timeout", "0.5", str(os.getpid()))
+            assert f"process {stopped} has not answered" in shown.stderr
+            tree = await pool.tree()
+            [[node]] = tree.roots.values()
+            assert (node.call.state, node.process) == ("sent", None)
+            assert "whose worker has not answered" in str(tree)
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        (folder / "go").touch()
+        await call
+
+
+# Machines
+
+
+@pytest.fixture
+async def hosts() -> AsyncIterator[list[Host]]:
+    async with lan(3) as hosts:
+        yield hosts
+
+
+class Program:
+    """A program on a machine that has begun calls, and says who awaits whom when it is asked."""
+
+    def __init__(self, host: Host, folder: Path, addresses: Sequence[str]) -> None:
+        self._process = host.popen(
+            [sys.executable, "-m", "integration.deadlock", *addresses],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=environment(PYTHONPATH=os.pathsep.join(sys.path)),
+        )
+
+    async def ask(self) -> dict[str, Any]:
+        return await asyncio.to_thread(self._ask)
+
+    def _ask(self) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+async def test_a_deadlock_over_three_machines(hosts: list[Host], folder: Path) -> None:
+    """Five routines wait in a chain, the last one for what the first one would do."""
+    served = [
+        Served(
+            host,
+            folder,
+            ["--address", f"wss://{host.address}:7000", "--tag", f"m{number}"],
+            PYTHONPATH=os.pathsep.join(sys.path),
+        )
+        for number, host in enumerate(hosts)
+    ]
+    addresses = [await one.address() for one in served]
+    program = Program(hosts[0], folder, addresses)
+    truth = [["", "a"], ["a", "b"], ["b", "c"], ["c", "d"], ["d", "e"]]
+
+    async def told() -> tuple[list[list[str]], dict[str, str]]:
+        answer = await program.ask()
+        return answer["edges"], answer["states"]
+
+    waiting = dict.fromkeys("abcd", "waiting")
+    await seen(told, (truth, {**waiting, "e": "running"}))
+    lines = (await program.ask())["text"].splitlines()
+    assert "in e" in lines[-1]
+    assert f"{deadlock.__file__}:" in lines[-1]
+    # One machine is stopped: its calls are as those know them who have made them.
+    served[1].process.send_signal(signal.SIGSTOP)
+    silent = {"a": "waiting", "b": "sent", "c": "waiting", "d": "waiting", "e": "sent"}
+    await seen(told, (truth, silent))
+    served[1].process.send_signal(signal.SIGCONT)
+    await seen(told, (truth, {**waiting, "e": "running"}))
+    # One is cut off.
+    hosts[1].cut()
+    await seen(told, (truth, silent))
