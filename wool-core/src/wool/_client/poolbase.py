@@ -13,7 +13,7 @@ from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
 from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.codec import Codec
+from wool._serialization.codec import Codec, ValuesInCode
 from wool._serialization.travelling import LocalModules, Modules
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost, WorkerStopped
@@ -60,7 +60,7 @@ class PoolBase(ActivePool):
         self.failure: WoolError | None = None
         self.options = options
         self.modules: Modules = modules or LocalModules()
-        self._book = CodeBook(self.modules)
+        self._book = CodeBook(self.modules, ValuesInCode())
         self._store = CodeStore(self._book)
         self.complaints: Complaints = Complaints()
         self.serializer_name: str = ""

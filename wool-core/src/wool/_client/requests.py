@@ -17,9 +17,9 @@ from wool._peer.running import RUNNING, RunningCall
 from wool._serialization.codec import Codec
 from wool._serialization.context import Change
 from wool._serialization.encoded import Encoded
-from wool._serialization.summaries import kind_of, reason_of
 from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit
+from wool._texts import kind_of, reason_of
 from wool.exceptions import SerializationError
 from wool.plugins import CallInfo
 

@@ -39,7 +39,7 @@ from wool._serialization.references import (
     Interface,
     interface_of,
 )
-from wool._serialization.summaries import reason_of
+from wool._texts import reason_of
 from wool.exceptions import SerializationError, WoolError
 
 ITERATING = frozenset({"__anext__", "asend", "athrow"})

@@ -21,7 +21,7 @@ from types import (
     ModuleType,
     TracebackType,
 )
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -47,15 +47,16 @@ from wool._serialization.references import (
     Export,
     function_travels,
     interface_of,
+    must_stay,
     reduce_reference,
     travels,
 )
-from wool._serialization.summaries import kind_of, reason_of
 from wool._serialization.thrown import Thrown
 from wool._serialization.tracebacks import capture, rebuild
 from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit
 from wool._serialization.variables import reduce_variable
+from wool._texts import kind_of, reason_of
 from wool.abc import Buffer, Payload, Serializer
 from wool.exceptions import SerializationError
 
@@ -165,6 +166,20 @@ _REDUCERS: Mapping[type, Callable[[_Reducer, Any], Any]] = {
     TracebackType: lambda _, traceback: (rebuild, (capture(traceback),)),
 }
 """By the types that no class derives from."""
+
+
+class ValuesInCode:
+    """Treats values that code has among its globals, defaults and closures, for a `CodeBook`."""
+
+    def reduce(self, obj: Any, modules: Modules, /) -> Any:
+        if isinstance(obj, BaseException):
+            return reduce_exception(obj)
+        if type(obj) is ContextVar:
+            return reduce_variable(cast("ContextVar[Any]", obj), modules)
+        return NotImplemented
+
+    def must_stay(self, obj: Any, /) -> bool:
+        return must_stay(obj)
 
 
 class Codec:

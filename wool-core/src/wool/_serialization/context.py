@@ -14,7 +14,6 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol, cast
 
 from wool._serialization.encoded import Encoded
-from wool._serialization.summaries import kind_of, reason_of
 from wool._serialization.travelling import Modules
 from wool._serialization.variables import (
     VARIABLES,
@@ -22,6 +21,7 @@ from wool._serialization.variables import (
     Nameless,
     dotted,
 )
+from wool._texts import kind_of, reason_of
 from wool.abc import Buffer
 
 Variable = ContextVar[Any]

@@ -15,8 +15,8 @@ from typing import Any
 from wool._serialization.arrivals import ARRIVALS, WAITING, Key, Waiting, drop, wait
 from wool._serialization.context import Arrived, Change, Complain, ContextCodec, Kind, Variable
 from wool._serialization.encoded import Encoded
-from wool._serialization.summaries import reason_of
 from wool._serialization.variables import Nameless, default_of, dotted
+from wool._texts import reason_of
 from wool.abc import Buffer
 
 _MISSING = object()

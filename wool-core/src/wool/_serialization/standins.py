@@ -20,7 +20,8 @@ from wool._serialization.reduction import (
     reduces_itself,
     restore,
 )
-from wool._serialization.summaries import repr_of, summarise
+from wool._serialization.summaries import summarise
+from wool._texts import repr_of
 from wool.exceptions import RemoteError
 
 MAX_PARTS = 1000

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 from wool._serialization.tracebacks import Frames, capture
+from wool._texts import clean, message_of, name_of, tried
 from wool.exceptions import RemoteError
 
-MAX_TEXT = 10_000
 MAX_EXCEPTIONS = 10
 """So many causes and members are described, not counting the exception itself."""
 
@@ -38,47 +38,8 @@ class Summary:
 
 def summarise(exc: BaseException, label: str | None = None) -> Summary:
     """Describes an exception. Never raises, and never calls `repr` of an exception."""
-    text = _tried(lambda: "".join(_Formatter(label).lines(exc)), "")
+    text = tried(lambda: "".join(_Formatter(label).lines(exc)), "")
     return Summary(name_of(type(exc)), message_of(exc), clean(text))
-
-
-def name_of(cls: type) -> str:
-    return clean(_tried(lambda: f"{cls.__module__}.{cls.__qualname__}", "<unknown class>"))
-
-
-def message_of(exc: BaseException) -> str:
-    return clean(_tried(lambda: str(exc), f"<unprintable {name_of(type(exc))} object>"))
-
-
-def reason_of(exc: BaseException) -> str:
-    """Returns class and message of an exception that is the reason of another one."""
-    name, message = _tried(lambda: type(exc).__name__, "<unknown class>"), message_of(exc)
-    return f"{name}: {message}" if message else name
-
-
-def kind_of(value: object) -> str:
-    """Names the class of a value, in messages."""
-    return _tried(lambda: type(value).__qualname__, "<unknown class>")
-
-
-def repr_of(value: object) -> str:
-    """Returns a short `repr`, whatever happens."""
-    text = clean(_tried(lambda: repr(value), f"<unprintable {name_of(type(value))} object>"))
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def clean(text: str) -> str:
-    """Returns a plain, bounded string that can be encoded."""
-    # `text` may be an instance of a subclass with methods of its own.
-    plain = str.__getitem__(text, slice(MAX_TEXT))
-    return plain.encode("utf-8", "backslashreplace").decode()
-
-
-def _tried(make: Callable[[], str], default: str) -> str:
-    try:
-        return make()
-    except BaseException:  # the user's `__str__` may raise SystemExit, or recurse for ever
-        return default
 
 
 class _Formatter:

@@ -10,7 +10,7 @@ from typing import Any
 from wool._serialization.code import CodeStore
 from wool._serialization.codec import rebuild_error
 from wool._serialization.modules import find_name
-from wool._serialization.summaries import kind_of, reason_of
+from wool._texts import kind_of, reason_of
 from wool.exceptions import SerializationError
 
 
