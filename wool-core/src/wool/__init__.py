@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wool._client.view import current_pool
     from wool._pool.worker_pool import WorkerPool
     from wool._security.credentials import Credentials
-    from wool._serialization.references import reference
+    from wool._values.references import reference
     from wool._worker.worker import Worker
     from wool._workerinfo import WorkerInfo
     from wool.exceptions import (
@@ -80,7 +80,7 @@ _HOMES = {
     "current_call": "wool._client.current",
     "current_pool": "wool._client.view",
     "map": "wool._client.mapping",
-    "reference": "wool._serialization.references",
+    "reference": "wool._values.references",
     "routine": "wool._client.routine",
 }
 

@@ -13,8 +13,9 @@ from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
 from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.codec import Codec, ValuesInCode
 from wool._serialization.travelling import LocalModules, Modules
+from wool._values.codec import Codec, ValuesInCode
+from wool._values.context import ContextCodec
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost, WorkerStopped
 
@@ -38,6 +39,7 @@ class PoolBase(ActivePool):
         here: id of the worker whose calls use it, if they do.
         observers: who is told of calls.
         translators: what has contexts of libraries travel.
+        context: encodes context variables; None if they do not travel.
         complaints: what has been said of context variables that do not travel.
     """
 
@@ -51,6 +53,7 @@ class PoolBase(ActivePool):
     routes: Routes
     keyring: Keyring
     codec: Codec
+    context: ContextCodec | None
 
     def __init__(self, ident: str, options: f.CallOptions, modules: Modules | None) -> None:
         self.id = ident

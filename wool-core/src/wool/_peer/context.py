@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Protocol
 
 from wool._peer.running import RUNNING
-from wool._serialization.codec import Codec
-from wool._serialization.context import Arrived, Change, ContextCodec, Kind
-from wool._serialization.mirror import Mirror, changed_since
-from wool._serialization.variables import VARIABLES
-from wool.abc import Buffer
+from wool._values.context import Change, ContextCodec, Kind, Load, Mirror, changed_since
 from wool.exceptions import ContextWarning
-
-Load = Callable[[Sequence[Buffer]], Awaitable[Any]]
-"""Rebuilds a value."""
 
 MAX_REMARK = 2000
 """Characters of what the caller is told of a context variable."""
+
+
+class Sharing(Protocol):
+    """Says whether calls share context variables.
+
+    Attributes:
+        context: encodes them; None if they do not travel. May be another one later.
+        complaints: what the user has been told.
+    """
+
+    context: ContextCodec | None
+    complaints: Complaints
 
 
 class Complaints:
@@ -53,28 +58,25 @@ class CallerContext:
     """The caller's side.
 
     Args:
-        complaints: what the user has been told.
         crossing: whether what the two sides send may cross.
     """
 
     __slots__ = ("_codec", "_complaints", "_crossing", "_mirror")
 
-    def __init__(self, codec: Codec, complaints: Complaints, *, crossing: bool = False) -> None:
-        self._codec = codec.context
-        self._complaints = complaints
+    def __init__(self, sharing: Sharing, *, crossing: bool = False) -> None:
+        self._codec = sharing.context
+        self._complaints = sharing.complaints
         self._crossing = crossing
         self._mirror: Mirror | None = None  # made when there is something to share
 
     def changes(self) -> Sequence[Change]:
         """Returns what the routine has to know of the current context."""
         codec = self._codec
-        if codec is None or (
-            self._mirror is None and not codec.translators and not VARIABLES.any_set()
-        ):
+        if codec is None or (self._mirror is None and not codec.any_set()):
             return ()
         return self._share(codec).changes()
 
-    async def take(self, changes: Sequence[Arrived], load: Load) -> None:
+    async def take(self, changes: Sequence[Change], load: Load) -> None:
         """Makes the changes that the routine has made in the current context."""
         if self._codec is not None:
             await self._share(self._codec).take(changes, load)
@@ -92,10 +94,10 @@ class RoutineContext:
         crossing: as above.
     """
 
-    __slots__ = ("_before", "_codec", "_crossing", "_mirror", "_unsent")
+    __slots__ = ("_before", "_crossing", "_mirror", "_sharing", "_unsent")
 
-    def __init__(self, codec: Codec, *, crossing: bool = False) -> None:
-        self._codec = codec
+    def __init__(self, sharing: Sharing, *, crossing: bool = False) -> None:
+        self._sharing = sharing
         self._crossing = crossing
         self._before: Context | None = None
         self._mirror: Mirror | None = None  # made when there is something to share
@@ -113,7 +115,7 @@ class RoutineContext:
         """There is nothing to share any more: the contexts, which know the call, are let go."""
         self._before = self._mirror = None
 
-    async def take(self, arrived: Sequence[Arrived], load: Load) -> None:
+    async def take(self, arrived: Sequence[Change], load: Load) -> None:
         """Sets what has changed in the caller's context."""
         mirror = self._share()
         if mirror is not None:
@@ -132,7 +134,7 @@ class RoutineContext:
         return changes
 
     def _share(self) -> Mirror | None:
-        codec = self._codec.context
+        codec = self._sharing.context
         if self._mirror is None and codec is not None and self._before is not None:
             self._mirror = Mirror(codec, self.remark, self._before, crossing=self._crossing)
         return self._mirror

@@ -8,11 +8,10 @@ from typing import Any
 
 from wool._peer.outgoing import Cancelled, Failed, Outcome, OutgoingCall, Reply
 from wool._protocol import frames as f
-from wool._serialization.codec import Codec, rebuild_error
-from wool._serialization.exceptions import load_exception
 from wool._serialization.fetching import rebuild
-from wool._serialization.summaries import Summary
 from wool._serialization.units import MissingCode
+from wool._values.codec import Codec, rebuild_error
+from wool._values.exceptions import Summary, load_exception
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WorkerStopped
 

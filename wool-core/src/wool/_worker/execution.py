@@ -21,8 +21,8 @@ from wool._peer.running import RUNNING, CurrentCall
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.codec import rebuild_error
-from wool._serialization.context import Arrived
+from wool._values.codec import rebuild_error
+from wool._values.context import Change
 from wool._worker.executor import Executor, Queued, leave_fork
 from wool._worker.routines import find
 from wool._workerinfo import WorkerInfo
@@ -93,7 +93,7 @@ class Execution(Queued):
         self._info: CurrentCall | None = None
         self._leaving = Leaving.NOBODY
         self._outstanding = 0  # Wool operations that the call waits for
-        self._shared = RoutineContext(caller.codec, crossing=frame.prefetch > 0)
+        self._shared = RoutineContext(caller.pool, crossing=frame.prefetch > 0)
 
     # RunningCall: what calls made from this one need to know ------------------------------------
 
@@ -241,7 +241,7 @@ class Execution(Queued):
         """Finds the routine and rebuilds its arguments."""
         segments, referents = self._take_payload()
         frame = self.frame
-        arrived: Sequence[Arrived] = ()
+        arrived: Sequence[Change] = ()
         if frame.context:
             segments, arrived = unpack_context(frame.context, segments)
         function = self._executor.targets.get(frame.routine)
