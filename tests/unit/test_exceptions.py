@@ -40,7 +40,7 @@ from wool.exceptions import RemoteError, WorkerLost
 LABEL = "<worker pid 42 on elsewhere>"
 
 
-def dumps(value: Any, label: str | None = LABEL, *, mend: bool = False) -> bytes:
+def dumps(value: Any, label: str | None = LABEL, mend: bool = False) -> bytes:
     class Pickler(cloudpickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, BaseException):
@@ -66,7 +66,7 @@ def trip(value: Any, label: str | None = LABEL) -> Any:
 
 def send(exc: BaseException) -> BaseException:
     """The whole way of an exception that ends a call."""
-    summary, payload = dump_exception(exc, dumps, LABEL)
+    summary, payload = dump_exception(exc, lambda value, mend: dumps(value, LABEL, mend), LABEL)
     return load_exception(summary, payload, pickle.loads)
 
 
@@ -809,7 +809,7 @@ def test_with_the_serializers(backend: Any) -> None:
             return error
         return None
 
-    def dumps(value: Any, *, mend: bool) -> Any:
+    def dumps(value: Any, mend: bool) -> Any:
         return serializer.dumps(value, mended if mend else reduce)
 
     def through(exc: BaseException) -> Any:
@@ -998,7 +998,7 @@ def test_a_class_that_cannot_travel() -> None:
 
 
 def test_a_serializer_that_fails_altogether() -> None:
-    def fail(value: Any, *, mend: bool) -> bytes:
+    def fail(value: Any, mend: bool) -> bytes:
         raise SystemExit
 
     summary, payload = dump_exception(ValueError("text"), fail)

@@ -275,8 +275,8 @@ class IncomingCall:
         if closing and thrown is not None and thrown.exception is error and not thrown.changes():
             return [], Packed()
 
-        def dumps(value: Any, *, mend: bool) -> Packed:
-            return pack(codec, session, codec.encode(value, label, thrown, mend=mend))
+        def dumps(value: Any, mend: bool) -> Packed:
+            return pack(codec, session, codec.encode(value, label, thrown, mend))
 
         summary, packed = dump_exception(error, dumps, label)
         return summary.texts, packed or Packed()

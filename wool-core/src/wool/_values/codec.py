@@ -223,7 +223,6 @@ class Codec:
         value: Any,
         label: str | None = None,
         thrown: Thrown | None = None,
-        *,
         mend: bool = False,
     ) -> Encoded:
         """Encodes a value.
@@ -247,9 +246,9 @@ class Codec:
         segments = [payload.head, *payload.buffers]
         return Encoded(segments, reducer.code, reducer.calls, reducer.exports)
 
-    def encode_closed(self, value: Any, *, mend: bool = False) -> Encoded:
+    def encode_closed(self, value: Any, mend: bool = False) -> Encoded:
         """Encodes a value, and makes sure that the classes it mentions can be sent as well."""
-        encoded = self.encode(value, mend=mend)
+        encoded = self.encode(value, None, None, mend)
         self.units(encoded.code)
         return encoded
 

@@ -103,6 +103,7 @@ class ContextCodec:
         self._codec = codec
         self._exclude = frozenset(exclude)
         self.translators = {t.name: t for t in translators if t.name not in self._exclude}
+        self._travelling: dict[Variable, Identity] = {}
         self._kept: dict[int, tuple[object, Encoded]] = {}
         self._kept_bytes = 0
         self._failed: dict[int, Callable[[], object]] = {}
@@ -127,6 +128,9 @@ class ContextCodec:
         """
         if variable in VARIABLES.nameless:
             return None
+        identity = self._travelling.get(variable)
+        if identity is not None:
+            return identity
         identity = VARIABLES.identify(variable, self.modules)
         if identity is None:
             name = variable.name
@@ -138,8 +142,10 @@ class ContextCodec:
                     "to a name at the top of a module",
                 )
             return None
-        excluded = self._exclude and not self._exclude.isdisjoint(map(dotted, identity.names))
-        return None if excluded else identity
+        if not self._exclude.isdisjoint(map(dotted, identity.names)):
+            return None
+        self._travelling[variable] = identity
+        return identity
 
     def encode(self, identity: Identity, value: object, complain: Complain) -> Encoded | None:
         """Encodes the value of a variable; None if it cannot travel."""

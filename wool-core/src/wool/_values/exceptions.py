@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -34,7 +34,6 @@ from wool._values.tracebacks import capture, rebuild
 from wool.exceptions import RemoteError
 
 P = TypeVar("P")
-P_co = TypeVar("P_co", covariant=True)
 """A serialized value."""
 
 Failure = Callable[[Any], BaseException | None]
@@ -44,22 +43,14 @@ MAX_EXCEPTIONS = 10
 """So many causes and members are described, not counting the exception itself."""
 
 
-class Dumps(Protocol[P_co]):
-    """Serializes a value; the result is of no use if a class in the value cannot travel.
-
-    Args:
-        mend: whether the reducer calls `reduce_mended` for exceptions.
-    """
-
-    def __call__(self, value: Any, /, *, mend: bool) -> P_co: ...
-
-
 def dump_exception(
-    exc: BaseException, dumps: Dumps[P], label: str | None = None
+    exc: BaseException, dumps: Callable[[Any, bool], P], label: str | None = None
 ) -> tuple[Summary, P | None]:
     """Serializes an exception, whatever it is, without changing it. Never raises.
 
     Args:
+        dumps: a serializer that raises if a class in the value cannot travel. It is told whether
+            its reducer is to call `reduce_mended` for exceptions.
         label: says where the exception was raised, as `process_label()` does.
 
     Returns:
@@ -69,7 +60,7 @@ def dump_exception(
     summary = summarise(exc, label)
     for mend in (False, True):
         try:
-            return summary, dumps(exc, mend=mend)
+            return summary, dumps(exc, mend)
         except BaseException:  # reducing runs the user's code, which may even raise SystemExit
             continue
     return summary, None
