@@ -149,7 +149,7 @@ class VariableTable:
                 if any(module.partition(".")[0] in OUR_OWN for module, _ in places):
                     self.nameless[found] = None
                 else:
-                    self._add(found, _identity(found, places))
+                    self._add(found, _identity(places))
             if variable not in self._known:
                 self.nameless[variable] = None
                 while len(self.nameless) > MOST_NAMELESS:
@@ -181,9 +181,11 @@ VARIABLES = VariableTable()
 # Where variables are bound ------------------------------------------------------------------------
 
 
-def _identity(variable: Variable, places: list[Place]) -> Identity:
+def _identity(places: list[Place]) -> Identity:
     shared = [place for place in places if findable(place[0])]
-    chosen = sorted(shared or places, key=lambda place: not _defines(*place))[:MOST_NAMES]
+    chosen = shared or places
+    if len(chosen) > 1:
+        chosen = sorted(chosen, key=lambda place: not _defines(*place))[:MOST_NAMES]
     return Identity(
         tuple(f"{module}:{name}" for module, name in chosen),
         b"" if shared else CLASSES.process,
@@ -210,7 +212,7 @@ def is_local(variable: Variable) -> bool:
     frame = sys._getframe()
     while frame.f_back is not None:
         frame = frame.f_back
-        module = frame.f_globals.get("__name__", "")
+        module = str(frame.f_globals.get("__name__"))
         if not module.startswith("wool.") and any(
             held is variable for held in frame.f_locals.values()
         ):
