@@ -19,9 +19,9 @@ from wool._client.observing import ObservedStream, observed_call
 from wool._client.reasons import in_words, reason_against
 from wool._client.routine import Routine
 from wool._client.view import PoolView
-from wool._peer.context import Complaints
 from wool._peer.outgoing import Failed
 from wool._peer.routes import Routes
+from wool._peer.running import Complaints
 from wool._peer.session import Session
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f

@@ -6,8 +6,8 @@ import os
 
 from wool._client.current import ActivePool
 from wool._client.identity import hello
-from wool._peer.context import Complaints
 from wool._peer.routes import Routes
+from wool._peer.running import Complaints
 from wool._peer.session import Session
 from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f

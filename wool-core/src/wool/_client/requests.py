@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from wool._client.routine import Routine, without_defaults
-from wool._peer.context import CallerContext
 from wool._peer.outgoing import Request
 from wool._peer.packing import values_of, variables_of
 from wool._peer.running import RUNNING, RunningCall
@@ -18,7 +17,7 @@ from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit
 from wool._texts import kind_of, reason_of
 from wool._values.codec import Codec, Encoded
-from wool._values.context import Change
+from wool._values.context import CallerContext, Change
 from wool.exceptions import SerializationError
 from wool.plugins import CallInfo
 

@@ -208,7 +208,17 @@ class ContextCodec:
             )
 
 
-def changed_since(before: Context) -> bool:
+def _immutable(value: Any, depth: int = 4) -> bool:
+    """Whether a value cannot change, as far as its type tells."""
+    if type(value) in (tuple, frozenset):
+        return depth > 0 and all(_immutable(item, depth - 1) for item in value)
+    return type(value) in _ATOMS
+
+
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
+def _changed_since(before: Context) -> bool:
     """Whether the current context is not any more as it was."""
     now = copy_context()
     if len(now) != len(before):
@@ -371,11 +381,102 @@ class Mirror:
             self._seen[variable] = copy_context()[variable]
 
 
-def _immutable(value: Any, depth: int = 4) -> bool:
-    """Whether a value cannot change, as far as its type tells."""
-    if type(value) in (tuple, frozenset):
-        return depth > 0 and all(_immutable(item, depth - 1) for item in value)
-    return type(value) in _ATOMS
+# The sides of a call ------------------------------------------------------------------------------
+
+MAX_REMARK = 2000
+"""Characters of what the caller is told of a context variable."""
 
 
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+class CallerContext:
+    """The caller's side.
+
+    Args:
+        codec: None if no variables travel.
+        complain: tells the user of what does not travel.
+        crossing: as of `Mirror`.
+    """
+
+    __slots__ = ("_codec", "_complain", "_crossing", "_mirror")
+
+    def __init__(
+        self, codec: ContextCodec | None, complain: Complain, *, crossing: bool = False
+    ) -> None:
+        self._codec = codec
+        self._complain = complain
+        self._crossing = crossing
+        self._mirror: Mirror | None = None  # made when there is something to share
+
+    def changes(self) -> Sequence[Change]:
+        """Returns what the routine has to know of the current context."""
+        codec = self._codec
+        if codec is None or (self._mirror is None and not codec.any_set()):
+            return ()
+        return self._share(codec).changes()
+
+    async def take(self, changes: Sequence[Change], load: Load) -> None:
+        """Makes the changes that the routine has made in the current context."""
+        if self._codec is not None:
+            await self._share(self._codec).take(changes, load)
+
+    def _share(self, codec: ContextCodec) -> Mirror:
+        if self._mirror is None:
+            self._mirror = Mirror(codec, self._complain, crossing=self._crossing)
+        return self._mirror
+
+
+class RoutineContext:
+    """The routine's side, in its own task.
+
+    Args:
+        crossing: as of `Mirror`.
+    """
+
+    __slots__ = ("_before", "_codec", "_crossing", "_mirror", "_unsent")
+
+    def __init__(self, *, crossing: bool = False) -> None:
+        self._codec: ContextCodec | None = None
+        self._crossing = crossing
+        self._before: Context | None = None
+        self._mirror: Mirror | None = None  # made when there is something to share
+        self._unsent: list[Change] = []
+
+    def begin(self, codec: ContextCodec | None) -> None:
+        """User code is about to begin: what is set from now on is the caller's business.
+
+        Args:
+            codec: None if no variables travel.
+        """
+        self._codec = codec
+        self._before = copy_context()
+
+    def remark(self, label: str, text: str) -> None:
+        """Has the caller told with the next answer that something does not travel."""
+        self._unsent.append(Change([label], b"", Kind.REMARK, remark=text[:MAX_REMARK]))
+
+    def end(self) -> None:
+        """There is nothing to share any more: the contexts, which know the call, are let go."""
+        self._before = self._mirror = None
+
+    async def take(self, arrived: Sequence[Change], load: Load) -> None:
+        """Sets what has changed in the caller's context."""
+        mirror = self._share()
+        if mirror is not None:
+            await mirror.take(arrived, load)
+
+    def changes(self) -> list[Change]:
+        """Returns what the caller has to know, once."""
+        before = self._before
+        if self._mirror is not None or (before is not None and _changed_since(before)):
+            mirror = self._share()
+            if mirror is not None:
+                self._unsent += mirror.changes()
+        if not self._unsent:
+            return self._unsent
+        changes, self._unsent = self._unsent, []
+        return changes
+
+    def _share(self) -> Mirror | None:
+        codec = self._codec
+        if self._mirror is None and codec is not None and self._before is not None:
+            self._mirror = Mirror(codec, self.remark, self._before, crossing=self._crossing)
+        return self._mirror

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from wool._client.current import ACTIVE
 from wool._client.pool import Pool
-from wool._peer.context import RoutineContext
 from wool._peer.end import End
 from wool._peer.incoming import State, cancel_argument
 from wool._peer.packing import Packed, pack_context, unpack_context
@@ -22,7 +21,7 @@ from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._values.codec import rebuild_error
-from wool._values.context import Change
+from wool._values.context import Change, RoutineContext
 from wool._worker.executor import Executor, Queued, leave_fork
 from wool._worker.routines import find
 from wool._workerinfo import WorkerInfo
@@ -93,7 +92,7 @@ class Execution(Queued):
         self._info: CurrentCall | None = None
         self._leaving = Leaving.NOBODY
         self._outstanding = 0  # Wool operations that the call waits for
-        self._shared = RoutineContext(caller.pool, crossing=frame.prefetch > 0)
+        self._shared = RoutineContext(crossing=frame.prefetch > 0)
 
     # RunningCall: what calls made from this one need to know ------------------------------------
 
@@ -249,7 +248,7 @@ class Execution(Queued):
             function = await self._find()
         self._name = function.__qualname__
         args, kwargs = await self._load(segments, referents, self._unreadable)
-        self._shared.begin()
+        self._shared.begin(self.peer.pool.context)
         if arrived:
             await self._shared.take(arrived, self._load)
         return function, args, kwargs
