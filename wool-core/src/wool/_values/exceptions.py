@@ -84,14 +84,16 @@ def load_exception(
     except passing:
         raise
     except BaseException as error:  # rebuilding runs the user's code too
-        reason = error
-    else:
-        if isinstance(loaded, BaseException):
-            return loaded
-        reason = TypeError(f"rebuilding it made an object of type {type(loaded).__qualname__}")
-    substitute = summary.error()
-    substitute.__cause__ = reason
-    return substitute
+        return _caused(summary.error(), error)
+    if isinstance(loaded, BaseException):
+        return loaded
+    reason = TypeError(f"rebuilding it made an object of type {type(loaded).__qualname__}")
+    return _caused(summary.error(), reason)
+
+
+def _caused(error: RemoteError, reason: BaseException) -> RemoteError:
+    error.__cause__ = reason
+    return error
 
 
 # What cannot be pickled ---------------------------------------------------------------------------
