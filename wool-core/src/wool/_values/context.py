@@ -12,7 +12,7 @@ import enum
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from contextvars import Context, Token, copy_context
+from contextvars import Token, copy_context
 from types import FunctionType
 from typing import Any, Protocol
 
@@ -28,6 +28,9 @@ Complain = Callable[[str, str], None]
 
 Load = Callable[[Sequence[Buffer]], Awaitable[Any]]
 """Rebuilds a value."""
+
+MAX_REMARK = 2000
+"""Characters of what the caller is told of a context variable."""
 
 LARGE = 1 << 20
 """A value that may change is pickled for each call; from so many bytes on the user is told."""
@@ -218,24 +221,12 @@ def _immutable(value: Any, depth: int = 4) -> bool:
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
-def _changed_since(before: Context) -> bool:
-    """Whether the current context is not any more as it was."""
-    now = copy_context()
-    if len(now) != len(before):
-        return True
-    get = before.get
-    for variable, value in now.items():  # noqa: SIM110  # quicker than `any`, with every call
-        if get(variable, _MISSING) is not value:
-            return True
-    return False
-
-
 class Mirror:
-    """What the other side knows of the current context.
+    """One side of a call: what the other side knows of the context here.
 
     Args:
-        complain: tells the user of what does not travel.
-        base: on the side of the routine, the context it began in, which need not be told of.
+        codec: None if no variables travel.
+        complain: tells the user that something does not travel.
         crossing: whether what the sides send may cross, so that neither knows what the other one
             has had last.
     """
@@ -246,51 +237,58 @@ class Mirror:
         "_complain",
         "_crossing",
         "_given",
-        "_of_caller",
         "_seen",
         "_taken",
         "_tokens",
     )
 
+    of_caller = False
+
     def __init__(
         self,
-        codec: ContextCodec,
-        complain: Complain,
-        base: Context | None = None,
+        codec: ContextCodec | None = None,
+        complain: Complain | None = None,
         *,
         crossing: bool = False,
     ) -> None:
-        self._crossing = crossing
         self._codec = codec
         self._complain = complain
-        self._of_caller = base is None
-        self._seen: dict[Any, object] = {} if base is None else dict(base.items())
+        self._crossing = crossing
+        self._seen: dict[Any, object] = {}  # the context as it was last looked at
         self._given: dict[Variable, object] = {}  # what the other side last had from here
         self._taken: dict[Variable, object] = {}  # what it has given
         self._tokens: dict[Variable, Token[Any]] = {}
         self._captured: dict[str, bytes | None] = {}  # of what is translated, what it knows
 
+    def complain(self, label: str, text: str) -> None:
+        """Tells the user that something does not travel."""
+        if self._complain is not None:
+            self._complain(label, text)
+
     # Sending ----------------------------------------------------------------------------------
 
     def changes(self) -> list[Change]:
         """Returns what has changed in the current context since it was last asked for or told."""
+        codec = self._codec
+        if codec is None:
+            return []
         changes: list[Change] = []
         seen, context = self._seen, copy_context()
         for variable, value in context.items():
             if seen.get(variable, _MISSING) is not value:
                 seen[variable] = value
-                changes += self._change(variable, value)
+                changes += self._change(codec, variable, value)
         if len(seen) > len(context):
             for variable in [variable for variable in seen if variable not in context]:
                 del seen[variable]
-                changes += self._change(variable, _MISSING)
-        if self._of_caller and self._codec.translators:
-            changes += self._translations()
+                changes += self._change(codec, variable, _MISSING)
+        if self.of_caller and codec.translators:
+            changes += self._translations(codec)
         return changes
 
-    def _change(self, variable: Variable, value: object) -> Iterator[Change]:
+    def _change(self, codec: ContextCodec, variable: Variable, value: object) -> Iterator[Change]:
         # Nobody but the routine itself could know a nameless one that it has made.
-        identity = self._codec.identify(variable, self._complain if self._of_caller else None)
+        identity = codec.identify(variable, self.complain if self.of_caller else None)
         if identity is None:
             return
         names, origin = identity.names, identity.origin
@@ -299,14 +297,14 @@ class Mirror:
         elif self._taken.get(variable, _MISSING) is value and not self._crossing:
             yield Change(names, origin, Kind.RETURNED)
         else:
-            encoded = self._codec.encode(identity, value, self._complain)
+            encoded = codec.encode(identity, value, self.complain)
             if encoded is not None:
                 self._given[variable] = value
                 yield Change(names, origin, Kind.SET, encoded.segments, encoded.code)
 
-    def _translations(self) -> Iterator[Change]:
+    def _translations(self, codec: ContextCodec) -> Iterator[Change]:
         captured = self._captured
-        for name, translator in self._codec.translators.items():
+        for name, translator in codec.translators.items():
             data = translator.capture()
             if data != captured.get(name):
                 captured[name] = data
@@ -316,27 +314,30 @@ class Mirror:
 
     async def take(self, changes: Iterable[Change], load: Load) -> None:
         """Makes the current context look like the other side's."""
+        codec = self._codec
+        if codec is None:
+            return
         for change in changes:
             if change.kind == Kind.REMARK:
-                self._complain(change.names[0], change.remark)  # it has been said once
+                self.complain(change.names[0], change.remark)  # it has been said once
             elif change.kind == Kind.TRANSLATED:
-                translator = self._codec.translators.get(change.names[0])
+                translator = codec.translators.get(change.names[0])
                 if translator is not None:
                     segments = change.segments
                     translator.restore(bytes(segments[0]) if segments else None)
             else:
-                await self._take(change, load)
+                await self._take(codec, change, load)
 
-    async def _take(self, change: Change, load: Load) -> None:
-        modules = self._codec.modules
-        variable = VARIABLES.find(change.origin, change.names, modules)
-        if variable is None and change.kind == Kind.SET and not (change.origin or self._of_caller):
-            variable = VARIABLES.bring(change.names, modules)
+    async def _take(self, codec: ContextCodec, change: Change, load: Load) -> None:
+        kind, names, modules = change.kind, change.names, codec.modules
+        variable = VARIABLES.find(change.origin, names, modules)
+        if variable is None and kind == Kind.SET and not (change.origin or self.of_caller):
+            variable = VARIABLES.bring(names, modules)
         if variable is None:
             return
-        if change.kind == Kind.UNSET:
+        if kind == Kind.UNSET:
             self._unset(variable)
-        elif change.kind == Kind.RETURNED:
+        elif kind == Kind.RETURNED:
             if variable in self._given:
                 self._set(variable, self._given[variable])
         else:
@@ -344,20 +345,17 @@ class Mirror:
                 value = await load(change.segments)
             except Exception as error:
                 self._taken.pop(variable, None)
-                self._refuse(change.names[0], error)
+                label = dotted(names[0])
+                codec.tell(
+                    label,
+                    f"the value of the context variable {label} cannot be rebuilt where it was "
+                    f"sent to: {reason_of(error)}. Check that what it is made of is installed "
+                    "there, or name the variable in the setting `exclude`",
+                    self.complain,
+                )
             else:
                 self._set(variable, value)
                 self._taken[variable] = value
-
-    def _refuse(self, name: str, error: Exception) -> None:
-        label = dotted(name)
-        self._codec.tell(
-            label,
-            f"the value of the context variable {label} cannot be rebuilt where it was sent to: "
-            f"{reason_of(error)}. Check that what it is made of is installed there, "
-            "or name the variable in the setting `exclude`",
-            self._complain,
-        )
 
     def _set(self, variable: Variable, value: object) -> None:
         token = variable.set(value)
@@ -381,63 +379,27 @@ class Mirror:
             self._seen[variable] = copy_context()[variable]
 
 
-# The sides of a call ------------------------------------------------------------------------------
+class CallerContext(Mirror):
+    """The caller's side."""
 
-MAX_REMARK = 2000
-"""Characters of what the caller is told of a context variable."""
+    __slots__ = ()
 
+    of_caller = True
 
-class CallerContext:
-    """The caller's side.
-
-    Args:
-        codec: None if no variables travel.
-        complain: tells the user of what does not travel.
-        crossing: as of `Mirror`.
-    """
-
-    __slots__ = ("_codec", "_complain", "_crossing", "_mirror")
-
-    def __init__(
-        self, codec: ContextCodec | None, complain: Complain, *, crossing: bool = False
-    ) -> None:
-        self._codec = codec
-        self._complain = complain
-        self._crossing = crossing
-        self._mirror: Mirror | None = None  # made when there is something to share
-
-    def changes(self) -> Sequence[Change]:
+    def changes(self) -> list[Change]:
         """Returns what the routine has to know of the current context."""
-        codec = self._codec
-        if codec is None or (self._mirror is None and not codec.any_set()):
-            return ()
-        return self._share(codec).changes()
-
-    async def take(self, changes: Sequence[Change], load: Load) -> None:
-        """Makes the changes that the routine has made in the current context."""
-        if self._codec is not None:
-            await self._share(self._codec).take(changes, load)
-
-    def _share(self, codec: ContextCodec) -> Mirror:
-        if self._mirror is None:
-            self._mirror = Mirror(codec, self._complain, crossing=self._crossing)
-        return self._mirror
+        if self._codec is None or not (self._seen or self._codec.any_set()):
+            return []
+        return super().changes()
 
 
-class RoutineContext:
-    """The routine's side, in its own task.
+class RoutineContext(Mirror):
+    """The routine's side, in its own task."""
 
-    Args:
-        crossing: as of `Mirror`.
-    """
-
-    __slots__ = ("_before", "_codec", "_crossing", "_mirror", "_unsent")
+    __slots__ = ("_unsent",)
 
     def __init__(self, *, crossing: bool = False) -> None:
-        self._codec: ContextCodec | None = None
-        self._crossing = crossing
-        self._before: Context | None = None
-        self._mirror: Mirror | None = None  # made when there is something to share
+        super().__init__(crossing=crossing)
         self._unsent: list[Change] = []
 
     def begin(self, codec: ContextCodec | None) -> None:
@@ -447,36 +409,20 @@ class RoutineContext:
             codec: None if no variables travel.
         """
         self._codec = codec
-        self._before = copy_context()
-
-    def remark(self, label: str, text: str) -> None:
-        """Has the caller told with the next answer that something does not travel."""
-        self._unsent.append(Change([label], b"", Kind.REMARK, remark=text[:MAX_REMARK]))
+        self._seen = dict(copy_context().items())
 
     def end(self) -> None:
-        """There is nothing to share any more: the contexts, which know the call, are let go."""
-        self._before = self._mirror = None
+        """There is nothing to share any more: what may know the call is let go."""
+        self._codec = None
+        self._seen, self._given, self._taken, self._tokens = {}, {}, {}, {}
 
-    async def take(self, arrived: Sequence[Change], load: Load) -> None:
-        """Sets what has changed in the caller's context."""
-        mirror = self._share()
-        if mirror is not None:
-            await mirror.take(arrived, load)
+    def complain(self, label: str, text: str) -> None:
+        """Has the caller told with the next answer."""
+        self._unsent.append(Change([label], b"", Kind.REMARK, remark=text[:MAX_REMARK]))
 
     def changes(self) -> list[Change]:
         """Returns what the caller has to know, once."""
-        before = self._before
-        if self._mirror is not None or (before is not None and _changed_since(before)):
-            mirror = self._share()
-            if mirror is not None:
-                self._unsent += mirror.changes()
-        if not self._unsent:
-            return self._unsent
-        changes, self._unsent = self._unsent, []
+        changes = super().changes()
+        if self._unsent:
+            changes, self._unsent = [*self._unsent, *changes], []
         return changes
-
-    def _share(self) -> Mirror | None:
-        codec = self._codec
-        if self._mirror is None and codec is not None and self._before is not None:
-            self._mirror = Mirror(codec, self.remark, self._before, crossing=self._crossing)
-        return self._mirror

@@ -125,7 +125,7 @@ class Execution(Queued):
 
     def remark(self, label: str, text: str) -> None:
         """The caller is told with the next answer."""
-        self._shared.remark(label, text)
+        self._shared.complain(label, text)
 
     # From the caller ----------------------------------------------------------------------------
 
