@@ -20,7 +20,7 @@ from faultjobs import add, count, hold
 from faultkit import TRANSPORTS, eventually, opened, pid_in, pids
 
 import wool
-from wool._serialization import codec
+from wool._values import codec
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -246,7 +246,7 @@ async def test_the_user_is_killed_between_steps(folder: Path) -> None:
 
 
 def _references() -> int:
-    from wool._serialization.references import EXPORTS
+    from wool._values.references import EXPORTS
 
     gc.collect()
     return len(EXPORTS._by_key)
@@ -271,7 +271,7 @@ async def make_many(log: Path, n: int) -> AsyncIterator[Any]:
 
 @wool.routine
 async def burden() -> tuple[int, int, int, int]:
-    from wool._serialization.references import EXPORTS
+    from wool._values.references import EXPORTS
 
     gc.collect()
     await asyncio.sleep(0)

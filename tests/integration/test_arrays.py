@@ -16,8 +16,8 @@ import wool
 from integration.arrayjobs import MIB, change, look, make, memory, owner, prepare, reset_peak
 from wool._backends import cloudpickle, dill
 from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.codec import Codec
 from wool._serialization.travelling import LocalModules
+from wool._values.codec import Codec
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory it has")
 

@@ -95,7 +95,7 @@ async def pass_on(source: Any, depth: int) -> Any:
 
 
 def exported() -> int:
-    from wool._serialization.references import EXPORTS
+    from wool._values.references import EXPORTS
 
     gc.collect()
     return len(EXPORTS._by_key)

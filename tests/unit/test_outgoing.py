@@ -12,7 +12,7 @@ from wool._peer.prefetch import PrefetchCall, PrefetchWindow
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
 from wool._protocol.transfer import AHEAD_BYTES
-from wool._serialization.context import Arrived
+from wool._values.context import Change
 from wool.exceptions import WorkerLost
 
 
@@ -116,7 +116,7 @@ def value(number: int, step: int = 0, delivered: int = 0) -> Reply:
 
 
 async def test_a_cancel_that_crosses_a_value_drops_it_and_what_came_with_it() -> None:
-    crossing = Reply(f.Value(1, 0, 0, 0, 0, 0, []), [], context=[Arrived([], b"", 0, [])])
+    crossing = Reply(f.Value(1, 0, 0, 0, 0, 0, []), [], context=[Change([], b"", 0)])
     exchange = prefetch_exchange(Worker(crossing))
     task = asyncio.create_task(exchange.wait())
     await asyncio.sleep(0)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from unit.protocolkit import CALLING, FRAMES, HANDSHAKING, frames, joined
 from wool._peer.references import RELEASED
 from wool._protocol import frames as f
-from wool._status import CallStatus, Line, ProcessStatus
 from wool._serialization.classes import KEY_BYTES
-from wool._serialization.codec import MOST_CODE, MOST_OBJECTS
+from wool._status import CallStatus, Line, ProcessStatus
+from wool._values.codec import MOST_CODE, MOST_OBJECTS
 from wool.exceptions import ProtocolError
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wool._peer.proxies import make_proxy
-from wool._serialization.references import OBJECT, Interface
+from wool._values.references import OBJECT, Interface
 
 
 def proxy(*methods: str) -> Any:

@@ -14,7 +14,6 @@ from wool._serialization.rules import Rules
 from wool._serialization.sources import Source, module_key
 from wool._serialization.travelling import LocalModules
 from wool._serialization.units import MissingCode
-from wool._serialization.variables import VARIABLES
 
 Write = Callable[..., None]
 
@@ -162,21 +161,6 @@ def test_nothing_runs_before_all_is_there(write: Write, received: ReceivedModule
     received.add(units["tr_b"])
     received.add(units["tr_b.one"])
     assert received.find("tr_a").tr_b is received.find("tr_b")
-
-
-def test_variables_are_forgotten_with_their_modules(write: Write) -> None:
-    write(tr_a="from contextvars import ContextVar\nclass A: variable = ContextVar('v')\n")
-    home = LocalModules(Rules(travels=True))
-    home.qualified_name(importlib.import_module("tr_a").A)
-    forget()
-    received = ReceivedModules("worker 1 on here")
-    for unit in home.units():
-        received.add(unit)
-    variable = received.find("tr_a").A.variable
-    assert VARIABLES.find(b"", ["tr_a:A.variable"], received.imported()) is variable
-    known = len(VARIABLES._known)
-    received.leave()
-    assert len(VARIABLES._known) == known - 1
 
 
 def test_two_pools_do_not_meet(write: Write) -> None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from contextvars import ContextVar
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from wool._serialization.arrivals import Arrivals
-from wool._serialization.owners import is_library, owner
-from wool._serialization.variables import VARIABLES, Identity, Nameless, VariableTable
+from wool._serialization.travelling import LocalModules, Modules
+from wool._values.variables import VARIABLES, Identity, VariableTable, is_library, is_local
+
+HERE = LocalModules()
+
+
+class Sent(LocalModules):
+    """Modules, one of which was sent here."""
+
+    def __init__(self, module: ModuleType) -> None:
+        super().__init__()
+        self.module = module
+
+    def imported(self) -> dict[str, ModuleType]:
+        return {self.module.__name__: self.module}
 
 
 class Pretender:
@@ -45,7 +54,7 @@ def test_strange_things_among_the_modules(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "a_pretender", Pretender())
     monkeypatch.setitem(sys.modules, "nothing_at_all", None)
     monkeypatch.setitem(sys.modules, "a_lazy_module", lazy)
-    identity = VariableTable().identify(variable, None, {})
+    identity = VariableTable().identify(variable, HERE)
     assert isinstance(identity, Identity)
     assert identity.names == ("a_lazy_module:v",)
 
@@ -54,7 +63,7 @@ def test_a_type_without_a_namespace() -> None:
     """As C code leaves it that forgot `PyType_Ready`: Python 3.11's own has such a one."""
     pytest.importorskip("_testcapi")
     variable: ContextVar[int] = ContextVar("v")
-    assert isinstance(VariableTable().identify(variable, None, {}), Nameless)
+    assert VariableTable().identify(variable, HERE) is None
 
 
 def test_the_module_that_defines_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,12 +74,12 @@ def test_the_module_that_defines_comes_first(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setitem(sys.modules, module.__name__, module)
     from contract import variables as here
 
-    identity = VariableTable().identify(variable, None, {})
+    identity = VariableTable().identify(variable, HERE)
     assert isinstance(identity, Identity)
     assert len(identity.names) == 4
     monkeypatch.setitem(vars(here), "v", variable)
     monkeypatch.setattr(here, "plain", here.plain)
-    other = VariableTable().identify(here.plain, None, {})
+    other = VariableTable().identify(here.plain, HERE)
     assert isinstance(other, Identity)
     assert other.names[0] == "contract.variables:plain"
 
@@ -82,25 +91,56 @@ def test_modules_that_were_sent_have_names_for_one_pool() -> None:
     for module in versions:
         vars(module)["v"] = ContextVar("v")
     for module in versions:
-        sent = {"a_project": module}
+        sent: Modules = Sent(module)
         assert table.find(b"", ("a_project:v",), sent) is vars(module)["v"]
-        assert table.identify(vars(module)["v"], None, sent) == Identity(("a_project:v",))
-    assert table.find(b"", ("a_project:v",), {}) is None
+        assert table.identify(vars(module)["v"], sent) == Identity(("a_project:v",))
+    assert table.find(b"", ("a_project:v",), HERE) is None
 
 
 def test_a_name_that_is_bound_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a notebook: the name is that of the newest variable."""
+    """As in a notebook: code that was sent before may use the first variable still."""
     module = ModuleType("a_notebook")
     monkeypatch.setitem(sys.modules, "a_notebook", module)
     table = VariableTable()
     variables: list[ContextVar[int]] = [ContextVar("v") for _ in range(2)]
-    vars(module)["v"] = variables[0]
-    first = table.identify(variables[0], None, {})
-    assert isinstance(first, Identity)
-    vars(module)["v"] = variables[1]
-    second = table.identify(variables[1], None, {})
-    assert second == first
-    assert isinstance(table.identify(variables[0], None, {}), Nameless)
+    identities: list[Identity] = []
+    for variable in variables:
+        vars(module)["v"] = variable
+        identity = table.identify(variable, HERE)
+        assert isinstance(identity, Identity)
+        identities.append(identity)
+    assert identities[0].names == identities[1].names
+    assert [table.find(i.origin, i.names, HERE) for i in identities] == variables
+
+
+def test_a_module_that_is_loaded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere its name means the newest variable."""
+    from contract import variables as here
+
+    table = VariableTable()
+    first = table.identify(here.plain, HERE)
+    again: ContextVar[int] = ContextVar("plain")
+    old = here.plain
+    monkeypatch.setattr(here, "plain", again)
+    monkeypatch.setitem(here.VARIABLES, "plain", again)
+    assert table.identify(again, HERE) == first
+    assert table.identify(old, HERE) is None
+
+
+def test_a_module_of_ones_own_is_imported_for_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brought_here.py").write_text("import contextvars\nv = contextvars.ContextVar('v')")
+    (tmp_path / "broken_here.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    table = VariableTable()
+    assert table.find(b"", ["brought_here:v"], HERE) is None
+    assert table.bring(["broken_here:v", "nowhere_to_be_found:v", "brought_here:v"], HERE)
+    assert "brought_here" in sys.modules
+    assert table.bring(["this:v"], HERE) is None
+    assert "this" not in sys.modules
+    for name in ("brought_here", "broken_here"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("name", ["asyncio", "sys", "pytest", "pluggy"])
@@ -112,7 +152,7 @@ def test_own_code() -> None:
     assert not is_library(__name__)
     assert not is_library("__main__")
     local: ContextVar[int] = ContextVar("local")
-    assert owner(local, None) == __name__
+    assert is_local(local)
 
 
 def test_what_nobody_holds_is_a_librarys() -> None:
@@ -120,51 +160,5 @@ def test_what_nobody_holds_is_a_librarys() -> None:
     from contextvars import copy_context
 
     decimal.getcontext().prec = 5
-    held = {v.name: (v, x) for v, x in copy_context().items()}
-    identity = VARIABLES.identify(*held["decimal_context"], {})
-    assert isinstance(identity, Nameless)
-    assert not identity.complaint
-
-
-class Listener:
-    def settle_contexts(self) -> None: ...
-
-
-def test_workers_that_begin_while_variables_arrive() -> None:
-    """Workers of several threads listen to the imports of all; here one at each step."""
-    arrivals = Arrivals()
-    kept: list[Listener] = []
-
-    def begin(*_: object) -> Any:
-        if len(kept) < 1000:
-            kept.append(Listener())
-            arrivals.listen(kept[-1])
-        return begin
-
-    begin()
-    before = sys.gettrace()
-    sys.settrace(begin)
-    try:
-        arrivals.arrived()
-    finally:
-        sys.settrace(before)
-    assert len(kept) > 2
-
-
-def test_a_module_that_is_waited_for_and_only_looked_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As `runpy` and `pkgutil` do, whose loader has more than what it takes to import it."""
-    text = "variable = None"
-    (tmp_path / "waited_for_here.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
-    Arrivals().expect((b"", ("waited_for_here:variable",)))
-    spec = find_spec("waited_for_here")
-    assert spec is not None
-    loader: Any = copy.copy(spec.loader)
-    assert loader.get_source("waited_for_here") == text
-    module = import_module("waited_for_here")
-    assert module.__loader__ is not None
-    assert type(module.__loader__).__name__ == "SourceFileLoader"
-    del sys.modules["waited_for_here"]
+    (variable,) = (v for v in copy_context() if v.name == "decimal_context")
+    assert VARIABLES.identify(variable, HERE) is None

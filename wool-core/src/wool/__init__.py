@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from wool._client.view import current_pool
     from wool._pool.worker_pool import WorkerPool
     from wool._security.credentials import Credentials
-    from wool._serialization.references import reference
     from wool._status import CallStatus, Line, ProcessStatus
+    from wool._values.references import reference
     from wool._worker.worker import Worker
     from wool._workerinfo import WorkerInfo
     from wool.exceptions import (
@@ -92,7 +92,7 @@ _HOMES = {
     "current_call": "wool._client.current",
     "current_pool": "wool._client.view",
     "map": "wool._client.mapping",
-    "reference": "wool._serialization.references",
+    "reference": "wool._values.references",
     "routine": "wool._client.routine",
 }
 

@@ -31,15 +31,13 @@ def dump_plain(value: Any) -> bytes | None:
 
     Most arguments and results are, and to make a pickler for them takes longer than they do.
     """
-    return pickle.dumps(value, PROTOCOL) if _is_plain(value) else None
-
-
-def _is_plain(value: Any) -> bool:
+    items = value
     kind = _type(value)
     if kind is tuple and len(value) == 2 and _type(value[1]) is dict and not value[1]:
-        value = value[0]  # the arguments of a call, none of them by keyword
-        kind = _type(value)
-    return _ATOMS.issuperset(map(type, value)) if kind is tuple else kind in _ATOMS
+        items = value[0]  # the arguments of a call, none of them by keyword
+        kind = _type(items)
+    plain = _ATOMS.issuperset(map(type, items)) if kind is tuple else kind in _ATOMS
+    return pickle.dumps(value, PROTOCOL) if plain else None
 
 
 def collector(buffers: list[memoryview]) -> Callable[[PickleBuffer], bool]:

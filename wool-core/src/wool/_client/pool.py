@@ -21,18 +21,18 @@ from wool._client.probing import Probe
 from wool._client.reasons import in_words, reason_against
 from wool._client.routine import Routine
 from wool._client.view import PoolView
-from wool._peer.context import Complaints
 from wool._peer.outgoing import Failed
 from wool._peer.routes import Routes
+from wool._peer.running import Complaints
 from wool._peer.session import Session
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
-from wool._serialization.codec import Codec
-from wool._serialization.context import ContextCodec
 from wool._serialization.rules import Rules
 from wool._serialization.travelling import Modules
 from wool._status import ProcessStatus
+from wool._values.codec import Codec
+from wool._values.context import ContextCodec
 from wool._workerinfo import WorkerInfo
 from wool.abc import Serializer
 from wool.exceptions import (
@@ -268,7 +268,7 @@ class Pool(CallingPool):
     def choose_context(self) -> None:
         """Has context variables travel or not, as the options say."""
         options = self.options
-        self.codec.context = (
+        self.context = (
             ContextCodec(self.codec, options.exclude, self.translators) if options.context else None
         )
 

@@ -6,16 +6,17 @@ import os
 
 from wool._client.current import ActivePool
 from wool._client.identity import hello
-from wool._peer.context import Complaints
 from wool._peer.routes import Routes
+from wool._peer.running import Complaints
 from wool._peer.session import Session
 from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
 from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.codec import Codec
 from wool._serialization.travelling import LocalModules, Modules
 from wool._status import ProcessStatus
+from wool._values.codec import Codec, ValuesInCode
+from wool._values.context import ContextCodec
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost, WorkerStopped
 
@@ -39,6 +40,7 @@ class PoolBase(ActivePool):
         here: id of the worker whose calls use it, if they do.
         observers: who is told of calls.
         translators: what has contexts of libraries travel.
+        context: encodes context variables; None if they do not travel.
         complaints: what has been said of context variables that do not travel.
     """
 
@@ -52,6 +54,7 @@ class PoolBase(ActivePool):
     routes: Routes
     keyring: Keyring
     codec: Codec
+    context: ContextCodec | None
 
     def __init__(self, ident: str, options: f.CallOptions, modules: Modules | None) -> None:
         self.id = ident
@@ -61,7 +64,7 @@ class PoolBase(ActivePool):
         self.failure: WoolError | None = None
         self.options = options
         self.modules: Modules = modules or LocalModules()
-        self._book = CodeBook(self.modules)
+        self._book = CodeBook(self.modules, ValuesInCode())
         self._store = CodeStore(self._book)
         self.complaints: Complaints = Complaints()
         self.serializer_name: str = ""

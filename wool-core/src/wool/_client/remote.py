@@ -16,7 +16,6 @@ from wool._client.client import CallingPool
 from wool._client.requests import encode_sent, make_request, with_context
 from wool._client.routine import Routine
 from wool._peer.chaining import settle_context
-from wool._peer.context import CallerContext
 from wool._peer.outgoing import (
     Cancelled,
     Failed,
@@ -31,8 +30,9 @@ from wool._peer.packing import variables_of
 from wool._peer.replies import decode_reply, load_variable, reply_error
 from wool._peer.running import RUNNING, RunningCall
 from wool._protocol import frames as f
-from wool._serialization.encoded import Encoded
-from wool._serialization.exceptions import dump_exception
+from wool._values.codec import Encoded
+from wool._values.context import CallerContext
+from wool._values.exceptions import dump_exception
 from wool.exceptions import ContextWarning, WoolError, WorkerStopped
 from wool.plugins import CallInfo
 
@@ -67,7 +67,8 @@ async def call(
         running.wait_begins()
     try:
         codec = pool.codec
-        shared, info = CallerContext(codec, pool.complaints), None if trace is None else trace.info
+        shared = CallerContext(pool.context, pool.complaints.make)
+        info = None if trace is None else trace.info
         request = make_request(codec, routine, args, kwargs, running, shared, info)
         call = pool.client().open(request)
         if trace is not None:
@@ -102,7 +103,9 @@ class RemoteStream:
         self._pool = pool
         self._open = routine, args, kwargs
         self._call: OutgoingCall | None = None
-        self._shared = CallerContext(pool.codec, pool.complaints, crossing=routine.prefetch > 0)
+        self._shared = CallerContext(
+            pool.context, pool.complaints.make, crossing=routine.prefetch > 0
+        )
         self._thrown: BaseException | None = None  # the last: it may still come out
         self._value: Any = None
         self._closing = False

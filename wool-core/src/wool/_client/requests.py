@@ -10,16 +10,14 @@ from typing import Any
 import msgspec
 
 from wool._client.routine import Routine, without_defaults
-from wool._peer.context import CallerContext
 from wool._peer.outgoing import Request
 from wool._peer.packing import values_of, variables_of
 from wool._peer.running import RUNNING, RunningCall
-from wool._serialization.codec import Codec
-from wool._serialization.context import Change
-from wool._serialization.encoded import Encoded
-from wool._serialization.summaries import kind_of, reason_of
 from wool._serialization.travelling import Modules
 from wool._serialization.units import CodeUnit
+from wool._texts import kind_of, reason_of
+from wool._values.codec import Codec, Encoded
+from wool._values.context import CallerContext, Change
 from wool.exceptions import SerializationError
 from wool.plugins import CallInfo
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from wool._peer.packing import Packed
 from wool._peer.session import Session
 from wool._protocol import frames as f
-from wool._serialization.codec import Codec
+from wool._values.codec import Codec
 
 
 class End(Protocol):

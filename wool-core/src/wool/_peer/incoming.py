@@ -16,12 +16,10 @@ from wool._peer.end import End
 from wool._peer.packing import Packed, pack
 from wool._protocol import frames as f
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.codec import interrupted, result_error
-from wool._serialization.exceptions import dump_exception, load_exception
 from wool._serialization.fetching import rebuild
-from wool._serialization.summaries import Summary
-from wool._serialization.thrown import Thrown
 from wool._serialization.units import MissingCode
+from wool._values.codec import interrupted, result_error
+from wool._values.exceptions import Summary, Thrown, dump_exception, load_exception
 from wool.abc import Buffer
 
 Explain = Callable[[Exception], Exception]
@@ -281,11 +279,11 @@ class IncomingCall:
         if closing and thrown is not None and thrown.exception is error and not thrown.changes():
             return [], Packed()
 
-        def dumps(value: Any) -> Packed:
-            return pack(codec, session, codec.encode(value, label, thrown))
+        def dumps(value: Any, mend: bool) -> Packed:
+            return pack(codec, session, codec.encode(value, label, thrown, mend))
 
         summary, packed = dump_exception(error, dumps, label)
-        return [summary.type_name, summary.message, summary.traceback], packed or Packed()
+        return summary.texts, packed or Packed()
 
 
 def cancel_argument(message: bytes | None) -> tuple[Any, ...]:

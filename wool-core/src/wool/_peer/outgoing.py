@@ -40,9 +40,9 @@ from wool._serialization.calls import (
     unstarted,
 )
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.context import Arrived
-from wool._serialization.references import Export
 from wool._serialization.units import CodeUnit
+from wool._values.context import Change
+from wool._values.references import Export
 from wool._workerinfo import WorkerInfo
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WoolError
@@ -97,14 +97,14 @@ class Reply(msgspec.Struct, frozen=True):
     frame: f.Value | f.Return | f.Raise
     segments: Sequence[Buffer]
     referents: Referents = NO_REFERENTS
-    context: Sequence[Arrived] = ()
+    context: Sequence[Change] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
     """A cancel won the race: the call never began."""
 
-    context: ClassVar[Sequence[Arrived]] = ()
+    context: ClassVar[Sequence[Change]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Failed:
     """The call cannot end properly: the peer is gone or has refused it."""
 
     error: WoolError
-    context: ClassVar[Sequence[Arrived]] = ()
+    context: ClassVar[Sequence[Change]] = ()
 
     def fresh_error(self) -> WoolError:
         """Returns the error for one call: many may fail together, and each raises its own."""
@@ -131,7 +131,7 @@ class Cancelled:
 
     error: asyncio.CancelledError
     open: bool = False
-    context: Sequence[Arrived] = ()
+    context: Sequence[Change] = ()
 
 
 Outcome = Reply | NotStarted | Failed

@@ -13,11 +13,10 @@ from wool._protocol.transfer import Missing
 from wool._serialization.calls import Call
 from wool._serialization.classes import PROCESS_BYTES
 from wool._serialization.code import CodeStore
-from wool._serialization.codec import Codec
-from wool._serialization.context import Arrived, Change
-from wool._serialization.encoded import Encoded
-from wool._serialization.references import Export
 from wool._serialization.units import CodeUnit
+from wool._values.codec import Codec, Encoded
+from wool._values.context import Change
+from wool._values.references import Export
 from wool.abc import Buffer
 
 Code = type | FunctionType
@@ -101,9 +100,8 @@ def pack_context(codec: Codec, session: Session, packed: Packed, changes: list[C
 
 def values_of(changes: Sequence[Change]) -> Encoded:
     """Returns the values of context variables, one after another."""
-    values = [change.encoded for change in changes if change.encoded is not None]
-    segments = [segment for value in values for segment in value.segments]
-    return Encoded(segments, {k: v for value in values for k, v in value.code.items()})
+    segments = [segment for change in changes for segment in change.segments]
+    return Encoded(segments, {k: v for change in changes for k, v in change.code.items()})
 
 
 def variables_of(changes: Sequence[Change]) -> list[f.Variable]:
@@ -113,7 +111,7 @@ def variables_of(changes: Sequence[Change]) -> list[f.Variable]:
             names=list(change.names),
             origin=change.origin,
             change=change.kind,
-            segments=0 if change.encoded is None else len(change.encoded.segments),
+            segments=len(change.segments),
             remark=change.remark,
         )
         for change in changes
@@ -122,15 +120,15 @@ def variables_of(changes: Sequence[Change]) -> list[f.Variable]:
 
 def unpack_context(
     context: Sequence[f.Variable], segments: Sequence[Buffer]
-) -> tuple[Sequence[Buffer], Sequence[Arrived]]:
+) -> tuple[Sequence[Buffer], Sequence[Change]]:
     """Takes the values of context variables off the end of a payload; returns the rest and them."""
     end = len(segments) - sum(variable.segments for variable in context)
-    arrived: list[Arrived] = []
+    arrived: list[Change] = []
     start = end
     try:
         for v in context:
             values = segments[start : start + v.segments]
-            arrived.append(Arrived(v.names, v.origin, v.change, values, v.remark))
+            arrived.append(Change(v.names, v.origin, v.change, values, remark=v.remark))
             start += v.segments
         return segments[:end], arrived
     except MemoryError:  # there was none for this payload; whoever looks at its value learns of it

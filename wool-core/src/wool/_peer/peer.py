@@ -32,10 +32,10 @@ from wool._peer.using import IncomingUse
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.codec import Codec
-from wool._serialization.context import Arrived
 from wool._serialization.units import CodeUnit
 from wool._status import ProcessStatus, shortened
+from wool._values.codec import Codec
+from wool._values.context import Change
 from wool.exceptions import Rejected, SerializationError, WoolError
 
 Failing = Callable[[str], WoolError]
@@ -192,7 +192,7 @@ class Peer:
         if not (frame.codes or frame.context or frame.references):
             return Reply(frame, segments)
         referents: Referents = NO_REFERENTS
-        context: Sequence[Arrived] = ()
+        context: Sequence[Change] = ()
         if frame.codes:
             segments = self._learn(frame.codes, segments)
         if frame.context:

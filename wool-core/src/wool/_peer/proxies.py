@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any, Protocol
 
 from wool._peer.chaining import settle_context
-from wool._serialization.references import GENERATOR, ITERATOR, OBJECT, Held
+from wool._values.references import GENERATOR, ITERATOR, OBJECT, Held
 
 ELSEWHERE = "<live object>"
 """What tracebacks show as the file of a proxy's frames."""

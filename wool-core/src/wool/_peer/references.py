@@ -18,7 +18,7 @@ from wool._peer.proxies import make_proxy
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._serialization.classes import NO_REFERENTS
-from wool._serialization.references import EXPORTS, Export, Interface
+from wool._values.references import EXPORTS, Export, Interface
 
 RELEASED = 1 << 14
 """So many objects are given up with one frame, which must not become too large."""

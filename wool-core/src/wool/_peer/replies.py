@@ -8,28 +8,28 @@ from typing import Any
 
 from wool._peer.outgoing import Cancelled, Failed, Outcome, OutgoingCall, Reply
 from wool._protocol import frames as f
-from wool._serialization.codec import Codec, rebuild_error
-from wool._serialization.exceptions import load_exception
 from wool._serialization.fetching import rebuild
-from wool._serialization.summaries import Summary
 from wool._serialization.units import MissingCode
+from wool._values.codec import Codec, rebuild_error
+from wool._values.exceptions import Summary, load_exception
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WorkerStopped
 
 
-def decode_reply(codec: Codec, call: OutgoingCall, reply: Reply) -> Awaitable[Any]:
+async def decode_reply(codec: Codec, call: OutgoingCall, reply: Reply) -> Any:
     """Rebuilds a result.
 
     Raises:
         SerializationError: it cannot be rebuilt here.
     """
-
-    def explain(error: Exception) -> SerializationError:
-        name = call.request.name.removesuffix("()")  # of an object it may be a description
-        return rebuild_error(f"a result of {name}()", error, "this side")
-
-    segments, referents = reply.segments, reply.referents
-    return rebuild(codec.decode, segments, None, referents, fetch=call.fetch, explain=explain)
+    while True:
+        try:
+            return codec.decode(reply.segments, None, reply.referents)
+        except MissingCode as missing:
+            await call.fetch([missing.key])
+        except Exception as error:
+            name = call.request.name.removesuffix("()")  # of an object it may be a description
+            raise rebuild_error(f"a result of {name}()", error, "this side") from error
 
 
 def load_variable(codec: Codec, call: OutgoingCall, segments: Sequence[Buffer]) -> Awaitable[Any]:

@@ -1,12 +1,15 @@
-"""Which call is running here; a fact of the current context."""
+"""The call that is running here, a fact of the current context, and remarks to its user."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
 from wool._workerinfo import WorkerInfo
+from wool.exceptions import ContextWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,29 @@ class RunningCall(Protocol):
 
 
 RUNNING: ContextVar[RunningCall | None] = ContextVar("wool_call", default=None)
+
+
+class Complaints:
+    """Remarks to the user of a pool on variables that do not travel; one for each variable."""
+
+    def __init__(self) -> None:
+        self._made: set[str] = set()
+
+    def make(self, label: str, text: str) -> None:
+        """Warns the user; a call that runs on behalf of another process has that one warn."""
+        running = RUNNING.get()
+        if running is not None:
+            running.remark(label, text)
+        elif label not in self._made:
+            self._made.add(label)
+            warnings.warn(text, ContextWarning, stacklevel=_depth())
+
+
+def _depth() -> int:
+    """Returns how far up the stack there is code that is not Wool's."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and (
+        frame.f_globals.get("__name__", "").startswith("wool.") or "__routine__" in frame.f_globals
+    ):
+        depth, frame = depth + 1, frame.f_back
+    return depth

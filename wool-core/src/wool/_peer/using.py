@@ -29,17 +29,16 @@ from wool._peer.references import RemoteReference
 from wool._peer.replies import decode_reply, reply_error
 from wool._peer.running import RUNNING
 from wool._protocol import frames as f
-from wool._serialization.codec import Codec, rebuild_error
-from wool._serialization.encoded import Encoded
-from wool._serialization.exceptions import dump_exception
-from wool._serialization.references import (
+from wool._texts import reason_of
+from wool._values.codec import Codec, Encoded, rebuild_error
+from wool._values.exceptions import dump_exception
+from wool._values.references import (
     GENERATOR,
     STEPS,
     Export,
     Interface,
     interface_of,
 )
-from wool._serialization.summaries import reason_of
 from wool.exceptions import SerializationError, WoolError
 
 ITERATING = frozenset({"__anext__", "asend", "athrow"})

@@ -18,7 +18,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from wool._serialization.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS, ByClass
-from wool._serialization.codepickler import find_culprit, write
+from wool._serialization.codepickler import PlainValues, Values, find_culprit, write
 from wool._serialization.modules import find_object
 from wool._serialization.namespaces import Namespaces
 from wool._serialization.sources import MODULE
@@ -75,10 +75,12 @@ class CodeBook:
 
     Args:
         modules: those that travel as a whole.
+        values: what values that code holds are to be treated by.
     """
 
-    def __init__(self, modules: Modules) -> None:
+    def __init__(self, modules: Modules, values: Values | None = None) -> None:
         self.modules = modules
+        self._values = values or PlainValues()
         self._functions: weakref.WeakKeyDictionary[
             FunctionType, tuple[CodeUnit, tuple[Bindings, ...]]
         ] = weakref.WeakKeyDictionary()
@@ -112,7 +114,7 @@ class CodeBook:
         cached = self._functions.get(function)
         if cached is not None and all(bindings.hold() for bindings in cached[1]):
             return cached[0]
-        written = write(function, self.modules)
+        written = write(function, self.modules, self._values)
         unit = CodeUnit(digest(written.data), written.data, written.provides)
         with self._lock:
             self._functions[function] = unit, tuple(map(_bindings, written.functions))
@@ -120,14 +122,14 @@ class CodeBook:
 
     def culprit(self, function: FunctionType) -> str | None:
         """Names the variable because of which there is no unit of a function."""
-        return find_culprit(function, self.modules)
+        return find_culprit(function, self.modules, self._values)
 
     def cls(self, cls: type) -> CodeUnit:
         """Returns the unit of a class."""
         cached = self._classes.get(cls)
         if cached is not None and all(bindings.hold() for bindings in cached[1]):
             return cached[0]
-        written = write(cls, self.modules)
+        written = write(cls, self.modules, self._values)
         key = CLASSES.key(cls)
         own = key.startswith(CLASSES.process)  # others hear from its owner
         with self._lock:

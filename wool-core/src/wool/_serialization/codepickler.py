@@ -7,12 +7,11 @@ import dis
 import io
 import pickle
 from collections.abc import Callable, Container, Iterable, Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from typing import Any, Protocol
 
 from wool._serialization.classes import (
     CLASSES,
@@ -26,17 +25,35 @@ from wool._serialization.enums import reduce_member
 from wool._serialization.library import reduce_descriptor, reduce_library
 from wool._serialization.modules import find_name, findable
 from wool._serialization.namespaces import Scope, share_variables
-from wool._serialization.reduction import reduce_exception
-from wool._serialization.references import must_stay
 from wool._serialization.sentinels import is_sentinel, reduce_sentinel
 from wool._serialization.sources import mentioned
-from wool._serialization.summaries import kind_of
 from wool._serialization.travelling import Modules
-from wool._serialization.variables import reduce_variable
+from wool._texts import kind_of
 from wool.exceptions import SerializationError
 
 Native = Callable[[Any], Any]
 """What cloudpickle itself makes of an object."""
+
+
+class Values(Protocol):
+    """How values are treated that code has among its globals, defaults and closures."""
+
+    def reduce(self, obj: Any, modules: Modules, /) -> Any:
+        """Returns what a `reducer_override` does; `NotImplemented` for what is not treated."""
+
+    def must_stay(self, obj: Any, /) -> bool:
+        """Whether an object would be of no use as a copy."""
+        ...
+
+
+class PlainValues:
+    """No value needs a treatment of its own."""
+
+    def reduce(self, obj: Any, modules: Modules, /) -> Any:
+        return NotImplemented
+
+    def must_stay(self, obj: Any, /) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +71,7 @@ class Written:
     functions: tuple[FunctionType, ...]
 
 
-def write(value: Any, modules: Modules) -> Written:
+def write(value: Any, modules: Modules, values: Values) -> Written:
     """Pickles a function or class by value.
 
     Raises:
@@ -63,33 +80,33 @@ def write(value: Any, modules: Modules) -> Written:
     import cloudpickle
 
     buffer = io.BytesIO()
-    unit = _Unit(modules, cloudpickle.Pickler.dispatch_table)
+    unit = _Unit(modules, values, cloudpickle.Pickler.dispatch_table)
     _pickler_class(cloudpickle.Pickler)(buffer, unit).dump(value)
     head = pickle.dumps(modules.named(_imports(unit.functions)))
     return Written(head + buffer.getvalue(), tuple(unit.provides), tuple(unit.functions))
 
 
-def find_culprit(function: FunctionType, modules: Modules) -> str | None:
+def find_culprit(function: FunctionType, modules: Modules, values: Values) -> str | None:
     """Names the variable because of which a function cannot be pickled, as in "its global 'x' (X)".
 
     Returns None if it is something else.
     """
-    return _find_culprit(function, modules, "its {}", {function})
+    return _find_culprit(function, modules, values, "its {}", {function})
 
 
 def _find_culprit(
-    function: FunctionType, modules: Modules, form: str, seen: set[FunctionType]
+    function: FunctionType, modules: Modules, values: Values, form: str, seen: set[FunctionType]
 ) -> str | None:
     for what, name, value in _variables(function):
         try:
-            write(value, modules)
+            write(value, modules, values)
         except Exception:
             if isinstance(value, FunctionType):
                 if value in seen:  # it fails for what is found elsewhere
                     continue
                 seen.add(value)
                 form_there = f"the {{}} of {value.__qualname__}()"
-                deeper = _find_culprit(value, modules, form_there, seen)
+                deeper = _find_culprit(value, modules, values, form_there, seen)
                 if deeper is not None:
                     return deeper
             return form.format(f"{what} {name!r} ({kind_of(value)})")
@@ -159,13 +176,14 @@ class _Unit:
         provides, functions: as of `Written`.
     """
 
-    def __init__(self, modules: Modules, dispatched: Container[type]) -> None:
+    def __init__(self, modules: Modules, values: Values, dispatched: Container[type]) -> None:
         self.provides: list[bytes] = []
         self.functions: list[FunctionType] = []
         self._defined: set[int] = set()
         self._scopes: dict[int, Scope] = {}
         self._cells: dict[int, CellType] = {}
         self._modules = modules
+        self._values = values
         self._dispatched = dispatched
 
     def reduce(self, obj: Any, native: Native) -> Any:
@@ -197,13 +215,24 @@ class _Unit:
         reduced = native(function if by_name else evaluable(function))
         if reduced is NotImplemented or len(reduced) != 6:
             return reduced  # by name
-        _check_variables(function)
+        self._check_variables(function)
         self.functions.append(function)
         scope = self._scopes.get(id(function.__globals__))
         if scope is None:
             scope = _scope(function, reduced[1][1], self._modules)
             self._scopes[id(function.__globals__)] = scope
         return share_variables(function, reduced, scope, self._cells)
+
+    def _check_variables(self, function: FunctionType) -> None:
+        """Raises SerializationError if a function closes over what has to stay here."""
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
+            with contextlib.suppress(ValueError):  # it is empty
+                value = cell.cell_contents
+                if self._values.must_stay(value):
+                    kind = type(value).__qualname__
+                    raise SerializationError(f"its {name!r} ({kind}) stays where it is")
 
     def _reduce_other(self, obj: Any) -> Any:
         if isinstance(obj, ModuleType):
@@ -212,10 +241,9 @@ class _Unit:
             return NotImplemented if name is None else (find_module, (name,))
         if isinstance(obj, CodeType):
             return reduce_code(obj)
-        if isinstance(obj, BaseException):
-            return reduce_exception(obj)
-        if type(obj) is ContextVar:
-            return reduce_variable(cast("ContextVar[Any]", obj), self._modules)
+        reduced = self._values.reduce(obj, self._modules)
+        if reduced is not NotImplemented:
+            return reduced
         if isinstance(obj, Enum):
             reduced = reduce_member(obj)
             if reduced is not NotImplemented:
@@ -246,16 +274,6 @@ def _pickler_class(base: Any) -> Any:
             return self.unit.reduce(obj, partial(native, self))
 
     return CodePickler
-
-
-def _check_variables(function: FunctionType) -> None:
-    """Raises SerializationError if a function closes over something that has to stay here."""
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # it is empty
-            value = cell.cell_contents
-            if must_stay(value):
-                kind = type(value).__qualname__
-                raise SerializationError(f"its {name!r} ({kind}) stays where it is")
 
 
 def _scope(function: FunctionType, base: dict[str, Any], modules: Modules) -> Scope:

@@ -19,14 +19,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from wool._serialization import modules
-from wool._serialization.arrivals import ARRIVALS
 from wool._serialization.overlay import OVERLAY
 from wool._serialization.relayed import RelayedModules
 from wool._serialization.rules import Rules
 from wool._serialization.sources import MODULE, Source, module_key, with_parents
 from wool._serialization.travelling import QualifiedName
 from wool._serialization.units import CodeUnit, MissingCode
-from wool._serialization.variables import VARIABLES
 
 if TYPE_CHECKING:
     from importlib.abc import Loader
@@ -145,7 +143,6 @@ class ReceivedModules:
     def leave(self) -> None:
         if OVERLAY.layer is self:
             OVERLAY.show(None)
-        VARIABLES.forget(self.imported())
 
     def imported(self) -> dict[str, ModuleType]:
         return {name: module for name, (_, module) in list(self._imported.items())}
@@ -210,7 +207,6 @@ class ReceivedModules:
         finally:
             if own is not None:
                 sys.modules[name] = own
-        ARRIVALS.arrived()
         return module
 
     def _find_elsewhere(self, name: str) -> ModuleType:

@@ -17,7 +17,7 @@ from wool._peer.peer import Peer
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._serialization.tracebacks import process_label
+from wool._values.tracebacks import process_label
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor
 from wool._worker.streak import Streak

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from wool._client.current import ACTIVE
 from wool._client.pool import Pool
-from wool._peer.context import RoutineContext
 from wool._peer.end import End
 from wool._peer.incoming import State, cancel_argument
 from wool._peer.packing import Packed, pack_context, unpack_context
@@ -23,9 +22,9 @@ from wool._peer.stacks import lines_awaited
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.codec import rebuild_error
-from wool._serialization.context import Arrived
 from wool._status import CallStatus, Line
+from wool._values.codec import rebuild_error
+from wool._values.context import Change, RoutineContext
 from wool._worker.executor import Executor, Queued, leave_fork
 from wool._worker.routines import find
 from wool._workerinfo import WorkerInfo
@@ -106,7 +105,7 @@ class Execution(Queued):
         self._info: CurrentCall | None = None
         self._leaving = Leaving.NOBODY
         self._outstanding = 0  # Wool operations that the call waits for
-        self._shared = RoutineContext(caller.codec, crossing=frame.prefetch > 0)
+        self._shared = RoutineContext(crossing=frame.prefetch > 0)
 
     # RunningCall: what calls made from this one need to know ------------------------------------
 
@@ -139,7 +138,7 @@ class Execution(Queued):
 
     def remark(self, label: str, text: str) -> None:
         """The caller is told with the next answer."""
-        self._shared.remark(label, text)
+        self._shared.complain(label, text)
 
     def status(self, *, blocked: tuple[Line, ...]) -> CallStatus:
         """Says where the call stands; on any thread.
@@ -279,7 +278,7 @@ class Execution(Queued):
         """Finds the routine and rebuilds its arguments."""
         segments, referents = self._take_payload()
         frame = self.frame
-        arrived: Sequence[Arrived] = ()
+        arrived: Sequence[Change] = ()
         if frame.context:
             segments, arrived = unpack_context(frame.context, segments)
         function = self._executor.targets.get(frame.routine)
@@ -287,7 +286,7 @@ class Execution(Queued):
             function = await self._find()
         self._name = function.__qualname__
         args, kwargs = await self._load(segments, referents, self._unreadable)
-        self._shared.begin()
+        self._shared.begin(self.peer.pool.context)
         if arrived:
             await self._shared.take(arrived, self._load)
         return function, args, kwargs

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from wool._peer.incoming import IncomingCall, State
-from wool._serialization.arrivals import ARRIVALS
 
 Post = Callable[[], None]
 
@@ -73,7 +72,6 @@ class Executor:
         self._context = contextvars.Context()
         self._post_idle: Post = lambda: None
         self.on_exhausted: Post = lambda: None
-        ARRIVALS.listen(self)
 
     def attach(self, post_idle: Post) -> None:
         """Says whom to tell that there is nothing to begin."""
@@ -203,18 +201,6 @@ class Executor:
         if self._order and not self._pulling:
             self._pulling = True
             self.loop.call_soon(self._pull)
-
-    def settle_contexts(self) -> None:
-        """Gives calls the values of context variables whose modules have just been imported."""
-        if not self.running:
-            return
-        if not self.is_here:
-            self.call(self.settle_contexts)
-            return
-        for execution in list(self.running):
-            if execution.context is not None:
-                with contextlib.suppress(RuntimeError):  # the one that runs now: it has its values
-                    execution.context.run(ARRIVALS.settle)
 
     @property
     def is_here(self) -> bool:

@@ -8,9 +8,9 @@ from types import FunctionType
 from typing import Any
 
 from wool._serialization.code import CodeStore
-from wool._serialization.codec import rebuild_error
 from wool._serialization.modules import find_name
-from wool._serialization.summaries import kind_of, reason_of
+from wool._texts import kind_of, reason_of
+from wool._values.codec import rebuild_error
 from wool.exceptions import SerializationError
 
 

@@ -14,7 +14,7 @@ from wool._peer.prefetch import PrefetchWindow
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.codec import rebuild_error
+from wool._values.codec import rebuild_error
 from wool._worker.execution import CallerEnd, Execution, Leaving
 from wool._worker.executor import Executor
 

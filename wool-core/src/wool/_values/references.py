@@ -101,9 +101,14 @@ class Export:
 
 
 class Exports:
-    """The objects of this process that travel, or are in use elsewhere."""
+    """The objects of this process that travel, or are in use elsewhere.
+
+    Attributes:
+        marked: those that `reference` has marked, by their identity.
+    """
 
     def __init__(self) -> None:
+        self.marked: dict[int, weakref.ref[Any]] = {}
         self._by_object: weakref.WeakValueDictionary[tuple[int, int], Export] = (
             weakref.WeakValueDictionary()
         )
@@ -132,24 +137,8 @@ class Exports:
             return None
         return export
 
-    def forked(self) -> None:
-        """Forgets what the parent process exports."""
-        self._by_object.clear()
-        self._by_key.clear()
-
-
-class Marks:
-    """The objects that `reference` has marked.
-
-    Attributes:
-        marked: them, by their identity.
-    """
-
-    def __init__(self) -> None:
-        self.marked: dict[int, weakref.ref[Any]] = {}
-
-    def add(self, value: Any) -> None:
-        """Marks an object for as long as it lives."""
+    def mark(self, value: Any) -> None:
+        """Has an object travel by reference for as long as it lives."""
         ident = id(value)
 
         def forget(gone: weakref.ref[Any]) -> None:
@@ -158,10 +147,14 @@ class Marks:
 
         self.marked[ident] = weakref.ref(value, forget)
 
+    def forked(self) -> None:
+        """Forgets what the parent process exports."""
+        self._by_object.clear()
+        self._by_key.clear()
+
 
 # Which objects are in use elsewhere, and how they are to travel, are facts of the process.
 EXPORTS = Exports()
-MARKS = Marks()
 after_fork(EXPORTS.forked)
 
 
@@ -184,7 +177,7 @@ def reference(value: T, /) -> T:
             f"{value!r} has none: only what is awaited can be done elsewhere. Write `async def`"
         )
     try:
-        MARKS.add(value)
+        EXPORTS.mark(value)
     except TypeError:
         raise TypeError(
             f"{type(value).__qualname__} objects cannot be marked, for there are no weak "
@@ -203,12 +196,12 @@ def held_by(value: Any) -> Held | None:
 
 def travels(value: Any) -> bool:
     """Whether an object that is no function travels by reference."""
-    return _stays(cast("type[Any]", type(value))) or id(value) in MARKS.marked
+    return _stays(cast("type[Any]", type(value))) or id(value) in EXPORTS.marked
 
 
 def function_travels(function: FunctionType) -> bool:
     """Whether a function travels by reference."""
-    return id(function) in MARKS.marked or "__wool_held__" in function.__dict__
+    return id(function) in EXPORTS.marked or "__wool_held__" in function.__dict__
 
 
 def must_stay(value: Any) -> bool:
@@ -216,7 +209,7 @@ def must_stay(value: Any) -> bool:
     if isinstance(value, FunctionType):
         return function_travels(value)
     cls = cast("type[Any]", type(value))
-    return issubclass(cls, WAITED_FOR) or id(value) in MARKS.marked or is_proxy(cls)
+    return issubclass(cls, WAITED_FOR) or id(value) in EXPORTS.marked or is_proxy(cls)
 
 
 def is_proxy(cls: type[Any]) -> bool:
@@ -244,7 +237,7 @@ def interface_of(value: Any) -> Interface:
         return Interface(FUNCTION, f"{value.__qualname__}()", methods)
     if isinstance(value, AsyncGenerator):
         return Interface(GENERATOR, f"the {cls.__qualname__}", _GENERATOR)
-    if id(value) not in MARKS.marked and hasattr(cls, "__anext__"):
+    if id(value) not in EXPORTS.marked and hasattr(cls, "__anext__"):
         closing = ("aclose",) if inspect.iscoroutinefunction(getattr(cls, "aclose", None)) else ()
         return Interface(ITERATOR, f"the {cls.__qualname__}", ("__anext__", *closing))
     names = [*_SPECIAL, *(name for name in dir(cls) if not name.startswith("_"))]

@@ -21,7 +21,7 @@ from types import (
     ModuleType,
     TracebackType,
 )
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -37,25 +37,24 @@ from wool._serialization.classes import (
 from wool._serialization.code import CodeBook, CodeStore
 from wool._serialization.codeobjects import evaluable, find_readable, reduce_code
 from wool._serialization.codepickler import reduce_function
-from wool._serialization.context import ContextCodec
-from wool._serialization.encoded import Encoded
 from wool._serialization.enums import reduce_member
 from wool._serialization.library import reduce_library
 from wool._serialization.modules import findable, is_built_in, missing_remedy
-from wool._serialization.reduction import reduce_exception
-from wool._serialization.references import (
+from wool._serialization.travelling import Modules
+from wool._serialization.units import CodeUnit
+from wool._texts import kind_of, reason_of
+from wool._values.exceptions import Failure, Thrown, reduce_mended
+from wool._values.reduction import reduce_exception
+from wool._values.references import (
     Export,
     function_travels,
     interface_of,
+    must_stay,
     reduce_reference,
     travels,
 )
-from wool._serialization.summaries import kind_of, reason_of
-from wool._serialization.thrown import Thrown
-from wool._serialization.tracebacks import capture, rebuild
-from wool._serialization.travelling import Modules
-from wool._serialization.units import CodeUnit
-from wool._serialization.variables import reduce_variable
+from wool._values.tracebacks import capture, rebuild
+from wool._values.variables import reduce_variable
 from wool.abc import Buffer, Payload, Serializer
 from wool.exceptions import SerializationError
 
@@ -71,6 +70,22 @@ or a result: what is in a container is pickled with it."""
 _LARGE = "There is too little memory: pass less at once, such as pieces in a stream"
 
 
+class Encoded(msgspec.Struct, frozen=True):
+    """A value as it is sent.
+
+    Attributes:
+        segments: the value.
+        code: the classes and routines that it mentions and that travel by value, by their keys.
+        calls: the unstarted calls that it describes.
+        exports: the live objects that it refers to.
+    """
+
+    segments: list[Buffer]
+    code: dict[bytes, type | FunctionType]
+    calls: Sequence[Call] = ()
+    exports: Sequence[Export] = ()
+
+
 class _Reducer(msgspec.Struct):
     """Takes part in the pickling of one value."""
 
@@ -78,6 +93,7 @@ class _Reducer(msgspec.Struct):
     modules: Modules
     label: str | None
     thrown: Thrown | None
+    failure: Failure | None
     code: dict[bytes, type | FunctionType] = {}  # Struct makes a new one for each
     calls: list[Call] = []
     exports: list[Export] = []
@@ -130,6 +146,8 @@ class _Reducer(msgspec.Struct):
     def reduce_exception(self, error: BaseException) -> Any:
         if self.thrown is not None and error is self.thrown.exception:
             return self.thrown.reduce(self.label)
+        if self.failure is not None:
+            return reduce_mended(error, self.label, self.failure)
         return reduce_exception(error, self.label)
 
     def reduce_module(self, module: ModuleType) -> Any:
@@ -167,6 +185,20 @@ _REDUCERS: Mapping[type, Callable[[_Reducer, Any], Any]] = {
 """By the types that no class derives from."""
 
 
+class ValuesInCode:
+    """Treats values that code has among its globals, defaults and closures, for a `CodeBook`."""
+
+    def reduce(self, obj: Any, modules: Modules, /) -> Any:
+        if isinstance(obj, BaseException):
+            return reduce_exception(obj)
+        if type(obj) is ContextVar:
+            return reduce_variable(cast("ContextVar[Any]", obj), modules)
+        return NotImplemented
+
+    def must_stay(self, obj: Any, /) -> bool:
+        return must_stay(obj)
+
+
 class Codec:
     """Encodes and decodes values; usable from several threads.
 
@@ -177,30 +209,36 @@ class Codec:
 
     Attributes:
         modules: those that travel with the calls.
-        context: encodes context variables; None if they do not travel.
     """
 
     def __init__(self, serializer: Serializer, book: CodeBook, store: CodeStore) -> None:
         self.book = book
         self.store = store
         self.modules: Modules = book.modules
-        self.context: ContextCodec | None = None
         self._dumps = serializer.dumps
         self._loads = serializer.loads
 
-    def encode(self, value: Any, label: str | None = None, thrown: Thrown | None = None) -> Encoded:
+    def encode(
+        self,
+        value: Any,
+        label: str | None = None,
+        thrown: Thrown | None = None,
+        mend: bool = False,
+    ) -> Encoded:
         """Encodes a value.
 
         Args:
             label: says where exceptions in it were raised.
             thrown: an exception that came from the receiver, who has the original.
+            mend: whether to put texts in place of what of exceptions cannot be pickled.
 
         Raises:
             SerializationError: it mentions too much.
             Exception: whatever the serializer raises.
         """
-        reducer = _Reducer(self.book, self.modules, label, thrown)
-        payload = self._dumps(Lifted(value) if _is_bulk(value) else value, reducer)
+        failure = self._failure if mend else None
+        reducer = _Reducer(self.book, self.modules, label, thrown, failure)
+        payload = self._dumps(_lift(value) if type(value) is bytes else value, reducer)
         if len(reducer.exports) > MOST_OBJECTS:
             raise _too_many(len(reducer.exports), "live objects", MOST_OBJECTS)
         if len(reducer.code) > MOST_CODE:
@@ -208,11 +246,18 @@ class Codec:
         segments = [payload.head, *payload.buffers]
         return Encoded(segments, reducer.code, reducer.calls, reducer.exports)
 
-    def encode_closed(self, value: Any) -> Encoded:
+    def encode_closed(self, value: Any, mend: bool = False) -> Encoded:
         """Encodes a value, and makes sure that the classes it mentions can be sent as well."""
-        encoded = self.encode(value)
+        encoded = self.encode(value, None, None, mend)
         self.units(encoded.code)
         return encoded
+
+    def _failure(self, value: Any) -> BaseException | None:
+        try:
+            self.encode_closed(value)
+        except BaseException as error:  # pickling runs the user's code
+            return error
+        return None
 
     def encode_arguments(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -223,8 +268,8 @@ class Codec:
             SerializationError: names the argument that cannot be encoded.
         """
         try:
-            if any(map(_is_bulk, args)) or any(map(_is_bulk, kwargs.values())):
-                args, kwargs = _lift(args, kwargs)
+            if bytes in map(type, args) or bytes in map(type, kwargs.values()):
+                args, kwargs = _lift_all(args, kwargs)
             return self.encode((args, kwargs))
         except Exception as error:
             raise self._argument_error(function, args, kwargs, error) from error
@@ -301,10 +346,6 @@ class Codec:
         )
 
 
-def _is_bulk(value: Any) -> bool:
-    return type(value) is bytes and len(value) >= LIFTED
-
-
 class Lifted:
     """Stands for a large `bytes` object in a pickle, to be sent without a copy."""
 
@@ -315,12 +356,18 @@ class Lifted:
         return bytes, (PickleBuffer(self._value),)
 
 
-def _lift(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _lift(value: Any) -> Any:
+    return Lifted(value) if type(value) is bytes and len(value) >= LIFTED else value
+
+
+def _lift_all(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Replaces the large arguments. One that is passed twice stays one."""
-    lifted = {id(value): Lifted(value) for value in (*args, *kwargs.values()) if _is_bulk(value)}
+    lifted = {id(value): _lift(value) for value in (*args, *kwargs.values())}
     return (
-        tuple(lifted.get(id(value), value) for value in args),
-        {name: lifted.get(id(value), value) for name, value in kwargs.items()},
+        tuple(lifted[id(value)] for value in args),
+        {name: lifted[id(value)] for name, value in kwargs.items()},
     )
 
 

@@ -8,19 +8,15 @@ how it wants to be pickled is obeyed, and gets cause, context, notes and traceba
 
 from __future__ import annotations
 
-import copyreg
-from collections.abc import Callable
+from contextlib import suppress
 from types import (
-    BuiltinFunctionType,
     GetSetDescriptorType,
-    MethodDescriptorType,
-    WrapperDescriptorType,
+    MemberDescriptorType,
 )
 from typing import Any, cast
 
-from wool._serialization.fields import fields_of, is_slot, set_fields
 from wool._serialization.modules import is_built_in
-from wool._serialization.tracebacks import Frames, capture, rebuild
+from wool._values.tracebacks import Frames, capture, rebuild
 
 Links = tuple[
     BaseException | None,  # one further down, see `_far`
@@ -50,9 +46,9 @@ def reduce_exception(exc: BaseException, label: str | None = None) -> str | Part
     """
     if reduces_itself(type(exc)):
         return reduce_as_written(exc, links_of(exc, label))
-    own = {name for name in HOOKS if _is_written(type(exc), name)}
-    body = _body(exc, own)
-    return *_maker(exc, own), (links_of(exc, label), body), None, None, restore
+    body = ARGS.__get__(exc), fields_of(exc), dict(exc.__dict__) or None
+    made = make, (type(exc), *members_of(exc))
+    return *made, (links_of(exc, label), body), None, None, restore
 
 
 def links_of(exc: BaseException, label: str | None) -> Links:
@@ -77,17 +73,12 @@ def _far(exc: BaseException) -> BaseException | None:
 
 # Classes that say themselves how to be pickled
 
-HOOKS = ("__getstate__", "__setstate__", "__getnewargs_ex__", "__getnewargs__")
-BUILT_IN = (MethodDescriptorType, WrapperDescriptorType, BuiltinFunctionType)
-
 
 def reduces_itself(cls: type[BaseException]) -> bool:
     """Whether a class has a `__reduce__` of its own that was written with its `__init__` in view.
 
     One that is inherited from above the latest `__init__` would call it with wrong arguments.
     """
-    if _registered(cls) is not None:
-        return True
     for base in cls.__mro__:
         names = base.__dict__
         if "__reduce_ex__" in names or "__reduce__" in names:
@@ -97,21 +88,9 @@ def reduces_itself(cls: type[BaseException]) -> bool:
     return False
 
 
-def _registered(cls: type) -> Callable[[Any], Any] | None:
-    """A reducer registered with `copyreg`, unless tblib put it there for every exception."""
-    reducer: Any = copyreg.dispatch_table.get(cls)
-    return None if getattr(reducer, "__module__", "").startswith("tblib") else reducer
-
-
-def _is_written(cls: type, name: str) -> bool:
-    attribute = getattr(cls, name, None)
-    return attribute is not None and not isinstance(attribute, BUILT_IN)
-
-
 def reduce_as_written(exc: BaseException, links: Any) -> str | Parts:
     """Asks the class of an exception; what it says is completed by `links` and the notes."""
-    registered = _registered(type(exc))
-    reduced: Any = registered(exc) if registered else exc.__reduce_ex__(5)
+    reduced: Any = exc.__reduce_ex__(5)
     if isinstance(reduced, str):
         return reduced
     func, args, state, listitems, dictitems, setter = (*reduced, *(None,) * 4)[:6]
@@ -134,17 +113,6 @@ def restore_as_written(exc: BaseException, state: tuple[Links, tuple[Any, ...]])
 # All other classes
 
 
-def _maker(exc: BaseException, own: set[str]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Says how to make a bare instance."""
-    hooked: Any = exc
-    if "__getnewargs_ex__" in own:
-        args, kwargs = hooked.__getnewargs_ex__()
-        return make_with, (type(exc), args, kwargs)
-    if "__getnewargs__" in own:
-        return make_with, (type(exc), hooked.__getnewargs__(), {})
-    return make, (type(exc), *members_of(exc))
-
-
 def members_of(exc: BaseException) -> tuple[()] | tuple[str, tuple[BaseException, ...]]:
     """Returns what `__new__` of a group needs: its fields cannot be set later."""
     if not isinstance(exc, BaseExceptionGroup):
@@ -161,48 +129,15 @@ def make(cls: type[BaseException], *args: Any) -> BaseException:
     return base.__new__(cls, *args)
 
 
-def make_with(
-    cls: type[BaseException], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> BaseException:
-    """Makes an instance of a class whose own `__new__` wants to be called."""
-    return cls.__new__(cls, *args, **kwargs)
-
-
-def _body(exc: BaseException, own: set[str]) -> tuple[Any, ...]:
-    """What an instance holds: `(args, fields, attributes, what the class itself says)`."""
-    args = ARGS.__get__(exc)
-    fields = fields_of(exc)
-    attributes = dict(exc.__dict__) or None
-    if not own & {"__getstate__", "__setstate__"}:
-        return args, fields, attributes, None
-    notes = exc.__dict__.get("__notes__")
-    said = cast(Any, exc).__getstate__() if "__getstate__" in own else attributes
-    kept = {name: value for name, value in fields.items() if not is_slot(type(exc), name)}
-    return args, kept, None if notes is None else {"__notes__": notes}, said
-
-
 def restore(exc: BaseException, state: tuple[Links, tuple[Any, ...]]) -> None:
     """Puts everything in place, past `__setattr__` and properties of the class."""
-    links, (args, fields, attributes, said) = state
+    links, (args, fields, attributes) = state
     ARGS.__set__(exc, args)
     if fields:
         set_fields(exc, fields)
     if attributes:
         exc.__dict__.update(attributes)
-    if said is not None:
-        _set_said(exc, said)
     _link(exc, links)
-
-
-def _set_said(exc: BaseException, said: Any) -> None:
-    """Applies the result of `__getstate__` as `copy` and `pickle` do."""
-    if _is_written(type(exc), "__setstate__"):
-        cast(Any, exc).__setstate__(said)
-        return
-    attributes, slots = cast("tuple[Any, Any]", said) if type(said) is tuple else (said, None)
-    exc.__dict__.update(attributes or {})
-    for name, value in cast("dict[str, Any]", slots or {}).items():
-        object.__setattr__(exc, name, value)
 
 
 def _link(exc: BaseException, links: Links) -> None:
@@ -211,3 +146,53 @@ def _link(exc: BaseException, links: Links) -> None:
     SUPPRESS.__set__(exc, suppress)
     CONTEXT.__set__(exc, context)
     TRACEBACK.__set__(exc, rebuild(frames))
+
+
+# What an exception keeps outside `__dict__`: slots, and the fields of built-in classes
+
+
+def fields_of(exc: BaseException) -> dict[str, Any]:
+    """Returns the fields of an exception that are set."""
+    fields: dict[str, Any] = {}
+    for name, (owner, member) in _fields(type(exc)).items():
+        try:
+            value = member.__get__(exc)
+        except AttributeError:  # not set
+            continue
+        if not _is_absent(owner, name, value):
+            fields[name] = value
+    return fields
+
+
+def set_fields(exc: BaseException, fields: dict[str, Any]) -> None:
+    """Sets fields, past properties and `__setattr__` of the class."""
+    members = _fields(type(exc))
+    for name in fields.keys() & members.keys():
+        with suppress(AttributeError, TypeError):  # read-only, of a class written in C
+            members[name][1].__set__(exc, fields[name])
+
+
+def _fields(cls: type) -> dict[str, tuple[type, Any]]:
+    """Finds the descriptors that give access to the fields of a class, and who has them."""
+    members: dict[str, tuple[type, Any]] = {}
+    for owner in cls.__mro__:
+        if owner in (BaseExceptionGroup, BaseException):
+            continue  # theirs need more than to be set
+        for name, member in owner.__dict__.items():
+            if isinstance(member, MemberDescriptorType) or _is_computed(owner, member):
+                members.setdefault(name, (owner, member))
+    return members
+
+
+def _is_computed(owner: type, member: Any) -> bool:
+    """Whether this is `OSError.characters_written`; the others are plain members."""
+    return owner is OSError and isinstance(member, GetSetDescriptorType)
+
+
+def _is_absent(owner: type, name: str, value: Any) -> bool:
+    """Whether a field does not travel.
+
+    None means of OSError that it is not set: once it is, messages show it. The `obj` of
+    AttributeError is any object that lacked an attribute, and not meant as part of a message.
+    """
+    return (owner is OSError and value is None) or (owner is AttributeError and name == "obj")

@@ -1,0 +1,3 @@
+"""Values as bytes, and back: exceptions, context variables and live objects among them."""
+
+from wool import _msgspec as _msgspec
