@@ -15,8 +15,8 @@ import pytest_asyncio
 import wool
 from integration.arrayjobs import MIB, change, look, make, memory, owner, prepare, reset_peak
 from wool._backends import cloudpickle, dill
-from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.travelling import LocalModules
+from wool._code.code import CodeBook, CodeStore
+from wool._code.modules import Modules
 from wool._values.codec import Codec
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory it has")
@@ -70,7 +70,7 @@ class TestOnTheWay:
 @pytest.mark.parametrize("serializer", [cloudpickle, dill])
 @pytest.mark.parametrize("kind", VALUES)
 def test_what_is_sent_is_the_memory_itself(kind: str, serializer: Any) -> None:
-    book = CodeBook(LocalModules())
+    book = CodeBook(Modules())
     codec = Codec(serializer.make(serializer.Options()), book, CodeStore(book))
     value = VALUES[kind]
     encoded = codec.encode(value)

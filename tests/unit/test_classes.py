@@ -10,10 +10,10 @@ from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
-from wool._serialization.bodies import setter_of
-from wool._serialization.classes import LOADING, NO_REFERENTS, ClassTable, find_class
-from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.travelling import LocalModules
+from wool._code.bodies import setter_of
+from wool._code.classes import LOADING, NO_REFERENTS, ClassTable, find_class
+from wool._code.code import CodeBook, CodeStore
+from wool._code.modules import Modules
 
 
 class Plain:
@@ -82,11 +82,11 @@ def test_two_threads_that_load_one_function() -> None:
     """It is one there as well: what it keeps in its closure is there once."""
     both = threading.Barrier(2)
 
-    class Meeting(LocalModules):
+    class Meeting(Modules):
         def require(self, names: Iterable[str]) -> None:
             both.wait(20)
 
-    unit = CodeBook(LocalModules()).function(lambda: None)
+    unit = CodeBook(Modules()).function(lambda: None)
     store = CodeStore(CodeBook(Meeting()))
     store.add(unit)
     with ThreadPoolExecutor(2) as threads:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import wool
+from wool._code import code
+from wool._code.code import CodeBook, CodeStore
+from wool._code.modules import Modules
+from wool._code.namespaces import HOMES
 from wool._peer import session
 from wool._peer.session import Session
-from wool._serialization import code
-from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.namespaces import HOMES
-from wool._serialization.travelling import LocalModules
 
 
 def routine_of_itself() -> Any:
@@ -57,7 +57,7 @@ MAKERS = [routine_of_itself, function_of_itself, two_of_each_other, globals_of_i
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_function_that_leads_back_to_itself_is_let_go(make: Callable[[], Any]) -> None:
     """Programs make such functions with each request: what is cached of them is to go with them."""
-    book = CodeBook(LocalModules())
+    book = CodeBook(Modules())
     function = make()
     assert book.function(function) is book.function(function)
     gone = weakref.ref(function)
@@ -73,8 +73,8 @@ def numbered(number: int) -> Any:
 def test_small_functions_are_forgotten_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has been made of them takes more memory than the units: so many are few bytes."""
     monkeypatch.setattr(code, "LIMIT", 100_000)
-    book = CodeBook(LocalModules())
-    store = CodeStore(CodeBook(LocalModules()))
+    book = CodeBook(Modules())
+    store = CodeStore(CodeBook(Modules()))
     units = [book.function(numbered(i)) for i in range(100)]
     assert sum(len(unit.data) for unit in units) < code.LIMIT
     loaded: list[weakref.ref[Any]] = []
@@ -106,7 +106,7 @@ def test_a_class_that_cannot_be_written_any_more() -> None:
         def use(self) -> Any:
             return used
 
-    book = CodeBook(LocalModules())
+    book = CodeBook(Modules())
     key = book.cls(User).key
     assert [unit.key for unit in book.find([key])] == [key]
     used = threading.Lock()

@@ -11,7 +11,7 @@ from typing import Any
 import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
-from wool._serialization.modules import findable
+from wool._code.names import findable
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unit.protocolkit import CALLING, FRAMES, HANDSHAKING, frames, joined
+from wool._code.classes import KEY_BYTES
 from wool._peer.references import RELEASED
 from wool._protocol import frames as f
-from wool._serialization.classes import KEY_BYTES
 from wool._status import CallStatus, Line, ProcessStatus
 from wool._values.codec import MOST_CODE, MOST_OBJECTS
 from wool.exceptions import ProtocolError

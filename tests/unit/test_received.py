@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.received import ReceivedModules
-from wool._serialization.sources import Source, module_key
-from wool._serialization.units import CodeUnit, MissingCode, digest
+from wool._code.code import CodeBook, CodeStore
+from wool._code.modules import Modules
+from wool._code.received import ReceivedModules
+from wool._code.sources import Source, module_key
+from wool._code.units import CodeUnit, MissingCode, digest
 
 
 def unit(text: str, edition: int = 0) -> CodeUnit:
@@ -36,7 +37,7 @@ def test_an_edition_that_arrives_while_an_older_one_is_looked_up(
 ) -> None:
     """On the I/O thread, that is; calls that come after it are for the newer one."""
     received = ReceivedModules("here")
-    store = CodeStore(CodeBook(received))
+    store = CodeStore(CodeBook(Modules(received=received, arriving=True)))
     store.add(unit("def f(): return 1"))
     find = received.find
 

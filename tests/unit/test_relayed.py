@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from wool._serialization.received import ReceivedModules
-from wool._serialization.rules import Rules
-from wool._serialization.sources import Source, module_key
-from wool._serialization.units import CodeUnit, digest
+from wool._code.modules import Modules
+from wool._code.received import ReceivedModules
+from wool._code.rules import Rules
+from wool._code.sources import Source, module_key
+from wool._code.units import CodeUnit, digest
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_objects_that_do_not_tell_their_module(received: ReceivedModules) -> Non
             raise RuntimeError
 
     for rules in (Rules(), Rules(travels=True)):
-        received.within("pool", rules).mention(Lazy())
+        Modules(received=received).within("pool", rules).mention(Lazy())
 
 
 @pytest.mark.parametrize("ship", [("rl_sent",), ("rl_own",)])
@@ -51,7 +52,7 @@ def test_what_was_sent_is_sent_on_as_it_came(
     importlib.invalidate_caches()
     try:
         own = importlib.import_module("rl_own")
-        relayed = received.within("pool", Rules(travels=True, ship=ship))
+        relayed = Modules(received=received).within("pool", Rules(travels=True, ship=ship))
         relayed.mention(own.f)
     finally:
         del sys.modules["rl_own"]

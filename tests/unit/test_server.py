@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from wool._client.identity import hello
+from wool._code.received import ReceivedModules
+from wool._code.rules import Rules
 from wool._peer.references import Lent
-from wool._serialization.received import ReceivedModules
-from wool._serialization.rules import Rules
 from wool._worker.executor import Executor
 from wool._worker.server import Server
 from wool._worker.service import worker_info

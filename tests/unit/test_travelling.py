@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from wool._serialization.received import ReceivedModules
-from wool._serialization.rules import Rules
-from wool._serialization.sources import Source, module_key
-from wool._serialization.travelling import LocalModules
-from wool._serialization.units import MissingCode
+from wool._code.modules import Modules
+from wool._code.received import ReceivedModules
+from wool._code.rules import Rules
+from wool._code.sources import Source, module_key
+from wool._code.units import MissingCode
 
 Write = Callable[..., None]
 
@@ -48,7 +48,7 @@ def received() -> Iterator[ReceivedModules]:
     received.leave()
 
 
-def sources(home: LocalModules) -> dict[str, Source]:
+def sources(home: Modules) -> dict[str, Source]:
     return {source.name: source for source in map(Source.load, (u.data for u in home.units()))}
 
 
@@ -64,7 +64,7 @@ def test_what_a_module_imports_goes_along(write: Write) -> None:
     )
     module = importlib.import_module("tr_a")
     importlib.import_module("tr_b.late")
-    home = LocalModules(Rules(travels=True))
+    home = Modules(Rules(travels=True))
     assert home.qualified_name(module.f) == ("tr_a", "f")
     assert set(sources(home)) == {
         "tr_a",
@@ -75,13 +75,11 @@ def test_what_a_module_imports_goes_along(write: Write) -> None:
         "tr_b.late",
     }
     assert "tr_b.two" not in sys.modules
-    listed = LocalModules(Rules(travels=True, ship=("tr_b",)))
+    listed = Modules(Rules(travels=True, ship=("tr_b",)))
     listed.qualified_name(module.f)
     assert "tr_b.never" in sources(listed)
-    assert (
-        LocalModules(Rules(travels=True, by_reference=("tr_a",))).qualified_name(module.f) is None
-    )
-    assert LocalModules().qualified_name(module.f) is None
+    assert Modules(Rules(travels=True, by_reference=("tr_a",))).qualified_name(module.f) is None
+    assert Modules().qualified_name(module.f) is None
 
 
 def test_packages_without_a_file_of_their_own(write: Write, tmp_path: Path) -> None:
@@ -91,7 +89,7 @@ def test_packages_without_a_file_of_their_own(write: Write, tmp_path: Path) -> N
     (folder / "deep.py").write_text("value = 1")
     write(tr_a="def f():\n  from tr_b.inner.most import deep, absent\n  import tr_b.none.such")
     module = importlib.import_module("tr_a")
-    home = LocalModules(Rules(travels=True))
+    home = Modules(Rules(travels=True))
     assert home.qualified_name(module.f) == ("tr_a", "f")
     packages = {"tr_b", "tr_b.inner", "tr_b.inner.most"}
     assert set(sources(home)) == {"tr_a", "tr_b.inner.most.deep", *packages}
@@ -106,7 +104,7 @@ def test_what_is_installed_or_belongs_to_python_stays() -> None:
 
     import wool
 
-    home = LocalModules(Rules(travels=True))
+    home = Modules(Rules(travels=True))
     for thing in (json.decoder.JSONDecoder, np.linalg.LinAlgError, wool.WorkerPool, pytest.raises):
         assert home.qualified_name(thing) is None
     assert home.units() == []
@@ -115,7 +113,7 @@ def test_what_is_installed_or_belongs_to_python_stays() -> None:
 def test_a_unit_that_comes_again_changes_nothing(write: Write, received: ReceivedModules) -> None:
     """Workers pass on what they have been sent, also to those that have it."""
     write(tr_a="class A: pass\n")
-    home = LocalModules(Rules(travels=True))
+    home = Modules(Rules(travels=True))
     home.qualified_name(importlib.import_module("tr_a").A)
     first = home.units()
     forget()
@@ -123,7 +121,7 @@ def test_a_unit_that_comes_again_changes_nothing(write: Write, received: Receive
         received.add(unit)
     module = received.find("tr_a")
     cls = module.A
-    assert received.qualified_name(cls) == ("tr_a", "A")
+    assert Modules(received=received).qualified_name(cls) == ("tr_a", "A")
     for unit in first:
         received.add(unit)
     received.enter()
@@ -132,7 +130,7 @@ def test_a_unit_that_comes_again_changes_nothing(write: Write, received: Receive
 
 def test_an_older_edition_changes_nothing(write: Write, received: ReceivedModules) -> None:
     write(tr_a="VALUE = 1\nclass A: pass\n")
-    home = LocalModules(Rules(travels=True))
+    home = Modules(Rules(travels=True))
     module = importlib.import_module("tr_a")
     home.qualified_name(module.A)
     old = home.units()
@@ -149,7 +147,7 @@ def test_an_older_edition_changes_nothing(write: Write, received: ReceivedModule
 
 def test_nothing_runs_before_all_is_there(write: Write, received: ReceivedModules) -> None:
     write(tr_a="import tr_b.one\nclass A: pass\n", tr_b____init__="", tr_b__one="")
-    home = LocalModules(Rules(travels=True))
+    home = Modules(Rules(travels=True))
     home.qualified_name(importlib.import_module("tr_a").A)
     units = {Source.load(unit.data).name: unit for unit in home.units()}
     forget()
@@ -169,7 +167,7 @@ def test_two_pools_do_not_meet(write: Write) -> None:
     pools: list[ReceivedModules] = []
     for whose in ("ann", "bob"):
         write(tr_b__one=f"WHOSE = {whose!r}\n# {'x' * len(pools)}")
-        home = LocalModules(Rules(travels=True))
+        home = Modules(Rules(travels=True))
         home.qualified_name(importlib.import_module("tr_a").f)
         pools.append(ReceivedModules("worker 1 on here"))
         for unit in home.units():

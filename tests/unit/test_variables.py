@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from wool._serialization.travelling import LocalModules, Modules
+from wool._code.modules import Modules
 from wool._values.variables import VARIABLES, Identity, VariableTable, is_library, is_local
 
-HERE = LocalModules()
+HERE = Modules()
 
 
-class Sent(LocalModules):
+class Sent(Modules):
     """Modules, one of which was sent here."""
 
     def __init__(self, module: ModuleType) -> None:

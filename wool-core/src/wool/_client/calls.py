@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any, Protocol
 
+from wool._code.units import CodeUnit
 from wool._peer.outgoing import Failed, NotStarted, OutgoingCall, Stage
 from wool._peer.peer import Failing, Peer
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._serialization.units import CodeUnit
 from wool._status import ProcessStatus
 from wool._values.codec import Codec
 from wool._values.references import Export

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 
+from wool._code.classes import CLASSES
 from wool._protocol import frames as f
 from wool._protocol import handshake
 from wool._protocol.transfer import CHUNK, WINDOW
-from wool._serialization.classes import CLASSES
 
 VERSION = "0.1.0"
 PYTHON = ".".join(platform.python_version_tuple()[:2])

@@ -13,12 +13,12 @@ from typing import Protocol
 from wool._client.calls import WorkerPeer
 from wool._client.poolbase import PoolBase
 from wool._client.probing import met
+from wool._code.classes import CLASSES
 from wool._peer import background
 from wool._peer.handshaking import dial
 from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall, Stage
 from wool._peer.session import Session
 from wool._protocol import frames as f
-from wool._serialization.classes import CLASSES
 from wool._status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (

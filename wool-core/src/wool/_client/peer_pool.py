@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from wool._client.pool import Pool, rules_of
+from wool._code.modules import Modules
 from wool._peer.session import Session
 from wool._protocol import frames as f
-from wool._serialization.travelling import LocalModules, Modules
 from wool._workerinfo import WorkerInfo
 
 
@@ -73,7 +73,7 @@ class PeerPool(Pool):
         self.edition = peers.edition
         if peers.options != self.options:
             self.options = peers.options
-            if isinstance(self.modules, LocalModules):
+            if self.modules.imported_alike:
                 self.modules.obey(rules_of(peers.options))
             self.choose_context()
         return True

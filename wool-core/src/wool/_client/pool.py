@@ -21,6 +21,8 @@ from wool._client.probing import Probe
 from wool._client.reasons import in_words, reason_against
 from wool._client.routine import Routine
 from wool._client.view import PoolView
+from wool._code.modules import Modules
+from wool._code.rules import Rules
 from wool._peer.outgoing import Failed
 from wool._peer.routes import Routes
 from wool._peer.running import Complaints
@@ -28,8 +30,6 @@ from wool._peer.session import Session
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
-from wool._serialization.rules import Rules
-from wool._serialization.travelling import Modules
 from wool._status import ProcessStatus
 from wool._values.codec import Codec
 from wool._values.context import ContextCodec

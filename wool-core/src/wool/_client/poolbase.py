@@ -6,14 +6,14 @@ import os
 
 from wool._client.current import ActivePool
 from wool._client.identity import hello
+from wool._code.code import CodeBook, CodeStore
+from wool._code.modules import Modules
 from wool._peer.routes import Routes
 from wool._peer.running import Complaints
 from wool._peer.session import Session
 from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
 from wool._security.keyring import Keyring
-from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.travelling import LocalModules, Modules
 from wool._status import ProcessStatus
 from wool._values.codec import Codec, ValuesInCode
 from wool._values.context import ContextCodec
@@ -63,7 +63,7 @@ class PoolBase(ActivePool):
         self.required: frozenset[str] = frozenset()
         self.failure: WoolError | None = None
         self.options = options
-        self.modules: Modules = modules or LocalModules()
+        self.modules: Modules = modules or Modules()
         self._book = CodeBook(self.modules, ValuesInCode())
         self._store = CodeStore(self._book)
         self.complaints: Complaints = Complaints()

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from wool._client.routine import Routine, without_defaults
+from wool._code.modules import Modules
+from wool._code.units import CodeUnit
 from wool._peer.outgoing import Request
 from wool._peer.packing import values_of, variables_of
 from wool._peer.running import RUNNING, RunningCall
-from wool._serialization.travelling import Modules
-from wool._serialization.units import CodeUnit
 from wool._texts import kind_of, reason_of
 from wool._values.codec import Codec, Encoded
 from wool._values.context import CallerContext, Change

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
 from typing import Any
 
+from wool._code.classes import NO_REFERENTS, Referents
+from wool._code.fetching import rebuild
+from wool._code.units import MissingCode
 from wool._peer.end import End
 from wool._peer.packing import Packed, pack
 from wool._protocol import frames as f
-from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.fetching import rebuild
-from wool._serialization.units import MissingCode
 from wool._values.codec import interrupted, result_error
 from wool._values.exceptions import Summary, Thrown, dump_exception, load_exception
 from wool.abc import Buffer

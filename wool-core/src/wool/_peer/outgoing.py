@@ -29,9 +29,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from wool._peer import background
-from wool._protocol import frames as f
-from wool._serialization.calls import (
+from wool._code.calls import (
     Call,
     close_call,
     frame_of,
@@ -39,8 +37,10 @@ from wool._serialization.calls import (
     take_back,
     unstarted,
 )
-from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.units import CodeUnit
+from wool._code.classes import NO_REFERENTS, Referents
+from wool._code.units import CodeUnit
+from wool._peer import background
+from wool._protocol import frames as f
 from wool._values.context import Change
 from wool._values.references import Export
 from wool._workerinfo import WorkerInfo

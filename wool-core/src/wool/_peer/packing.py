@@ -7,13 +7,13 @@ from types import FunctionType
 
 import msgspec
 
+from wool._code.calls import Call
+from wool._code.classes import PROCESS_BYTES
+from wool._code.code import CodeStore
+from wool._code.units import CodeUnit
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.transfer import Missing
-from wool._serialization.calls import Call
-from wool._serialization.classes import PROCESS_BYTES
-from wool._serialization.code import CodeStore
-from wool._serialization.units import CodeUnit
 from wool._values.codec import Codec, Encoded
 from wool._values.context import Change
 from wool._values.references import Export

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from wool._code.classes import NO_REFERENTS, Referents
+from wool._code.units import CodeUnit
 from wool._peer import using
 from wool._peer.background import settle
 from wool._peer.incoming import IncomingCall
@@ -31,8 +33,6 @@ from wool._peer.session import Session
 from wool._peer.using import IncomingUse
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._serialization.classes import NO_REFERENTS, Referents
-from wool._serialization.units import CodeUnit
 from wool._status import ProcessStatus, shortened
 from wool._values.codec import Codec
 from wool._values.context import Change

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
+from wool._code.fetching import rebuild
+from wool._code.units import MissingCode
 from wool._peer.outgoing import Cancelled, Failed, Outcome, OutgoingCall, Reply
 from wool._protocol import frames as f
-from wool._serialization.fetching import rebuild
-from wool._serialization.units import MissingCode
 from wool._values.codec import Codec, rebuild_error
 from wool._values.exceptions import Summary, load_exception
 from wool.abc import Buffer

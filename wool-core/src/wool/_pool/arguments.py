@@ -12,11 +12,11 @@ from types import ModuleType
 from typing import Any, cast
 
 from wool._client.client import Balancer
+from wool._code.rules import OUR_OWN, find_spec
+from wool._code.sources import read_text
 from wool._plugins import lookup
 from wool._protocol.frames import CallOptions
 from wool._security.credentials import Authenticator, Insecure
-from wool._serialization.rules import OUR_OWN, find_spec
-from wool._serialization.sources import read_text
 from wool._settings.blame import blaming
 from wool._settings.model import Core
 from wool._settings.settings import Settings

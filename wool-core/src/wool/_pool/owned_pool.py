@@ -12,6 +12,7 @@ from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.pool import Pool, rules_of
 from wool._client.poolbase import PoolBase
 from wool._client.view import PoolView
+from wool._code.modules import Modules
 from wool._peer.session import Session
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
@@ -23,7 +24,6 @@ from wool._pool.plan import Plan
 from wool._pool.supervisor import OwnWorker, Supervisor
 from wool._security.credentials import SameUser
 from wool._security.keyring import Keyring
-from wool._serialization.travelling import LocalModules
 from wool._settings.blame import blaming
 from wool._settings.resolving import dump
 from wool._worker.process import WorkerProcess, describe_exit
@@ -53,7 +53,7 @@ class OwnedPool(Pool):
     def __init__(self, plan: Plan, view: PoolView) -> None:
         ident, rules, around = secrets.token_hex(8), rules_of(plan.options), ACTIVE.get()
         inside = isinstance(around, PoolBase)  # of a routine, or of another pool
-        modules = around.modules.within(ident, rules) if inside else LocalModules(rules)
+        modules = around.modules.within(ident, rules) if inside else Modules(rules)
         super().__init__(ident, plan.options, modules, balancer=plan.balancer, view=view)
         self._plan = plan
         self.required: frozenset[str] = plan.tags

@@ -25,8 +25,8 @@ from typing import Any, cast
 
 import msgspec
 
-from wool._serialization.calls import Call, future_stays, reduce_call, used_call
-from wool._serialization.classes import (
+from wool._code.calls import Call, future_stays, reduce_call, used_call
+from wool._code.classes import (
     LOADING,
     NO_REFERENTS,
     Referents,
@@ -34,14 +34,14 @@ from wool._serialization.classes import (
     find_in_module,
     find_module,
 )
-from wool._serialization.code import CodeBook, CodeStore
-from wool._serialization.codeobjects import evaluable, find_readable, reduce_code
-from wool._serialization.codepickler import reduce_function
-from wool._serialization.enums import reduce_member
-from wool._serialization.library import reduce_library
-from wool._serialization.modules import findable, is_built_in, missing_remedy
-from wool._serialization.travelling import Modules
-from wool._serialization.units import CodeUnit
+from wool._code.code import CodeBook, CodeStore
+from wool._code.codeobjects import evaluable, find_readable, reduce_code
+from wool._code.codepickler import reduce_function
+from wool._code.enums import reduce_member
+from wool._code.library import reduce_library
+from wool._code.modules import Modules
+from wool._code.names import findable, is_built_in, missing_remedy
+from wool._code.units import CodeUnit
 from wool._texts import kind_of, reason_of
 from wool._values.exceptions import Failure, Thrown, reduce_mended
 from wool._values.reduction import reduce_exception

@@ -15,7 +15,7 @@ from types import (
 )
 from typing import Any, cast
 
-from wool._serialization.modules import is_built_in
+from wool._code.names import is_built_in
 from wool._values.tracebacks import Frames, capture, rebuild
 
 Links = tuple[

@@ -21,10 +21,10 @@ from itertools import count
 from types import ModuleType
 from typing import Any, cast
 
-from wool._serialization.classes import CLASSES, find_in_module
-from wool._serialization.modules import findable
-from wool._serialization.rules import OUR_OWN, find_spec, is_own
-from wool._serialization.travelling import Modules
+from wool._code.classes import CLASSES, find_in_module
+from wool._code.modules import Modules
+from wool._code.names import findable
+from wool._code.rules import OUR_OWN, find_spec, is_own
 
 Variable = ContextVar[Any]
 Place = tuple[str, str]

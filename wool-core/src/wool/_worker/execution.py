@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from wool._client.current import ACTIVE
 from wool._client.pool import Pool
+from wool._code.classes import NO_REFERENTS, Referents
 from wool._peer.end import End
 from wool._peer.incoming import State, cancel_argument
 from wool._peer.packing import Packed, pack_context, unpack_context
@@ -21,7 +22,6 @@ from wool._peer.running import RUNNING, CurrentCall
 from wool._peer.stacks import lines_awaited
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
-from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._status import CallStatus, Line
 from wool._values.codec import rebuild_error
 from wool._values.context import Change, RoutineContext

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from types import FunctionType
 from typing import Any
 
-from wool._serialization.code import CodeStore
-from wool._serialization.modules import find_name
+from wool._code.code import CodeStore
+from wool._code.names import find_name
 from wool._texts import kind_of, reason_of
 from wool._values.codec import rebuild_error
 from wool.exceptions import SerializationError

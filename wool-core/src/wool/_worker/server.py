@@ -19,6 +19,9 @@ from wool._addresses import is_socket
 from wool._client.identity import hello
 from wool._client.inspecting import in_time
 from wool._client.peer_pool import PeerPool
+from wool._code.classes import CLASSES
+from wool._code.modules import RELAYED, Modules
+from wool._code.received import ReceivedModules
 from wool._peer.handshaking import accept
 from wool._peer.incoming import State
 from wool._peer.routes import Routes
@@ -26,10 +29,6 @@ from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._security.credentials import Acceptor
 from wool._security.keyring import Keyring
-from wool._serialization.classes import CLASSES
-from wool._serialization.received import ReceivedModules
-from wool._serialization.relayed import RELAYED
-from wool._serialization.travelling import LocalModules, Modules
 from wool._worker.callerpeer import Answer, CallerPeer
 from wool._worker.executor import Executor, leave_fork
 from wool._worker.status import worker_status
@@ -182,7 +181,9 @@ class Server:
         if relayed is not None:  # it was opened here, wherever this one of its callers is
             return relayed
         shares_modules = peer.pool == self._parent or peer.process == CLASSES.process
-        return LocalModules() if shares_modules else ReceivedModules(self.where)
+        if shares_modules:
+            return Modules()
+        return Modules(received=ReceivedModules(self.where), arriving=True)
 
     def _retire(self, pool: PeerPool) -> None:
         """Closes what is open on behalf of a pool for which nobody calls, or has a call here."""

@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from types import FunctionType
 from typing import Any
 
+from wool._code.classes import NO_REFERENTS, Referents
 from wool._peer.incoming import State, cancel_argument
 from wool._peer.packing import Packed, unpack_context
 from wool._peer.prefetch import PrefetchWindow
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
-from wool._serialization.classes import NO_REFERENTS, Referents
 from wool._values.codec import rebuild_error
 from wool._worker.execution import CallerEnd, Execution, Leaving
 from wool._worker.executor import Executor

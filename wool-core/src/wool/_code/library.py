@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import Any, cast
 
-from wool._serialization.modules import find_name, findable
-from wool._serialization.sentinels import SENTINELS
-from wool._serialization.travelling import Modules
+from wool._code.modules import Modules
+from wool._code.names import find_name, findable
+from wool._code.sentinels import SENTINELS
 from wool.exceptions import SerializationError
 
 _MANAGER: Any = cast(Any, contextlib)._GeneratorContextManager

@@ -13,9 +13,9 @@ from collections.abc import AsyncGenerator, Callable
 from types import AsyncGeneratorType, CoroutineType, FrameType, FunctionType
 from typing import Any, TypeAlias
 
-from wool._serialization.classes import find_code, find_in_module
-from wool._serialization.modules import find_name
-from wool._serialization.travelling import Modules
+from wool._code.classes import find_code, find_in_module
+from wool._code.modules import Modules
+from wool._code.names import find_name
 from wool.exceptions import SerializationError
 
 Call: TypeAlias = "CoroutineType[Any, Any, Any] | AsyncGeneratorType[Any, Any]"

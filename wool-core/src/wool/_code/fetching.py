@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from wool._serialization.units import MissingCode
+from wool._code.units import MissingCode
 
 T = TypeVar("T")
 

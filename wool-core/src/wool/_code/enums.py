@@ -11,7 +11,7 @@ from enum import Enum, EnumType
 from types import BuiltinFunctionType
 from typing import Any, cast
 
-from wool._serialization.bodies import fill_class
+from wool._code.bodies import fill_class
 
 _PARTS = frozenset({"_name_", "_value_", "_sort_order_", "__objclass__", "_inverted_"})
 """Attributes of a member that its class sees to."""

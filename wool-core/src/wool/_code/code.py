@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from wool._serialization.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS, ByClass
-from wool._serialization.codepickler import PlainValues, Values, find_culprit, write
-from wool._serialization.modules import find_object
-from wool._serialization.namespaces import Namespaces
-from wool._serialization.sources import MODULE
-from wool._serialization.travelling import Modules
-from wool._serialization.units import CodeUnit, MissingCode, digest
+from wool._code.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS, ByClass
+from wool._code.codepickler import PlainValues, Values, find_culprit, write
+from wool._code.modules import Modules
+from wool._code.names import find_object
+from wool._code.namespaces import Namespaces
+from wool._code.sources import MODULE
+from wool._code.units import CodeUnit, MissingCode, digest
 
 LIMIT = 64 << 20
 """Bytes of units that a receiver keeps."""

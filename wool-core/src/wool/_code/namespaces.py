@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import CellType, CodeType, FunctionType
 from typing import Any, cast
 
-from wool._serialization.classes import CLASSES, find_globals, find_namespace
+from wool._code.classes import CLASSES, find_globals, find_namespace
 
 _MARK = "__wool_namespace__"
 

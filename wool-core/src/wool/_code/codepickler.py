@@ -13,21 +13,21 @@ from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol
 
-from wool._serialization.classes import (
+from wool._code.classes import (
     CLASSES,
     find_in_module,
     find_method,
     find_module,
     guard_class,
 )
-from wool._serialization.codeobjects import evaluable, reduce_code
-from wool._serialization.enums import reduce_member
-from wool._serialization.library import reduce_descriptor, reduce_library
-from wool._serialization.modules import find_name, findable
-from wool._serialization.namespaces import Scope, share_variables
-from wool._serialization.sentinels import is_sentinel, reduce_sentinel
-from wool._serialization.sources import mentioned
-from wool._serialization.travelling import Modules
+from wool._code.codeobjects import evaluable, reduce_code
+from wool._code.enums import reduce_member
+from wool._code.library import reduce_descriptor, reduce_library
+from wool._code.modules import Modules
+from wool._code.names import find_name, findable
+from wool._code.namespaces import Scope, share_variables
+from wool._code.sentinels import is_sentinel, reduce_sentinel
+from wool._code.sources import mentioned
 from wool._texts import kind_of
 from wool.exceptions import SerializationError
 

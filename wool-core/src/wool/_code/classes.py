@@ -19,18 +19,18 @@ from itertools import count
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar, is_typeddict
 
-from wool._forks import after_fork
-from wool._serialization.bodies import (
+from wool._code.bodies import (
     comes_with_slots,
     fill_class,
     given_at_once,
     new_class,
     registrations,
 )
-from wool._serialization.codeobjects import annotations_of
-from wool._serialization.enums import fill_enum, make_enum, reduce_enum
-from wool._serialization.modules import find_object
-from wool._serialization.units import MissingCode
+from wool._code.codeobjects import annotations_of
+from wool._code.enums import fill_enum, make_enum, reduce_enum
+from wool._code.names import find_object
+from wool._code.units import MissingCode
+from wool._forks import after_fork
 
 PROCESS_BYTES = 8
 KEY_BYTES = PROCESS_BYTES + 8

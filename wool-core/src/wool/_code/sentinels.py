@@ -12,9 +12,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from wool._serialization.classes import CLASSES, find_in_module
-from wool._serialization.modules import find_name, findable
-from wool._serialization.travelling import Modules
+from wool._code.classes import CLASSES, find_in_module
+from wool._code.modules import Modules
+from wool._code.names import find_name, findable
 
 _DEFAULTS = ("__eq__", "__hash__", "__reduce__", "__reduce_ex__", "__getstate__")
 

@@ -1,0 +1,1 @@
+"""Functions, classes and modules on their way to other processes."""
