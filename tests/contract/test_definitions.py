@@ -20,6 +20,7 @@ import pytest
 
 import wool
 from contract.routines import apply, echo
+from contract.support import Place
 from contract.types import REGISTERED, Registering, Token
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
@@ -217,16 +218,6 @@ def metaclasses() -> Any:
     class Small(metaclass=Sized):
         size = 1
 
-    class Tagged(type):
-        def __new__(cls, name: str, bases: Any, body: Any, *, tag: str) -> Any:
-            return super().__new__(cls, name, bases, {**body, "tag": tag})
-
-        def __init__(cls, name: str, bases: Any, body: Any, *, tag: str) -> None:
-            super().__init__(name, bases, body)
-
-    class WithTag(metaclass=Tagged, tag="t"):
-        pass
-
     class Demanding(type):
         def __new__(cls, name: str, bases: Any, body: Any) -> Any:
             if "wanted" not in body:
@@ -243,10 +234,10 @@ def metaclasses() -> Any:
             said = str(error)
         else:
             said = ""
-        kinds = [type(cls).__name__ for cls in (Fixed, WithTag, Complete, Small)]
-        return said, Small.size, Small().size, Fixed.value, WithTag.tag, Complete.wanted, kinds  # type: ignore[attr-defined]
+        kinds = [type(cls).__name__ for cls in (Fixed, Complete, Small)]
+        return said, Small.size, Small().size, Fixed.value, Complete.wanted, kinds  # type: ignore[attr-defined]
 
-    return [Fixed(), WithTag(), Complete(), Small()], tell
+    return [Fixed(), Complete(), Small()], tell
 
 
 def names_of_properties() -> Any:
@@ -295,30 +286,16 @@ def equal_classes() -> Any:
 
 
 def bases_that_want_to_know() -> Any:
-    class Tagged(abc.ABC):
-        tag = ""
-
-        def __init_subclass__(cls, /, tag: str) -> None:
-            super().__init_subclass__()
-            cls.tag = tag
-
-        @abc.abstractmethod
-        def use(self) -> str: ...
-
-    class WithTag(Tagged, tag="t"):
-        __slots__ = ()
-
-        def use(self) -> str:
-            return self.tag
-
     class Known(Registering):
         name = "known"
 
-    def tell() -> Any:
-        virtual = isinstance(1, Tagged), isinstance(WithTag(), Tagged)
-        return WithTag().use(), virtual, REGISTERED["known"] is Known, vars(Known)["name"]
+        def use(self) -> str:
+            return self.name
 
-    return [WithTag(), Known()], tell
+    def tell() -> Any:
+        return Known().use(), REGISTERED["known"] is Known, vars(Known)["name"]
+
+    return [Known()], tell
 
 
 def descriptors() -> Any:
@@ -450,6 +427,27 @@ async def test_members_that_are_equal_to_nothing_else() -> None:
     assert await echo(Token.MISSING) is Token.MISSING
     assert await echo({Token.MISSING: [Token.NUMBER]}) == {Token.MISSING: [Token.NUMBER]}
     assert await apply(lambda value: value is Token.MISSING, Token.MISSING)
+
+
+async def test_classes_that_want_keywords(place: Place) -> None:
+    """They are not made again without; the error says what to do."""
+
+    class Tagged:
+        def __init_subclass__(cls, /, tag: str) -> None:
+            cls.tag = tag
+
+    class WithTag(Tagged, tag="t"):
+        pass
+
+    @wool.routine
+    async def tag() -> str:
+        return WithTag.tag
+
+    if place.pool is None:
+        assert await tag() == "t"
+        return
+    with pytest.raises(wool.SerializationError, match=r"WithTag.*Move it to a module[^.]*$"):
+        await tag()
 
 
 async def test_classes_of_bare_globals() -> None:

@@ -10,9 +10,10 @@ from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
-from wool._code.bodies import setter_of
-from wool._code.classes import LOADING, NO_REFERENTS, ClassTable, find_class
+from wool._code.classes import setter_of
 from wool._code.code import CodeBook, CodeStore
+from wool._code.identity import ClassTable
+from wool._code.loading import LOADING, NO_REFERENTS, find_class
 from wool._code.modules import Modules
 
 
@@ -22,6 +23,9 @@ class Plain:
 
 class ByName:
     """Has the definition of a class that its owner could import when it wrote it."""
+
+    def __init__(self) -> None:
+        self.builtins: dict[str, Any] = {}
 
     def load(self, key: bytes) -> Any:
         return Plain
@@ -83,7 +87,7 @@ def test_two_threads_that_load_one_function() -> None:
     both = threading.Barrier(2)
 
     class Meeting(Modules):
-        def require(self, names: Iterable[str]) -> None:
+        def require(self, wanted: Iterable[str]) -> None:
             both.wait(20)
 
     unit = CodeBook(Modules()).function(lambda: None)

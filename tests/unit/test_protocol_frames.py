@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unit.protocolkit import CALLING, FRAMES, HANDSHAKING, frames, joined
-from wool._code.classes import KEY_BYTES
+from wool._code.identity import KEY_BYTES
 from wool._peer.references import RELEASED
 from wool._protocol import frames as f
 from wool._status import CallStatus, Line, ProcessStatus

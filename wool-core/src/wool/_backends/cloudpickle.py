@@ -6,8 +6,7 @@ import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
-from types import CellType, FunctionType
-from typing import Any, cast
+from typing import Any
 
 from wool._backends._pickling import PROTOCOL, collector, dump_plain
 from wool.abc import Payload, Reduce, Serializer
@@ -35,7 +34,6 @@ class CloudpickleSerializer(Serializer):
         buffers: list[memoryview] = []
         pickler = self._pickler(file, PROTOCOL, collector(buffers))
         pickler.reduce = reduce
-        pickler.cells = {}
         pickler.dump(value)
         return Payload(file.getvalue(), buffers)
 
@@ -45,40 +43,15 @@ class CloudpickleSerializer(Serializer):
 
 def _pickler_class(base: Any) -> Any:
     """Makes the pickler's class; cloudpickle's own reducers answer what Wool leaves to them."""
-    inherited = base.reducer_override
 
     class WoolPickler(base):
         reduce: Reduce
-        cells: dict[int, CellType]
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = self.reduce(obj)
-            if reduced is not NotImplemented:
-                return reduced
-            reduced = inherited(self, obj)
-            if type(obj) is FunctionType and isinstance(reduced, tuple):
-                return _complete(obj, cast("tuple[Any, ...]", reduced), self.cells)
-            return reduced
+            return base.reducer_override(self, obj) if reduced is NotImplemented else reduced
 
     return WoolPickler
-
-
-def _complete(
-    function: FunctionType, reduced: tuple[Any, ...], cells: dict[int, CellType]
-) -> tuple[Any, ...]:
-    """Adds to what cloudpickle makes of a function by value: it leaves out type parameters, and has
-    no two functions share a variable that they close over.
-
-    Args:
-        cells: the empty ones that stand for variables until all of the value has been made.
-    """
-    make, (*arguments, _), (attributes, slots), *rest = reduced
-    if parameters := getattr(function, "__type_params__", ()):  # since Python 3.12
-        slots = {**slots, "__type_params__": parameters}
-    closure = function.__closure__ and tuple(
-        cells.setdefault(id(cell), CellType()) for cell in function.__closure__
-    )
-    return make, (*arguments, closure), (attributes, slots), *rest
 
 
 def make(options: Options) -> Serializer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from wool._code.classes import CLASSES
+from wool._code.identity import CLASSES
 from wool._protocol import frames as f
 from wool._protocol import handshake
 from wool._protocol.transfer import CHUNK, WINDOW

@@ -13,7 +13,7 @@ from typing import Protocol
 from wool._client.calls import WorkerPeer
 from wool._client.poolbase import PoolBase
 from wool._client.probing import met
-from wool._code.classes import CLASSES
+from wool._code.identity import CLASSES
 from wool._peer import background
 from wool._peer.handshaking import dial
 from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall, Stage

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from types import AsyncGeneratorType, CoroutineType, FrameType, FunctionType
 from typing import Any, TypeAlias
 
-from wool._code.classes import find_code, find_in_module
+from wool._code.loading import find_code, find_in_module
 from wool._code.modules import Modules
 from wool._code.names import find_name
 from wool.exceptions import SerializationError

@@ -1,230 +1,129 @@
-"""Classes that travel by value keep their identity.
+"""Classes that travel by value: what they consist of, and how they are made of that again.
 
-A class of `__main__`, of a notebook or of a function body cannot be imported elsewhere, so its
-definition travels. Still it must stay one class: an exception of the caller's own class that
-comes back from a worker is caught by the caller's `except`. So every such class has a key, made
-where it was defined, and each process keeps a table of keys. Payloads name the key; the
-definition goes only to a receiver that lacks it, and a class that is known is never modified.
+A class is made first without those parts of its body that may lead back to it. So the
+`__init_subclass__` of its bases and the `__new__` of its metaclass find names, numbers and the like
+there, nothing else, nor the keywords that came with the definition. One that refuses that makes a
+clear error.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
-from collections.abc import Callable
-from contextvars import ContextVar
+import abc
+import collections.abc
+import copyreg
+import numbers
+import types
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
-from itertools import count
-from types import FunctionType, MethodType, ModuleType
-from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar, is_typeddict
-
-from wool._code.bodies import (
-    comes_with_slots,
-    fill_class,
-    given_at_once,
-    new_class,
-    registrations,
+from types import (
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    WrapperDescriptorType,
 )
-from wool._code.codeobjects import annotations_of
-from wool._code.enums import fill_enum, make_enum, reduce_enum
-from wool._code.names import find_object
-from wool._code.units import MissingCode
-from wool._forks import after_fork
+from typing import Any, NamedTuple, TypedDict, cast, is_typeddict
 
-PROCESS_BYTES = 8
-KEY_BYTES = PROCESS_BYTES + 8
+from wool._code.enums import MEMBERS, fill_members, make_enum, reduce_enum
+from wool._code.functions import annotations_of
+from wool._code.identity import CLASSES
+from wool._texts import reason_of
+from wool.exceptions import SerializationError
 
+_REGISTERED = "__wool_registered__"
+"""Names in the body of an abstract class the classes registered with it, and keeps them alive."""
 
-V = TypeVar("V")
+_REGISTERED_WITH = "__wool_registered_with__"
+"""Names in the body of a class the abstract classes that it is registered with."""
 
+_REDUCER = "__wool_reducer__"
+"""Names in the body of a class how `copyreg` pickles its objects."""
 
-class ByClass(Generic[V]):
-    """What is known of classes while they live, whatever their metaclass says to comparing them."""
+_ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[type], V]] = {}
+_MADE_ANEW = frozenset({"_abc_impl", "__annotate_func__", "__annotations_cache__"})
+"""What no class takes from another one."""
 
-    def get(self, cls: type) -> V | None:
-        known = self._known.get(id(cls))
-        return None if known is None else known[1]
-
-    def __setitem__(self, cls: type, value: V) -> None:
-        number = id(cls)
-        gone = weakref.ref(cls, lambda _: self._known.pop(number, None))
-        self._known[number] = gone, value
-
-    def __delitem__(self, cls: type) -> None:
-        del self._known[id(cls)]
+_INTERFACES: tuple[Any, ...] = tuple(
+    base
+    for module in (collections.abc, numbers)
+    for base in vars(module).values()
+    if isinstance(base, abc.ABCMeta)
+)
 
 
-class ClassTable:
-    """The classes of one process that travel by value, and their keys."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self._renew()
-        self._keys = ByClass[bytes]()
-        self._classes: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
-        self._unfinished: set[bytes] = set()
-        self._filling: dict[bytes, int] = {}  # by which thread
-
-    def _renew(self) -> None:
-        self.process = os.urandom(PROCESS_BYTES)
-        """Identifies this process: its keys begin with it."""
-        self._numbers = count(1)
-
-    def forked(self) -> None:
-        """Makes a forked child another process than its parent: it will define other classes."""
-        self.lock = threading.RLock()
-        self._renew()
-
-    def key(self, cls: type) -> bytes:
-        """Returns the key of a class, a new one if it was defined here."""
-        with self.lock:
-            key = self._keys.get(cls)
-            if key is None:
-                key = self.new_key()
-                self._add(key, cls)
-            return key
-
-    def new_key(self) -> bytes:
-        """Makes a key that no other process makes."""
-        return self.process + next(self._numbers).to_bytes(KEY_BYTES - PROCESS_BYTES, "big")
-
-    def find(self, key: bytes) -> type | None:
-        """Returns the class with this key, if this process knows it and has all of it."""
-        here = threading.get_ident()
-        partial = key in self._unfinished or self._filling.get(key, here) != here
-        return None if partial else self._classes.get(key)
-
-    def make(self, key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
-        """Returns the class with this key, made from its definition unless it is known."""
-        with self.lock:
-            cls = self._classes.get(key)
-            if cls is None:
-                cls = make(*arguments)
-                self._unfinished.add(key)  # first: who looks for it takes no lock
-                self._add(key, cls)
-            return cls
-
-    def finish(
-        self, cls: type, key: bytes, set_state: Callable[[type, Any], Any], state: Any
-    ) -> None:
-        """Fills in the body of a class that `make` has just made; leaves others alone."""
-        with self.lock:
-            if key not in self._unfinished:
-                return
-            self._filling[key] = threading.get_ident()
-            self._unfinished.discard(key)
-            try:
-                set_state(cls, state)
-            except BaseException:
-                del self._keys[cls], self._classes[key]
-                raise
-            finally:
-                del self._filling[key]
-
-    def _add(self, key: bytes, cls: type) -> None:
-        self._keys[cls] = key
-        self._classes[key] = cls
+def reduce_class(cls: Any, key: bytes) -> tuple[Any, ...]:
+    """Reduces a class to its definition, for use in a pickler's `reducer_override`."""
+    attributes = {
+        name: value
+        for name, value in cls.__dict__.items()
+        if name not in _MADE_ANEW and not _comes_by_itself(cls, name, value)
+    }
+    if annotations := annotations_of(cls):
+        attributes["__annotations__"] = annotations
+    attributes |= _registrations(cls)
+    if issubclass(cls, Enum):
+        made, attributes = reduce_enum(cls, attributes)
+        return make_class, (key, make_enum, made), (key, attributes), None, None, finish_class
+    bases: Any = cls.__dict__.get("__orig_bases__", cls.__bases__)
+    if is_typeddict(cls) and bases == (dict,):
+        bases = (TypedDict,)  # before Python 3.12, what derives from another one has forgotten it
+    at_once = {"__module__", *_given_at_once(cls, attributes)}
+    at_once.update(n for n, v in attributes.items() if type(v) in _ATOMS and n[:2] != "__")
+    if NamedTuple not in bases:
+        at_once.add("__slots__")
+    names = {name: attributes[name] for name in attributes if name in at_once}
+    attributes = {name: value for name, value in attributes.items() if name not in at_once}
+    names["__qualname__"] = cls.__qualname__
+    made: Any = type(cls), cls.__name__, bases, names
+    return make_class, (key, new_class, made), (key, attributes), None, None, finish_class
 
 
-# Class identity is a fact of the process, so its table is too.
-CLASSES = ClassTable()
-after_fork(CLASSES.forked)
+def make_class(key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
+    """Definitions name this function to make a class."""
+    return CLASSES.make(key, make, arguments)
 
 
-class Source(Protocol):
-    """Where a payload being rebuilt gets code from."""
-
-    def load(self, key: bytes) -> Any:
-        """Returns the function or class with this key."""
-
-    def namespace(self, owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:
-        """Returns the globals for functions of a module of another process."""
-        ...
-
-    def module(self, name: str) -> ModuleType:
-        """Returns a module that travels."""
-        ...
+def finish_class(cls: type, state: tuple[bytes, dict[str, Any]]) -> None:
+    """Definitions name this function to fill in the body of a class."""
+    key, attributes = state
+    CLASSES.finish(cls, key, fill_class, attributes)
 
 
-class Referents(Protocol):
-    """What the references in a payload refer to."""
-
-    def find(self, key: bytes, home: bytes, origin: bytes, interface: Any) -> Any:
-        """Returns the object with one of these keys if it lives here, else a proxy for it."""
-
-
-class _NoReferents:
-    def find(self, key: bytes, home: bytes, origin: bytes, interface: Any) -> Any:
-        raise LookupError("a payload refers to a live object that its frame does not name")
-
-
-NO_REFERENTS: Referents = _NoReferents()
-
-LOADING: ContextVar[tuple[Source, BaseException | None, Referents]] = ContextVar("wool_loading")
-"""What the names in the payload refer to that is being rebuilt: where its code is, the exception
-that was thrown into the generator whose step it ends, the live objects that came with it."""
-
-
-def find_thrown() -> BaseException:
-    """Pickles name this function to refer to the exception that the receiver had thrown in."""
-    thrown = LOADING.get()[1]
-    return RuntimeError("an exception thrown in earlier") if thrown is None else thrown
-
-
-def payload_references() -> Referents:
-    """Returns the live objects that came with the payload being rebuilt."""
-    return LOADING.get()[2]
-
-
-def find_namespace(owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:
-    """Units name this function to refer to the globals that functions of a module share."""
-    return LOADING.get()[0].namespace(owner, module, base)
-
-
-def find_module(name: str) -> ModuleType:
-    """Payloads name this function to refer to a module that travels."""
-    return LOADING.get()[0].module(name)
-
-
-def find_in_module(name: str, qualname: str) -> Any:
-    """Payloads name this function to refer to a function or class of a module that travels."""
-    found = find_object(find_module(name), qualname)
-    return getattr(found, "__func__", found)
-
-
-def find_globals(name: str) -> dict[str, Any]:
-    """Units name this function to refer to the globals of a module that travels."""
-    return vars(find_module(name))
-
-
-def find_code(key: bytes) -> Any:
-    """Returns the function or class with this key, for a payload that is being rebuilt.
+def new_class(metaclass: Any, name: str, bases: tuple[Any, ...], names: dict[str, Any]) -> type:
+    """Definitions name this function to make a class that lacks most of its body yet.
 
     Raises:
-        MissingCode: it is not here.
+        SerializationError: its metaclass or one of its bases refuses that.
     """
-    return LOADING.get()[0].load(key)
+    try:
+        return types.new_class(
+            name, bases, {"metaclass": metaclass}, lambda body: body.update(names)
+        )
+    except Exception as error:
+        raise SerializationError(
+            f"the class {names['__qualname__']!r} cannot be made again, for its metaclass or a "
+            f"base of it wants more than is there yet: {reason_of(error)}. Move it to a module "
+            "that the worker can import"
+        ) from error
 
 
-def find_class(key: bytes) -> type:
-    """Pickles name this function to refer to a class by its key."""
-    cls = CLASSES.find(key)
-    if cls is None:
-        # Whoever loads the definition holds the class, until the payload being read does.
-        definition = LOADING.get()[0].load(key)
-        cls = CLASSES.find(key)
-        if cls is None and isinstance(definition, type):
-            # The key is of a later edition; or the class could be imported by when its definition
-            # was written, which is its name then.
-            cls = definition
-        del definition
-    if cls is None:
-        raise MissingCode(key)
-    return cls
+def fill_class(cls: Any, attributes: dict[str, Any]) -> None:
+    """Fills in the body of a class, whatever its metaclass says to setting attributes."""
+    set_one = setter_of(type(cls))
+    for name, value in attributes.items():
+        if name not in (_REGISTERED_WITH, _REDUCER, MEMBERS):
+            set_one(cls, name, value)
+    if "__firstlineno__" in attributes:  # setting another attribute has removed it
+        set_one(cls, "__firstlineno__", attributes["__firstlineno__"])
+    fill_members(cls, attributes.get(MEMBERS, {}))
+    for subclass in attributes.get(_REGISTERED, ()):  # the registry itself does not keep them
+        cls.register(subclass)
+    for base in attributes.get(_REGISTERED_WITH, ()):
+        base.register(cls)
+    if _REDUCER in attributes:
+        copyreg.pickle(cls, attributes[_REDUCER])
 
 
 def find_method(cls: type, name: str, function: FunctionType) -> Any:
@@ -236,61 +135,55 @@ def find_method(cls: type, name: str, function: FunctionType) -> Any:
     return getattr(cls, name) if finished else MethodType(function, cls)
 
 
-def guard_class(cls: Any, key: bytes, native: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Changes cloudpickle's reduction of a class so that a class that is known stays as it is.
+def _registrations(cls: Any) -> dict[str, Any]:
+    """Returns what goes into the body of a class about where it is registered: with abstract
+    classes, and with `copyreg`.
 
-    Slots and the qualified name are given when the class is made: cloudpickle sets the former
-    later, which makes no slots, and leaves out the latter. It also sorts what is in the body, and
-    leaves out what is the same in a base, which may not be the one that would be found.
+    Only the abstract classes of the standard library are asked. Those that travel by value take
+    what is registered with them along; no other class knows what is registered with it.
     """
-    _, arguments, (found, _), *_ = native
-    bases = cls.__bases__
-    attributes = {
-        name: found.get(name, value)
-        for name, value in cls.__dict__.items()
-        if name in found or any(base.__dict__.get(name) is value for base in bases)
-    }
-    if annotations := annotations_of(cls):
-        attributes.pop("__annotations_cache__", None)
-        attributes["__annotations__"] = annotations
-    if issubclass(cls, Enum):
-        made, (attributes, members) = reduce_enum(cls, attributes)
-        body = (key, fill_enum, (attributes, members))
-        return make_class, (key, make_enum, made), body, None, None, finish_class
-    metaclass, name, bases, names, *_ = arguments
-    names = {**names, "__qualname__": cls.__qualname__}
-    if "__slots__" in cls.__dict__ and NamedTuple not in bases:
-        names["__slots__"] = cls.__dict__["__slots__"]
-    names |= {name: attributes[name] for name in given_at_once(cls, attributes)}
-    attributes = {
-        name: value
-        for name, value in attributes.items()
-        if name not in names and not comes_with_slots(cls, name, value)
-    } | registrations(cls)
-    made = metaclass, name, _bases(cls, bases), names
-    return (
-        make_class,
-        (key, new_class, made),
-        (key, fill_class, attributes),
-        None,
-        None,
-        finish_class,
-    )
+    above = cls.__mro__
+    found: dict[str, Any] = {}
+    if known := [base for base in _INTERFACES if base not in above and _claims(base, cls)]:
+        found[_REGISTERED_WITH] = known
+    if cls in copyreg.dispatch_table:
+        found[_REDUCER] = copyreg.dispatch_table[cls]
+    if isinstance(cls, abc.ABCMeta):
+        # There is no documented way to ask an abstract class; cloudpickle asks it so as well.
+        registry = cast(Any, abc)._get_dump(cls)[0]
+        if registered := [subclass for ref in registry if (subclass := ref()) is not None]:
+            found[_REGISTERED] = registered
+    return found
 
 
-def _bases(cls: Any, bases: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Returns what a class is made with as its bases: a `TypedDict` that derives from another one
-    has, before Python 3.12, forgotten it.
+def _claims(base: Any, cls: type) -> bool:
+    with suppress(Exception):  # a class may hook into the question
+        return issubclass(cls, base)
+    return False
+
+
+def setter_of(metaclass: Any) -> Callable[[Any, str, Any], None]:
+    """Returns what sets attributes of a class beneath all that is written in Python."""
+    bodies: list[Any] = [vars(base) for base in metaclass.__mro__]
+    setters = [body["__setattr__"] for body in bodies if "__setattr__" in body]
+    return next(one for one in setters if isinstance(one, WrapperDescriptorType))
+
+
+def _given_at_once(cls: Any, names: Iterable[str]) -> set[str]:
+    """Returns those names of what is in the body of a class that it has to be made with: setting
+    them is something else, as its metaclass has properties that are called so.
     """
-    return (TypedDict,) if is_typeddict(cls) and bases == (dict,) else bases
+    above: Any = type(cls).__mro__
+    bodies: list[Any] = [vars(base) for base in above]
+    found = {name for name in names for body in bodies if hasattr(body.get(name), "__set__")}
+    return found - _SET_LATER
 
 
-def make_class(key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
-    """Definitions name this function to make a class."""
-    return CLASSES.make(key, make, arguments)
+_SET_LATER = frozenset({"__abstractmethods__", "__annotations__", "__doc__", "__type_params__"})
+"""Properties of `type` that set what is in the body."""
 
 
-def finish_class(cls: type, state: tuple[bytes, Callable[[type, Any], Any], Any]) -> None:
-    """Definitions name this function to fill in the body of a class."""
-    key, set_state, body = state
-    CLASSES.finish(cls, key, set_state, body)
+def _comes_by_itself(cls: type, name: str, value: Any) -> bool:
+    """Whether something in the body of a class is there because of its slots, or as it has none."""
+    is_field = isinstance(value, (MemberDescriptorType, GetSetDescriptorType))
+    return is_field and value.__objclass__ is cls and value.__name__ == name

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from wool._code.classes import CLASSES, KEY_BYTES, LOADING, NO_REFERENTS, ByClass
 from wool._code.codepickler import PlainValues, Values, find_culprit, write
+from wool._code.identity import CLASSES, KEY_BYTES, ByClass
+from wool._code.loading import LOADING, NO_REFERENTS
 from wool._code.modules import Modules
 from wool._code.names import find_object
 from wool._code.namespaces import Namespaces
@@ -165,7 +166,8 @@ class CodeStore:
         self._units: OrderedDict[bytes, CodeUnit] = OrderedDict()
         self._loaded: dict[bytes, Any] = {}
         self._targets: dict[str, Any] = {}
-        self._namespaces = Namespaces(book.modules.builtins)
+        self.builtins: dict[str, Any] = book.modules.builtins
+        self._namespaces = Namespaces(self.builtins)
         self._size = 0
 
     def add(self, unit: CodeUnit) -> None:

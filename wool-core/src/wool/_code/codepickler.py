@@ -1,38 +1,29 @@
-"""Writes units of code: cloudpickle, changed where classes and globals have to be shared."""
+"""Writes units of code: a function or class by value, with all that it takes along."""
 
 from __future__ import annotations
 
-import contextlib
-import dis
 import io
 import pickle
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
-from functools import partial
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from functools import cache
+from types import FunctionType, MethodType
 from typing import Any, Protocol
 
-from wool._code.classes import (
-    CLASSES,
-    find_in_module,
-    find_method,
-    find_module,
-    guard_class,
-)
-from wool._code.codeobjects import evaluable, reduce_code
-from wool._code.enums import reduce_member
-from wool._code.library import reduce_descriptor, reduce_library
+import msgspec
+
+from wool._code.classes import find_method, reduce_class
+from wool._code.functions import variables_of
+from wool._code.identity import CLASSES
+from wool._code.library import reduce_descriptor, reduce_method
 from wool._code.modules import Modules
-from wool._code.names import find_name, findable
-from wool._code.namespaces import Scope, share_variables
+from wool._code.names import is_built_in
+from wool._code.namespaces import Scope, shared_scope
 from wool._code.sentinels import is_sentinel, reduce_sentinel
 from wool._code.sources import mentioned
+from wool._code.treatments import Reducer
 from wool._texts import kind_of
 from wool.exceptions import SerializationError
-
-Native = Callable[[Any], Any]
-"""What cloudpickle itself makes of an object."""
 
 
 class Values(Protocol):
@@ -77,11 +68,10 @@ def write(value: Any, modules: Modules, values: Values) -> Written:
     Raises:
         Exception: whatever pickling raises.
     """
-    import cloudpickle
-
     buffer = io.BytesIO()
-    unit = _Unit(modules, values, cloudpickle.Pickler.dispatch_table)
-    _pickler_class(cloudpickle.Pickler)(buffer, unit).dump(value)
+    pickler = _pickler_class()(buffer, 5)
+    unit = pickler.unit = _Unit(modules, values=values, dispatched=pickler.dispatch_table)
+    pickler.dump(value)
     head = pickle.dumps(modules.named(_imports(unit.functions)))
     return Written(head + buffer.getvalue(), tuple(unit.provides), tuple(unit.functions))
 
@@ -97,7 +87,7 @@ def find_culprit(function: FunctionType, modules: Modules, values: Values) -> st
 def _find_culprit(
     function: FunctionType, modules: Modules, values: Values, form: str, seen: set[FunctionType]
 ) -> str | None:
-    for what, name, value in _variables(function):
+    for what, name, value in variables_of(function):
         try:
             write(value, modules, values)
         except Exception:
@@ -113,51 +103,6 @@ def _find_culprit(
     return None
 
 
-def _variables(function: FunctionType) -> Iterator[tuple[str, str, Any]]:
-    """Yields what is pickled with a function: what it is, its name and its value."""
-    code = function.__code__
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # it is empty
-            yield "variable", name, cell.cell_contents
-    for name in _globals_of(code):
-        if name in function.__globals__:
-            yield "global", name, function.__globals__[name]
-    named = code.co_varnames[: code.co_argcount]
-    for name, value in zip(reversed(named), reversed(function.__defaults__ or ()), strict=False):
-        yield "default of", name, value
-    for name, value in (function.__kwdefaults__ or {}).items():
-        yield "default of", name, value
-
-
-def _globals_of(code: CodeType) -> Iterator[str]:
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "LOAD_GLOBAL":
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _globals_of(constant)
-
-
-def reduce_function(function: FunctionType, modules: Modules) -> Any:
-    """Reduces a function of a module that travels, or a routine that cannot be imported.
-
-    Returns:
-        What a pickler's `reducer_override` does; `NotImplemented` for any other function.
-    """
-    reference = modules.qualified_name(function)
-    if reference is not None:
-        return find_in_module, reference
-    routine = function.__dict__.get("__wool__")
-    # `functools.wraps` copies the attribute to what others make of a routine.
-    if routine is None or routine.wrapper is not function:
-        modules.importable(function)  # cloudpickle is told if not
-        return NotImplemented
-    if not modules.importable(function):
-        return routine.reduce()
-    named = find_name(f"{function.__module__}:{function.__qualname__}")
-    return NotImplemented if named is function else (getattr, (named, "__func__"))
-
-
 def _imports(functions: Iterable[FunctionType]) -> Iterator[str]:
     """Yields the names of modules that functions may import while they run."""
     for function in functions:
@@ -166,119 +111,74 @@ def _imports(functions: Iterable[FunctionType]) -> Iterator[str]:
         yield from mentioned(function.__code__, package)
 
 
-class _Unit:
+class _Unit(Reducer, kw_only=True):
     """How what is in a unit is reduced, and what becomes known of the unit by that.
 
     Args:
+        values: how values are treated.
         dispatched: the classes that cloudpickle has reducers for.
 
     Attributes:
         provides, functions: as of `Written`.
     """
 
-    def __init__(self, modules: Modules, values: Values, dispatched: Container[type]) -> None:
-        self.provides: list[bytes] = []
-        self.functions: list[FunctionType] = []
-        self._defined: set[int] = set()
-        self._scopes: dict[int, Scope] = {}
-        self._cells: dict[int, CellType] = {}
-        self._modules = modules
-        self._values = values
-        self._dispatched = dispatched
+    values: Values
+    dispatched: Container[type]
+    provides: list[bytes] = msgspec.field(default_factory=list[bytes])
+    functions: list[FunctionType] = msgspec.field(default_factory=list[FunctionType])
+    defined: set[int] = msgspec.field(default_factory=set[int])
 
-    def reduce(self, obj: Any, native: Native) -> Any:
-        """Reduces an object, for use in a pickler's `reducer_override`."""
-        if isinstance(obj, type):
-            return self._reduce_class(obj, native)
-        if isinstance(obj, FunctionType):
-            return self._reduce_function(obj, native)
-        reduced = self._reduce_other(obj)
-        return native(obj) if reduced is NotImplemented else reduced
-
-    def _reduce_class(self, cls: type, native: Native) -> Any:
-        reference = self._modules.qualified_name(cls)
-        if reference is not None:
-            return find_in_module, reference
-        reduced = native(cls)
-        if self._modules.importable(cls) or reduced is NotImplemented or len(reduced) != 6:
-            return reduced  # by name, or of a built-in type that has none
+    def class_by_value(self, cls: type) -> Any:
         key = CLASSES.key(cls)
         self.provides.append(key)
-        self._defined.add(id(cls))
-        return guard_class(cls, key, reduced)
+        self.defined.add(id(cls))
+        return reduce_class(cls, key)
 
-    def _reduce_function(self, function: FunctionType, native: Native) -> Any:
-        reduced = reduce_function(function, self._modules)
-        if reduced is not NotImplemented:
-            return reduced
-        by_name = self._modules.importable(function)
-        reduced = native(function if by_name else evaluable(function))
-        if reduced is NotImplemented or len(reduced) != 6:
-            return reduced  # by name
-        self._check_variables(function)
+    def function_by_value(self, function: FunctionType) -> Any:
+        for what, name, value in variables_of(function):
+            if what == "variable" and self.values.must_stay(value):
+                kind = type(value).__qualname__
+                raise SerializationError(f"its {name!r} ({kind}) stays where it is")
         self.functions.append(function)
-        scope = self._scopes.get(id(function.__globals__))
-        if scope is None:
-            scope = _scope(function, reduced[1][1], self._modules)
-            self._scopes[id(function.__globals__)] = scope
-        return share_variables(function, reduced, scope, self._cells)
+        return super().function_by_value(function)
 
-    def _check_variables(self, function: FunctionType) -> None:
-        """Raises SerializationError if a function closes over what has to stay here."""
-        for name, cell in zip(
-            function.__code__.co_freevars, function.__closure__ or (), strict=True
-        ):
-            with contextlib.suppress(ValueError):  # it is empty
-                value = cell.cell_contents
-                if self._values.must_stay(value):
-                    kind = type(value).__qualname__
-                    raise SerializationError(f"its {name!r} ({kind}) stays where it is")
+    def scope(self, function: FunctionType) -> Scope:
+        return shared_scope(function.__globals__, self.modules)
 
-    def _reduce_other(self, obj: Any) -> Any:
-        if isinstance(obj, ModuleType):
-            findable(obj.__name__)  # cloudpickle is told if not
-            name = self._modules.name(vars(obj))
-            return NotImplemented if name is None else (find_module, (name,))
-        if isinstance(obj, CodeType):
-            return reduce_code(obj)
-        reduced = self._values.reduce(obj, self._modules)
-        if reduced is not NotImplemented:
-            return reduced
-        if isinstance(obj, Enum):
-            reduced = reduce_member(obj)
-            if reduced is not NotImplemented:
-                return reduced
-        self._modules.mention(obj)
-        if type(obj) not in self._dispatched and is_sentinel(obj):
-            return reduce_sentinel(obj, self._modules)
-        reduced = reduce_descriptor(obj)
-        if reduced is not NotImplemented:
-            return reduced
-        reduced = reduce_library(obj, self._modules)
-        if type(obj) is MethodType and reduced is not NotImplemented:
-            cls, name = reduced[1]
-            if id(cls) in self._defined:
-                return find_method, (cls, name, obj.__func__)
+    def method(self, method: MethodType) -> Any:
+        reduced = reduce_method(method, self.modules)
+        if reduced is not NotImplemented and id(reduced[1][0]) in self.defined:
+            return find_method, (*reduced[1], method.__func__)
         return reduced
 
+    def other(self, obj: Any) -> Any:
+        reduced = self.values.reduce(obj, self.modules)
+        if reduced is NotImplemented and type(obj) not in self.dispatched and is_sentinel(obj):
+            self.modules.mention(obj)
+            return reduce_sentinel(obj, self.modules)
+        if reduced is NotImplemented:
+            reduced = reduce_descriptor(obj)
+        return super().other(obj) if reduced is NotImplemented else reduced
 
-def _pickler_class(base: Any) -> Any:
-    native = base.reducer_override
+
+_Unit.of_type = {**Reducer.of_type, MethodType: _Unit.method}
+_Unit.of_base = Reducer.of_base
+
+
+@cache
+def _pickler_class() -> Any:
+    """Makes the pickler's class; cloudpickle's own reducers answer what is left to them."""
+    import cloudpickle
+
+    base: Any = cloudpickle.Pickler
 
     class CodePickler(base):
-        def __init__(self, file: io.BytesIO, unit: _Unit) -> None:
-            base.__init__(self, file, 5)
-            self.unit = unit
+        unit: _Unit
 
         def reducer_override(self, obj: Any) -> Any:
-            return self.unit.reduce(obj, partial(native, self))
+            reduced = self.unit(obj)
+            if reduced is NotImplemented and isinstance(obj, type) and is_built_in(obj):
+                return base.reducer_override(self, obj)  # some have no name to find them by
+            return reduced
 
     return CodePickler
-
-
-def _scope(function: FunctionType, base: dict[str, Any], modules: Modules) -> Scope:
-    """Returns what stands for the globals of a function."""
-    name = modules.name(function.__globals__)
-    if name is None:
-        return Scope(function, base)
-    return Scope(function, base, name, modules.defined(name))

@@ -11,10 +11,22 @@ from enum import Enum, EnumType
 from types import BuiltinFunctionType
 from typing import Any, cast
 
-from wool._code.bodies import fill_class
-
 _PARTS = frozenset({"_name_", "_value_", "_sort_order_", "__objclass__", "_inverted_"})
 """Attributes of a member that its class sees to."""
+
+_BOOKS = frozenset(
+    {
+        "_generate_next_value_",
+        "_member_names_",
+        "_member_map_",
+        "_member_type_",
+        "_value2member_map_",
+    }
+)
+"""Attributes of an `Enum` that its metaclass sees to."""
+
+MEMBERS = "__wool_members__"
+"""Names in the body of an `Enum` what its members have."""
 
 _FOUND = frozenset({int, str, bytes})
 """Members with such a value are found by it."""
@@ -42,15 +54,14 @@ def reduce_enum(cls: type[Enum], attributes: dict[str, Any]) -> tuple[Any, ...]:
         attributes: all that is in its body.
 
     Returns:
-        The arguments of `make_enum`, and the state for `fill_enum`.
+        The arguments of `make_enum`, and what its body gets apart from them.
     """
     members = cls.__members__
     made = {name: (*_made_of(member), member._value_) for name, member in members.items()}
-    rest = {name: value for name, value in attributes.items() if name not in members}
-    own = {name: _own(member) for name, member in members.items()}
+    rest = {n: value for n, value in attributes.items() if n not in members and n not in _BOOKS}
+    rest[MEMBERS] = {name: _own(member) for name, member in members.items()}
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    arguments = type(cls), cls.__name__, cls.__bases__, names, made
-    return arguments, (rest, own)
+    return (type(cls), cls.__name__, cls.__bases__, names, made), rest
 
 
 def make_enum(
@@ -72,12 +83,8 @@ def make_enum(
     return cls
 
 
-def fill_enum(cls: type[Enum], state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Definitions name this function to fill in the body of an `Enum`, and to give its members what
-    their `__new__` and `__init__` had given them.
-    """
-    attributes, members = state
-    fill_class(cls, attributes)
+def fill_members(cls: type[Enum], members: dict[str, tuple[Any, Any]]) -> None:
+    """Gives members what their `__new__` and `__init__` had given them."""
     for name, (own, slots) in members.items():
         member = cls._member_map_[name]
         vars(member).update(own)

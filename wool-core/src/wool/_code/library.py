@@ -25,8 +25,11 @@ from wool.exceptions import SerializationError
 _MANAGER: Any = cast(Any, contextlib)._GeneratorContextManager
 _CACHED = type(functools.lru_cache(len))
 _type: Callable[[Any], Any] = type
+
+Reduce = Callable[[Any, Modules], Any]
+"""Returns what a pickler's `reducer_override` does."""
+
 _PARAMETERS = (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)
-_PARTS = (typing.ParamSpecArgs, typing.ParamSpecKwargs)
 _ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
 _MADE_OF = (
     "__args__",
@@ -41,48 +44,9 @@ _MADE_OF = (
 )
 _DESCRIPTORS: tuple[Any, ...] = (property, classmethod, staticmethod)
 _REDUCERS = ("__reduce__", "__reduce_ex__", "__getstate__")
-_WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
-_KNOWN = frozenset(
-    {object, _CACHED, MethodType, functools.cached_property, weakref.WeakSet, typing.NewType}
-    | {functools.partialmethod, io.TextIOWrapper, struct.Struct, typing.ForwardRef}
-    | {_MANAGER, _ALIAS, *_WEAK, *_PARAMETERS, *_PARTS}
-)
 
 
-def reduce_library(obj: Any, modules: Modules) -> Any:
-    """Reduces what pickle does not know, for use in a pickler's `reducer_override`."""
-    cls = _type(obj)
-    if cls not in _KNOWN:  # as good as every object
-        return NotImplemented
-    if cls is object:
-        return _reduce_mark(obj)
-    if cls is io.TextIOWrapper:
-        return _reduce_file(obj)
-    if cls is _CACHED:  # which names itself, whoever can find that
-        if modules.importable(obj) or modules.qualified_name(obj) is not None:
-            return NotImplemented
-        return make_cached, (obj.__wrapped__, obj.cache_parameters())
-    if cls is MethodType:
-        return _reduce_method(obj)
-    if cls is functools.cached_property:  # has a lock before Python 3.12
-        return make_cached_property, (obj.func, obj.attrname, obj.__doc__)
-    if cls is _MANAGER:  # which decorates a function, say, and is made anew for each call of that
-        begun = inspect.getgeneratorstate(obj.gen) != inspect.GEN_CREATED
-        return NotImplemented if begun else (cls, (obj.func, obj.args, obj.kwds))
-    if cls is functools.partialmethod:  # has a descriptor of the interpreter's since Python 3.14
-        return make_partial_method, (obj.func, obj.args, obj.keywords)
-    if cls is typing.ForwardRef:  # has the globals around it since Python 3.14
-        return make_forward, (_text(obj), obj.__forward_module__, obj.__forward_is_class__)
-    if cls is struct.Struct:
-        return cls, (obj.format,)
-    if cls in _WEAK:  # `functools.singledispatch` has one
-        return cls, (dict(obj),)
-    if cls is weakref.WeakSet:
-        return cls, (list(obj),)
-    return _reduce_typing(obj, cls, modules)
-
-
-def _reduce_file(file: io.TextIOWrapper) -> Any:
+def _reduce_file(file: io.TextIOWrapper, modules: Modules) -> Any:
     """Refuses open files, of which cloudpickle would send what is left to read.
 
     The standard streams are those of the receiver.
@@ -95,7 +59,7 @@ def _reduce_file(file: io.TextIOWrapper) -> Any:
     )
 
 
-def _reduce_mark(obj: object) -> Any:
+def _reduce_mark(obj: object, modules: Modules) -> Any:
     """Reduces what `inspect.markcoroutinefunction` marks functions with, which is compared by
     identity.
     """
@@ -103,13 +67,32 @@ def _reduce_mark(obj: object) -> Any:
     return NotImplemented if name is None else (find_name, (f"inspect:{name}",))
 
 
-def _reduce_method(method: MethodType) -> Any:
+def reduce_method(method: MethodType, modules: Modules) -> Any:
     """Reduces a method of a class by its name: its function alone has none."""
     owner: Any = method.__self__
     name = method.__name__
     if not isinstance(owner, type) or getattr(owner, name, None) != method:
         return NotImplemented
     return getattr, (owner, name)
+
+
+def _reduce_cached(function: Any, modules: Modules) -> Any:
+    """Reduces a function with a cache, unless it can be found and so names itself."""
+    if modules.importable(function) or modules.qualified_name(function) is not None:
+        return NotImplemented
+    return make_cached, (function.__wrapped__, function.cache_parameters())
+
+
+def _reduce_manager(manager: Any, modules: Modules) -> Any:
+    """Reduces a context manager that decorates a function, and is made anew for its calls."""
+    begun = inspect.getgeneratorstate(manager.gen) != inspect.GEN_CREATED
+    return NotImplemented if begun else (_MANAGER, (manager.func, manager.args, manager.kwds))
+
+
+def _reduce_forward(reference: Any, modules: Modules) -> Any:
+    """Reduces a forward reference, which has the globals around it since Python 3.14."""
+    parts = _text(reference), reference.__forward_module__, reference.__forward_is_class__
+    return make_forward, parts
 
 
 def reduce_descriptor(obj: Any) -> Any:
@@ -124,21 +107,20 @@ def reduce_descriptor(obj: Any) -> Any:
     return make_descriptor, (cls, base, args, getattr(obj, "__dict__", {}))
 
 
-def _reduce_typing(obj: Any, cls: Any, modules: Modules) -> Any:
+def _reduce_declared(obj: Any, modules: Modules) -> Any:
     """Reduces what annotations are made of, and names itself as well."""
-    if cls in _PARTS:
-        return cls, (obj.__origin__,)
     module = sys.modules.get(obj.__module__)
     if getattr(module, obj.__name__, None) is obj and (
         findable(obj.__module__) or modules.name(vars(module)) is not None
     ):
         return NotImplemented
+    cls, key = _type(obj), SENTINELS.key(obj)
     if cls in _PARAMETERS:
-        return make_parameter, (SENTINELS.key(obj), cls, obj.__name__, *_declared(obj))
+        return make_parameter, (key, cls, obj.__name__, *_declared(obj))
     if cls is typing.NewType:
-        return make_new_type, (SENTINELS.key(obj), obj.__name__, obj.__module__, obj.__supertype__)
+        return make_new_type, (key, obj.__name__, obj.__module__, obj.__supertype__)
     value = _evaluated(obj, "__value__", typing.ForwardRef(obj.__name__))
-    return make_alias, (SENTINELS.key(obj), obj.__name__, value, obj.__type_params__)
+    return make_alias, (key, obj.__name__, value, obj.__type_params__)
 
 
 def _text(reference: Any) -> str:
@@ -240,3 +222,31 @@ def make_descriptor(cls: Any, base: Any, args: tuple[Any, ...], attributes: dict
     base.__init__(made, *args)
     made.__dict__.update(attributes)
     return made
+
+
+def _made_of(*names: str, make: Callable[..., Any] | None = None) -> Reduce:
+    """Returns what reduces objects to the attributes that they are made of again."""
+    return lambda obj, _: (make or _type(obj), tuple(getattr(obj, name) for name in names))
+
+
+LIBRARY: dict[Any, Reduce] = {
+    # Compared by identity:
+    object: _reduce_mark,
+    **dict.fromkeys((*_PARAMETERS, typing.NewType, _ALIAS), _reduce_declared),
+    # What is behind them stays here, or is not theirs:
+    io.TextIOWrapper: _reduce_file,
+    MethodType: reduce_method,
+    # They have a lock, a cache or weak references; what they were made of travels:
+    functools.cached_property: _made_of("func", "attrname", "__doc__", make=make_cached_property),
+    functools.partialmethod: _made_of("func", "args", "keywords", make=make_partial_method),
+    struct.Struct: _made_of("format"),
+    typing.ForwardRef: _reduce_forward,
+    typing.ParamSpecArgs: _made_of("__origin__"),
+    typing.ParamSpecKwargs: _made_of("__origin__"),
+    weakref.WeakKeyDictionary: lambda obj, _: (weakref.WeakKeyDictionary, (dict(obj),)),
+    weakref.WeakSet: lambda obj, _: (weakref.WeakSet, (list(obj),)),
+    weakref.WeakValueDictionary: lambda obj, _: (weakref.WeakValueDictionary, (dict(obj),)),
+    _CACHED: _reduce_cached,
+    _MANAGER: _reduce_manager,
+}
+"""By the types themselves: what derives from them may be something else."""

@@ -87,8 +87,7 @@ def _findable(name: str) -> bool:
     """Whether the import system finds a module that has been imported.
 
     `__main__`, a notebook, a module made at run time, or one that a test runner imported from a
-    file outside of `sys.path` are not found. cloudpickle, which asks nobody, is told to send what
-    those define by value: for the whole process, also where the user calls it.
+    file outside of `sys.path` are not found.
     """
     if name == "builtins":
         return True
@@ -105,8 +104,6 @@ def _findable(name: str) -> bool:
         # A parent that is no package, as `os` is of `os.path`, has no path.
         path = getattr(sys.modules[parent], "__path__", []) if parent else None
         found = _spec_matches(name, module, path)
-    if not found:
-        _travel_by_value(module)
     return found
 
 
@@ -124,13 +121,3 @@ def _spec_matches(name: str, module: ModuleType, path: Any) -> bool:
     # Made by its own package while that was imported, as `os.path` is. Nobody else can make a
     # package that no finder finds, such as those a test runner makes up for a file's folders.
     return path is not None
-
-
-def _travel_by_value(module: ModuleType) -> None:
-    import cloudpickle
-
-    library: Any = cloudpickle
-    try:
-        library.register_pickle_by_value(module)
-    except ValueError:  # it is in sys.modules under another name
-        pass

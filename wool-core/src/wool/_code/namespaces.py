@@ -14,12 +14,15 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from types import CellType, CodeType, FunctionType
-from typing import Any, cast
+from typing import Any
 
-from wool._code.classes import CLASSES, find_globals, find_namespace
+from wool._code.identity import CLASSES
+from wool._code.loading import find_globals, find_namespace, make_globals
+from wool._code.modules import Modules
 
 _MARK = "__wool_namespace__"
+
+_BASE = ("__package__", "__name__", "__path__", "__file__")
 
 Globals = dict[str, Any]
 
@@ -149,8 +152,8 @@ class Scope:
     """Stands for the globals of a function while it is pickled.
 
     Args:
-        module: the module whose globals they are, if that travels as a whole.
-        defined: the names that a worker then has in them anyway.
+        made: names what makes them, and what of.
+        known: what is known of them, if they are shared.
 
     Attributes:
         defined: names of globals that need not be sent.
@@ -158,74 +161,51 @@ class Scope:
 
     def __init__(
         self,
-        function: FunctionType,
-        base: Globals,
-        module: str | None = None,
+        made: tuple[Callable[..., Globals], tuple[Any, ...]],
+        known: Home | Namespace | None = None,
         defined: frozenset[str] = frozenset(),
     ) -> None:
         self.defined = defined
-        self._whole = module
-        self._known = HOMES.of(function.__globals__) if module is None else None
-        self._base = base
+        self._made = made
+        self._known = known
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._known is None:
-            return find_globals, (self._whole,)
-        return find_namespace, (self._known.owner, self._known.module, self._base)
+        return self._made
 
     def versions(self, values: Globals) -> dict[str, int]:
-        """Returns the versions of globals; what a module has by itself has none."""
+        """Returns the versions of globals that are shared."""
         known = self._known
         return {} if known is None else {n: known.version(n, v) for n, v in values.items()}
 
 
-def share_variables(
-    function: FunctionType, native: tuple[Any, ...], scope: Scope, cells: dict[int, CellType]
-) -> tuple[Any, ...]:
-    """Changes cloudpickle's reduction of a function so that its globals are shared, and the
-    variables that it closes over with the other functions that do.
-
-    Args:
-        cells: the empty ones that stand for variables until all of a unit has been made.
-    """
-    _, (code, _, name, defaults, closure), (attributes, slots), _, _, set_state = native
-    held: Globals = slots.pop("__globals__")
-    names = {name: value for name, value in held.items() if name not in scope.defined}
-    slots["__globals__"] = {}
-    if parameters := getattr(function, "__type_params__", ()):  # cloudpickle leaves them out
-        slots["__type_params__"] = parameters
-    if closure:
-        own = cast("tuple[CellType, ...]", function.__closure__)
-        closure = tuple(cells.setdefault(id(cell), CellType()) for cell in own)
-    made = code, scope, name, defaults, closure
-    state: tuple[Any, ...] = set_state, (attributes, slots), names, scope.versions(names)
-    return make_function, made, state, None, None, finish_function
+def shared_scope(scope: Globals, modules: Modules) -> Scope:
+    """Returns what stands for globals that all functions of a module have together."""
+    module = modules.name(scope)
+    if module is not None:  # it travels as a whole
+        return Scope((find_globals, (module,)), defined=modules.defined(module))
+    known = HOMES.of(scope)
+    return Scope((find_namespace, (known.owner, known.module, _base(scope))), known)
 
 
-def make_function(
-    code: CodeType, scope: Globals, name: str, defaults: Any, closure: Any
-) -> FunctionType:
-    """Units name this function to make a function. It leaves the globals as they are."""
-    return FunctionType(code, scope, name, defaults, closure)
+def copied_scope(scope: Globals) -> Scope:
+    """Returns what stands for globals of which the functions in one value have a copy."""
+    return Scope((make_globals, (_base(scope),)))
 
 
-def finish_function(
-    function: FunctionType,
-    state: tuple[Callable[..., Any], tuple[Any, Any], Globals, dict[str, int]],
-) -> None:
-    """Units name this function to complete a function."""
-    set_state, body, names, numbered = state
-    scope = function.__globals__
-    named = scope["__builtins__"]
-    set_state(function, body)
-    scope["__builtins__"] = named  # it has put its own there
+def _base(scope: Globals) -> Globals:
+    """Returns what import statements look at."""
+    return {name: scope[name] for name in _BASE if name in scope}
+
+
+def set_globals(scope: Globals, values: Globals, versions: dict[str, int]) -> None:
+    """Sets globals that came with a function, unless they are there in the same version."""
     came = scope.get(_MARK)
     if not isinstance(came, Namespace):
-        # It is at home, or where its module is: nothing there changes.
-        for name, value in names.items():
+        # It is a copy, at home, or where its module is: nothing there changes.
+        for name, value in values.items():
             scope.setdefault(name, value)
         return
-    for name, value in names.items():
-        if name not in scope or numbered[name] > came.versions.get(name, 0):
+    for name, value in values.items():
+        if name not in scope or versions[name] > came.versions.get(name, 0):
             scope[name] = value
-            came.versions[name] = numbered[name]
+            came.versions[name] = versions[name]

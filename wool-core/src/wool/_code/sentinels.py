@@ -12,7 +12,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from wool._code.classes import CLASSES, find_in_module
+from wool._code.identity import CLASSES
+from wool._code.loading import find_in_module
 from wool._code.modules import Modules
 from wool._code.names import find_name, findable
 

@@ -37,7 +37,7 @@ from wool._code.calls import (
     take_back,
     unstarted,
 )
-from wool._code.classes import NO_REFERENTS, Referents
+from wool._code.loading import NO_REFERENTS, Referents
 from wool._code.units import CodeUnit
 from wool._peer import background
 from wool._protocol import frames as f

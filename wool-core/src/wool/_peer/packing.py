@@ -8,8 +8,8 @@ from types import FunctionType
 import msgspec
 
 from wool._code.calls import Call
-from wool._code.classes import PROCESS_BYTES
 from wool._code.code import CodeStore
+from wool._code.identity import PROCESS_BYTES
 from wool._code.units import CodeUnit
 from wool._peer.session import Session
 from wool._protocol import frames as f

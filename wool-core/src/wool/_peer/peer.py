@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from wool._code.classes import NO_REFERENTS, Referents
+from wool._code.loading import NO_REFERENTS, Referents
 from wool._code.units import CodeUnit
 from wool._peer import using
 from wool._peer.background import settle

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from wool._code.classes import NO_REFERENTS
+from wool._code.loading import NO_REFERENTS
 from wool._peer.proxies import make_proxy
 from wool._peer.session import Session
 from wool._protocol import frames as f

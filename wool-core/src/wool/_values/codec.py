@@ -9,16 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from enum import Enum
 from pickle import PickleBuffer
 from types import (
     AsyncGeneratorType,
-    CodeType,
     CoroutineType,
     FunctionType,
-    ModuleType,
     TracebackType,
 )
 from typing import Any, cast
@@ -26,21 +23,16 @@ from typing import Any, cast
 import msgspec
 
 from wool._code.calls import Call, future_stays, reduce_call, used_call
-from wool._code.classes import (
+from wool._code.code import CodeBook, CodeStore
+from wool._code.loading import (
     LOADING,
     NO_REFERENTS,
     Referents,
     find_class,
-    find_in_module,
-    find_module,
 )
-from wool._code.code import CodeBook, CodeStore
-from wool._code.codeobjects import evaluable, find_readable, reduce_code
-from wool._code.codepickler import reduce_function
-from wool._code.enums import reduce_member
-from wool._code.library import reduce_library
 from wool._code.modules import Modules
-from wool._code.names import findable, is_built_in, missing_remedy
+from wool._code.names import missing_remedy
+from wool._code.treatments import Reducer
 from wool._code.units import CodeUnit
 from wool._texts import kind_of, reason_of
 from wool._values.exceptions import Failure, Thrown, reduce_mended
@@ -86,62 +78,31 @@ class Encoded(msgspec.Struct, frozen=True):
     exports: Sequence[Export] = ()
 
 
-class _Reducer(msgspec.Struct):
+class _Reducer(Reducer, kw_only=True):
     """Takes part in the pickling of one value."""
 
     book: CodeBook
-    modules: Modules
     label: str | None
     thrown: Thrown | None
     failure: Failure | None
-    code: dict[bytes, type | FunctionType] = {}  # Struct makes a new one for each
-    calls: list[Call] = []
-    exports: list[Export] = []
-    readable: dict[FunctionType, FunctionType] = {}
+    code: dict[bytes, type | FunctionType] = msgspec.field(
+        default_factory=dict[bytes, "type | FunctionType"]
+    )
+    calls: list[Call] = msgspec.field(default_factory=list["Call"])
+    exports: list[Export] = msgspec.field(default_factory=list[Export])
 
-    def __call__(self, obj: object) -> Any:
-        reduce = _REDUCERS.get(type(obj))
-        if reduce is not None:
-            return reduce(self, obj)
-        if isinstance(obj, type):
-            return self.reduce_class(obj)
-        if isinstance(obj, BaseException):
-            return self.reduce_exception(obj)
-        if isinstance(obj, ModuleType):
-            return self.reduce_module(obj)
-        if isinstance(obj, asyncio.Future):
-            raise SerializationError(future_stays(obj))
-        if travels(obj):
-            return self.reduce_reference(obj)
-        if isinstance(obj, Enum):
-            reduced = reduce_member(obj)
-            if reduced is not NotImplemented:
-                return reduced
-        self.modules.mention(obj)
-        return reduce_library(obj, self.modules)
-
-    def reduce_class(self, cls: type) -> Any:
-        if is_built_in(cls):
-            return NotImplemented
-        reference = self.modules.qualified_name(cls)
-        if reference is not None:
-            return find_in_module, reference
-        if self.modules.importable(cls):
-            return NotImplemented
+    def class_by_value(self, cls: type) -> Any:
         key = self.book.key(cls)
         self.code[key] = cls
         return find_class, (key,)
 
-    def reduce_function(self, function: FunctionType) -> Any:
+    def function(self, function: FunctionType) -> Any:
         if function_travels(function):
             return self.reduce_reference(function)
-        reduced = reduce_function(function, self.modules)
-        if reduced is NotImplemented and not self.modules.importable(function):
-            # The same copy each time: the function may lead back to itself.
-            copy = self.readable.setdefault(function, evaluable(function))
-            if copy is not function:
-                return find_readable, (copy,)
-        return reduced
+        return super().function(function)
+
+    def other(self, obj: Any) -> Any:
+        return self.reduce_reference(obj) if travels(obj) else super().other(obj)
 
     def reduce_exception(self, error: BaseException) -> Any:
         if self.thrown is not None and error is self.thrown.exception:
@@ -150,10 +111,8 @@ class _Reducer(msgspec.Struct):
             return reduce_mended(error, self.label, self.failure)
         return reduce_exception(error, self.label)
 
-    def reduce_module(self, module: ModuleType) -> Any:
-        findable(module.__name__)  # cloudpickle is told if not
-        name = self.modules.name(vars(module))
-        return NotImplemented if name is None else (find_module, (name,))
+    def reduce_future(self, future: asyncio.Future[Any]) -> Any:
+        raise SerializationError(future_stays(future))
 
     def reduce_call(self, call: Call) -> Any:
         reduced = reduce_call(call, self.modules, self._key)
@@ -174,15 +133,19 @@ class _Reducer(msgspec.Struct):
         return key
 
 
-_REDUCERS: Mapping[type, Callable[[_Reducer, Any], Any]] = {
+_Reducer.of_type = {
+    **Reducer.of_type,
     AsyncGeneratorType: _Reducer.reduce_call,
-    CodeType: lambda _, code: reduce_code(code),
     ContextVar: lambda reducer, variable: reduce_variable(variable, reducer.modules),
     CoroutineType: _Reducer.reduce_call,
-    FunctionType: _Reducer.reduce_function,
+    FunctionType: _Reducer.function,
     TracebackType: lambda _, traceback: (rebuild, (capture(traceback),)),
 }
-"""By the types that no class derives from."""
+_Reducer.of_base = {
+    **Reducer.of_base,
+    BaseException: _Reducer.reduce_exception,
+    asyncio.Future: _Reducer.reduce_future,
+}
 
 
 class ValuesInCode:
@@ -237,7 +200,9 @@ class Codec:
             Exception: whatever the serializer raises.
         """
         failure = self._failure if mend else None
-        reducer = _Reducer(self.book, self.modules, label, thrown, failure)
+        reducer = _Reducer(
+            self.modules, book=self.book, label=label, thrown=thrown, failure=failure
+        )
         payload = self._dumps(_lift(value) if type(value) is bytes else value, reducer)
         if len(reducer.exports) > MOST_OBJECTS:
             raise _too_many(len(reducer.exports), "live objects", MOST_OBJECTS)
@@ -422,6 +387,8 @@ def rebuild_error(what: str, error: BaseException, where: str) -> SerializationE
 def _hint(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f". {_LARGE}"
+    if "Move it to a module" in str(error):
+        return ""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return (
             ". Check that the module is installed there in the same version and that the value "

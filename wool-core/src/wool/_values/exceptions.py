@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from wool._code.classes import find_thrown
+from wool._code.loading import find_thrown
 from wool._texts import clean, message_of, name_of, repr_of, tried
 from wool._values.reduction import (
     ARGS,

@@ -18,7 +18,8 @@ from itertools import count
 from types import AsyncGeneratorType, FunctionType, MethodType
 from typing import Any, Protocol, TypeVar, cast
 
-from wool._code.classes import CLASSES, payload_references
+from wool._code.identity import CLASSES
+from wool._code.loading import payload_references
 from wool._forks import after_fork
 
 T = TypeVar("T")

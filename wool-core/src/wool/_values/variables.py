@@ -21,7 +21,8 @@ from itertools import count
 from types import ModuleType
 from typing import Any, cast
 
-from wool._code.classes import CLASSES, find_in_module
+from wool._code.identity import CLASSES
+from wool._code.loading import find_in_module
 from wool._code.modules import Modules
 from wool._code.names import findable
 from wool._code.rules import OUR_OWN, find_spec, is_own

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from wool._client.current import ACTIVE
 from wool._client.pool import Pool
 from wool._code.classes import NO_REFERENTS, Referents
+from wool._code.loading import NO_REFERENTS, Referents
 from wool._peer.end import End
 from wool._peer.incoming import State, cancel_argument
 from wool._peer.packing import Packed, pack_context, unpack_context

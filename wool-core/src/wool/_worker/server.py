@@ -19,7 +19,7 @@ from wool._addresses import is_socket
 from wool._client.identity import hello
 from wool._client.inspecting import in_time
 from wool._client.peer_pool import PeerPool
-from wool._code.classes import CLASSES
+from wool._code.identity import CLASSES
 from wool._code.modules import RELAYED, Modules
 from wool._code.received import ReceivedModules
 from wool._peer.handshaking import accept

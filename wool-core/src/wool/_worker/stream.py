@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from types import FunctionType
 from typing import Any
 
-from wool._code.classes import NO_REFERENTS, Referents
+from wool._code.loading import NO_REFERENTS, Referents
 from wool._peer.incoming import State, cancel_argument
 from wool._peer.packing import Packed, unpack_context
 from wool._peer.prefetch import PrefetchWindow
