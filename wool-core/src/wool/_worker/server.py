@@ -132,7 +132,7 @@ class Server:
 
     def may_delegate(self, caller: CallerPeer) -> bool:
         """Whether the executor's thread may read what a caller sends."""
-        self._delegated = [c for c in self._delegated if c.session.connection.delegated]
+        self._delegated = [c for c in self._delegated if c.session.delegated]
         if len(self._delegated) >= MOST_DELEGATED:
             return False
         self._delegated.append(caller)

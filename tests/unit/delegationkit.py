@@ -1,4 +1,4 @@
-"""What arrives is read on the thread of another loop, if a transport offers that."""
+"""What arrives is read on the thread of another loop: tests for any stream connection."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from wool._transports.stream import StreamConnection
 from wool.abc import Connection
-from wool.testing._kit import compare, remedy, soon, turns, until
+from wool.testing._kit import compare, soon, turns, until
 from wool.testing._transport.base import Base, End, Site, chance
 from wool.testing._transport.ends import lost
 from wool.testing._transport.pumping import stopped
@@ -80,7 +81,8 @@ class Split:
     def __init__(self, connection: Connection, other: Elsewhere) -> None:
         self.messages: list[bytes] = []
         self.there = 0
-        self._connection = connection
+        assert isinstance(connection, StreamConnection)
+        self.connection = connection
         self._other = other
         self._busy = threading.Lock()
         self._luck = chance(7)
@@ -93,7 +95,7 @@ class Split:
         await until(lambda: len(self.messages) >= count, f"giving {count} messages", seconds)
 
     def delegate(self) -> bool:
-        return self._connection.delegate(self._other.loop, self._take_there)
+        return self.connection.delegate(self._other.loop, self._take_there)
 
     def _take(self, messages: Sequence[bytes | memoryview]) -> None:
         assert self._busy.acquire(blocking=False), "both threads are given messages at once"
@@ -115,27 +117,27 @@ class Split:
 
 
 async def split(receiver: End, other: Elsewhere, *, again: bool = False) -> Split:
-    """Delegates what an end receives; skips the test if that is not possible.
+    """Delegates what an end receives.
 
     Args:
         again: whether it was possible before.
     """
     halves = Split(receiver.connection, other)
     await turns(3)
-    assert not receiver.connection.delegated, "nobody has delegated it"
+    assert not halves.connection.delegated, "nobody has delegated it"
     if again:  # which may take until the other thread has done with the last time
         await until(halves.delegate, "delegating once more", receiver.patience)
-    elif not halves.delegate():
-        await stopped(halves.pumping, receiver.patience)
-        pytest.skip("cannot delegate")
-    assert receiver.connection.delegated, "it has just been delegated"
+    else:
+        assert halves.delegate()
+    assert halves.connection.delegated, "it has just been delegated"
     return halves
 
 
+@pytest.mark.asyncio(loop_scope="function")
+@pytest.mark.filterwarnings("error")
 class Delegating(Base):
-    """Part of `TransportSuite`."""
+    """As a suite of the transport kit is used."""
 
-    @remedy("Stop to read before you delegate; call `take` on the loop that you are given.")
     async def test_delegating(self, site: Site) -> None:
         """What arrives is given on the other loop's thread, as long as it is taken there."""
         async with elsewhere() as other:
@@ -150,7 +152,6 @@ class Delegating(Base):
                 assert halves.there, "nothing was given on the other thread"
                 await stopped(halves.pumping, self.patience)
 
-    @remedy("Give what was not taken to `pump`, first of all; then read on.")
     async def test_delegating_again_and_again(self, site: Site) -> None:
         """Whatever is taken by whom: each message is given once, in order."""
         async with elsewhere() as other:
@@ -171,7 +172,6 @@ class Delegating(Base):
                 await stopped(halves.pumping, self.patience)
                 compare(halves.messages, sent)
 
-    @remedy("Look now and then whether something waits to be read, and read it.")
     async def test_delegating_to_a_thread_that_is_busy(self, site: Site) -> None:
         """What arrives meanwhile is given to `pump`, and stays its own."""
         async with elsewhere() as other:
@@ -187,12 +187,11 @@ class Delegating(Base):
                 await other.free()
                 await sender.send(b"after")
                 await halves.given(5, self.patience)
-                assert not receiver.connection.delegated, "it has been taken back"
+                assert not halves.connection.delegated, "it has been taken back"
                 assert halves.messages == [b"before", b"0", b"1", b"2", b"after"]
                 assert halves.there == count, "taken by a thread that was busy"
                 await stopped(halves.pumping, self.patience)
 
-    @remedy("Take the reading back before `pump` ends; keep what was not taken.")
     async def test_a_delegation_ends_with_its_pump(self, site: Site) -> None:
         """Whenever `pump` is cancelled, nothing is lost, nor given to the other thread any more."""
         async with elsewhere() as other:
@@ -212,7 +211,6 @@ class Delegating(Base):
                 compare(got, sent)
 
     @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-    @remedy("Close what the other thread reads from, or shut it down if that thread is busy.")
     async def test_closing_what_is_delegated(self, site: Site, busy: bool) -> None:
         """Whichever side closes: `pump` ends with `ConnectionLost`, and the peer sees the end."""
         async with elsewhere() as other:
