@@ -20,6 +20,7 @@ import pytest
 from unit.delegationkit import Delegating
 from wool._transports import delegation, sockets, unix
 from wool._transports.delegation import Delegation
+from wool._worker.delegating import LASTING, LEAST, MOST, DelegationPolicy
 from wool.abc import Transport
 from wool.testing._kit import descriptors
 from wool_ws import Options
@@ -404,3 +405,33 @@ def test_what_has_just_arrived_is_left_to_the_other_thread(connection: Connectio
     connection.delegation._look()
     assert connection.left == [b""]
     assert connection.mine.recv(9) == b"ab"
+
+
+# When it is done ----------------------------------------------------------------------------------
+
+
+def needed(policy: DelegationPolicy) -> int:
+    """Returns how many frames in a row it takes."""
+    return next(number for number in itertools.count(1) if policy.should_delegate(alone=True))
+
+
+def test_frames_in_a_row() -> None:
+    policy = DelegationPolicy()
+    for _ in range(5):
+        for _ in range(LEAST - 1):
+            assert not policy.should_delegate(alone=True)
+        assert not policy.should_delegate(alone=False)
+    assert needed(policy) == LEAST
+
+
+def test_what_does_not_last() -> None:
+    """It takes more and more frames, up to a point; until it has lasted."""
+    policy = DelegationPolicy()
+    assert needed(policy) == LEAST
+    waits = list[int]()
+    for taken in (0, LASTING - 1, 0, 0, 0, 0, 0):
+        policy.taken = taken
+        waits.append(needed(policy))
+    assert waits == [LEAST * factor for factor in (2, 4, 8, 16)] + [MOST] * 3
+    policy.taken = LASTING
+    assert needed(policy) == LEAST

@@ -200,11 +200,6 @@ class Session:
         if isinstance(self.connection, StreamConnection):  # no other one promises that
             self._delegate = partial(self.connection.delegate, loop, take)
 
-    @property
-    def delegated(self) -> bool:
-        """Whether another loop's thread reads."""
-        return isinstance(self.connection, StreamConnection) and self.connection.delegated
-
     def _take_there(
         self, suits: Suits, on_frame: OnFrame, messages: Sequence[bytes | memoryview]
     ) -> int:

@@ -20,15 +20,18 @@ LOOK = 0.004
 PATIENCE = 0.001
 """Seconds that it may go on waiting when a look has found it."""
 
-QUIET = 1.0
-"""Seconds without anything to read after which the connection reads by itself again."""
+QUIET = 0.02
+"""Seconds without anything to read after which the connection reads by itself again.
+
+So looking costs at most a few looks for each read, however many connections have it delegated.
+"""
 
 
 class Delegation:
     """Has a socket read on the thread of another loop, as long as that suits.
 
     It ends by itself when `read` says so, if the other thread does not come to read within some
-    milliseconds, and if nothing arrives for a second.
+    milliseconds, and if nothing arrives for a while.
 
     Args:
         sock: does not block; it is closed on the other thread.

@@ -46,11 +46,15 @@ def pack(messages: Sequence[abc.Segments], most: int) -> list[abc.Buffer]:
     """Returns the stream for a batch of messages, in pieces. Large segments are not copied.
 
     Args:
-        most: bytes in a piece.
+        most: bytes in a piece; at least 64 KiB.
 
     Raises:
         MessageTooLarge: a message exceeds `MAX_MESSAGE`.
     """
+    if len(messages) == 1:  # as most are, and small
+        size = sum(map(len, messages[0]))
+        if size < _JOIN_BELOW - _PREFIX:
+            return [b"".join((size.to_bytes(_PREFIX, "little"), *messages[0]))]
     pieces: list[abc.Buffer] = []
     small: list[abc.Buffer] = []
     filled = 0
@@ -144,8 +148,11 @@ class Cutter:
 
     def cut(self, data: abc.Buffer, limit: int) -> list[bytes | memoryview]:
         """The same for bytes that have been read elsewhere."""
-        messages: list[bytes | memoryview] = []
         view = memoryview(data)
+        size = int.from_bytes(view[:_PREFIX], "little")
+        if size == len(view) - _PREFIX <= limit and self.is_empty and not self.fault:
+            return [view[_PREFIX:]]  # one whole message, as most are
+        messages: list[bytes | memoryview] = []
         while view and not self.fault:
             room = self.room()
             count = min(len(room), len(view))
@@ -263,7 +270,8 @@ class StreamConnection(asyncio.BufferedProtocol, abc.Connection):
             data, written = b"".join(self._wrap(pieces)), 0
             if self._socket is None:
                 return  # the connection is gone, as `receive` finds out
-            if self.can_send_now():  # else the loop has had something to say meanwhile
+            # Else the loop has had something to say meanwhile.
+            if not self._rest and not self._transport.get_write_buffer_size():
                 try:
                     written = self._socket.send(data)
                 except BlockingIOError:
@@ -310,15 +318,19 @@ class StreamConnection(asyncio.BufferedProtocol, abc.Connection):
         self._give(self._unwrap(nbytes))
 
     def _give(self, messages: Sequence[bytes | memoryview]) -> None:
-        stranger = self.receive_limit <= abc.Connection.receive_limit
-        if stranger and len(messages) > FLOOD:
+        if len(messages) > FLOOD and self._is_stranger:
             self._cutter.fault = "the peer has sent too many messages"
             messages = messages[:FLOOD]
         self._inbox.put(messages)
         self._settle()
-        ahead = _READ_AHEAD_OF_STRANGERS if stranger else _READ_AHEAD
-        if self._inbox.waiting > ahead and not self._end:
-            self._read(False)
+        if waiting := self._inbox.waiting:  # else somebody pumps
+            ahead = _READ_AHEAD_OF_STRANGERS if self._is_stranger else _READ_AHEAD
+            if waiting > ahead and not self._end:
+                self._read(False)
+
+    @property
+    def _is_stranger(self) -> bool:
+        return self.receive_limit <= abc.Connection.receive_limit
 
     def _read(self, on: bool) -> None:
         """Goes on reading from the stream, or stops."""

@@ -40,9 +40,6 @@ MAX_STRANGERS = 256
 ARRIVING = 1.0
 """Seconds that a worker with nothing left to do waits for the end of handshakes."""
 
-MOST_DELEGATED = 8
-"""Connections that are read by the executor's thread: the I/O thread looks after each of them."""
-
 
 class Server:
     """Serves callers on behalf of an executor.
@@ -84,7 +81,6 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._callers: set[CallerPeer] = set()
-        self._delegated: list[CallerPeer] = []
         self._strangers: deque[abc.Connection] = deque()
         self._numbers = count(1)
         self._pools: dict[str, PeerPool] = {}
@@ -129,14 +125,6 @@ class Server:
             age=int(self._loop.time() - self._began),
             pool=self._parent,
         )
-
-    def may_delegate(self, caller: CallerPeer) -> bool:
-        """Whether the executor's thread may read what a caller sends."""
-        self._delegated = [c for c in self._delegated if c.session.delegated]
-        if len(self._delegated) >= MOST_DELEGATED:
-            return False
-        self._delegated.append(caller)
-        return True
 
     # Pools --------------------------------------------------------------------------------------
 
@@ -255,7 +243,6 @@ class Server:
     def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
         self._callers.discard(caller)
-        self._delegated = [c for c in self._delegated if c is not caller]
         self.call_ended()
         self._retire(caller.pool)
 
