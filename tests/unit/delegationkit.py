@@ -1,20 +1,16 @@
-"""What arrives is read on the thread of another loop: tests for any stream connection."""
+"""What tests of delegated reading share: another thread, and both ends of a connection."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-
-import pytest
+from typing import Any
 
 from wool._transports.stream import StreamConnection
-from wool.abc import Connection
-from wool.testing._kit import compare, soon, turns, until
-from wool.testing._transport.base import Base, End, Site, chance
-from wool.testing._transport.ends import lost
-from wool.testing._transport.pumping import stopped
+from wool.abc import ConnectionLost, Transport
 
 
 class Elsewhere:
@@ -70,32 +66,84 @@ async def elsewhere() -> AsyncGenerator[Elsewhere, None]:
         await other.close()
 
 
+Ends = tuple[StreamConnection, StreamConnection]
+
+
+@asynccontextmanager
+async def ends(transport: Transport) -> AsyncGenerator[Ends, None]:
+    """The two ends of a connection."""
+    accepted: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def keep(connection: object) -> None:
+        accepted.put_nowait(connection)
+        await asyncio.get_running_loop().create_future()
+
+    listener = await transport.listen(None, credentials=None)
+    serving = asyncio.ensure_future(listener.serve(keep))
+    ours = await transport.connect(listener.address, credentials=None, timeout=10)
+    theirs = await accepted.get()
+    try:
+        assert isinstance(ours, StreamConnection)
+        for end in (ours, theirs):
+            end.receive_limit = end.max_message_size
+        yield ours, theirs
+    finally:
+        await ours.aclose()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for something that nothing announces."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 class Split:
     """Pumps a connection, and has it delegated; notes what is given where.
 
     Attributes:
         messages: all that was given.
         there: how many of them the other thread has taken.
+        choosy: whether some messages are not taken by the other thread.
     """
 
-    def __init__(self, connection: Connection, other: Elsewhere) -> None:
+    def __init__(self, connection: StreamConnection, other: Elsewhere) -> None:
         self.messages: list[bytes] = []
         self.there = 0
-        assert isinstance(connection, StreamConnection)
+        self.choosy = False
         self.connection = connection
         self._other = other
         self._busy = threading.Lock()
-        self._luck = chance(7)
-        self.choosy = False
-        """Whether some messages are not taken by the other thread."""
+        self._luck = random.Random(7)
         self.pumping = asyncio.ensure_future(connection.pump(self._take))
 
-    async def given(self, count: int, seconds: float) -> None:
+    async def given(self, count: int) -> None:
         """Waits until so many messages have been given."""
-        await until(lambda: len(self.messages) >= count, f"giving {count} messages", seconds)
+        await until(lambda: len(self.messages) >= count)
 
     def delegate(self) -> bool:
         return self.connection.delegate(self._other.loop, self._take_there)
+
+    async def begin(self) -> None:
+        """Delegates, which may take until the other thread has done with the last time."""
+        await asyncio.sleep(0)
+        assert not self.connection.delegated
+        await until(self.delegate)
+        assert self.connection.delegated
+
+    async def stop(self) -> None:
+        self.pumping.cancel()
+        await asyncio.gather(self.pumping, return_exceptions=True)
+
+    async def lost(self) -> None:
+        """Waits until the pump says that the connection has ended."""
+        async with asyncio.timeout(30):
+            try:
+                await self.pumping
+            except ConnectionLost:
+                return
 
     def _take(self, messages: Sequence[bytes | memoryview]) -> None:
         assert self._busy.acquire(blocking=False), "both threads are given messages at once"
@@ -114,114 +162,3 @@ class Split:
         self.there += count
         self._busy.release()
         return count
-
-
-async def split(receiver: End, other: Elsewhere, *, again: bool = False) -> Split:
-    """Delegates what an end receives.
-
-    Args:
-        again: whether it was possible before.
-    """
-    halves = Split(receiver.connection, other)
-    await turns(3)
-    assert not halves.connection.delegated, "nobody has delegated it"
-    if again:  # which may take until the other thread has done with the last time
-        await until(halves.delegate, "delegating once more", receiver.patience)
-    else:
-        assert halves.delegate()
-    assert halves.connection.delegated, "it has just been delegated"
-    return halves
-
-
-@pytest.mark.asyncio(loop_scope="function")
-@pytest.mark.filterwarnings("error")
-class Delegating(Base):
-    """As a suite of the transport kit is used."""
-
-    async def test_delegating(self, site: Site) -> None:
-        """What arrives is given on the other loop's thread, as long as it is taken there."""
-        async with elsewhere() as other:
-            for sender, receiver in await site.links():
-                halves = await split(receiver, other)
-                for number in range(100):
-                    await sender.send(b"%d" % number, b"and more")
-                    await halves.given(2 * number + 2, self.patience)
-                    if not halves.there:  # that thread may not have come to it in time
-                        halves.delegate()
-                        await other.free()  # it has heard of it by now
-                assert halves.there, "nothing was given on the other thread"
-                await stopped(halves.pumping, self.patience)
-
-    async def test_delegating_again_and_again(self, site: Site) -> None:
-        """Whatever is taken by whom: each message is given once, in order."""
-        async with elsewhere() as other:
-            for sender, receiver in await site.links():
-                halves, luck, sent = await split(receiver, other), chance(5), list[bytes]()
-                halves.choosy = True
-                for number in range(200):
-                    batch = [
-                        b"%d," % number * luck.choice((1, 1, 1, 9, 9000, 90_000))
-                        for _ in range(luck.choice((1, 1, 2, 30)))
-                    ]
-                    await sender.send(*batch)
-                    sent += batch
-                    if number % 3 == 0:
-                        await halves.given(len(sent), self.patience)
-                    halves.delegate()
-                await halves.given(len(sent), self.patience)
-                await stopped(halves.pumping, self.patience)
-                compare(halves.messages, sent)
-
-    async def test_delegating_to_a_thread_that_is_busy(self, site: Site) -> None:
-        """What arrives meanwhile is given to `pump`, and stays its own."""
-        async with elsewhere() as other:
-            for sender, receiver in await site.links():
-                halves = await split(receiver, other)
-                await sender.send(b"before")
-                await halves.given(1, self.patience)
-                count = halves.there
-                await other.block()
-                for number in range(3):
-                    await sender.send(b"%d" % number)
-                    await halves.given(number + 2, self.patience)
-                await other.free()
-                await sender.send(b"after")
-                await halves.given(5, self.patience)
-                assert not halves.connection.delegated, "it has been taken back"
-                assert halves.messages == [b"before", b"0", b"1", b"2", b"after"]
-                assert halves.there == count, "taken by a thread that was busy"
-                await stopped(halves.pumping, self.patience)
-
-    async def test_a_delegation_ends_with_its_pump(self, site: Site) -> None:
-        """Whenever `pump` is cancelled, nothing is lost, nor given to the other thread any more."""
-        async with elsewhere() as other:
-            for sender, receiver in await site.links():
-                luck, sent, got = chance(11), list[bytes](), list[bytes]()
-                for number in range(100):
-                    halves = await split(receiver, other, again=number > 0)
-                    batch = [b"%d" % number] * luck.choice((1, 2, 40))
-                    sending = asyncio.ensure_future(sender.send(*batch))
-                    sent += batch
-                    await turns(luck.randrange(12))
-                    await stopped(halves.pumping, self.patience)
-                    got += halves.messages
-                    await sending
-                    if len(got) < len(sent):
-                        got += await receiver.read(len(sent) - len(got))
-                compare(got, sent)
-
-    @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-    async def test_closing_what_is_delegated(self, site: Site, busy: bool) -> None:
-        """Whichever side closes: `pump` ends with `ConnectionLost`, and the peer sees the end."""
-        async with elsewhere() as other:
-            for number, (sender, receiver) in enumerate([*await site.links(), *await site.links()]):
-                halves = await split(receiver, other)
-                await sender.send(b"the last")
-                await halves.given(1, self.patience)
-                if busy:
-                    await other.block()
-                await (sender if number < 2 else receiver).aclose()
-                await lost(halves.pumping, "pump of what is delegated", self.patience)
-                await soon(sender.rest(), "receiving from a peer that has closed", self.patience)
-                await other.free()
-                assert halves.messages == [b"the last"]
