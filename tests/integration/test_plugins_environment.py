@@ -80,7 +80,7 @@ class Options:
     note: str = "none"
 
 def make(options):
-    from wool._backends.unix import UnixTransport
+    from wool._transports.unix import UnixTransport
 
     (pathlib.Path(os.environ["MARKS"]) / f"note {options.note} in {os.getpid()}").touch()
 

@@ -14,7 +14,7 @@ from faultkit import eventually
 
 import wool
 from wool import abc
-from wool._backends import unix
+from wool._transports import unix
 from wool.exceptions import ConfigurationError
 from wool.plugins import TransportPlugin, hookimpl, register
 

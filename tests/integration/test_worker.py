@@ -21,16 +21,17 @@ from faultjobs import add, count
 from faultkit import eventually
 
 import wool
-from wool import _delegation, abc
+from wool import abc
 from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
 from wool._security.credentials import Authenticator, Insecure, PoolSecret, SameUser, Token
 from wool._security.keyring import Keyring
+from wool._transports import delegation
 from wool._worker import server
 from wool._worker.callerpeer import CallerPeer
-from wool._worker.server import MOST_DELEGATED, Server
+from wool._worker.server import Server
 from wool._worker.service import Service
 from wool._worker.transports import Transports
 from wool.abc import Connection
@@ -486,7 +487,7 @@ async def test_a_call_that_is_read_as_the_drain_begins(
         return suited
 
     monkeypatch.setattr(CallerPeer, "_suits", suit_and_drain)
-    monkeypatch.setattr(_delegation, "LOOK", 60)  # however slow the machine
+    monkeypatch.setattr(delegation, "LOOK", 60)  # however slow the machine
     async with wool.Worker(address=unix(folder)) as worker, calling(worker.info.address) as pool:
         for number in range(10):
             await run(number)
@@ -498,35 +499,6 @@ async def test_a_call_that_is_read_as_the_drain_begins(
             with pytest.raises(wool.WoolError):
                 await run(10)
     assert ran == list(range(10))
-
-
-async def test_how_many_callers_are_read_on_the_thread_of_calls(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some, as the I/O thread looks after each; who leaves makes room for another."""
-    monkeypatch.setattr(_delegation, "LOOK", 60)  # however slow the machine
-
-    def delegated() -> int:
-        server = worker._service._server
-        return sum(caller.session.connection.delegated for caller in list(server._callers))
-
-    async def call_one_by_one(pool: PeerPool) -> None:
-        with pool.view.use():
-            for number in range(40):
-                assert await add(number, 1) == number + 1
-
-    async with wool.Worker(address=unix(folder)) as worker:
-        async with calling(worker.info.address) as last:
-            async with AsyncExitStack() as stack:
-                for _ in range(MOST_DELEGATED + 1):
-                    pool = await stack.enter_async_context(calling(worker.info.address))
-                    await call_one_by_one(pool)
-                assert delegated() == MOST_DELEGATED
-                await call_one_by_one(last)
-                assert delegated() == MOST_DELEGATED
-            await eventually(lambda: delegated() == 0, what="the others to be gone")
-            await call_one_by_one(last)
-            assert delegated() == 1
 
 
 OUTLIVING = """

@@ -331,7 +331,7 @@ def test_plugins_of_ours() -> None:
         "name": "unix",
         "distribution": "wool-core",
         "version": wool_version(),
-        "module": "wool._backends.unix",
+        "module": "wool._transports.unix",
         "active": True,
         "origin": "default",
         "usable": None,

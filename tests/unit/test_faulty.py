@@ -13,7 +13,7 @@ import pytest
 
 import wool.testing
 from wool import abc
-from wool._backends import memory, unix
+from wool._transports import memory, unix
 from wool.testing import Faults, TransportSuite
 from wool.testing._faulty import FaultyTransport
 from wool.testing._pools import opened

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from wool._backends.memory import MAX_MESSAGE, MemoryTransport, _Channel
+from wool._transports.memory import MAX_MESSAGE, MemoryTransport, _Channel
 from wool.abc import ConnectFailed, Connection, ConnectionLost, MessageTooLarge
 
 MIB = 1 << 20

@@ -18,7 +18,9 @@ from wool._protocol.connection import Machine
 from wool._protocol.frames import Frame
 from wool._security.credentials import SameUser
 from wool._security.keyring import Keyring
-from wool.abc import Buffer, Connection, Listener, Segments, Take, TakeSome, Transport, WorkerInfo
+from wool._transports.stream import TakeSome
+from wool._transports.unix import UnixConnection
+from wool.abc import Buffer, Connection, Listener, Segments, Take, Transport, WorkerInfo
 from wool.exceptions import ConnectFailed, ConnectionLost, MessageTooLarge, ProtocolError
 
 
@@ -62,19 +64,22 @@ async def test_what_cannot_be_sent_ends_the_session(error: Exception) -> None:
     assert not session.send(f.Ping(2))
 
 
-class Delegating(Pipe):
+class Delegating(UnixConnection):
     """Has its messages put in by hand, and notes to whom it is asked to give them instead."""
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__()
         self.take: Take | None = None
         self.take_there: TakeSome | None = None
         self.delegated_to: list[asyncio.AbstractEventLoop] = []
 
     async def pump(self, take: Take) -> NoReturn:
         self.take = take
-        await self.receive()
+        await self._inbox.receive()
         raise AssertionError
+
+    async def aclose(self) -> None:
+        self._inbox.end("closed")
 
     def delegate(self, loop: asyncio.AbstractEventLoop, take: TakeSome) -> bool:
         assert self.take is not None, "nobody pumps"

@@ -14,7 +14,7 @@ import uvloop
 
 from unit.brokenkit import Run, running
 from unit.transports.tcp import TcpConnection, TcpTransport
-from wool._backends import memory, unix
+from wool._transports import memory, unix
 from wool.abc import Segments, Tls, Transport
 from wool.testing import TransportSuite, throwaway_tls
 from wool.testing._transport.pumping import Pumping

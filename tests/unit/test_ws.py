@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import importlib.metadata
-import itertools
 import json
 import logging
 import os
@@ -15,20 +14,17 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Frame, Opcode
-from websockets.protocol import SERVER, Protocol
 
 import wool_ws
+from unit.delegationkit import elsewhere
 from unit.wskit import (
     MIB,
     GivenTls,
@@ -42,13 +38,12 @@ from unit.wskit import (
     serving,
     until,
 )
-from wool import _delegation
+from wool._transports import delegation, sockets, stream
 from wool.abc import ConnectFailed, ConnectionLost, Tls, Transport
 from wool.plugins import API
 from wool.testing import TransportSuite, throwaway_tls
-from wool.testing._transport.delegating import elsewhere
-from wool_ws import Options, _addresses, _connection, _framing, _sockets
-from wool_ws._framing import FRAME, Malformed, Messages, TooLarge, payloads
+from wool_ws import Options, _addresses, _transport
+from wool_ws._connection import FRAME
 from wool_ws._transport import WebSocketTransport
 
 TLS = throwaway_tls()
@@ -178,7 +173,7 @@ def test_the_interface_of_a_link_local_address(
     """It is looked up whatever the event loop makes of it."""
     index, name = socket.if_nameindex()[0]
     with asyncio.Runner(loop_factory=loop) as runner:
-        ((family, place),) = runner.run(_sockets._resolve(f"fe80::1%{name}", 7000))
+        ((family, place),) = runner.run(sockets.resolve(f"fe80::1%{name}", 7000))
     assert (family, place) == (socket.AF_INET6, ("fe80::1", 7000, 0, index))
 
 
@@ -207,11 +202,12 @@ async def test_a_name_with_a_number_that_does_not_answer(monkeypatch: pytest.Mon
     """The first that answers is used, and does not wait for the others; what they get is closed."""
     dialled: list[str] = []
     late: list[socket.socket] = []
-    reached = _sockets._dial_tcp
+    reached = sockets.dial_one
 
-    async def dialling(family: int, place: Any) -> socket.socket:
-        dialled.append(place[0])
-        match place[0]:
+    async def dialling(place: sockets.Place) -> socket.socket:
+        host = place[1][0]
+        dialled.append(host)
+        match host:
             case "192.0.2.1":  # nobody answers there, and it may be too late to give up
                 try:
                     return await asyncio.get_running_loop().create_future()
@@ -221,15 +217,15 @@ async def test_a_name_with_a_number_that_does_not_answer(monkeypatch: pytest.Mon
             case "192.0.2.2":
                 raise ConnectionRefusedError
             case _:
-                return await reached(family, place)
+                return await reached(place)
 
     async def resolve(host: str, port: int) -> list[tuple[int, Any]]:
         hosts = ("192.0.2.1", "192.0.2.2", "127.0.0.1", "192.0.2.3")
         return [(socket.AF_INET, (host, port)) for host in hosts]
 
     async with serving("ws://127.0.0.1:0/", handler=echo) as served:
-        monkeypatch.setattr(_sockets, "_dial_tcp", dialling)
-        monkeypatch.setattr(_sockets, "_resolve", resolve)
+        monkeypatch.setattr(sockets, "dial_one", dialling)
+        monkeypatch.setattr(sockets, "resolve", resolve)
         connection = await dial(f"ws://some.name:{served.place[1]}/", timeout=5)
         await answered(connection)
         await connection.aclose()
@@ -257,7 +253,7 @@ async def test_a_name_with_a_number_that_stalls(
     loop = asyncio.get_running_loop()
     async with serving("wss://127.0.0.1:0/", TLS, echo) as served:
         port = served.place[1]
-        monkeypatch.setattr(_sockets, "_resolve", resolve)
+        monkeypatch.setattr(sockets, "resolve", resolve)
         with socket.create_server(("127.0.0.2", port)):
             if least is None:
                 clock = loop.time  # of which half passes soon, so that both have time enough
@@ -276,11 +272,11 @@ async def test_a_name_with_a_number_that_stalls(
 async def test_default_ports(monkeypatch: pytest.MonkeyPatch, secure: bool, port: int) -> None:
     dialled: list[int] = []
 
-    async def resolving(address: Any, port: int) -> Any:
+    async def resolving(host: str, port: int) -> Any:
         dialled.append(port)
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(_sockets, "resolve", resolving)
+    monkeypatch.setattr(sockets, "resolve", resolving)
     for address in ("ws://host", "wss://host") if secure else ("ws://host",):
         with pytest.raises(ConnectFailed) as raised:
             await dial(address, TLS if secure else None)
@@ -291,7 +287,7 @@ async def test_default_ports(monkeypatch: pytest.MonkeyPatch, secure: bool, port
 async def test_port_0_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is it another one that somebody may listen at."""
     async with serving("ws://127.0.0.1:0/") as served:
-        monkeypatch.setitem(_sockets.PORTS, False, served.place[1])
+        monkeypatch.setitem(_transport.PORTS, False, served.place[1])
         assert (await failing("ws://127.0.0.1:0/")).reason == "refused"
 
 
@@ -355,103 +351,10 @@ def prefixed(data: bytes) -> bytes:
     return len(data).to_bytes(4, "little") + data
 
 
-@given(
-    st.lists(st.lists(st.integers(0, 90_000), max_size=4), max_size=4),
-    st.sampled_from([16 << 10, FRAME]),
-)
-def test_payloads(sizes: list[list[int]], most: int) -> None:
-    """Together they are the messages with their lengths; none is too large, and none is empty."""
-    batch = [[bytes([i]) * size for i, size in enumerate(each)] for each in sizes]
-    frames = payloads(batch, [sum(each) for each in sizes], most)
-    assert all(0 < len(frame) <= most for frame in frames)
-    assert b"".join(frames) == b"".join(prefixed(b"".join(message)) for message in batch)
-
-
-def test_large_segments_are_not_copied() -> None:
-    data = bytearray(MIB)
-    frames = payloads([[b"head", data]], [4 + MIB], FRAME)
-    assert all(isinstance(frame, memoryview) and frame.obj is data for frame in frames[1:])
-
-
-def cut(data: bytes, places: list[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
-
-
-@given(st.lists(st.binary(max_size=40), max_size=8), st.lists(st.integers(0, 10_000), max_size=20))
-def test_any_fragmentation(sent: list[bytes], places: list[int]) -> None:
-    """Whatever a proxy makes of the frames."""
-    incoming, got = Messages(), list[bytes]()
-    frames = cut(b"".join(map(prefixed, sent)), places)
-    for number, frame in enumerate(frames, 1):
-        got += map(bytes, incoming.cut(frame, 40, last=number == len(frames)))
-    assert got == sent
-
-
-def framed(message: bytes, kind: str) -> bytes:
-    """One message as a client sends it, or something of that kind that is more than a frame."""
-    whole = prefixed(message)
-    frame = Frame(Opcode.BINARY, whole).serialize(mask=True)
-    if kind == "fragments":
-        first = Frame(Opcode.BINARY, whole[:2], fin=False).serialize(mask=True)
-        return first + Frame(Opcode.CONT, whole[2:]).serialize(mask=True)
-    return Frame(Opcode.PING, b"?").serialize(mask=True) + frame if kind == "ping" else frame
-
-
-kinds = st.sampled_from(["frame", "frame", "frame", "fragments", "ping"])
-
-
-@given(st.lists(st.tuples(st.binary(max_size=200), kinds), max_size=8), st.integers(0, 800))
-def test_what_another_thread_cuts(sent: list[tuple[bytes, str]], place: int) -> None:
-    """It begins what the connection goes on with, in the same place."""
-    data = b"".join(framed(message, kind) for message, kind in sent)
-    messages, rest = _framing.cut(data[:place], 150, masked=True)
-    simple = itertools.takewhile(lambda one: one[1] == "frame" and len(one[0]) <= 150, sent)
-    got = [*map(bytes, messages)]
-    assert got == [message for message, _ in simple][: len(got)]
-    protocol, incoming = Protocol(SERVER, max_size=None), Messages()
-    protocol.receive_data(rest + data[place:])
-    for frame in protocol.events_received():
-        assert isinstance(frame, Frame)
-        if frame.opcode is not Opcode.PING:
-            got += map(bytes, incoming.cut(frame.data, 1000, last=frame.fin))
-    assert got == [message for message, _ in sent]
-
-
-@pytest.mark.parametrize("data", [b"\x82\x05hello", b"\x83\x80abcd", b"\x82\xff" + b"\xff" * 8])
-def test_what_another_thread_leaves_to_the_connection(data: bytes) -> None:
-    """Which then says what is wrong: no mask, no known kind, too large."""
-    sound = framed(b"sound", "frame")
-    messages, rest = _framing.cut(sound + data, 150, masked=True)
-    assert ([*map(bytes, messages)], rest) == ([b"sound"], data)
-
-
-async def test_a_message_in_fragments_is_not_delegated_in_between() -> None:
-    """Else another one could follow its first half."""
-    async with connected() as ends, elsewhere() as there:
-        for sender, receiver in (ends, ends[::-1]):
-            receiver.receive_limit = receiver.max_message_size
-            given = list[bytes]()
-
-            def take(messages: Sequence[bytes | memoryview], given: list[bytes] = given) -> None:
-                given.extend(map(bytes, messages))
-
-            pumping = asyncio.ensure_future(receiver.pump(take))
-            sender._protocol.send_binary(prefixed(b"one"), fin=False)
-            sender._flush()
-            await until(lambda given=given: given == [b"one"])
-            assert not receiver.delegate(there.loop, len)
-            sender._protocol.send_continuation(prefixed(b"two"), fin=True)
-            sender._flush()
-            await until(lambda given=given: given == [b"one", b"two"])
-            assert receiver.delegate(there.loop, len)
-            pumping.cancel()
-
-
 async def test_what_another_thread_had_read_as_the_connection_was_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_delegation, "QUIET", 1000)  # that thread may take its time
+    monkeypatch.setattr(delegation, "QUIET", 1000)  # that thread may take its time
     async with connected() as (ours, theirs), elsewhere() as there:
         theirs.receive_limit = theirs.max_message_size
         given = list[bytes]()
@@ -462,9 +365,9 @@ async def test_what_another_thread_had_read_as_the_connection_was_lost(
         await ours.send([[b"not taken there"]])
         ours._protocol.send_binary(prefixed(b"in two")[:6], fin=False)
         ours._protocol.send_continuation(b" two", fin=True)
-        ours._flush()
+        ours._write()
         there.let()
-        while theirs._delegation._take is not None:  # without a turn of this loop
+        while theirs._delegation._read is not None:  # without a turn of this loop
             pass
         theirs.connection_lost(None)
         with pytest.raises(ConnectionLost):
@@ -472,47 +375,37 @@ async def test_what_another_thread_had_read_as_the_connection_was_lost(
         assert given == [b"not taken there", b"in two"]
 
 
-@pytest.mark.parametrize("rest", [b"\x05", b"\x05\0\0\0", b"\x05\0\0\0part"])
-def test_a_message_does_not_continue_elsewhere(rest: bytes) -> None:
-    incoming, got = Messages(), list[bytes]()
-    with pytest.raises(Malformed):
-        for message in incoming.cut(prefixed(b"whole") + rest, 9, last=True):
-            got.append(bytes(message))
-    assert got == [b"whole"]
-
-
-def test_a_message_over_the_limit() -> None:
-    incoming = Messages()
-    with pytest.raises(TooLarge):
-        list(incoming.cut(b"\xff\xff\xff\xff", 1000, last=False))
-
-
 def meet(address: str) -> connect:
     """A peer made of websockets alone, which can misbehave."""
     return connect(address, proxy=None, close_timeout=0.1)
 
 
-async def test_a_batch_is_a_websocket_message() -> None:
-    """And the other way round, however it is fragmented."""
+async def test_frames_carry_a_stream() -> None:
+    """Large messages are in several, and it does not matter how a peer cuts it."""
     async with serving() as served, meet(served.address) as peer:
         ours = await served.next()
         await ours.send([[b"one"], [], [b"t", b"wo"]])
         await ours.send([])
         await ours.send([[b"x" * 500_000]])
         assert await peer.recv() == prefixed(b"one") + prefixed(b"") + prefixed(b"two")
-        assert await peer.recv() == prefixed(b"x" * 500_000)
+        received = b""
+        while len(received) < 500_004:
+            part = await peer.recv()
+            assert isinstance(part, bytes) and len(part) <= FRAME
+            received += part
+        assert received == prefixed(b"x" * 500_000)
         data = prefixed(b"three") + prefixed(b"four" * 9)
         await peer.send(data)
         await peer.send([data[:2], b"", data[2:20], data[20:]])
-        assert await read(ours, 4) == [b"three", b"four" * 9] * 2
+        for part in (data[:3], data[3:11], data[11:]):
+            await peer.send(part)
+        assert await read(ours, 6) == [b"three", b"four" * 9] * 3
 
 
 @pytest.mark.parametrize(
     ("sent", "match"),
     [
         ("text", "text"),
-        (b"\x05", "no message"),
-        (b"\x05\0\0\0part", "no message"),
         (prefixed(b"x" * 70_000), "more than 4096 bytes"),
         ([prefixed(b"x" * 5000)[:100], b""], "more than 4096 bytes"),
     ],
@@ -524,7 +417,7 @@ async def test_what_is_no_message_ends_the_connection(sent: Any, match: str) -> 
         await peer.send(prefixed(b"good"))
         await peer.send(sent)
         assert await read(ours, 1) == [b"good"]
-        await lost(ours, match if len(sent) < 16_000 else "rules")
+        await lost(ours, match if len(sent) < FRAME else "rules")
         with pytest.raises(ConnectionClosed):
             await peer.recv()
 
@@ -551,23 +444,13 @@ async def test_what_is_no_websocket_ends_the_connection(frame: bytes) -> None:
 # Limits
 
 
-async def test_websockets_limits_frames() -> None:
-    """By attributes that nobody has promised: those of strangers are small, and then larger."""
-    async with connected() as (ours, _):
-        ours.receive_limit = 4096
-        assert ours._protocol.max_message_size is None
-        assert ours._protocol.max_fragment_size == 16 << 10
-        ours.receive_limit = 4097
-        assert ours._protocol.max_fragment_size == FRAME == 256 << 10
-
-
-@pytest.mark.parametrize(("stranger", "largest"), [(True, 16 << 10), (False, FRAME)])
-async def test_a_large_frame_is_refused_when_announced(stranger: bool, largest: int) -> None:
-    for size in (largest, largest + 1):
+@pytest.mark.parametrize("stranger", [True, False])
+async def test_a_large_frame_is_refused_when_announced(stranger: bool) -> None:
+    for size in (FRAME, FRAME + 1):
         async with serving() as served, meet(served.address) as peer:
             ours = await served.next(stranger=stranger)
             peer.transport.write(b"\x02\xff" + struct.pack("!Q", size) + bytes(4))
-            if size > largest:
+            if size > FRAME:
                 await lost(ours, "rules of WebSockets")
             else:
                 await ours.send([[b"still here"]])
@@ -647,7 +530,7 @@ async def test_closing_on_a_silent_peer(monkeypatch: pytest.MonkeyPatch) -> None
     """It is not waited for: neither by who closes, nor by who is cancelled, which is at once."""
     async with serving() as served:
         for patience in (0.05, 1000.0):
-            monkeypatch.setattr(_connection, "FLUSH", patience)
+            monkeypatch.setattr(stream, "FLUSH", patience)
             with await raw(served.place):
                 ours = await served.next()
                 closing = asyncio.create_task(ours.aclose())
@@ -664,8 +547,8 @@ async def test_closing_in_a_process_that_is_stopped_for_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is queued still has its time to go out."""
-    monkeypatch.setattr(_connection, "FLUSH", 0.2)
-    monkeypatch.setattr(_connection, "LOOKS", 1000)
+    monkeypatch.setattr(stream, "FLUSH", 0.2)
+    monkeypatch.setattr(stream, "LOOKS", 1000)
     async with connected() as (ours, theirs):
         sent = [os.urandom(2 * MIB) for _ in range(8)]
         sending = asyncio.create_task(ours.send([[data] for data in sent]))

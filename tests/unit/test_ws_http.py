@@ -19,8 +19,9 @@ from websockets.exceptions import InvalidStatus
 
 from unit.hostkit import link_local
 from unit.wskit import GivenTls, answered, answering, dial, echo, failing, lost, serving
+from wool._transports import sockets
 from wool.abc import ConnectFailed, Tls
-from wool_ws import Options, _sockets
+from wool_ws import Options
 from wool_ws._transport import WebSocketTransport
 
 NOW = dt.datetime.now(dt.UTC)
@@ -82,7 +83,7 @@ async def test_a_name_that_ends_with_a_dot(ca: trustme.CA, monkeypatch: pytest.M
 
     server = GivenTls(shows=ca.issue_cert("node.example"))
     async with serving(None, server, echo) as served:
-        monkeypatch.setattr(_sockets, "_resolve", resolve)
+        monkeypatch.setattr(sockets, "resolve", resolve)
         for name, host in ((None, "node.example."), ("node.example.", "other.example")):
             asked = GivenTls(trusts=ca, server_name=name)
             ours = await dial(f"wss://{host}:{served.place[1]}/", asked)
@@ -207,7 +208,7 @@ async def test_tls_that_is_there_before_it_is_asked(monkeypatch: pytest.MonkeyPa
     async def connected(*_: Any) -> tuple[socket.socket, list[Any]]:
         return ours, []
 
-    monkeypatch.setattr(_sockets, "dial", connected)
+    monkeypatch.setattr(sockets, "dial", connected)
     with theirs:
         theirs.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
         assert "by TLS only" in str(await failing("ws://127.0.0.1:1/"))

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from unit.wskit import MIB, answered, dial, echo, lost, read, serving, until
+from wool._transports import listener as listening
 from wool.abc import ConnectionLost, Tls
 from wool.testing import throwaway_tls
-from wool_ws import Options, _listener
+from wool_ws import Options
 from wool_ws._transport import WebSocketTransport
 
 TLS = throwaway_tls()
@@ -118,7 +119,7 @@ async def test_whoever_does_not_finish_is_given_up(
     monkeypatch: pytest.MonkeyPatch, credentials: Tls | None
 ) -> None:
     """Also if he goes on, byte by byte."""
-    monkeypatch.setattr(_listener, "DEADLINE", 0.3)
+    monkeypatch.setattr(listening, "DEADLINE", 0.3)
     async with serving(None, credentials) as served:
         silent = [await stranger(served.place, says) for says in UNFINISHED]
         slow = await stranger(served.place, b"GET / HTTP/1.1\r\nX: ")
@@ -135,7 +136,7 @@ async def test_whoever_does_not_finish_is_given_up(
 async def test_the_oldest_make_room(
     monkeypatch: pytest.MonkeyPatch, credentials: Tls | None
 ) -> None:
-    monkeypatch.setattr(_listener, "STRANGERS", 3)
+    monkeypatch.setattr(listening, "STRANGERS", 3)
     async with serving(None, credentials, echo) as served:
         friend = await dial(served.address, credentials)
         socks = [await stranger(served.place) for _ in range(5)]
@@ -219,7 +220,7 @@ async def test_ten_thousand_strangers(kind: str) -> None:
                 another = await dial(address, credentials)
                 await answered(another)
                 await another.aclose()
-        assert len(os.listdir(f"/proc/{process.pid}/fd")) < _listener.STRANGERS + 50
+        assert len(os.listdir(f"/proc/{process.pid}/fd")) < listening.STRANGERS + 50
         assert resident(process) - before < 200
         for sock in crowd:
             sock.close()

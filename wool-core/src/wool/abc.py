@@ -28,11 +28,9 @@ except ImportError:  # they are of another distribution
     _namesake.check()
     raise
 
-from wool._delegation import Cut, Delegation, TakeSome
 from wool._inbox import Inbox, Take
 
 if TYPE_CHECKING:
-    import asyncio
     import ssl
 
 __all__ = [
@@ -43,8 +41,6 @@ __all__ = [
     "ConnectFailed",
     "Connection",
     "ConnectionLost",
-    "Cut",
-    "Delegation",
     "Discovery",
     "Event",
     "Handler",
@@ -60,7 +56,6 @@ __all__ = [
     "Serializer",
     "Snapshot",
     "Take",
-    "TakeSome",
     "Tls",
     "Transport",
     "TransportError",
@@ -145,27 +140,6 @@ class Connection(ABC):
         """
         while True:
             take(await self.receive())
-
-    def delegate(self, loop: asyncio.AbstractEventLoop, take: TakeSome) -> bool:
-        """Has what arrives read on the thread of another loop; returns whether that is done.
-
-        Optional, for transports that can read on any thread: who waits for messages there is woken
-        once for each instead of twice. Called while `pump` runs, also from what it calls. From then
-        on `take` is called on that thread with what arrives, and returns how many messages it has
-        taken. The rest of them, and all that follows, is given to `pump`, until this is called
-        again.
-
-        So is what arrives when a message is incomplete, when the loop does not come round to
-        reading within some milliseconds, and after some time without messages. `Delegation` does
-        all this for a connection with a socket. Order is kept, and nothing is lost. `take` is never
-        running, nor called any more, while `pump` gives something and once it has ended.
-        """
-        return False
-
-    @property
-    def delegated(self) -> bool:
-        """Whether another loop's thread reads; for the thread of the connection's."""
-        return False
 
     @abstractmethod
     async def aclose(self) -> None:

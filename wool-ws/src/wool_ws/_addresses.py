@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -60,18 +59,3 @@ def parse(text: str, path: str) -> Address:
     if parts.username is not None or parts.query or parts.fragment:
         raise ConnectFailed(f"{text!r} has more than host, port and path")
     return Address(host=host, port=port, path=parts.path or path, secure=parts.scheme == "wss")
-
-
-def is_wildcard(number: str) -> bool:
-    """Whether it stands for all numbers of this machine."""
-    return ipaddress.ip_address(number).is_unspecified
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the number of a peer is one of this machine alone."""
-    try:
-        number = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(number, "ipv4_mapped", None)
-    return (mapped or number).is_loopback

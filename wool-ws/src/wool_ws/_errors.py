@@ -13,7 +13,7 @@ from websockets.http11 import Response
 
 from wool.abc import ConnectFailed
 from wool_ws._addresses import Address
-from wool_ws._upgrade import HungUp, SpeaksTls
+from wool_ws._connection import HungUp, SpeaksTls
 
 NEEDS_CREDENTIALS = "it is reached by TLS only: give credentials, such as a token"
 _WANTS_TLS = re.compile(rb"https|ssl|tls", re.IGNORECASE)

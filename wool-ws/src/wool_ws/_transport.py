@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ipaddress
 import socket
 import ssl
+from functools import partial
+from http import HTTPStatus
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from wool import abc
-from wool_ws import Options, _addresses, _errors, _sockets
+from wool._transports import sockets
+from wool._transports.listener import SocketListener
+from wool_ws import Options, _addresses, _errors
 from wool_ws._addresses import Address
-from wool_ws._connection import FLUSH, WebSocket
-from wool_ws._listener import WebSocketListener
-from wool_ws._upgrade import MAX_SIZE, SILENT, HungUp, Upgrade
+from wool_ws._connection import MAX_SIZE, SILENT, HungUp, WebSocket
 
-HANDSHAKE = 10.0
-"""Seconds the TLS handshake may take."""
+MAX_REQUEST = 16 << 10
+"""Bytes in which an HTTP request must end."""
 
 MAX_ANSWER = 1 << 20
-"""Bytes in which the answer to the HTTP request must end, with the page of an error."""
+"""Bytes in which the answer to it must end, with the page of an error."""
+
+PORTS = {False: 80, True: 443}
+"""Where to dial if the address has no port: without TLS, and with it."""
+
+_FORWARDED = ("Forwarded", "X-Forwarded-For")
 
 
 class WebSocketTransport(abc.Transport):
@@ -55,15 +66,23 @@ class WebSocketTransport(abc.Transport):
             )
         context = credentials.server_context() if credentials is not None else None
         try:
-            sock = await _sockets.listen(place)
+            sock = sockets.listen((await _places(place, place.port or 0))[0])
         except (OSError, UnicodeError) as error:
             raise abc.ConnectFailed(f"cannot listen at {place}: {_errors.words(error)}") from error
         if not place.socket:
             number, port = sock.getsockname()[:2]
-            wildcard = _addresses.is_wildcard(number)  # "0" is one, too
+            wildcard = ipaddress.ip_address(number).is_unspecified  # "0" is one, too
             host = abc.outward_host(6 if ":" in number else 4) if wildcard else place.host
             place = dataclasses.replace(place, host=host, port=port, secure=context is not None)
-        return WebSocketListener(sock, place, context, self._options)
+        return SocketListener(
+            sock,
+            str(place),
+            partial(self._admit, place, context),
+            partial(sockets.remove, place.socket),
+            (InvalidHandshake, HungUp),
+        )
+
+    # Dialling -------------------------------------------------------------------------------------
 
     async def _dial(self, place: Address, credentials: abc.Tls | None, timeout: float) -> WebSocket:
         """Connects to whichever number of a host answers, not only below TLS.
@@ -71,16 +90,16 @@ class WebSocketTransport(abc.Transport):
         The network may take the first packets to one, and lose the larger ones of TLS.
         """
         context = credentials.client_context() if credentials is not None else None
-        port = _sockets.PORTS[context is not None] if place.port is None else place.port
+        port = PORTS[context is not None] if place.port is None else place.port
         loop = asyncio.get_running_loop()
         ends, stalled = loop.time() + timeout, False
         try:
-            numbers = await _sockets.resolve(place, port)
+            numbers = await _places(place, port)
         except (OSError, UnicodeError) as error:
             raise _errors.not_reached(place, error) from error
         while True:
             try:
-                sock, numbers = await _sockets.dial(numbers)
+                sock, numbers = await sockets.dial(numbers)
             except OSError as error:
                 if stalled:
                     raise _errors.timed_out(place, timeout) from error
@@ -103,7 +122,7 @@ class WebSocketTransport(abc.Transport):
         """Goes through the handshakes of TLS, if need be, and HTTP."""
         uri = WebSocketURI(context is not None, place.host, port, place.path, "")
         protocol = ClientProtocol(uri, max_size=MAX_SIZE, logger=SILENT)
-        upgrade = Upgrade(protocol, MAX_ANSWER)
+        websocket = WebSocket(protocol, self._options, MAX_ANSWER)
         try:
             name = None
             if credentials is not None:
@@ -111,50 +130,70 @@ class WebSocketTransport(abc.Transport):
                 # this machine, or the dot that says that a name is complete.
                 name = (credentials.server_name or place.host).partition("%")[0].rstrip(".")
             try:
-                await _attach(upgrade, sock, context, name)
+                await sockets.attach(websocket, sock, tls=context, name=name)
             except (OSError, ValueError) as error:
                 raise _errors.no_tls(place, error) from error
             try:
-                return await self._open(protocol, upgrade)
+                request = protocol.connect()
+                request.headers["User-Agent"] = "wool-ws"
+                protocol.send_request(request)
+                websocket.respond()
+                await websocket.head
             except (OSError, InvalidHandshake, HungUp) as error:
                 encrypted = context is not None
                 raise _errors.no_websocket(place, error, encrypted=encrypted) from error
         except BaseException:
-            if upgrade.transport is None:
+            websocket.abort()
+            if not websocket.attached:
                 sock.close()
-            upgrade.abort()
             raise
+        websocket.upgraded()
+        return websocket
 
-    async def _open(self, protocol: ClientProtocol, upgrade: Upgrade) -> WebSocket:
-        """Asks for a WebSocket."""
-        request = protocol.connect()
-        request.headers["User-Agent"] = "wool-ws"
-        protocol.send_request(request)
-        upgrade.flush()
-        await upgrade.head()
-        transport = upgrade.transport
-        assert transport is not None
-        known = _sockets.facts(transport)
-        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        if tls is not None:
-            known["certificate"] = tls.getpeercert(binary_form=True)
-        return WebSocket(protocol, transport, upgrade.early, known=known, options=self._options)
+    # Listening ------------------------------------------------------------------------------------
+
+    async def _admit(
+        self, place: Address, context: ssl.SSLContext | None, sock: socket.socket
+    ) -> WebSocket | None:
+        """Goes through TLS and HTTP; None: the request was no more than that, and is answered."""
+        protocol = ServerProtocol(origins=[None], max_size=MAX_SIZE, logger=SILENT)
+        websocket = WebSocket(protocol, self._options, MAX_REQUEST)
+        sockets.at_once(sock)
+        try:
+            await sockets.attach(websocket, sock, tls=context, accepted=True)
+            try:
+                request: Request = await websocket.head
+                protocol.send_response(self._answer(place, protocol, request))
+            finally:
+                websocket.respond()  # websockets itself answers requests that are malformed
+            if protocol.state is not State.OPEN:
+                await websocket.hang_up()
+                return None
+        except BaseException:
+            websocket.abort()
+            raise
+        websocket.upgraded(proxied=any(name in request.headers for name in _FORWARDED))
+        return websocket
+
+    def _answer(self, place: Address, protocol: ServerProtocol, request: Request) -> Response:
+        path = request.path.partition("?")[0]
+        if path == place.path:
+            return protocol.accept(request)
+        if self._options.health and path == self._options.health:
+            answer = protocol.reject(HTTPStatus.OK, "ok\n")
+        else:
+            answer = protocol.reject(HTTPStatus.NOT_FOUND, "not found\n")
+        if request.method == "HEAD":
+            answer.body = b""
+        return answer
 
 
-async def _attach(
-    upgrade: Upgrade, sock: socket.socket, context: ssl.SSLContext | None, name: str | None
-) -> None:
-    """Hands a connected socket to the loop, which goes through the TLS handshake if need be."""
-    loop = asyncio.get_running_loop()
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        connect = loop.create_connection
-    else:
-        connect = loop.create_unix_connection
-    await connect(
-        lambda: upgrade,
-        sock=sock,
-        ssl=context,
-        server_hostname=name,
-        ssl_handshake_timeout=HANDSHAKE if context is not None else None,
-        ssl_shutdown_timeout=FLUSH if context is not None else None,
-    )
+async def _places(place: Address, port: int) -> list[sockets.Place]:
+    """Returns what an address names: of a host, a place for each of its numbers.
+
+    Raises:
+        OSError, UnicodeError: there are none.
+    """
+    if place.socket:
+        return [sockets.unix_place(place.socket)]
+    return await sockets.resolve(place.host, port)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from wool._client.calls import WorkerPeer
 from wool._client.client import Client
 from wool._client.identity import PYTHON, VERSION
-from wool._code.classes import CLASSES
+from wool._code.identity import CLASSES
 from wool._peer.outgoing import OutgoingCall
 from wool._peer.stacks import awaited_frames, lines_awaited
 from wool._status import CallStatus, Line, ProcessStatus

@@ -16,6 +16,7 @@ from wool._peer import background
 from wool._protocol import frames as f
 from wool._protocol.connection import Machine
 from wool._protocol.frames import Buffer, Frame
+from wool._transports.stream import StreamConnection
 from wool.exceptions import ConnectionLost, ProtocolError, WoolError
 
 BATCH = 1 << 20
@@ -196,7 +197,8 @@ class Session:
             on_frame: takes it there; must not fail.
         """
         take = partial(self._take_there, suits, on_frame)
-        self._delegate = partial(self.connection.delegate, loop, take)
+        if isinstance(self.connection, StreamConnection):  # no other one promises that
+            self._delegate = partial(self.connection.delegate, loop, take)
 
     def _take_there(
         self, suits: Suits, on_frame: OnFrame, messages: Sequence[bytes | memoryview]

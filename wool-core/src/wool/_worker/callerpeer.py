@@ -18,9 +18,9 @@ from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._values.tracebacks import process_label
+from wool._worker.delegating import DelegationPolicy
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor
-from wool._worker.streak import Streak
 from wool._worker.stream import StreamExecution
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost
@@ -47,10 +47,6 @@ class Host(Protocol):
 
     def call_ended(self) -> None:
         """A call has ended, or a caller is done; perhaps it was the last one. On any thread."""
-
-    def may_delegate(self, caller: CallerPeer) -> bool:
-        """Whether the executor's thread may read what a caller sends."""
-        ...
 
     def set_peers(self, pool: PeerPool, peers: f.Peers) -> None:
         """Takes note of the workers of a pool."""
@@ -82,7 +78,7 @@ class CallerPeer(Peer):
         self._lost = False
         self._host = host
         self._executor = host.executor
-        self._streak = Streak()
+        self._delegation = DelegationPolicy()
 
     def _more_handlers(self) -> dict[type[Frame], Callable[[Any, Sequence[Buffer]], None]]:
         return {
@@ -180,7 +176,7 @@ class CallerPeer(Peer):
     def _consider_delegating(self, frame: f.Open | f.Resume) -> None:
         """Has frames read on the executor's thread if that would wait for them anyway."""
         alone = self._executor.idle and self._suits(frame) and sum(frame.sizes) <= SMALL
-        if self._streak.note(alone=alone) and self._host.may_delegate(self):
+        if self._delegation.should_delegate(alone=alone):
             self.session.delegate(self.loop, self._suits, self._on_frame_there)
 
     # On either thread, never on both at once ----------------------------------------------------
@@ -213,7 +209,7 @@ class CallerPeer(Peer):
 
     def _on_frame_there(self, frame: Frame, segments: Sequence[Buffer]) -> None:
         """Takes what has been read on this thread, while nothing is on the other."""
-        self._streak.taken += 1
+        self._delegation.taken += 1
         if isinstance(frame, f.Open):
             execution = self._begin(frame, segments)
             # The drain may have begun since `_suits` looked, and have missed it.

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from wool._client.current import ACTIVE
 from wool._client.pool import Pool
-from wool._code.classes import NO_REFERENTS, Referents
 from wool._code.loading import NO_REFERENTS, Referents
 from wool._peer.end import End
 from wool._peer.incoming import State, cancel_argument

@@ -41,9 +41,6 @@ MAX_STRANGERS = 256
 ARRIVING = 1.0
 """Seconds that a worker with nothing left to do waits for the end of handshakes."""
 
-MOST_DELEGATED = 8
-"""Connections that are read by the executor's thread: the I/O thread looks after each of them."""
-
 
 class Server:
     """Serves callers on behalf of an executor.
@@ -85,7 +82,6 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._callers: set[CallerPeer] = set()
-        self._delegated: list[CallerPeer] = []
         self._strangers: deque[abc.Connection] = deque()
         self._numbers = count(1)
         self._pools: dict[str, PeerPool] = {}
@@ -152,14 +148,6 @@ class Server:
         answers = await asyncio.gather(*map(in_time, others))
         processes = [own, *(process for answer in answers for process in answer)]
         caller.report(frame.token, processes)
-
-    def may_delegate(self, caller: CallerPeer) -> bool:
-        """Whether the executor's thread may read what a caller sends."""
-        self._delegated = [c for c in self._delegated if c.session.connection.delegated]
-        if len(self._delegated) >= MOST_DELEGATED:
-            return False
-        self._delegated.append(caller)
-        return True
 
     # Pools --------------------------------------------------------------------------------------
 
@@ -280,7 +268,6 @@ class Server:
     def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
         self._callers.discard(caller)
-        self._delegated = [c for c in self._delegated if c is not caller]
         self.call_ended()
         self._retire(caller.pool)
 

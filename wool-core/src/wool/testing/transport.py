@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from wool.testing._transport.delegating import Delegating
 from wool.testing._transport.ends import Ends
 from wool.testing._transport.flow import Flow
 from wool.testing._transport.listening import Listening
@@ -19,7 +18,7 @@ __all__ = ["TransportSuite"]
 
 @pytest.mark.asyncio(loop_scope="function")
 @pytest.mark.filterwarnings("error")
-class TransportSuite(Messages, Flow, Pumping, Delegating, Ends, Listening, Peers, Security, Use):
+class TransportSuite(Messages, Flow, Pumping, Ends, Listening, Peers, Security, Use):
     """Tests what `wool.abc` promises of transports; subclass it in a test module.
 
     Override `transport`, and `address` if the transport cannot choose where to listen. What an

@@ -12,7 +12,7 @@ LASTING = 12
 """Frames that have to be read there for it to have been worth beginning."""
 
 
-class Streak:
+class DelegationPolicy:
     """Counts one caller's frames.
 
     Reading that is delegated is taken back by large frames, by all that neither begin nor resume a
@@ -30,7 +30,7 @@ class Streak:
         self._began = False
         self._needed = LEAST
 
-    def note(self, *, alone: bool) -> bool:
+    def should_delegate(self, *, alone: bool) -> bool:
         """Returns whether to delegate, now that a frame was read by the I/O thread.
 
         Args:

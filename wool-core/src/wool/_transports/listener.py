@@ -1,61 +1,52 @@
-"""Accepting connections: strangers first, WebSockets once they have shown to be such."""
+"""Accepting connections: strangers first, connections once they have shown to be such."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import traceback
-from http import HTTPStatus
-
-from websockets.exceptions import InvalidHandshake
-from websockets.http11 import Request, Response
-from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
+from collections.abc import Awaitable, Callable
 
 from wool import abc
-from wool_ws import Options, _sockets
-from wool_ws._addresses import Address
-from wool_ws._connection import FLUSH, WebSocket
-from wool_ws._upgrade import MAX_SIZE, SILENT, HungUp, Upgrade
 
 DEADLINE = 10.0
-"""Seconds a stranger has for the TLS handshake and the HTTP request together."""
+"""Seconds a stranger has for all that comes before there are messages, such as TLS and HTTP."""
 
 STRANGERS = 256
 """How many may be at that at once; those who have been longest make room for others."""
 
-MAX_REQUEST = 16 << 10
-"""Bytes in which an HTTP request must end."""
-
 _PAUSE = 0.1
 """Seconds until the next attempt if none can be accepted, for lack of descriptors mostly."""
 
-_FORWARDED = ("Forwarded", "X-Forwarded-For")
+Admit = Callable[[socket.socket], Awaitable[abc.Connection | None]]
+"""Makes a connection of a socket that was accepted. None: that was all, and it is closed. One that
+raises, or is cancelled, closes the socket; `OSError` and the listener's own errors tell nobody."""
 
 
-class WebSocketListener(abc.Listener):
+class SocketListener(abc.Listener):
     """A listening socket.
 
     Args:
         sock: the socket.
         address: how others reach it.
-        context: how connections are secured; None: not.
-        options: the transport's.
+        admit: makes connections.
+        leave: removes what `listen` has created besides.
+        mistakes: what `admit` raises if a stranger does wrong.
     """
 
     def __init__(
         self,
         sock: socket.socket,
-        address: Address,
-        context: ssl.SSLContext | None,
-        options: Options,
+        address: str,
+        admit: Admit,
+        leave: Callable[[], None] = lambda: None,
+        mistakes: tuple[type[Exception], ...] = (),
     ) -> None:
-        self.address = str(address)
-        self._place = address
+        self.address = address
         self._sock = sock
-        self._context = context
-        self._options = options
+        self._admit = admit
+        self._leave = leave
+        self._mistakes = (OSError, *mistakes)  # TimeoutError and ssl.SSLError are OSErrors, too
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,8 +74,7 @@ class WebSocketListener(abc.Listener):
         for task in self._strangers:
             task.cancel()
         self._sock.close()
-        if self._place.socket:
-            _sockets.remove(self._place.socket)
+        self._leave()
 
     def _watch(self, handler: abc.Handler) -> None:
         """Accepts whoever comes, from now on."""
@@ -124,74 +114,28 @@ class WebSocketListener(abc.Listener):
 
     async def _attend(self, sock: socket.socket, handler: abc.Handler) -> None:
         """Does everything for one connection."""
-        protocol = ServerProtocol(origins=[None], max_size=MAX_SIZE, logger=SILENT)
-        upgrade = Upgrade(protocol, MAX_REQUEST)
-        websocket: WebSocket | None = None
+        connection: abc.Connection | None = None
         try:
             async with asyncio.timeout(DEADLINE):
-                websocket = await self._admit(sock, protocol, upgrade)
+                connection = await self._admit(sock)
         except BaseException as error:
             # Else the buffers of asyncio's TLS, 256 KiB each, wait for the garbage collector.
-            _forget(error)
-            if not isinstance(error, (OSError, InvalidHandshake, HungUp)):
+            _let_go(error)
+            if not isinstance(error, self._mistakes):
                 raise
-            return  # the peer knows what it did; TimeoutError and ssl.SSLError are OSErrors too
+            return  # the peer knows what it did
         finally:
             task = asyncio.current_task()
             assert task is not None
             self._strangers.pop(task, None)
-            if websocket is None:
-                upgrade.abort()
-                del upgrade, protocol
-        if websocket is not None:
+        if connection is not None:
             try:
-                await handler(websocket)
+                await handler(connection)
             finally:
-                await websocket.aclose()
-
-    async def _admit(
-        self, sock: socket.socket, protocol: ServerProtocol, upgrade: Upgrade
-    ) -> WebSocket | None:
-        """Goes through TLS and HTTP; None: the request was no more than that, and is answered."""
-        secure = self._context is not None
-        _sockets.at_once(sock)
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: upgrade,
-            sock,
-            ssl=self._context,
-            ssl_handshake_timeout=DEADLINE if secure else None,
-            ssl_shutdown_timeout=FLUSH if secure else None,
-        )
-        try:
-            request: Request = await upgrade.head()
-            protocol.send_response(self._answer(protocol, request))
-        finally:
-            upgrade.flush()  # websockets itself answers requests that are malformed
-        transport = upgrade.transport
-        assert transport is not None
-        if protocol.state is OPEN:
-            known = _sockets.facts(transport)
-            if any(name in request.headers for name in _FORWARDED):
-                known = {"peer": known.get("peer", "a proxy")}  # the rest is about the proxy
-            return WebSocket(protocol, transport, upgrade.early, known=known, options=self._options)
-        transport.close()
-        await upgrade.closed
-        return None
-
-    def _answer(self, protocol: ServerProtocol, request: Request) -> Response:
-        path = request.path.partition("?")[0]
-        if path == self._place.path:
-            return protocol.accept(request)
-        if self._options.health and path == self._options.health:
-            answer = protocol.reject(HTTPStatus.OK, "ok\n")
-        else:
-            answer = protocol.reject(HTTPStatus.NOT_FOUND, "not found\n")
-        if request.method == "HEAD":
-            answer.body = b""
-        return answer
+                await connection.aclose()
 
 
-def _forget(error: BaseException) -> None:
+def _let_go(error: BaseException) -> None:
     """Lets go of what the functions had in hand that an error, or what led to it, has ended."""
     seen: BaseException | None = error
     while seen is not None:
