@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import os
 import re
 import socket
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from wool.abc import ConnectFailed, outward_host
@@ -90,24 +92,28 @@ def is_wildcard(host: str) -> bool:
     return is_number(host) and ipaddress.ip_address(host).is_unspecified
 
 
-async def resolve(address: Address) -> list[Address]:
-    """Returns addresses whose hosts are numbers, best first.
+async def resolve(address: Address) -> Address:
+    """Returns the first address of a name, its host a number.
 
     Raises:
         ConnectFailed: the name is not known.
     """
     if address.path or is_number(address.host):
-        return [address]
+        return address
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConnectFailed(
-            f"{address.text}: the host name {address.host!r} cannot be resolved: {reason}"
-        ) from None
-    hosts = dict.fromkeys(str(entry[4][0]) for entry in found)
-    return [Address(address.text, host=host, port=address.port) for host in hosts]
+        raise unresolved(address, error) from None
+    return replace(address, host=str(found[0][4][0]))
+
+
+def unresolved(address: Address, error: OSError | UnicodeError) -> ConnectFailed:
+    """Returns what to raise for a name that has no address."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return ConnectFailed(
+        f"{address.text}: the host name {address.host!r} cannot be resolved: {reason}"
+    )
 
 
 def advertised(host: str, port: int) -> str:
@@ -138,3 +144,61 @@ def same_host(address: Address) -> bool:
 def known(address: Address) -> dict[str, object]:
     """Returns what `Connection.extra` tells of a peer."""
     return {"peer": address.endpoint, "same_host": same_host(address)}
+
+
+# Places to listen at -----------------------------------------------------------------------------
+
+
+def claim(place: Address) -> None:
+    """Checks that nobody listens at a place, and removes the socket of one who has died.
+
+    gRPC does not tell why it cannot have a place, and takes away the Unix socket of somebody who
+    lives.
+
+    Raises:
+        OSError: it is taken, or no place to listen at.
+    """
+    if not place.path:
+        _bind(place)
+        return
+    try:
+        mode = os.lstat(place.path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode) or _answers(place.path):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(place.path)
+
+
+def is_taken(place: Address) -> bool:
+    """Whether somebody listens at a place."""
+    if place.path:
+        return os.path.exists(place.path)
+    try:
+        _bind(place)
+    except OSError:
+        return True
+    return False
+
+
+def _bind(place: Address) -> None:
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        if os.name == "posix":  # elsewhere the option means something else
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Looked up, for the interface that a link-local address may name.
+        flag = socket.AI_NUMERICHOST
+        found = socket.getaddrinfo(place.host, place.port, family, socket.SOCK_STREAM, 0, flag)
+        sock.bind(found[0][4])
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(path)
+        except BlockingIOError:
+            return True  # its queue is full
+        except OSError:
+            return False
+        return True
