@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 from wool.abc import ConnectFailed, outward_host
@@ -92,28 +92,24 @@ def is_wildcard(host: str) -> bool:
     return is_number(host) and ipaddress.ip_address(host).is_unspecified
 
 
-async def resolve(address: Address) -> Address:
-    """Returns the first address of a name, its host a number.
+async def resolve(address: Address) -> list[Address]:
+    """Returns addresses whose hosts are numbers, best first.
 
     Raises:
         ConnectFailed: the name is not known.
     """
     if address.path or is_number(address.host):
-        return address
+        return [address]
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise unresolved(address, error) from None
-    return replace(address, host=str(found[0][4][0]))
-
-
-def unresolved(address: Address, error: OSError | UnicodeError) -> ConnectFailed:
-    """Returns what to raise for a name that has no address."""
-    reason = getattr(error, "strerror", None) or str(error)
-    return ConnectFailed(
-        f"{address.text}: the host name {address.host!r} cannot be resolved: {reason}"
-    )
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConnectFailed(
+            f"{address.text}: the host name {address.host!r} cannot be resolved: {reason}"
+        ) from None
+    hosts = dict.fromkeys(str(entry[4][0]) for entry in found)
+    return [Address(address.text, host=host, port=address.port) for host in hosts]
 
 
 def advertised(host: str, port: int) -> str:

@@ -4,15 +4,14 @@ A message is `<u32 length, little-endian> bytes`. A write is one message of gRPC
 messages of Wool as fit.
 
 Two threads take part. `Stream` reads and writes on gRPC's, `GrpcConnection` cuts and assembles on
-that of the loop it belongs to. Each tells the other by numbers and queues that one side alone
-changes, so there is no lock; whoever waits says so first, and looks once more.
+that of the loop it belongs to. They tell each other by callbacks, and by numbers that one side
+alone changes, so there is no lock: whoever has to wait says so first, and looks once more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import struct
 import weakref
 from collections import deque
@@ -60,10 +59,6 @@ class Stream:
         farewell: what it means when there is nothing more to read.
 
     Attributes:
-        outgoing: writes to be made; the connection puts them there with `push`.
-        sent: bytes that were ever put there.
-        taken: bytes that the connection has taken from `incoming` and its user from the connection.
-        read_ahead: bytes that may have been read and not been taken.
         incoming: what has been read, for the connection to take.
         broken: why nothing more can be written; empty if it can.
         ended: why nothing more will be read; empty if it may.
@@ -75,21 +70,19 @@ class Stream:
     def __init__(self, loop: asyncio.AbstractEventLoop, farewell: str) -> None:
         self.loop = loop
         self._farewell = farewell
-        self.outgoing: deque[bytes] = deque()
-        self.sent = 0
-        self.taken = 0
-        self.read_ahead = STRANGERS * abc.Connection.receive_limit
+        self._outgoing: deque[bytes] = deque()
+        self._sent = self._written = 0  # bytes, by the connection and to the call
+        self._read_so_far = self._taken = 0  # bytes, from the call and by the connection's user
+        self._read_ahead = STRANGERS * abc.Connection.receive_limit
         self._finishing = False
         self.incoming: deque[bytes] = deque()
         self.broken = ""
         self.ended = ""
         self.closed = False
         self._reading: asyncio.Task[None] | None = None
-        self._read_so_far = 0
-        self._written = 0
         self._told = False  # the connection is going to look
         self._awaited = False  # the connection waits for what is queued to be written
-        self._writer_waits = self._reader_waits = False
+        self._reader_waits = False
         self.connection: Callable[[], GrpcConnection | None] = lambda: None
         self.running: concurrent.futures.Future[None] | None = None
 
@@ -132,13 +125,13 @@ class Stream:
     def _reader_must_wait(self) -> bool:
         self._room.clear()
         self._reader_waits = True
-        self._reader_waits = self._read_so_far - self.taken > self.read_ahead
+        self._reader_waits = self._read_so_far - self._taken > self._read_ahead
         return self._reader_waits
 
     async def _write(self, write: Write, finish: Finish) -> None:
         try:
-            while self.outgoing or not self._finishing:
-                if self.outgoing:
+            while self._outgoing or not self._finishing:
+                if self._outgoing:
                     data = self._next_write()
                     await write(data)
                     self._written += len(data)
@@ -146,22 +139,24 @@ class Stream:
                         self.tell()
                 else:
                     self._more.clear()
-                    self._writer_waits = True
-                    if not (self.outgoing or self._finishing):
-                        await self._more.wait()
-                    self._writer_waits = False
+                    await self._more.wait()
             await finish()
         except Exception as error:  # the connection first gets what has already arrived
             self.broken = _broken(error)
             self.tell()
             await self._home.create_future()
 
+    def _queue(self, writes: Iterable[bytes], finishing: bool = False) -> None:
+        self._outgoing.extend(writes)
+        self._finishing = self._finishing or finishing
+        self._more.set()
+
     def _next_write(self) -> bytes:
         """Returns as much of what is queued as goes into one write."""
-        parts = [self.outgoing.popleft()]
+        parts = [self._outgoing.popleft()]
         size = len(parts[0])
-        while self.outgoing and size + len(self.outgoing[0]) <= WRITE:
-            parts.append(self.outgoing.popleft())
+        while self._outgoing and size + len(self._outgoing[0]) <= WRITE:
+            parts.append(self._outgoing.popleft())
             size += len(parts[-1])
         return b"".join(parts) if len(parts) > 1 else parts[0]
 
@@ -184,45 +179,38 @@ class Stream:
             connection.look()
 
     def push(self, writes: Iterable[bytes]) -> None:
-        """Queues writes. On any thread, but only on one at a time."""
-        for data in writes:
-            self.outgoing.append(data)
-            self.sent += len(data)
-        if self._writer_waits:
-            self._call(self._more.set)
+        """Queues writes, all or none. On any thread, but only on one at a time."""
+        batch = list(writes)
+        size = sum(map(len, batch))
+        self._home.call_soon_threadsafe(self._queue, batch)
+        self._sent += size
 
     def idle(self) -> bool:
         """Whether all that was queued has been written; on any thread."""
-        return self.sent == self._written
+        return self._sent == self._written
 
     def full(self) -> bool:
         """Whether a sender has to wait; the connection is then told when it has not."""
         self._awaited = True
-        self._awaited = self.sent - self._written > QUEUE
+        self._awaited = self._sent - self._written > QUEUE
         return self._awaited
 
     def take(self, taken: int, read_ahead: int) -> None:
         """Tells how much has been taken in all, and how much may be read besides."""
-        self.taken, self.read_ahead = taken, read_ahead
+        self._taken, self._read_ahead = taken, read_ahead
         if self._reader_waits:
-            self._call(self._room.set)
+            self._home.call_soon_threadsafe(self._room.set)
 
     def finish(self) -> None:
         """Ends the stream after what is queued."""
-        self._finishing = True
-        if self._writer_waits:
-            self._call(self._more.set)
+        self._home.call_soon_threadsafe(self._queue, (), True)
 
     def abort(self) -> None:
         """Ends the stream at once. Idempotent; on any thread."""
         if self.running is not None:
             self.running.cancel()
         elif self._reading is not None:
-            self._call(self._reading.cancel)
-
-    def _call(self, callback: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the stream has ended, and its thread too
-            self._home.call_soon_threadsafe(callback)
+            self._home.call_soon_threadsafe(self._reading.cancel)
 
 
 def _broken(error: Exception) -> str:

@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 from wool import WoolError
@@ -54,6 +55,20 @@ _PATIENCE = 5.0
 """Seconds that the last tasks of gRPC have to end."""
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that ignores what comes too late: gRPC tells of operations that were given up, too."""
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+            return asyncio.Handle(callback, args, self)
+
+
 Running = concurrent.futures.Future[None]
 
 
@@ -84,7 +99,7 @@ class GrpcThread:
             _check_room()
             loop = self._loop
             if loop is None:
-                loop = self._loop = asyncio.SelectorEventLoop()
+                loop = self._loop = _Loop()
                 args = (loop,)
                 thread = threading.Thread(
                     target=self._run, args=args, name="wool-grpc", daemon=True

@@ -100,9 +100,8 @@ class Server:
     def tell(self, *events: asyncio.Event) -> None:
         """Sets some of the events above; on any thread."""
         if self._home is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended
-                for event in events:
-                    self._home.call_soon_threadsafe(event.set)
+            for event in events:
+                self._home.call_soon_threadsafe(event.set)
 
     async def _accept(self, _: Any, context: Any) -> None:
         """Handles a call, in a task of gRPC's, which gRPC cancels when the peer is gone."""

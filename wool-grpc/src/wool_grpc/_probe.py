@@ -12,11 +12,11 @@ import errno
 import os
 import socket
 import ssl
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from wool.abc import ConnectFailed, Tls
-from wool_grpc._addresses import Address, is_number, resolve, unresolved
+from wool_grpc._addresses import Address
 from wool_grpc._tls import odd_key
 
 HEAD_START = 0.25
@@ -30,42 +30,50 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def find(place: Address, tls: Tls | None, name: str) -> tuple[Address, bytes]:
-    """Returns which address of a host takes a connection first, and its certificate (DER).
+async def find(places: Sequence[Address], tls: Tls | None, name: str) -> tuple[Address, bytes]:
+    """Returns the first of several addresses that takes a connection, and its certificate (DER).
 
     Raises:
         ConnectFailed: none does, or the certificate is not one that `tls` has us accept.
     """
-    context = None if tls is None else tls.client_context()
+    untried = list(places)
+    attempts: dict[asyncio.Task[Streams], Address] = {}
+    failures: list[ConnectFailed] = []
     try:
-        _, writer = await _open(place, context, name)
-    except (OSError, UnicodeError) as error:
-        raise await _unfound(place, error, context, name) from None
-    peer = writer.get_extra_info("peername")
-    await _leave(writer)
-    if not (place.path or is_number(place.host)):
-        place = replace(place, host=peer[0])
-    return place, _certificate(writer)
-
-
-async def _unfound(
-    place: Address, error: OSError | UnicodeError, context: ssl.SSLContext | None, name: str
-) -> ConnectFailed:
-    """Returns what to raise where no address takes a connection."""
-    if isinstance(error, (socket.gaierror, UnicodeError)):
-        return unresolved(place, error)
-    if error.errno is None and not isinstance(error, ssl.SSLError):  # each address has failed
-        try:
-            _, writer = await _open(await resolve(place), context, name)
-        except OSError as first:
-            return _failed(place, first, name)
-        await _leave(writer)
-    return _failed(place, error, name)
+        while untried or attempts:
+            if untried:
+                place = untried.pop(0)
+                context = None if tls is None else tls.client_context()
+                attempts[asyncio.create_task(_open(place, context, name))] = place
+            patience = HEAD_START if untried else None
+            when = asyncio.FIRST_COMPLETED
+            done, _ = await asyncio.wait(attempts, timeout=patience, return_when=when)
+            for attempt in done:
+                place = attempts.pop(attempt)
+                try:
+                    _, writer = attempt.result()
+                except OSError as error:
+                    failures.append(_failed(place, error, name))
+                else:
+                    await _leave(writer)
+                    return place, _certificate(writer)
+    finally:
+        await _give_up(attempts)
+    # What speaks TLS at all is more telling than an address where nobody listens.
+    raise min(failures, key=lambda failure: failure.reason != "tls")
 
 
 def _certificate(writer: asyncio.StreamWriter) -> bytes:
     tls = writer.get_extra_info("ssl_object")
     return b"" if tls is None else tls.getpeercert(binary_form=True) or b""
+
+
+async def _give_up(attempts: Iterable[asyncio.Task[Streams]]) -> None:
+    for attempt in attempts:
+        attempt.cancel()
+    for result in await asyncio.gather(*attempts, return_exceptions=True):
+        if isinstance(result, tuple):
+            await _leave(result[1])
 
 
 async def _leave(writer: asyncio.StreamWriter) -> None:
@@ -153,11 +161,7 @@ async def _open(place: Address, context: ssl.SSLContext | None = None, name: str
             place.path, ssl=context, server_hostname=name_or_none
         )
     return await asyncio.open_connection(
-        place.host,
-        place.port,
-        ssl=context,
-        server_hostname=name_or_none,
-        happy_eyeballs_delay=None if is_number(place.host) else HEAD_START,
+        place.host, place.port, ssl=context, server_hostname=name_or_none
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wool import abc
 from wool_grpc import Options, _probe
-from wool_grpc._addresses import Address, is_number, known, parse, resolve
+from wool_grpc._addresses import Address, known, parse, resolve
 from wool_grpc._connection import WRITE, GrpcConnection, Stream
 from wool_grpc._library import GrpcThread, aio, check_process, grpc, settle
 from wool_grpc._listener import METHOD, SERVICE, TAKEN, GrpcListener
@@ -39,13 +39,14 @@ class GrpcTransport(abc.Transport):
             ) from None
 
     async def _connect(self, place: Address, tls: abc.Tls | None) -> abc.Connection:
-        found, certificate, secure, name, asked = place, b"", None, "", ""
+        places = await resolve(place)
+        found, certificate, secure, name, asked = places[0], b"", None, "", ""
         if tls is not None:
             asked = expected_name(tls, place)
-            found, certificate = await _probe.find(place, tls, asked)
+            found, certificate = await _probe.find(places, tls, asked)
             secure, name = channel_credentials(tls, certificate, place)
-        elif not (place.path or is_number(place.host)):
-            found, _ = await _probe.find(place, None, "")
+        elif len(places) > 1:
+            found, _ = await _probe.find(places, None, "")
         arguments = channel_arguments(self._options, found, name)
         try:
             stream = await self._dial(found, secure, arguments)
@@ -82,7 +83,7 @@ class GrpcTransport(abc.Transport):
     async def listen(self, address: str | None, *, credentials: abc.Tls | None) -> abc.Listener:
         check_process()
         place = parse(address or "grpc://127.0.0.1:0")
-        listener = GrpcListener(await resolve(place))
+        listener = GrpcListener((await resolve(place))[0])
         secure = None if credentials is None else server_credentials(credentials)
         arguments = server_arguments(self._options, place)
         await listener.open(self._thread, place.host, secure, arguments)
