@@ -43,7 +43,7 @@ GARBAGE: dict[str, Garbage] = {
         opening(example, b"", call=1, sizes=[3]),
         f.encode(f.Chunk(1)) + b"four",
     ],
-    "a message of 4 MiB": lambda example: [f.encode(f.Ping(1)) + bytes(4 << 20)],
+    "a message of 500 KiB": lambda example: [f.encode(f.Ping(1)) + bytes(500 << 10)],
 }
 
 

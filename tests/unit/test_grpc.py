@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import errno
 import gc
-import importlib.metadata
 import logging
 import os
 import socket
@@ -20,8 +18,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
-from unittest.mock import Mock
+from typing import Any
 
 import pytest
 import trustme
@@ -39,22 +36,13 @@ from wool.abc import (
     Transport,
 )
 from wool.testing import TransportSuite, throwaway_tls
-from wool_grpc import (
-    Options,
-    _addresses,
-    _arguments,
-    _door,
-    _installed,
-    _library,
-    _probe,
-    wool_transports,
-)
+from wool_grpc import Options, _addresses, _connection, _probe, _transport, wool_transports
 from wool_grpc._addresses import parse
-from wool_grpc._calls import METHOD
-from wool_grpc._framing import MAX_MESSAGE, WRITE, Assembler, cut
+from wool_grpc._connection import MAX_MESSAGE, WRITE, pack, unpack
 from wool_grpc._library import aio, grpc
 from wool_grpc._transport import GrpcTransport
 
+METHOD = "/wool.Transport/Connect"
 QUICK = Options(keepalive=0.3, keepalive_timeout=0.3)
 
 
@@ -245,98 +233,6 @@ def test_what_is_imported_and_when() -> None:
         assert not wool_grpc._library.CHOICES.keys() & os.environ.keys()
     """
     silent(python(code))
-
-
-SWITCHES = """
-import asyncio
-import contextlib
-from pathlib import Path
-from wool.abc import ConnectionLost
-from wool_grpc import Options
-from wool_grpc._transport import GrpcTransport
-
-
-def waits():
-    threads = [p for p in Path("/proc/self/task").iterdir()
-               if (p / "comm").read_text() == "event_engine\\n"]
-    lines = [line for p in threads for line in (p / "status").read_text().splitlines()]
-    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
-
-
-async def handle(connection):
-    connection.receive_limit = 1 << 20  # no stranger
-    with contextlib.suppress(ConnectionLost):
-        while True:
-            await connection.send([[m] for m in await connection.receive()])
-
-
-async def main():
-    transport = GrpcTransport(Options())
-    listener = await transport.listen(None, credentials=None)
-    serving = asyncio.ensure_future(listener.serve(handle))
-    connection = await transport.connect(listener.address, credentials=None, timeout=5)
-    connection.receive_limit = 1 << 20
-    before = waits()
-    for _ in range(500):
-        await connection.send([[b"x"]])
-        await connection.receive()
-    print(waits() - before)
-    await connection.aclose()
-    serving.cancel()
-
-
-asyncio.run(main())
-"""
-
-
-looks_into_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-
-
-def test_which_version_is_installed() -> None:
-    """As its metadata say, but known without gRPC, and without a module that takes as long."""
-    major, minor = _installed.version()
-    assert importlib.metadata.version("grpcio").startswith(f"{major}.{minor}.")
-    code = """
-        import sys
-        from wool_grpc import _installed
-        _installed.version()
-        assert not {"grpc", "importlib.metadata"} & sys.modules.keys()
-    """
-    silent(python(code))
-
-
-def test_no_version_is_to_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Then it may be any later one."""
-    monkeypatch.setattr(_installed, "find_spec", lambda name: None)
-    assert _installed.version() > _library.TRIED
-    elsewhere = Mock(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(_installed, "find_spec", lambda name: elsewhere)
-    assert _installed.version() > _library.TRIED
-
-
-@looks_into_proc
-def test_no_further_thread_has_a_part_in_a_message() -> None:
-    """Of the threads that gRPC has for input and output since 1.80, if it is a version we know."""
-    known = _installed.version() <= _library.TRIED
-    assert (int(silent(python(SWITCHES))) < 500) is known
-
-
-@looks_into_proc
-def test_experiments_that_somebody_else_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRPC_EXPERIMENTS", "event_engine_client")
-    assert int(silent(python(SWITCHES))) > 500
-
-
-def test_no_experiments_without_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert "GRPC_EXPERIMENTS" not in _library.choices()
-
-
-@looks_into_proc
-def test_a_grpc_that_may_have_no_such_experiments() -> None:
-    """It would say so on standard error, so it is not asked."""
-    newer = "from wool_grpc import _installed; _installed.version = lambda: (1, 86)\n"
-    assert int(silent(python(newer + SWITCHES))) > 500
 
 
 FORK = """
@@ -550,6 +446,21 @@ async def test_a_name_that_nobody_has() -> None:
     assert "'no.such.host.invalid' cannot be resolved" in text
 
 
+@contextlib.contextmanager
+def names(monkeypatch: pytest.MonkeyPatch, hosts: dict[str, list[str]]) -> Iterator[None]:
+    """Gives names addresses."""
+    loop = asyncio.get_running_loop()
+    ask = loop.getaddrinfo
+
+    async def getaddrinfo(host: Any, port: Any, **how: Any) -> Any:
+        found = [await ask(each, port, **how) for each in hosts.get(host, [host])]
+        return [entry for each in found for entry in each]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "getaddrinfo", getaddrinfo)
+        yield
+
+
 @pytest.mark.parametrize("secured", [False, True])
 async def test_a_name_with_several_addresses(
     monkeypatch: pytest.MonkeyPatch, secured: bool
@@ -557,20 +468,16 @@ async def test_a_name_with_several_addresses(
     """The first that answers is used, whatever the others do; else the reason is told."""
     transport, credentials = GrpcTransport(Options()), throwaway_tls() if secured else None
     hosts = ["127.0.0.2", "192.0.2.1", "127.0.0.1"]  # refuses; is nowhere; answers
-
-    async def resolve(place: _addresses.Address) -> list[_addresses.Address]:
-        return [replace(place, host=host) for host in hosts]
-
     async with serving(transport, None, credentials) as served:
         name = served.address.replace("127.0.0.1", "some.name")
-        monkeypatch.setattr("wool_grpc._transport.resolve", resolve)
-        connection = await dial(transport, name, credentials)
-        await answered(connection)
-        await connection.aclose()
-        hosts.remove("127.0.0.1")
-        assert (await failing(dial(transport, name, credentials, timeout=0.5)))[0] != "tls"
-    hosts[:] = ["127.0.0.2", "127.0.0.3"]
-    assert (await failing(dial(transport, name, credentials)))[0] == "refused"
+        with names(monkeypatch, {"some.name": hosts}):
+            connection = await dial(transport, name, credentials)
+            await answered(connection)
+            await connection.aclose()
+            hosts.remove("127.0.0.1")
+            assert (await failing(dial(transport, name, credentials, timeout=0.5)))[0] != "tls"
+    with names(monkeypatch, {"some.name": ["127.0.0.2", "127.0.0.3"]}):
+        assert (await failing(dial(transport, name, credentials)))[0] == "refused"
 
 
 async def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -594,75 +501,40 @@ async def test_servers_of_something_else() -> None:
     await server.stop(None)
 
 
-async def test_a_listener_that_ends_has_seen_all_calls_end() -> None:
-    """gRPC prints a traceback if its task for a call is left when the loop is closed."""
-    listener = await GrpcTransport(Options()).listen(None, credentials=None)
-    began = asyncio.Event()
-
-    async def handle(connection: Connection) -> None:
-        began.set()
-        await connection.receive()
-
-    serving = asyncio.ensure_future(listener.serve(handle))
-    connection = await dial(GrpcTransport(Options()), listener.address)
-    await began.wait()
-    proxy = cast(Any, listener)._proxy
-    assert len(proxy._answering) == 1, "gRPC calls it by another name"
-    waiting = asyncio.ensure_future(proxy.answered(60))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    serving.cancel()
-    await asyncio.wait([serving])
-    await waiting
-    assert all(task.done() for task in proxy._answering)
-    await connection.aclose()
-
-
-# Framing -----------------------------------------------------------------------------------------
-
-sizes = st.lists(st.lists(st.integers(0, 60), max_size=4), max_size=12)
+# Writes ------------------------------------------------------------------------------------------
 
 
 def framed(*messages: bytes) -> bytes:
-    return b"".join(cut([[message] for message in messages], [*map(len, messages)]))
+    return b"".join(pack([[message] for message in messages], [*map(len, messages)]))
 
 
-def batch_of(sizes: list[list[int]]) -> list[list[bytes]]:
-    return [[bytes([i + 1]) * size for size in each] for i, each in enumerate(sizes)]
-
-
-@given(sizes, st.integers(5, 100))
-def test_what_is_written(sizes: list[list[int]], write: int) -> None:
-    """No write is too large; together they are the messages. Only large messages are split."""
-    batch = batch_of(sizes)
-    writes = list(cut(batch, [sum(map(len, each)) for each in batch], write))
-    assert all(0 < len(data) <= write for data in writes)
-    flat = [b"".join(segments) for segments in batch]
-    assert b"".join(writes) == b"".join(len(m).to_bytes(4, "little") + m for m in flat)
-    if all(len(m) + 4 <= write for m in flat):
-        for data in writes:
-            whole = Assembler()
-            list(whole.feed(data, MAX_MESSAGE))
-            assert not whole._prefix and whole._body is None
-
-
-@given(sizes, st.lists(st.integers(0, 3000), max_size=30))
-def test_any_fragmentation(sizes: list[list[int]], places: list[int]) -> None:
-    batch = batch_of(sizes)
-    data = framed(*(b"".join(segments) for segments in batch))
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    assembler, got = Assembler(), list[bytes]()
-    for start, end in zip(edges, edges[1:], strict=False):
-        got += map(bytes, assembler.feed(data[start:end], 1000))
-    assert got == [b"".join(segments) for segments in batch]
+@given(st.lists(st.lists(st.sampled_from((0, 1, 60, 200_000, 300_000)), max_size=2), max_size=6))
+def test_what_is_written(sizes: list[list[int]]) -> None:
+    """No write is too large; each has whole messages, and together they are all of them."""
+    batch = [[bytes([i + 1]) * size for size in each] for i, each in enumerate(sizes)]
+    messages = [b"".join(segments) for segments in batch if sum(map(len, segments)) <= MAX_MESSAGE]
+    writes = list(pack([[message] for message in messages], [*map(len, messages)]))
+    assert all(0 < len(data) <= WRITE for data in writes)
+    assert [bytes(m) for data in writes for m in unpack(data, MAX_MESSAGE)] == messages
 
 
 def test_the_limit_of_what_is_accepted() -> None:
     """What comes before is good."""
-    feeding = Assembler().feed(framed(b"x" * 10, b"y" * 10) + (11).to_bytes(4, "little"), 10)
-    assert [bytes(next(feeding)), bytes(next(feeding))] == [b"x" * 10, b"y" * 10]
+    unpacking = unpack(framed(b"x" * 10, b"y" * 10) + (11).to_bytes(4, "little"), 10)
+    assert [bytes(next(unpacking)), bytes(next(unpacking))] == [b"x" * 10, b"y" * 10]
     with pytest.raises(MessageTooLarge):
-        next(feeding)
+        next(unpacking)
+
+
+@pytest.mark.parametrize("data", [framed(b"hello")[:-1], b"\1\0\0"])
+async def test_writes_that_are_no_messages(data: bytes) -> None:
+    """End the connection of whoever sends them."""
+    async with serving(GrpcTransport(Options()), keep=True) as served:
+        async with raw_channel(served) as channel:
+            stream = channel.stream_stream(METHOD)()
+            await stream.write(data)
+            assert "part of a message" in await lost(await served.pipes.get())
+            stream.cancel()
 
 
 async def test_a_write_that_is_too_large_for_a_stranger() -> None:
@@ -927,6 +799,10 @@ LOOPS = """
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
 
+    def serve_on(make):
+        with asyncio.Runner(loop_factory=make) as runner:
+            runner.run(serve())
+
     async def visit(busy, keep):
         connection = await TRANSPORT.connect(ADDRESS, credentials=None, timeout=10)
         connection.receive_limit = 1 << 24
@@ -934,7 +810,7 @@ LOOPS = """
         assert [bytes(m) for m in await connection.receive()] == [b"hello"]
         if busy:
             kept.append(asyncio.ensure_future(connection.receive()))
-            kept.append(asyncio.ensure_future(connection.send([[bytes(4_000_000)]])))
+            kept.append(asyncio.ensure_future(connection.send([[bytes(500_000)]] * 8)))
             await asyncio.sleep(0)
         if keep:
             kept.append(connection)
@@ -955,7 +831,7 @@ LOOPS = """
 
     for make in (asyncio.new_event_loop, uvloop.new_event_loop):
         READY, STOP, ENDED = (threading.Semaphore(0) for _ in range(3))
-        server = threading.Thread(target=lambda: asyncio.Runner(loop_factory=make).run(serve()))
+        server = threading.Thread(target=serve_on, args=(make,))
         server.start()
         READY.acquire()
         for visitor in (asyncio.new_event_loop, uvloop.new_event_loop):
@@ -1007,15 +883,13 @@ async def test_closing_when_it_is_cancelled() -> None:
         for turns in range(4):
             connection = await dial(transport, served.address)
             accepted = await served.pipes.get()
-            sending = asyncio.ensure_future(connection.send([[bytes(MAX_MESSAGE)]]))
+            sending = asyncio.ensure_future(connection.send([[bytes(MAX_MESSAGE)]] * 32))
             await asyncio.sleep(0.01)
             closing = asyncio.ensure_future(connection.aclose())
             for _ in range(turns):
                 await asyncio.sleep(0)
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
-            if turns:
-                assert connection._closed.done()
             await connection.aclose()
             with pytest.raises(ConnectionLost):
                 await sending
@@ -1151,7 +1025,7 @@ async def test_names_that_are_verified(address: str, name: str | None) -> None:
     transport = GrpcTransport(Options())
     async with serving(transport, address, FakeTls(pem_of(LOCAL))) as served:
         connection = await dial(transport, served.address, replace(TRUSTING, server_name=name))
-        await answered(connection, bytes(700_000))
+        await answered(connection, bytes(500_000))
         assert connection.extra("certificate") == ssl.PEM_cert_to_DER_cert(
             LOCAL.cert_chain_pems[0].bytes().decode()
         )
@@ -1160,18 +1034,14 @@ async def test_names_that_are_verified(address: str, name: str | None) -> None:
 
 async def test_a_name_that_ends_with_a_dot(monkeypatch: pytest.MonkeyPatch) -> None:
     """That says that it is complete, and is not in certificates."""
-    transport = GrpcTransport(Options())
-
-    async def resolve(place: _addresses.Address) -> list[_addresses.Address]:
-        return [replace(place, host="127.0.0.1")]
-
-    leaf = AUTHORITY.issue_cert("node.example")
+    transport, leaf = GrpcTransport(Options()), AUTHORITY.issue_cert("node.example")
+    here = {name: ["127.0.0.1"] for name in ("node.example.", "other.example")}
     async with serving(transport, None, FakeTls(pem_of(leaf))) as served:
-        monkeypatch.setattr("wool_grpc._transport.resolve", resolve)
         port = served.address.rpartition(":")[2]
         for name, host in ((None, "node.example."), ("node.example.", "other.example")):
             asked = replace(TRUSTING, server_name=name)
-            connection = await dial(transport, f"grpc://{host}:{port}", asked)
+            with names(monkeypatch, here):
+                connection = await dial(transport, f"grpc://{host}:{port}", asked)
             await answered(connection)
             await connection.aclose()
 
@@ -1453,8 +1323,11 @@ async def test_probes_of_its_health(secured: bool, caplog: pytest.LogCaptureFixt
         check = another.unary_unary("/grpc.health.v1.Health/Check")
         with pytest.raises(aio.AioRpcError) as raised:
             await check(b"\xff\xff\xff")
-        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert raised.value.code() is grpc.StatusCode.NOT_FOUND
         connection = await dial(transport, served.address, TRUSTING if secured else None)
+        nothing = stub.Watch(ask(service="something else"))
+        assert (await nothing.read()).status == states.SERVICE_UNKNOWN
+        nothing.cancel()
         watch = stub.Watch(ask(service="wool.Transport"))
         assert (await watch.read()).status == states.SERVING
         await served.listener.aclose()
@@ -1499,8 +1372,8 @@ async def test_strangers_that_go_no_further(
     monkeypatch: pytest.MonkeyPatch, secured: bool, says: bytes
 ) -> None:
     """Are given up; one who has a stream stays, however long it rests."""
-    monkeypatch.setattr(_arguments, "HANDSHAKE", 200)
-    monkeypatch.setattr(_arguments, "IDLE", 200)
+    monkeypatch.setattr(_transport, "HANDSHAKE", 200)
+    monkeypatch.setattr(_transport, "IDLE", 200)
     transport = GrpcTransport(Options())
     listening, dialling = (FakeTls(pem_of(LOCAL)), TRUSTING) if secured else (None, None)
     async with serving(transport, None, listening) as served:
@@ -1551,7 +1424,7 @@ async def test_no_memory_for_what_arrives(monkeypatch: pytest.MonkeyPatch) -> No
             raise MemoryError
 
         with monkeypatch.context() as patch:
-            patch.setattr(Assembler, "feed", fail)
+            patch.setattr(_connection, "unpack", fail)
             await connection.send([[b"hello"]])
             assert "no memory" in await lost(accepted)
         await lost(connection)
@@ -1563,9 +1436,9 @@ def test_how_many_connections_there_may_be() -> None:
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     here = parse("grpc://127.0.0.1:0")
-    given = dict(_arguments.server_arguments(Options(), here))
+    given = dict(_transport.server_arguments(Options(), here))
     assert given["grpc.max_allowed_incoming_connections"] == min(files * 3 // 4, 65536)
-    given = dict(_arguments.server_arguments(Options(max_connections=7), here))
+    given = dict(_transport.server_arguments(Options(max_connections=7), here))
     assert given["grpc.max_allowed_incoming_connections"] == 7
 
 
@@ -1613,7 +1486,7 @@ async def test_a_stranger_that_opens_streams_and_reads_nothing() -> None:
         await asyncio.sleep(0.1)
         assert served.pipes.empty()
         for connection in accepted:
-            sending = asyncio.ensure_future(connection.send([[bytes(MAX_MESSAGE)]]))
+            sending = asyncio.ensure_future(connection.send([[bytes(MAX_MESSAGE)]] * 32))
             async with asyncio.timeout(20):
                 await asyncio.sleep(0.01)
                 await connection.aclose()
@@ -1639,67 +1512,3 @@ async def test_what_a_stranger_can_make_us_hold() -> None:
         assert accepted._inbox.waiting <= 200_000
         assert written <= 2 * Options().window
         stream.cancel()
-
-
-# Strangers ---------------------------------------------------------------------------------------
-
-
-async def test_nobody_looks_for_strangers_at_a_unix_socket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = Mock(return_value=[])
-    monkeypatch.setattr(_door, "_descriptors", looks)
-    transport = GrpcTransport(Options())
-    async with serving(transport, f"grpc+unix://{tmp_path}/socket") as served:
-        connection = await dial(transport, served.address)
-        await answered(connection)
-        await connection.aclose()
-    assert not looks.called
-
-
-async def test_a_listener_goes_on_when_no_descriptor_is_left_to_look_with(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    looked = asyncio.Event()
-
-    def look() -> list[int]:
-        looked.set()
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(_door, "_descriptors", look)
-    transport = GrpcTransport(Options())
-    async with serving(transport) as served:
-        await looked.wait()
-        connection = await dial(transport, served.address)
-        await answered(connection)
-        await connection.aclose()
-
-
-async def test_strangers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest goes for one more; whoever has a stream stays."""
-    monkeypatch.setattr(_door, "STRANGERS", 3)
-    monkeypatch.setattr(_door, "CALM", 0.01)
-    transport = GrpcTransport(Options())
-    async with serving(transport) as served:
-        place = ("127.0.0.1", parse(served.address).port)
-        known = await dial(transport, served.address)
-        strangers = []
-        for _ in range(6):
-            reader, writer = await asyncio.open_connection(*place)
-            assert await reader.readexactly(9)  # gRPC begins to speak as soon as it has accepted
-            peer = writer.get_extra_info("sockname")[:2]  # of two it sees at once, either is older
-            await until(lambda peer=peer: peer in served.listener._door._sockets.values())
-            strangers.append((reader, writer))
-        for reader, _ in strangers[:3]:
-            async with asyncio.timeout(20):
-                await reader.read()
-        for reader, writer in strangers[3:]:
-            assert not reader.at_eof()
-            writer.close()
-        await answered(known)
-        another = await dial(transport, served.address)
-        await answered(another)
-        await known.aclose()
-        await another.aclose()
-        for _, writer in strangers[:3]:
-            writer.close()

@@ -1,15 +1,22 @@
-"""gRPC itself, imported here and nowhere else: it comes without types."""
+"""gRPC itself, imported here and nowhere else, and the thread that it lives on."""
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
 import importlib
 import os
-import socket
 import sys
-from typing import Any
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, TypeVar
 
 from wool import WoolError
-from wool_grpc import _installed
+
+T = TypeVar("T")
 
 CHOICES = {
     # It would print every failed TLS handshake, also those of strangers, on standard error.
@@ -19,30 +26,13 @@ CHOICES = {
     "GRPC_ENABLE_FORK_SUPPORT": "0",
 }
 
-FEWER_THREADS = {"GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener"}
-"""By default, since 1.80, a thread of its own waits for sockets and wakes the one that tells
-Python. Without it the latter waits for them itself: a wake-up less on each side.
-
-Where there is no epoll, a socket that no call uses would be looked after every 5 seconds only."""
-
-TRIED = 1, 85
-"""The last version of gRPC that is known to have these experiments. One that has them no more would
-say so on standard error, even if its log is off."""
-
-
-def choices() -> dict[str, str]:
-    """Returns what environment gRPC shall find."""
-    return CHOICES | (
-        FEWER_THREADS if sys.platform == "linux" and _installed.version() <= TRIED else {}
-    )
-
 
 def _load() -> Any:
     """Imports gRPC with settings of ours, unless somebody else has made some.
 
-    It reads them when it is imported; processes started later shall not inherit our choice.
+    gRPC reads them when it is imported; processes started later shall not inherit our choice.
     """
-    chosen = {name: value for name, value in choices().items() if name not in os.environ}
+    chosen = {name: value for name, value in CHOICES.items() if name not in os.environ}
     if "grpc" in sys.modules:
         chosen = {}
     os.environ.update(chosen)
@@ -53,31 +43,120 @@ def _load() -> Any:
             del os.environ[name]
 
 
-class _Sockets:
-    """What `grpc.aio` uses of the module `socket`: a pair whose writer wakes the event loop.
-
-    It writes a byte for all that ends, and where nobody reads, 278 of them fill the pair. The
-    thread would wait for room while it has all sockets to look after, so peers would get no sign of
-    life. A byte that finds none is not missed: for each the loop takes all that there is.
-    """
-
-    @staticmethod
-    def socketpair() -> tuple[socket.socket, socket.socket]:
-        reader, writer = socket.socketpair()
-        writer.setblocking(False)
-        return reader, writer
-
-
 aio: Any = _load()
 grpc: Any = importlib.import_module("grpc")
-cygrpc: Any = importlib.import_module("grpc._cython.cygrpc")
-cygrpc.socket = _Sockets
-
 
 _PROCESS = os.getpid()
 
 _NEEDED = 16
-"""Files that gRPC may want to open: when it starts, it takes 6 for itself."""
+"""Files that gRPC and the loop of its thread may want to open when they start."""
+
+_PATIENCE = 5.0
+"""Seconds that the last tasks of gRPC have to end."""
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that ignores what comes too late: gRPC tells of operations that were given up, too."""
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+            return asyncio.Handle(callback, args, self)
+
+
+Running = concurrent.futures.Future[None]
+
+
+class GrpcThread:
+    """The thread of a transport on which gRPC lives, while there is something to do there.
+
+    `grpc.aio` expects that nobody cancels its tasks, and that its loop outlives its objects. On
+    loops of users neither holds: `asyncio.run` cancels all tasks at its end, while connections
+    still have to finish their work. So gRPC has a loop of its own. It ends after all its tasks.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: set[Running] = set()
+        self._threads: set[threading.Thread] = set()
+        weakref.finalize(self, _leave, self._running, self._threads)
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Running:
+        """Begins to run a coroutine function on the thread, until what is returned is cancelled.
+
+        Raises:
+            WoolError: this process is a fork of one that has loaded gRPC.
+            OSError: there are too many open files.
+        """
+        check_process()
+        with self._lock:
+            _check_room()
+            loop = self._loop
+            if loop is None:
+                loop = self._loop = _Loop()
+                args = (loop,)
+                thread = threading.Thread(
+                    target=self._run, args=args, name="wool-grpc", daemon=True
+                )
+                self._threads.add(thread)
+                thread.start()
+            running = asyncio.run_coroutine_threadsafe(work(), loop)
+            self._running.add(running)
+        running.add_done_callback(self._ended)
+        return running
+
+    def _ended(self, running: Running) -> None:
+        with self._lock:
+            self._running.discard(running)
+            if self._loop is not None and not self._running:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop = None
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_forever()
+            loop.run_until_complete(_last_tasks())
+        finally:
+            loop.close()
+            self._threads.discard(threading.current_thread())
+
+
+async def _last_tasks() -> None:
+    """Waits for gRPC's own tasks, which complain if the loop is closed before they have ended."""
+    while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+        done, left = await asyncio.wait(tasks, timeout=_PATIENCE)
+        if not done:
+            for task in left:
+                task.cancel()
+
+
+def _leave(running: set[Running], threads: set[threading.Thread]) -> None:
+    """Ends what still runs when the process ends."""
+    for each in list(running):
+        each.cancel()
+    for thread in list(threads):
+        thread.join(_PATIENCE)
+
+
+def settle(future: asyncio.Future[T], result: T | BaseException) -> None:
+    """Gives a future its result, on any thread; nothing happens if that is of no use any more."""
+
+    def on_its_loop() -> None:
+        if future.done():
+            return
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        future.get_loop().call_soon_threadsafe(on_its_loop)
 
 
 def check_process() -> None:
@@ -94,7 +173,7 @@ def check_process() -> None:
         )
 
 
-def check_room() -> None:
+def _check_room() -> None:
     """Checks that gRPC can open files: where it cannot, it ends the process without a word.
 
     Raises:

@@ -1,25 +1,24 @@
-"""The listener: a gRPC server at one address."""
+"""The listener: a gRPC server at one address, and its answers to probes of its health."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from wool import abc
-from wool_grpc import Options
-from wool_grpc._addresses import Address, advertised, is_wildcard, known, peer_of
-from wool_grpc._arguments import connections, server_arguments
-from wool_grpc._calls import METHOD, TAKEN, Accepted
-from wool_grpc._connection import GrpcConnection
-from wool_grpc._door import Door
-from wool_grpc._health import Health
-from wool_grpc._library import aio, check_room, grpc
-from wool_grpc._loops import LoopProxy
-from wool_grpc._places import claim, is_taken
-from wool_grpc._tls import ServerCertificates
+from wool_grpc._addresses import Address, advertised, claim, is_taken, is_wildcard, known, peer_of
+from wool_grpc._connection import GrpcConnection, Stream
+from wool_grpc._library import GrpcThread, aio, grpc, settle
+
+SERVICE, METHOD = "wool.Transport", "Connect"
+
+TAKEN = ("wool-transport", "1")
+"""What a listener sends at once as metadata: that it has taken the call."""
 
 _FOR_EVER = 1e9
 """Seconds that connections may outlive their listener."""
@@ -27,129 +26,229 @@ _FOR_EVER = 1e9
 _CLOSING = 1000
 """Milliseconds that gRPC may take to close sockets, which it does in a thread of its own."""
 
-_SEEING = 1.0
-"""Seconds that gRPC may take to see the calls end that it has itself cancelled."""
+_SERVING, _NOT_SERVING, _UNKNOWN = b"\x08\x01", b"\x08\x02", b"\x08\x03"
+"""Answers of the service `grpc.health.v1`: a `HealthCheckResponse` has one field, a number."""
+
+_ASKED = (b"", b"\n\x00", b"\n\x0e" + SERVICE.encode())
+"""Its questions: a `HealthCheckRequest` has one field, the name of a service, which may be empty.
+
+Put together here: its library would take a tenth of a second to import."""
 
 
-class GrpcListener(abc.Listener):
-    """Takes connections, and probes of its health.
+# On gRPC's thread --------------------------------------------------------------------------------
+
+
+class Server:
+    """What of a listener lives on gRPC's thread.
 
     Args:
-        place: where to listen, the host as a number.
-        name: the host as others are to dial it.
+        listener: whom to give connections to, if somebody still has it.
+        loop: of the listener.
 
-    Raises:
-        ConnectFailed: that is not possible there.
+    Attributes:
+        serving: whether somebody serves the connections.
+        stopping: whether nobody new is to be let in.
+        ending: whether all connections are to end.
     """
 
     def __init__(
-        self, proxy: LoopProxy, options: Options, place: Address, name: str, tls: abc.Tls | None
+        self, listener: Callable[[], GrpcListener | None], loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._proxy = proxy
-        self._loop = asyncio.get_running_loop()
-        self._health = Health()
-        self._serving: asyncio.Future[abc.Handler] = self._loop.create_future()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopping: asyncio.Future[None] | None = None
-        self._gone = False  # whether nobody new can get in any more
-        secure = None if tls is None else ServerCertificates(tls).credentials()
-        try:
-            check_room()
-            claim(place)
-        except OSError as error:
-            what = os.strerror(error.errno) if error.errno else str(error)
-            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
-        with proxy.posing():
-            self._server = aio.server(options=server_arguments(options, place))
-        self._place = replace(place, port=self._bind(place, secure))
-        self._door = Door(0 if place.path else self._place.port, connections(options))
-        if is_wildcard(place.host):  # as that of the name "0"
-            name = place.host
-        self.address = place.text if place.path else advertised(name, self._place.port)
-        service, _, method = METHOD[1:].partition("/")
-        stream = grpc.stream_stream_rpc_method_handler(self._accept)
-        ours = grpc.method_handlers_generic_handler(service, {method: stream})
-        self._server.add_generic_rpc_handlers((ours, self._health))
+        self._listener = listener
+        self._loop = loop
+        self._home: asyncio.AbstractEventLoop | None = None
+        self.serving, self.stopping, self.ending = (asyncio.Event() for _ in range(3))
 
-    def _bind(self, place: Address, secure: Any) -> int:
-        """Has gRPC take the place; returns the port."""
+    async def run(
+        self, place: Address, secure: Any, options: Any, bound: asyncio.Future[int]
+    ) -> None:
+        """Listens, until told to end.
+
+        Args:
+            bound: gets the port, or what has kept it from listening.
+        """
+        self._home = asyncio.get_running_loop()
+        server = aio.server(options=options)
+        handlers = {
+            SERVICE: {METHOD: grpc.stream_stream_rpc_method_handler(self._accept)},
+            "grpc.health.v1.Health": {
+                "Check": grpc.unary_unary_rpc_method_handler(self._check),
+                "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
+            },
+        }
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(*service) for service in handlers.items()]
+        )
         target = place.target if place.path else place.endpoint
         try:
             if secure is None:
-                return self._server.add_insecure_port(target)
-            return self._server.add_secure_port(target, secure)
-        except RuntimeError:
-            what = "it is in use" if secure is None else "it is in use, or the certificate is bad"
-            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
+                port = server.add_insecure_port(target)
+            else:
+                port = server.add_secure_port(target, secure)
+            await server.start()
+            settle(bound, port)
+            await self.stopping.wait()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(server.stop(_FOR_EVER))
+                await self.ending.wait()
+                await server.stop(None)
+        except Exception as error:
+            settle(bound, error)
+        finally:
+            await server.stop(None)
 
-    async def start(self) -> None:
-        """Lets connections in."""
-        try:
-            await self._server.start()
-        except BaseException:
-            self._proxy.create_task(self._server.stop(None))
-            raise
+    def tell(self, *events: asyncio.Event) -> None:
+        """Sets some of the events above; on any thread."""
+        if self._home is not None:
+            for event in events:
+                self._home.call_soon_threadsafe(event.set)
 
     async def _accept(self, _: Any, context: Any) -> None:
-        """Handles a call, in a task of gRPC's."""
-        call = Accepted(context)
-        handler = await asyncio.shield(self._serving)
-        if self._stopping is not None:
+        """Handles a call, in a task of gRPC's, which gRPC cancels when the peer is gone."""
+        await self.serving.wait()
+        if self.stopping.is_set():
             return
         try:
             await context.send_initial_metadata((TAKEN,))
         except Exception:
             return  # whoever dialled has gone
-        peer = peer_of(context.peer())
-        connection = GrpcConnection(call, known(peer))
-        task = self._loop.create_task(self._handle(handler, connection))
+        stream = Stream(self._loop, "the peer is gone")  # gRPC does not tell how
+
+        def close(_: object) -> None:
+            stream.closed = True
+            stream.tell()
+
+        context.add_done_callback(close)
+        stream.begin(context.read, context.write, _nothing)
+        try:
+            self._loop.call_soon_threadsafe(self._admit, stream, context.peer())
+        except RuntimeError:  # the loop is closed: nobody listens any more
+            stream.abort()
+        await stream.carry()
+
+    def _admit(self, stream: Stream, peer: str) -> None:
+        """Gives a connection to the listener, on its thread."""
+        listener = self._listener()
+        if listener is None:
+            stream.abort()
+        else:
+            listener.admit(stream, peer_of(peer))
+
+    async def _check(self, request: bytes, context: Any) -> bytes:
+        if request not in _ASKED:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is {SERVICE} alone")
+        return _SERVING
+
+    async def _watch(self, request: bytes, context: Any) -> None:
+        await context.write(_SERVING if request in _ASKED else _UNKNOWN)
+        await self.stopping.wait()
+        await context.write(_NOT_SERVING)
+
+
+async def _nothing() -> None:
+    pass
+
+
+# On the thread of the loop that the listener belongs to ------------------------------------------
+
+
+class GrpcListener(abc.Listener):
+    """Takes connections.
+
+    Args:
+        place: where to listen, the host as a number.
+    """
+
+    def __init__(self, place: Address) -> None:
+        self.address = place.text
+        self._place = place
+        self._loop = asyncio.get_running_loop()
+        self._server = Server(weakref.ref(self), self._loop)
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._handler: abc.Handler | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
+        self._gone = False  # whether nobody new can get in any more
+
+    async def open(self, thread: GrpcThread, name: str, secure: Any, options: Any) -> None:
+        """Begins to listen.
+
+        Args:
+            name: the host as others are to dial it.
+
+        Raises:
+            ConnectFailed: that is not possible there.
+        """
+        place, server, ended = self._place, self._server, self._ended
+        bound: asyncio.Future[int] = self._loop.create_future()
+        try:
+            claim(place)
+            running = thread.start(lambda: server.run(place, secure, options, bound))
+            running.add_done_callback(lambda _: settle(ended, None))
+        except OSError as error:
+            what = os.strerror(error.errno) if error.errno else str(error)
+            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
+        try:
+            port = await bound
+        except RuntimeError:
+            what = "it is in use" if secure is None else "it is in use, or the certificate is bad"
+            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+        self._place = replace(place, port=port)
+        if not place.path:
+            self.address = advertised(place.host if is_wildcard(place.host) else name, port)
+
+    def __del__(self) -> None:
+        if not self._ended.done():
+            self._server.tell(self._server.stopping, self._server.ending)
+
+    def admit(self, stream: Stream, peer: Address) -> None:
+        """Takes a connection."""
+        if self._handler is None or self._stopped:
+            stream.abort()
+            return
+        connection = GrpcConnection(stream, known(peer))
+        task = self._loop.create_task(_handle(self._handler, connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        del connection, task
-        with self._door.knowing(peer):
-            await call.hold()
-
-    async def _handle(self, handler: abc.Handler, connection: GrpcConnection) -> None:
-        try:
-            with contextlib.suppress(Exception):  # concerns this connection only, which ends
-                await handler(connection)
-        finally:
-            await connection.aclose()
 
     async def serve(self, handler: abc.Handler) -> None:
-        if self._stopping is not None:
+        if self._stopped:
             return
-        self._serving.set_result(handler)
+        self._handler = handler
+        self._server.tell(self._server.serving)
         try:
-            await self._door.watch()
+            await self._loop.create_future()
         finally:
-            stopping = self._stop_listening()
+            self._stop()
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._server.stop(None)
-            await asyncio.shield(stopping)
-            await self._proxy.answered(_SEEING)
+            self._server.tell(self._server.ending)
+            await asyncio.shield(self._ended)
             await self.aclose()
 
     async def aclose(self) -> None:
-        stopping = self._stop_listening()
-        if not self._serving.done():
-            await asyncio.shield(stopping)
+        self._stop()
+        if self._handler is None:
+            self._server.tell(self._server.ending)
+            await asyncio.shield(self._ended)
         for _ in range(_CLOSING):
             self._gone = self._gone or not is_taken(self._place)
             if self._gone:
                 break
             await asyncio.sleep(0.001)
 
-    def _stop_listening(self) -> asyncio.Future[None]:
-        """Begins to stop. Connections live on if somebody serves them, until `serve` ends."""
-        if self._stopping is None:
-            grace = _FOR_EVER if self._serving.done() else None
-            self._stopping = self._proxy.create_task(self._stop(grace))
-        assert self._stopping is not None
-        return self._stopping
+    def _stop(self) -> None:
+        self._stopped = True
+        self._server.tell(self._server.serving, self._server.stopping)
 
-    async def _stop(self, grace: float | None) -> None:
-        await self._health.stop()
-        await self._server.stop(grace)
+
+async def _handle(handler: abc.Handler, connection: GrpcConnection) -> None:
+    try:
+        with contextlib.suppress(Exception):  # concerns this connection only, which ends
+            await handler(connection)
+    finally:
+        await connection.aclose()

@@ -14,35 +14,27 @@ _CURVES = ("secp256r1", "secp384r1")
 """The elliptic curves that gRPC takes; besides, it takes RSA."""
 
 
-class ServerCertificates:
-    """What a listener shows and demands; replaced files take effect on the next connection."""
+def server_credentials(tls: Tls) -> Any:
+    """Returns what a server listens with; replaced files take effect on the next connection."""
+    pem = tls.server_pem()
 
-    def __init__(self, tls: Tls) -> None:
-        self._tls = tls
-        self._pem = tls.server_pem()
-
-    def credentials(self) -> Any:
-        """Returns what gRPC listens with."""
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(self._pem),
-            self._changed,
-            require_client_authentication=self._tls.asks_client,
-        )
-
-    def _changed(self) -> Any:
+    def changed() -> Any:
         """Returns a new configuration or None; called for each connection, in threads of gRPC.
 
         Where certificates are demanded it is always a new one: sessions can be resumed with the
         same one only, and whoever resumes one shows no certificate that may have expired.
         """
-        try:
-            pem = self._tls.server_pem()
-        except Exception:  # the files are being replaced: what was good so far stays
-            pem = self._pem
-        if pem == self._pem and not self._tls.asks_client:
-            return None
-        self._pem = pem
-        return _configuration(pem)
+        nonlocal pem
+        shown = pem
+        with contextlib.suppress(
+            Exception
+        ):  # else the files are being replaced: what was good stays
+            pem = tls.server_pem()
+        return _configuration(pem) if pem != shown or tls.asks_client else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(pem), changed, require_client_authentication=tls.asks_client
+    )
 
 
 def _configuration(pem: Pem) -> Any:
