@@ -23,7 +23,6 @@ from wool_shm import Options as ShmOptions
 from wool_shm import _directory
 from wool_shm._discovery import ShmDiscovery
 from wool_zeroconf import Options as ZeroconfOptions
-from wool_zeroconf import _browser
 from wool_zeroconf._discovery import ZeroconfDiscovery
 
 
@@ -59,10 +58,6 @@ class TestZeroconf(DiscoverySuite):
     def discovery(self, namespace: str) -> Discovery:
         options = ZeroconfOptions(namespace=namespace, interfaces=("127.0.0.1",), interval=1.0)
         return ZeroconfDiscovery(options)
-
-    @pytest.fixture(autouse=True)
-    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_browser, "PATIENCE", 0.5)
 
 
 class TestBoard(DiscoverySuite):
