@@ -127,27 +127,6 @@ async def test_a_worker_comes_changes_and_goes(discovery: Discovery, how: str) -
     assert await snapshot(discovery) == set()
 
 
-async def test_the_snapshot_has_all_that_were_announced_before(discovery: Discovery) -> None:
-    async with discovery.watch(), discovery.announce(A), discovery.announce(B) as announcement:
-        for load in range(100):
-            await announcement.update(replace(B, load=load))
-            assert await snapshot(discovery) == {A, replace(B, load=load)}
-
-
-async def test_one_of_several_changes(discovery: Discovery, how: str) -> None:
-    others = [replace(B, id=str(number)) for number in range(20)]
-    async with AsyncExitStack() as stack:
-        for other in others:
-            await stack.enter_async_context(discovery.announce(other))
-        async with discovery.watch() as events:
-            assert set((await following(events)).workers) == set(others)
-            async with discovery.announce(A) as announcement:
-                assert await following(events) == Joined(A)
-                await announcement.update(replace(A, load=9))
-                assert await following(events) == Changed(replace(A, load=9))
-            assert await following(events) == Left(replace(A, load=9))
-
-
 async def test_a_worker_that_is_announced_twice(discovery: Discovery) -> None:
     """It is there until both are gone, and what was said last counts."""
     later = replace(A, load=8)
@@ -211,41 +190,6 @@ async def test_namespaces_of_any_text_are_apart(base: Path) -> None:
 
 
 # Watching
-
-
-def test_many_threads_and_loops(base: Path, discovery: Discovery) -> None:
-    count, barrier = 8, threading.Barrier(8)
-    failures: list[BaseException] = []
-
-    async def announce_and_watch(number: int) -> None:
-        async with discovery.watch() as events:
-            seen = {worker.id for worker in (await following(events)).workers}
-            await asyncio.to_thread(barrier.wait, 30)
-            for turn in range(20):
-                worker = replace(A, id=f"{number}.{turn}")
-                async with discovery.announce(worker) as announcement:
-                    await announcement.update(replace(worker, load=turn))
-            async with discovery.announce(replace(A, id=str(number))):
-                while not {str(other) for other in range(count)} <= seen:
-                    event = await following(events)
-                    assert not isinstance(event, Snapshot)
-                    seen.add(event.worker.id)
-                await asyncio.to_thread(barrier.wait, 30)
-
-    def run(number: int) -> None:
-        try:
-            asyncio.run(announce_and_watch(number))
-        except BaseException as error:
-            failures.append(error)
-            barrier.abort()
-
-    threads = [threading.Thread(target=run, args=[number]) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(50)
-    assert failures == []
-    assert list(base.iterdir()) == []
 
 
 async def test_nothing_is_left(base: Path, discovery: Discovery, how: str) -> None:
