@@ -8,7 +8,6 @@ times a second.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import struct
@@ -38,24 +37,23 @@ class Changes:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._inotify: int | None = None
         self._arrived = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._inotify: int | None = None
         if sys.platform != "linux":
             return
-        descriptor: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if descriptor < 0:
+        try:
+            self._inotify = _called("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ImportError) as error:  # no instance is left, or Python has no ctypes
             _log.warning(
                 "the kernel gives no instance of inotify (%s), so workers are looked for every "
                 "%g s; perhaps fs.inotify.max_user_instances is too low, or the limit of open "
                 "files",
-                _last_error(),
+                error,
                 INTERVAL,
             )
-            return
-        self._inotify = descriptor
-        self._loop.add_reader(descriptor, self._arrived.set)
+        else:
+            self._loop.add_reader(self._inotify, self._arrived.set)
 
     def follow(self) -> None:
         """Begins to tell of what happens from now on. The directory is made if need be.
@@ -68,12 +66,12 @@ class Changes:
             _directory.make(self._directory)
             if self._inotify is None:
                 return
-            path = os.fsencode(self._directory)
-            if self._libc.inotify_add_watch(self._inotify, path, _WANTED) >= 0:
+            try:
+                path = os.fsencode(self._directory)
+                _called("inotify_add_watch", self._inotify, path, _WANTED)
                 return
-            error = _last_error()
-            if not isinstance(error, FileNotFoundError):  # its last user has just removed it
-                raise error
+            except FileNotFoundError:
+                continue  # its last user has just removed it
 
     async def wait(self) -> None:
         """Waits until there is something to read."""
@@ -103,6 +101,12 @@ class Changes:
             os.close(self._inotify)
 
 
-def _last_error() -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number, os.strerror(number))
+def _called(function: str, *args: int | bytes) -> int:
+    """Calls a function of the C library; returns what it returns, which is an error if negative."""
+    import ctypes
+
+    result: int = getattr(ctypes.CDLL(None, use_errno=True), function)(*args)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
