@@ -31,7 +31,7 @@ import asyncio, fcntl, itertools, json, multiprocessing, os, random, signal, sub
 from contextlib import AsyncExitStack
 from pathlib import Path
 from wool.abc import Joined, Left, Snapshot, WorkerInfo
-from wool_shm import Options, _member, _place, _presence, _process, _records, wool_discoveries
+from wool_shm import Options, _directory, _records, wool_discoveries
 
 def make(namespace="default"):
     (plugin,) = wool_discoveries()
@@ -329,7 +329,6 @@ else:
     run = asyncio.new_event_loop().run_until_complete
     run(announcement.update(worker("parent", 9)))  # none of this does anything, as it is not ours
     run(announcing.__aexit__(None, None, None))
-    run(watching.__aexit__(None, None, None))
 
     async def of_child():
         async with make().announce(worker("child")), make().watch() as events:
@@ -392,9 +391,9 @@ for name in COUNTED - {"write"}:
     setattr(Steps, "_" + name, counted(name))
 
 def count_steps():
-    for module in (_member, _place, _presence, _process, _records):
+    for module in (_directory, _records):
         module.os = Steps(os)
-    _presence.fcntl = Steps(fcntl)
+    _records.fcntl = Steps(fcntl)
 
 async def use():
     async with make().announce(worker("a")) as a:
@@ -554,11 +553,12 @@ async def test_a_storm(base: Path, discovery: Discovery, start: Start) -> None:
 
 MANY = """
 async def main(number, reading, writing):
+    discovery = make()
     async with AsyncExitStack() as stack:
         began = time.perf_counter()
         for index in range(200):
             one = worker(f"{number}.{index}")
-            await stack.enter_async_context(make().announce(one))
+            await stack.enter_async_context(discovery.announce(one))
         say((time.perf_counter() - began) / 200)
         os.read(reading, 1)
 

@@ -20,10 +20,9 @@ from wool._backends import dns, static
 from wool.abc import Discovery
 from wool.testing import AddressDiscoverySuite, DiscoverySuite
 from wool_shm import Options as ShmOptions
-from wool_shm import _place, _process
+from wool_shm import _directory
 from wool_shm._discovery import ShmDiscovery
 from wool_zeroconf import Options as ZeroconfOptions
-from wool_zeroconf import _browser
 from wool_zeroconf._discovery import ZeroconfDiscovery
 
 
@@ -35,17 +34,16 @@ class TestShm(DiscoverySuite):
 
     async def disturb(self) -> None:
         """More happens in the folder than the kernel keeps for its reader."""
-        process, folder = _process.this(), Path(_place.directory(self._base))
+        folder = Path(_directory.path_of(self._base))
         most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
         if most > 100_000:
             pytest.skip("the kernel keeps very many")
-        with process.lock:  # its reader has to wait
-            for number in range(most + 100):
-                os.close(os.open(folder / "xy"[number % 2], os.O_WRONLY | os.O_CREAT))
+        for number in range(most + 100):
+            os.close(os.open(folder / "xy"[number % 2], os.O_WRONLY | os.O_CREAT))
 
     @property
     def _base(self) -> Path:
-        return Path(_place.directory(None)).parent / "wool-test-kit"
+        return Path(_directory.path_of(None)).parent / "wool-test-kit"
 
     @pytest.fixture(autouse=True)
     def _folder(self) -> Iterator[None]:
@@ -60,10 +58,6 @@ class TestZeroconf(DiscoverySuite):
     def discovery(self, namespace: str) -> Discovery:
         options = ZeroconfOptions(namespace=namespace, interfaces=("127.0.0.1",), interval=1.0)
         return ZeroconfDiscovery(options)
-
-    @pytest.fixture(autouse=True)
-    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_browser, "PATIENCE", 0.5)
 
 
 class TestBoard(DiscoverySuite):

@@ -11,12 +11,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-import termios
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -25,17 +25,7 @@ import pytest
 from wool._plugins import lookup
 from wool.abc import Changed, Discovery, Joined, Left, Snapshot, WorkerInfo
 from wool.exceptions import ConfigurationError, WoolError
-from wool_shm import (
-    Options,
-    _changes,
-    _events,
-    _monitor,
-    _place,
-    _presence,
-    _process,
-    _view,
-    wool_discoveries,
-)
+from wool_shm import Options, _changes, _directory, _known, _records, wool_discoveries
 
 A = WorkerInfo(
     id="a",
@@ -56,7 +46,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="about inotify")
 @pytest.fixture
 def base() -> Iterator[Path]:
     """A folder in shared memory, for the discovery to use."""
-    path = Path(tempfile.mkdtemp(prefix="wool-test-", dir=os.path.dirname(_place.directory(None))))
+    path = Path(
+        tempfile.mkdtemp(prefix="wool-test-", dir=os.path.dirname(_directory.path_of(None)))
+    )
     yield path
     shutil.rmtree(path)
 
@@ -70,7 +62,7 @@ def discovery(base: Path) -> Discovery:
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How a process hears of changes: the kernel tells it, or it has to look."""
     if request.param == "looking":
-        monkeypatch.setattr(_monitor, "changes", _changes._Looking)
+        monkeypatch.setattr(_changes, "sys", SimpleNamespace(platform="other"))
     return request.param
 
 
@@ -125,7 +117,7 @@ def test_its_module_is_light() -> None:
 
 async def test_a_worker_comes_changes_and_goes(discovery: Discovery, how: str) -> None:
     async with discovery.watch() as events:
-        assert await following(events) == Snapshot(())
+        assert await following(events) == Snapshot([])
         async with discovery.announce(A) as announcement:
             assert await following(events) == Joined(A)
             await announcement.update(replace(A, load=4, tags=frozenset()))
@@ -135,40 +127,11 @@ async def test_a_worker_comes_changes_and_goes(discovery: Discovery, how: str) -
     assert await snapshot(discovery) == set()
 
 
-async def test_the_snapshot_has_all_that_were_announced_before(discovery: Discovery) -> None:
-    async with discovery.watch(), discovery.announce(A), discovery.announce(B) as announcement:
-        for load in range(100):
-            await announcement.update(replace(B, load=load))
-            assert await snapshot(discovery) == {A, replace(B, load=load)}
-
-
-async def test_one_of_several_changes(discovery: Discovery, how: str) -> None:
-    others = [replace(B, id=str(number)) for number in range(20)]
-    async with AsyncExitStack() as stack:
-        for other in others:
-            await stack.enter_async_context(discovery.announce(other))
-        async with discovery.watch() as events:
-            assert set((await following(events)).workers) == set(others)
-            async with discovery.announce(A) as announcement:
-                assert await following(events) == Joined(A)
-                await announcement.update(replace(A, load=9))
-                assert await following(events) == Changed(replace(A, load=9))
-            assert await following(events) == Left(replace(A, load=9))
-
-
-async def test_an_update_that_changes_nothing_is_no_event(discovery: Discovery) -> None:
-    async with discovery.announce(A) as announcement, discovery.watch() as events:
-        assert await following(events) == Snapshot((A,))
-        await announcement.update(A)
-        async with discovery.announce(B):
-            assert await following(events) == Joined(B)
-
-
 async def test_a_worker_that_is_announced_twice(discovery: Discovery) -> None:
     """It is there until both are gone, and what was said last counts."""
     later = replace(A, load=8)
     async with discovery.watch() as events:
-        assert await following(events) == Snapshot(())
+        assert await following(events) == Snapshot([])
         async with discovery.announce(A):
             assert await following(events) == Joined(A)
             async with discovery.announce(later):
@@ -178,16 +141,19 @@ async def test_a_worker_that_is_announced_twice(discovery: Discovery) -> None:
 
 
 def test_a_worker_that_two_processes_announce() -> None:
-    later, record = replace(A, load=8), _monitor._records.encode
-    view = _view.View()
-    assert view.replace("one", [record(A)]) == [Joined(A)]
-    assert view.replace("two", [record(later)]) == [Changed(later)]
-    assert view.snapshot() == Snapshot((later,))
-    assert view.replace("one", [record(A), record(B)]) == [Joined(B)]
-    assert view.replace("two", []) == [Changed(A)]
-    assert view.replace("one", [record(B)]) == [Left(A)]
-    assert view.replace("one", []) == [Left(B)]
-    assert view.presences() == []
+    later, known = replace(A, load=8), _known.Known()
+    assert known.note("one", A) == Joined(A)
+    assert known.note("one", A) is None
+    assert known.note("two", later) == Changed(later)
+    assert known.note("three", B) == Joined(B)
+    assert known.snapshot() == Snapshot([later, B])
+    assert known.note("one", replace(A, load=9)) == Changed(replace(A, load=9))
+    assert known.note("one", None) == Changed(later)
+    assert known.note("two", B) == Left(later)  # never so, unless somebody writes there
+    assert known.note("four", None) is None
+    assert known.note("three", None) == Left(B)
+    assert known.snapshot() == Snapshot([])
+    assert known.names() == []
 
 
 async def test_an_announcement_keeps_its_worker(discovery: Discovery) -> None:
@@ -213,7 +179,7 @@ async def test_namespaces_of_any_text_are_apart(base: Path) -> None:
             await stack.enter_async_context(make(base, name).announce(worker))
         watches = [await stack.enter_async_context(make(base, name).watch()) for name in NAMES]
         for number, events in enumerate(watches):
-            assert await following(events) == Snapshot((replace(A, id=str(number)),))
+            assert await following(events) == Snapshot([replace(A, id=str(number))])
         async with make(base, "..").announce(B):
             assert await following(watches[NAMES.index("..")]) == Joined(B)
         # Had the others been told, they would have been told this first.
@@ -226,102 +192,6 @@ async def test_namespaces_of_any_text_are_apart(base: Path) -> None:
 # Watching
 
 
-async def test_cancelling_the_wait_loses_nothing(discovery: Discovery) -> None:
-    async with discovery.watch() as events:
-        assert await following(events) == Snapshot(())
-        for _ in range(20):
-            waiting = asyncio.ensure_future(anext(events))
-            await asyncio.sleep(0)
-            async with discovery.announce(A):
-                waiting.cancel()
-                await asyncio.gather(waiting, return_exceptions=True)
-                assert waiting.cancelled()
-                assert await following(events) == Joined(A)
-            assert await following(events) == Left(A)
-
-
-async def test_leaving_ends_the_iteration(discovery: Discovery) -> None:
-    async with discovery.watch() as events, discovery.watch() as others:
-        assert await following(events) == Snapshot(())
-        waiting = asyncio.ensure_future(anext(others))
-        assert await asyncio.wait_for(waiting, 10) == Snapshot(())
-        waiting = asyncio.ensure_future(anext(others))
-        await asyncio.sleep(0)
-    with pytest.raises(StopAsyncIteration):
-        await asyncio.wait_for(waiting, 10)
-    assert [event async for event in events] == []
-
-
-async def test_who_does_not_keep_up_gets_a_snapshot(
-    discovery: Discovery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_events, "MOST", 5)
-    async with discovery.watch() as slow, discovery.watch() as quick:
-        assert await following(slow) == await following(quick) == Snapshot(())
-        async with discovery.announce(A) as announcement:
-            assert await following(quick) == Joined(A)
-            for load in range(100, 120):
-                await announcement.update(replace(A, load=load))
-                assert await following(quick) == Changed(replace(A, load=load))
-            got = [await following(slow)]
-            while got[-1] not in (Changed(replace(A, load=119)), Snapshot((replace(A, load=119),))):
-                got.append(await following(slow))
-        assert isinstance(got[0], Snapshot)
-        assert len(got) <= 6
-        assert await following(slow) == Left(replace(A, load=119))
-
-
-async def test_a_loop_that_ended_without_leaving(discovery: Discovery) -> None:
-    """Its watch is forgotten at the next event, and others go on."""
-    loop = asyncio.new_event_loop()
-    abandoned = discovery.watch()
-    await asyncio.to_thread(lambda: loop.run_until_complete(abandoned.__aenter__()))
-    async with discovery.watch() as events:
-        assert await following(events) == Snapshot(())
-        loop.close()
-        (monitor,) = _process.this().monitors.values()
-        assert len(monitor._watches) == 2
-        async with discovery.announce(A):
-            assert await following(events) == Joined(A)
-            await until(lambda: len(monitor._watches) == 1)
-    assert not _process.this().monitors
-
-
-def test_many_threads_and_loops(base: Path, discovery: Discovery) -> None:
-    count, barrier = 8, threading.Barrier(8)
-    failures: list[BaseException] = []
-
-    async def announce_and_watch(number: int) -> None:
-        async with discovery.watch() as events:
-            seen = {worker.id for worker in (await following(events)).workers}
-            await asyncio.to_thread(barrier.wait, 30)
-            for turn in range(20):
-                worker = replace(A, id=f"{number}.{turn}")
-                async with discovery.announce(worker) as announcement:
-                    await announcement.update(replace(worker, load=turn))
-            async with discovery.announce(replace(A, id=str(number))):
-                while not {str(other) for other in range(count)} <= seen:
-                    event = await following(events)
-                    assert not isinstance(event, Snapshot)
-                    seen.add(event.worker.id)
-                await asyncio.to_thread(barrier.wait, 30)
-
-    def run(number: int) -> None:
-        try:
-            asyncio.run(announce_and_watch(number))
-        except BaseException as error:
-            failures.append(error)
-            barrier.abort()
-
-    threads = [threading.Thread(target=run, args=[number]) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(50)
-    assert failures == []
-    assert list(base.iterdir()) == []
-
-
 async def test_nothing_is_left(base: Path, discovery: Discovery, how: str) -> None:
     """No file, descriptor, thread or task, however it ends."""
 
@@ -331,7 +201,7 @@ async def test_nothing_is_left(base: Path, discovery: Discovery, how: str) -> No
 
     async def use(turn: int) -> None:
         async with discovery.watch() as events, discovery.announce(A) as announcement:
-            while await following(events) != Snapshot((A,)):
+            while await following(events) != Snapshot([A]):
                 pass
             await announcement.update(replace(A, load=turn))
             if turn % 3 == 1:
@@ -351,20 +221,6 @@ async def test_nothing_is_left(base: Path, discovery: Discovery, how: str) -> No
         await use_and_cancel(turn)
         assert all(now <= then for now, then in zip(held(), before, strict=True))
         assert list(base.iterdir()) == []
-    assert not _process.this().members
-    assert not _process.this().monitors
-    assert not _process.this().presences
-
-
-async def test_all_watches_share_a_thread_and_an_instance(discovery: Discovery) -> None:
-    async with AsyncExitStack() as stack:
-        assert await following(await stack.enter_async_context(discovery.watch())) == Snapshot(())
-        before = threading.active_count(), len(os.listdir("/dev/fd"))
-        for _ in range(200):
-            events = await stack.enter_async_context(discovery.watch())
-            assert await following(events) == Snapshot(())
-        assert threading.active_count() <= before[0]
-        assert len(os.listdir("/dev/fd")) <= before[1]
 
 
 # Files
@@ -376,7 +232,7 @@ async def test_only_their_user_gets_at_the_files(base: Path, discovery: Discover
         async with discovery.announce(A):
             (folder,) = base.iterdir()
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-            assert there(base) == [".lock", ".workers"]
+            assert there(base) == [".lock", ".worker"]
             assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     finally:
         os.umask(before)
@@ -391,19 +247,19 @@ async def test_where_it_is_unless_told_otherwise(
     mine = tmp_path / "run"
     mine.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(mine))
-    assert _place.directory(None) == str(mine / user)
+    assert _directory.path_of(None) == str(mine / user)
     mine.chmod(0o777)
     runtime = f"/run/user/{os.geteuid()}"
     if os.path.isdir(runtime):
-        assert _place.directory(None) == f"{runtime}/{user}"
+        assert _directory.path_of(None) == f"{runtime}/{user}"
         return
     if os.path.isdir("/dev/shm"):
-        assert _place.directory(None) == f"/dev/shm/{user}"
-    monkeypatch.setattr(_place, "SHARED_MEMORY", str(tmp_path / "nothing"))
+        assert _directory.path_of(None) == f"/dev/shm/{user}"
+    monkeypatch.setattr(_directory, "SHARED_MEMORY", str(tmp_path / "nothing"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert _place.directory(None) == str(tmp_path / user)
+    assert _directory.path_of(None) == str(tmp_path / user)
     monkeypatch.chdir(tmp_path)
-    assert _place.directory(Path("here")) == str(tmp_path / "here" / user)
+    assert _directory.path_of(Path("here")) == str(tmp_path / "here" / user)
 
 
 def foreign(path: Path) -> None:
@@ -433,7 +289,7 @@ def linked(path: Path) -> None:
 async def test_a_directory_that_is_of_no_use(
     tmp_path: Path, spoil: Callable[[Path], None], text: str
 ) -> None:
-    spoilt = Path(_place.directory(tmp_path / "base"))
+    spoilt = Path(_directory.path_of(tmp_path / "base"))
     spoilt.parent.mkdir()
     spoil(spoilt)
     for use in (make(spoilt.parent).watch, lambda: make(spoilt.parent).announce(A)):
@@ -446,7 +302,7 @@ async def test_a_directory_that_is_of_no_use(
 
 async def test_what_others_put_there_is_left_alone(base: Path, discovery: Discovery) -> None:
     async with discovery.watch() as events:
-        assert await following(events) == Snapshot(())
+        assert await following(events) == Snapshot([])
         (folder,) = base.iterdir()
         strange = folder / "notes.txt"
         strange.write_text("mine")
@@ -461,8 +317,8 @@ async def test_a_file_that_cannot_be_read_is_ignored(
     base: Path, discovery: Discovery, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with discovery.announce(A) as announcement, discovery.watch() as events:
-        assert await following(events) == Snapshot((A,))
-        (file,) = base.glob("*/*.workers")
+        assert await following(events) == Snapshot([A])
+        (file,) = base.glob("*/*.worker")
         file.write_bytes(content)
         assert await following(events) == Left(A)
         assert "is ignored" in caplog.text
@@ -472,17 +328,17 @@ async def test_a_file_that_cannot_be_read_is_ignored(
 
 async def test_fields_of_later_versions_are_skipped(discovery: Discovery, base: Path) -> None:
     async with discovery.announce(A), discovery.watch() as events:
-        assert await following(events) == Snapshot((A,))
-        (file,) = base.glob("*/*.workers")
-        later = [{"id": "b", "address": B.address, "colour": "red"}]
+        assert await following(events) == Snapshot([A])
+        (file,) = base.glob("*/*.worker")
+        later = {"id": "a", "address": B.address, "colour": "red"}
         file.write_bytes(msgspec.msgpack.encode(later))
-        assert {await following(events), await following(events)} == {Left(A), Joined(B)}
+        assert await following(events) == Changed(WorkerInfo(id="a", address=B.address))
 
 
 async def test_files_that_were_removed_from_outside(base: Path, discovery: Discovery) -> None:
     """As some systems do when a user logs out. Watchers go on; who announces comes back."""
     async with discovery.announce(A) as announcement, discovery.watch() as events:
-        assert await following(events) == Snapshot((A,))
+        assert await following(events) == Snapshot([A])
         for _ in range(3):
             (folder,) = base.iterdir()
             shutil.rmtree(folder)
@@ -512,7 +368,7 @@ async def test_no_room(base: Path, discovery: Discovery) -> None:
     """What was announced remains as it was."""
     large = replace(A, tags=frozenset({"x" * 2000}))
     async with discovery.watch() as events:
-        assert await following(events) == Snapshot(())
+        assert await following(events) == Snapshot([])
         with limit(resource.RLIMIT_FSIZE, 1000):
             with pytest.raises(WoolError, match="cannot announce the worker 'a' in .*too large"):
                 async with discovery.announce(large):
@@ -525,7 +381,7 @@ async def test_no_room(base: Path, discovery: Discovery) -> None:
                 with pytest.raises(WoolError, match="cannot announce the worker 'b' in .*too lar"):
                     async with discovery.announce(replace(large, id="b")):
                         pass
-                assert there(base) == [".lock", ".workers"]
+                assert there(base) == [".lock", ".worker"]
                 async with discovery.announce(B):
                     assert await following(events) == Joined(B)
                     assert await snapshot(discovery) == {A, B}
@@ -545,9 +401,6 @@ async def test_no_descriptors(base: Path, discovery: Discovery) -> None:
             with pytest.raises(WoolError, match="cannot announce .*: Too many open files"):
                 async with discovery.announce(A):
                     pass
-            with pytest.raises(WoolError, match="cannot watch .*: Too many open files"):
-                async with discovery.watch():
-                    pass
     finally:
         for descriptor in occupied:
             os.close(descriptor)
@@ -556,68 +409,31 @@ async def test_no_descriptors(base: Path, discovery: Discovery) -> None:
     assert list(base.iterdir()) == []
 
 
-async def test_what_cannot_be_looked_at_now_is_looked_at_later(
-    discovery: Discovery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(_monitor, "RETRY", 0.01)
-    failures = iter([OSError(24, "Too many open files")] * 3)
-    original = _monitor._presence.is_alive
-
-    def is_alive(*args: Any) -> bool:
-        if error := next(failures, None):
-            raise error
-        return original(*args)
-
-    async with discovery.watch() as events:
-        assert await following(events) == Snapshot(())
-        monkeypatch.setattr(_monitor._presence, "is_alive", is_alive)
-        async with discovery.announce(A):
-            assert await following(events) == Joined(A)
-    assert caplog.text.count("will try again: [Errno 24] Too many open files") == 1
-
-
-async def test_a_defect_reaches_who_watches(
-    discovery: Discovery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with discovery.watch() as events:
-        assert await following(events) == Snapshot(())
-        with monkeypatch.context() as patched:
-            patched.setattr(_view.View, "replace", lambda *_: 1 // 0)
-            async with discovery.announce(A):
-                with pytest.raises(ZeroDivisionError):
-                    await following(events)
-        async with discovery.announce(B):
-            assert await snapshot(discovery) == {B}
-    assert not _process.this().monitors
-
-
 @linux
 async def test_more_changes_than_the_kernel_keeps(base: Path, discovery: Discovery) -> None:
     most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if most > 100_000:
         pytest.skip("it keeps very many")
-    async with AsyncExitStack() as stack:
-        announcement = await stack.enter_async_context(discovery.announce(A))
-        other = await stack.enter_async_context(make(base, "other").announce(B))
-        events = await stack.enter_async_context(discovery.watch())
-        assert await following(events) == Snapshot((A,))
+    async with discovery.announce(A) as announcement, discovery.watch() as events:
+        assert await following(events) == Snapshot([A])
         (folder,) = base.iterdir()
-        (monitor,) = _process.this().monitors.values()
-        with _process.this().lock:
-            await other.update(B)  # the thread goes to look at this, and has to wait for the lock
-            await until(lambda: not unread(monitor._changes.descriptor))
-            for number in range(most + 100):
-                os.close(os.open(folder / "xy"[number % 2], os.O_WRONLY | os.O_CREAT))
-            await announcement.update(replace(A, load=2))
+        for number in range(most + 100):
+            os.close(os.open(folder / "xy"[number % 2], os.O_WRONLY | os.O_CREAT))
+        await announcement.update(replace(A, load=2))
         assert await following(events) == Changed(replace(A, load=2))
         await announcement.update(replace(A, load=5))
         assert await following(events) == Changed(replace(A, load=5))
 
 
-def unread(descriptor: int) -> int:
-    """How many bytes could be read."""
-    answer = fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4)
-    return int.from_bytes(answer, sys.byteorder)
+async def test_a_watch_that_cannot_go_on_says_why(base: Path, discovery: Discovery) -> None:
+    async with discovery.watch() as events:
+        assert await following(events) == Snapshot([])
+        base.chmod(0o755)
+        (folder,) = base.iterdir()
+        folder.rmdir()
+        folder.touch()
+        with pytest.raises(ConfigurationError, match="is not a directory"):
+            await following(events)
 
 
 # Races
@@ -628,19 +444,19 @@ async def test_a_newborn_is_swept(
     base: Path, discovery: Discovery, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
     """Another process takes it for dead before it is locked, and removes it, or is about to."""
-    original, swept = _presence._lock, list[str]()
+    original, swept = _records._locks, list[str]()
 
-    def lock(descriptor: int, **options: Any) -> bool:
-        if swept or options:
-            return original(descriptor, **options)
+    def locks(descriptor: int, kind: int) -> bool:
+        if swept or kind != fcntl.LOCK_EX:
+            return original(descriptor, kind)
         (newborn,) = base.glob("*/*.lock")
         swept.append(newborn.name)
         if meanwhile == "has begun":
             return False  # the other process has locked it
         newborn.unlink()
-        return original(descriptor)
+        return original(descriptor, kind)
 
-    monkeypatch.setattr(_presence, "_lock", lock)
+    monkeypatch.setattr(_records, "_locks", locks)
     async with discovery.announce(A):
         (file,) = base.glob("*/*.lock")
         assert swept
@@ -652,7 +468,7 @@ async def test_a_newborn_is_swept(
 async def test_the_directory_is_removed_as_its_last_user_leaves(
     base: Path, discovery: Discovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, removed = _place.make, list[str]()
+    original, removed = _directory.make, list[str]()
 
     def make_and_lose(path: str) -> None:
         original(path)
@@ -660,12 +476,12 @@ async def test_the_directory_is_removed_as_its_last_user_leaves(
             removed.append(path)
             os.rmdir(path)
 
-    monkeypatch.setattr(_place, "make", make_and_lose)
+    monkeypatch.setattr(_directory, "make", make_and_lose)
     async with discovery.announce(A):
         removed.clear()
-        monkeypatch.setattr(_place, "make", original)
+        monkeypatch.setattr(_directory, "make", original)
         assert await snapshot(discovery) == {A}
-    monkeypatch.setattr(_place, "make", make_and_lose)
+    monkeypatch.setattr(_directory, "make", make_and_lose)
     async with discovery.watch() as events:
-        assert await following(events) == Snapshot(())
+        assert await following(events) == Snapshot([])
         assert len(removed) == 3

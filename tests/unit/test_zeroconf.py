@@ -12,10 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import ifaddr
@@ -28,9 +26,9 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from wool._plugins import lookup
 from wool.abc import Changed, ConfigurationError, Joined, Left, Snapshot, WorkerInfo
-from wool_zeroconf import Options, _addresses, _browser, _interfaces, _library, _service, _text
+from wool_zeroconf import Options, _description, _interfaces
+from wool_zeroconf._description import Description
 from wool_zeroconf._discovery import ZeroconfDiscovery
-from wool_zeroconf._text import MOST_TEXT, Description
 
 WORKER = WorkerInfo(
     id="00c0ffee00c0ffee",
@@ -135,44 +133,6 @@ def test_the_plugin_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [
-        ("grpc://10.0.0.1:7000", "10.0.0.1", 7000),
-        ("grpc://[fd00::1]:7000", "fd00::1", 7000),
-        ("ws://[fe80::1%eth0]:80/a/b", "fe80::1", 80),
-        ("wss://worker.example/wool", "worker.example", 0),
-        ("ws+unix:///tmp/a b", "", 0),
-    ],
-)
-def test_addresses(text: str, host: str, port: int) -> None:
-    address = _addresses.parse(text)
-    assert (address.host, address.port, str(address)) == (host, port, text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "10.0.0.1:7000",
-        "grpc://10.0.0.1:70000",
-        "grpc://user@host:1",
-        "grpc://host:1?x",
-        "grpc://[::zz]:1",
-        "grpc://fd00::1:7000",
-        f"grpc://{'x' * 64}.example:1",
-        "grpc://a..b:1",
-        "grpc://010.0.0.1:1",
-        "grpc://1:1",
-        "grpc://ho st:1",
-        "grpc://host:1/\n",
-    ],
-)
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ValueError, match="address|port|host"):
-        _addresses.parse(text)
-
-
-@pytest.mark.parametrize(
     ("address", "reason"),
     [
         ("grpc://127.0.0.1:7000", "other machines cannot reach it"),
@@ -197,13 +157,14 @@ async def test_addresses_that_are_not_worth_announcing(address: str, reason: str
 def test_a_link_local_address_needs_ipv6() -> None:
     worker = replace(WORKER, address="grpc://[fe80::1%eth0]:7000")
     with pytest.raises(ConfigurationError, match="unless IPv6"):
-        _service.check(worker, ["10.0.0.1"])
-    _service.check(worker, ["10.0.0.1", "fe80::1"])
+        _description.told(worker, over_six=False, only_here=False)
+    told = _description.told(worker, over_six=True, only_here=False)
+    assert told.address == "grpc://[fe80::1]:7000"
 
 
 def test_a_worker_without_an_id() -> None:
     with pytest.raises(ConfigurationError, match="has no id"):
-        _service.check(replace(WORKER, id=""), ["127.0.0.1"])
+        _description.told(replace(WORKER, id=""), over_six=True, only_here=True)
 
 
 # Interfaces ------------------------------------------------------------------------------------
@@ -290,94 +251,92 @@ workers = st.builds(
 )
 
 
+def description(
+    worker: WorkerInfo = WORKER, namespace: str = "n", revision: int = 1
+) -> Description:
+    return Description(worker=worker, namespace=namespace, revision=revision, lease=30.0)
+
+
 @given(workers, words, st.integers(0, 1 << 62))
 def test_what_is_told_is_understood(worker: WorkerInfo, namespace: str, revision: int) -> None:
-    told = Description(worker=worker, namespace=namespace, revision=revision)
+    told = description(worker, namespace, revision)
     try:
-        text = _text.encode(told)
+        records = _description.records(told)
     except ConfigurationError as error:
         assert "is the most" in str(error)
     else:
-        assert len(text) <= MOST_TEXT
-        assert _text.decode(text) == told
-
-
-def test_all_that_is_known_of_a_worker_is_told() -> None:
-    everything = {field.name for field in fields(WorkerInfo)} - {"load"}
-    plain = WorkerInfo(address="")
-    assert {name for name in everything if getattr(WORKER, name) == getattr(plain, name)} == set()
-    told = _text.encode(Description(worker=WORKER, namespace="n", revision=1))
-    assert _text.decode(told) == Description(worker=WORKER, namespace="n", revision=1)
-
-
-@given(st.binary(max_size=300))
-def test_garbage_is_not_understood(text: bytes) -> None:
-    assert _text.decode(text) is None
+        # What arrives is no more than the text.
+        arrived = AsyncServiceInfo(_description.TYPE, records.name, properties=records.text)
+        assert _description.understood(arrived.properties) == told
 
 
 @given(st.data())
 def test_damaged_texts_do_no_harm(data: st.DataObject) -> None:
-    text = bytearray(_text.encode(Description(worker=WORKER, namespace="n", revision=1)))
+    records = _description.records(description())
+    text = bytearray(records.text)
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(text) - 1))
         text[place] = data.draw(st.integers(0, 255))
     cut = bytes(text[: data.draw(st.integers(0, len(text)))])
-    told = _text.decode(cut)
+    arrived = AsyncServiceInfo(_description.TYPE, records.name, properties=cut)
+    told = _description.understood(arrived.properties)
     if told is not None:
         assert repr(told).isprintable()
-        assert "\\x" not in repr(told)
 
 
-def test_texts_that_are_nearly_right() -> None:
-    good = _text.encode(Description(worker=WORKER, namespace="n", revision=1))
-    assert _text.decode(good) is not None
-    assert _text.decode(good + b"\x05other") is not None  # from a later version
-    assert _text.decode(good[:-1]) is None
-    assert _text.decode(good + b"\0" * 10) is not None
-    for before, after in {
-        b"txtvers=1": b"txtvers=2",
-        b"pid=4711": b"pid=-711",
-        b"rev=1": b"rev=x",
-        b"host=host": b"host=\x1b[2J",
-        b"127.0.0.1": b"000.0.0.0",
-        b"127.0.0.1:7000": b"127.0.0.1:7000"[::-1],
-        b"id=00": b"xx=00",
-        b"wool=0": b"wool=\xff",
-        b"ns=n": b"nn=n",
-    }.items():
-        assert before in good
-        assert _text.decode(good.replace(before, after)) is None
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"txtvers=1", b"txtvers=2"),
+        (b'"pid":4711', b'"pid":"no"'),
+        (b'"host":"host', b'"host":"\\u001b'),
+        (b"127.0.0.1", b"0.0.0.0"),
+        (b"127.0.0.1", b"[fe80::%1]"),
+        (b'"id":"00c0ffee00c0ffee"', b'"id":""'),
+        (b'"namespace"', b'"nonsense0"'),
+    ],
+)
+def test_texts_that_are_nearly_right(before: bytes, after: bytes) -> None:
+    properties = _description.records(description()).properties
+    assert _description.understood(properties) is not None
+    assert _description.understood(properties | {b"other": None}) is not None  # a later version
+    joined = b"".join(value or b"" for key, value in properties.items() if key != b"txtvers")
+    damaged = {b"txtvers": b"1", b"json0": joined}
+    assert _description.understood(damaged) is not None
+    assert before in joined or before == b"txtvers=1"
+    damaged[b"json0"] = joined.replace(before, after)
+    if before == b"txtvers=1":
+        damaged[b"txtvers"] = b"2"
+    assert _description.understood(damaged) is None
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"tags": {"x" * 251}}, "its tag 'x+'… has 251 bytes, and 250 is the most"),
+        ({"tags": {"x" * 1200}}, "1200 of them for its 1 tags, and 1200 is the most"),
         ({"tags": {f"tag number {i:04}" for i in range(80)}}, "for its 80 tags, and 1200 is the"),
         ({"tags": {"a\x1b[2Jb"}}, "its tag .* is not printable"),
-        ({"host": "\udcff"}, "the name of its host .* is not printable"),
-        ({"serializers": ("ö" * 126,)}, "its serializer 'ö+'… has 252 bytes, and 250 is"),
+        ({"host": "\udcff"}, "its host .* is not printable"),
     ],
 )
 async def test_too_much_to_tell(
     ours: ZeroconfDiscovery, change: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=f"127.0.0.1:7000 cannot be announced: .*{reason}"):
+    with pytest.raises(ConfigurationError, match=f"127.0.0.1:7000 cannot be announced .*{reason}"):
         async with ours.announce(replace(WORKER, **change)):
             pass
 
 
-async def test_the_records_of_a_worker_fit_into_a_packet(options: Options) -> None:
+async def test_the_records_of_a_worker_fit_into_a_packet() -> None:
     worker = replace(WORKER, address=f"grpc://[{'fd00:' + ':'.join(['ffff'] * 7)}]:65535", id="Ä")
     count = 0
     while True:
         more = replace(worker, tags=worker.tags | {f"tag number {count}"})
         try:
-            _text.encode(Description(worker=more, namespace="n", revision=1 << 50))
+            records = _description.records(description(more, revision=1 << 50))
         except ConfigurationError:
             break
         worker, count = more, count + 1
-    records = _service.describe(Description(worker=worker, namespace="n", revision=1 << 50))
     library = AsyncZeroconf(interfaces=["127.0.0.1"])
     packets = library.zeroconf.generate_service_broadcast(records, None).packets()
     await library.async_close()
@@ -398,15 +357,14 @@ async def test_the_records_of_a_worker_fit_into_a_packet(options: Options) -> No
 def test_records_agree_with_the_address(
     address: str, server: str, numbers: list[str], port: int
 ) -> None:
-    worker = replace(WORKER, address=address)
-    records = _service.describe(Description(worker=worker, namespace="n", revision=1))
+    records = _description.records(description(replace(WORKER, address=address)))
     assert records.name == "00c0ffee00c0ffee._wool._tcp.local."
     assert (records.server, records.parsed_addresses(), records.port) == (server, numbers, port)
 
 
 def test_names_do_not_collide() -> None:
     idents = ["a", "A", "a.b", "a\\b", "ä", "Ä", "x" * 50, "x" * 51, "x" * 52, "\udcff"]
-    names = {_service.instance(ident).lower() for ident in idents}
+    names = {_description.instance(ident).lower() for ident in idents}
     assert len(names) == len(idents)
     assert all(len(name) <= 80 for name in names)
 
@@ -438,40 +396,6 @@ async def test_those_who_are_there_are_in_the_snapshot(
                 assert await upcoming(events) == Snapshot([WORKER])
 
 
-async def test_who_is_stopped_while_they_answer_has_them_in_the_snapshot(
-    ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Here those who answer are stopped as well, and hear other things before the question."""
-    ask_all = _library.ask_all
-
-    def ask_and_stop(*args: Any) -> None:
-        for number in range(9):
-            say(b"something else %d" % number)
-        ask_all(*args)
-        asyncio.get_running_loop().call_soon(time.sleep, 2 * _browser.COLLECTING)
-
-    monkeypatch.setattr(_library, "ask_all", ask_and_stop)
-    async with ours.announce(WORKER), theirs.watch() as events:
-        assert await upcoming(events) == Snapshot([WORKER])
-
-
-async def test_the_goodbye_of_one_who_was_not_heard_by_all(
-    ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery, options: Options
-) -> None:
-    async with AsyncExitStack() as stack:
-        async with theirs.announce(WORKER):
-            first = await stack.enter_async_context(ZeroconfDiscovery(options).watch())
-            assert await upcoming(first) == Snapshot([WORKER])
-            events = await stack.enter_async_context(ours.watch())
-            assert await upcoming(events) == Snapshot([WORKER])
-        assert await upcoming(events) == Left(WORKER)
-
-
-async def test_a_process_sees_its_own_workers(ours: ZeroconfDiscovery) -> None:
-    async with ours.announce(WORKER), ours.watch() as events:
-        assert await upcoming(events) == Snapshot([WORKER])
-
-
 async def test_watches_of_a_process_share_what_is_known(
     ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery
 ) -> None:
@@ -488,34 +412,16 @@ async def test_watches_of_a_process_share_what_is_known(
         assert await upcoming(first) == Left(WORKER)
 
 
-async def test_a_watch_after_the_last(ours: ZeroconfDiscovery) -> None:
-    async with ours.announce(WORKER):
-        for _ in range(2):
-            async with ours.watch() as events:
-                assert await upcoming(events) == Snapshot([WORKER])
-
-
-async def test_namespaces_do_not_see_each_other(ours: ZeroconfDiscovery, options: Options) -> None:
-    foreign = ZeroconfDiscovery(replace(options, namespace=f"{options.namespace}2"))
-    late = replace(WORKER, id="late")
-    async with ours.watch() as events, foreign.announce(WORKER) as announcement:
-        assert await upcoming(events) == Snapshot([])
-        await announcement.update(replace(WORKER, pid=1))
-        async with ours.announce(late), foreign.watch() as others:
-            await nothing_but(events, late)
-            assert await upcoming(others) == Snapshot([replace(WORKER, pid=1)])
-
-
 async def test_an_update_that_changes_nothing(ours: ZeroconfDiscovery) -> None:
     late = replace(WORKER, id="late")
-    names = [_service.instance(worker.id) for worker in (WORKER, late)]
+    names = [_description.instance(worker.id) for worker in (WORKER, late)]
     async with Wire() as wire, ours.watch() as events, ours.announce(WORKER) as announcement:
         assert await upcoming(events) == Snapshot([WORKER])
         await announcement.update(replace(WORKER, load=9))
         async with ours.announce(late):
             await nothing_but(events, late)
             await wire.until(lambda record: record.key == names[1])
-        heard = [r for r in wire.heard if r.type == _library.TXT and r.key in names]
+        heard = [r for r in wire.heard if r.type == 16 and r.key in names]
         assert len({record.text for record in heard}) == 2
 
 
@@ -526,8 +432,8 @@ async def test_updates_that_are_refused(ours: ZeroconfDiscovery) -> None:
             assert await upcoming(events) == Joined(WORKER)
             with pytest.raises(ValueError, match="'00c0ffee00c0ffee' was announced, not 'x'"):
                 await announcement.update(replace(WORKER, id="x"))
-            with pytest.raises(ConfigurationError, match="250 is the most"):
-                await announcement.update(replace(WORKER, tags=frozenset({"x" * 300})))
+            with pytest.raises(ConfigurationError, match="1200 is the most"):
+                await announcement.update(replace(WORKER, tags=frozenset({"x" * 1200})))
             await announcement.update(replace(WORKER, pid=7))
             assert await upcoming(events) == Changed(replace(WORKER, pid=7))
         with pytest.raises(RuntimeError, match="no more"):
@@ -552,22 +458,6 @@ async def test_the_same_worker_again(ours: ZeroconfDiscovery) -> None:
             async with ours.announce(WORKER):
                 assert await upcoming(events) == Joined(WORKER)
             assert await upcoming(events) == Left(WORKER)
-
-
-async def test_a_reader_who_is_late_is_told_what_is_true(ours: ZeroconfDiscovery) -> None:
-    gone, stays = replace(WORKER, id="gone"), replace(WORKER, id="stays")
-    last = replace(WORKER, id="last")
-    async with ours.watch() as slow, ours.watch() as quick, AsyncExitStack() as stack:
-        assert await upcoming(slow) == await upcoming(quick) == Snapshot([])
-        async with ours.announce(gone):
-            assert await upcoming(quick) == Joined(gone)
-        announcement = await stack.enter_async_context(ours.announce(stays))
-        await announcement.update(replace(stays, pid=1))
-        await stack.enter_async_context(ours.announce(last))
-        while await upcoming(quick) != Joined(last):
-            pass
-        assert await upcoming(slow) == Joined(replace(stays, pid=1))
-        assert await upcoming(slow) == Joined(last)
 
 
 async def test_a_crowd(ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery) -> None:
@@ -624,14 +514,19 @@ class Wire(RecordUpdateListener):
     async def register(self, name: str, text: bytes) -> None:
         """Tells of a service; in vain if it is garbage."""
         info = AsyncServiceInfo(
-            _library.TYPE,
-            f"{name}.{_library.TYPE}",
+            _description.TYPE,
+            f"{name}.{_description.TYPE}",
             port=1,
             properties=text,
             server=f"{name}.local.",
             parsed_addresses=["127.0.0.1"],
         )
         await (await self.library.async_register_service(info, cooperating_responders=True))
+
+    def say(self, told: Description) -> None:
+        """Tells of a worker, once."""
+        library = self.library.zeroconf
+        library.async_send(library.generate_service_broadcast(_description.records(told), None))
 
 
 def say(packet: bytes) -> None:
@@ -642,7 +537,7 @@ def say(packet: bytes) -> None:
 
 
 async def test_what_strangers_say_is_ignored(ours: ZeroconfDiscovery, options: Options) -> None:
-    good = _text.encode(Description(worker=WORKER, namespace=options.namespace, revision=1))
+    good = _description.records(description(namespace=options.namespace)).text
     generator = random.Random(4)
     texts = {
         "empty": b"",
@@ -664,106 +559,43 @@ async def test_what_strangers_say_is_ignored(ours: ZeroconfDiscovery, options: O
 
 
 async def test_answers_that_come_after_the_goodbye(
-    ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery
+    ours: ZeroconfDiscovery, options: Options
 ) -> None:
     """An answer that was put off because of another is sent later, whatever has happened."""
-    name, late = _service.instance(WORKER.id), replace(WORKER, id="late")
-
-    def comes(record: Any) -> bool:
-        return record.key == name and record.type == _library.TXT and record.ttl > 0
-
-    async with Wire() as wire, theirs.watch() as events, ours.announce(late):
-        assert await upcoming(events) == Snapshot([late])
+    last = replace(WORKER, id="last")
+    async with Wire() as wire, ours.watch() as events:
+        assert await upcoming(events) == Snapshot([])
         async with ours.announce(WORKER):
             assert await upcoming(events) == Joined(WORKER)
-            await wire.until(comes)
-            _library.ask_each(wire.library.zeroconf, [name])
-            for _ in range(20):  # the question is on its way, and one packet is read in each turn
-                await asyncio.sleep(0.001)
         assert await upcoming(events) == Left(WORKER)
-        wire.heard.clear()
-        await wire.until(comes)  # the ghost
-        async with ours.announce(replace(WORKER, id="last")):
-            await nothing_but(events, replace(WORKER, id="last"))
+        wire.say(description(namespace=options.namespace))  # the ghost
+        wire.say(description(last, namespace=options.namespace))
+        await nothing_but(events, last)
+
+
+async def test_a_worker_that_is_not_told_of_again_is_gone(
+    ours: ZeroconfDiscovery, options: Options
+) -> None:
+    told = replace(description(namespace=options.namespace), lease=1.0)
+    async with Wire() as wire, ours.watch() as events:
+        assert await upcoming(events) == Snapshot([])
+        wire.say(told)
+        assert await upcoming(events) == Joined(WORKER)
+        assert await upcoming(events) == Left(WORKER)
+        wire.say(replace(told, revision=2))  # its network was cut
+        assert await upcoming(events) == Joined(WORKER)
 
 
 async def test_any_browser_can_see_the_workers(ours: ZeroconfDiscovery) -> None:
     async with ours.announce(WORKER), Wire() as wire:
-        name = _service.instance(WORKER.id)
-        info = AsyncServiceInfo(_library.TYPE, name)
+        name = _description.instance(WORKER.id)
+        info = AsyncServiceInfo(_description.TYPE, name)
         assert await info.async_request(wire.library.zeroconf, 30_000)
         assert (info.parsed_addresses(), info.port) == (["127.0.0.1"], 7000)
-        assert info.decoded_properties["address"] == WORKER.address
-
-
-async def test_a_loop_that_was_blocked_reads_what_has_come_before_it_judges(
-    options: Options, nothing_left: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = replace(options, interval=1.0)
-    ask_each, ask_others = _library.ask_each, _library.ask_others
-    blocked, done, leave = False, asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def ask_and_block(*args: Any) -> None:
-        nonlocal blocked
-        blocked = True
-        for number in range(9):
-            say(b"something else %d" % number)
-        ask_each(*args)
-        loop.call_soon(time.sleep, 1.5)  # the answer comes meanwhile, after all the rest
-        loop.call_later(0.1, loop.call_soon, loop.call_soon, time.sleep, 0.5)
-
-    def ask_again(*args: Any) -> None:
-        ask_others(*args)
-        if blocked:
-            done.set()
-
-    async def elsewhere() -> None:
-        async with ZeroconfDiscovery(options).announce(WORKER):
-            await asyncio.to_thread(leave.wait)
-
-    monkeypatch.setattr(_browser, "PATIENCE", 0.4)
-    monkeypatch.setattr(_browser, "QUESTIONS", 1)
-    monkeypatch.setattr(_library, "ask_each", ask_and_block)
-    monkeypatch.setattr(_library, "ask_others", ask_again)
-    async with ZeroconfDiscovery(options).watch() as events, asyncio.timeout(15):
-        assert await upcoming(events) == Snapshot([])
-        thread = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
-        try:
-            assert await upcoming(events) == Joined(WORKER)
-            reading = asyncio.ensure_future(anext(events))
-            await done.wait()
-            assert not reading.done()
-        finally:
-            leave.set()
-        assert await reading == Left(WORKER)
-        await thread
+        assert WORKER.address in str(info.decoded_properties["json0"])
 
 
 # Ends ------------------------------------------------------------------------------------------
-
-
-async def test_a_cancelled_reader_misses_nothing(ours: ZeroconfDiscovery) -> None:
-    async with ours.watch() as events:
-        reading = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0)
-        reading.cancel()
-        await asyncio.wait([reading])
-        assert await upcoming(events) == Snapshot([])
-        reading = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0)
-        async with ours.announce(WORKER):
-            reading.cancel()
-            await asyncio.wait([reading])
-            assert await upcoming(events) == Joined(WORKER)
-
-
-async def test_a_watch_that_was_left_is_at_its_end(ours: ZeroconfDiscovery) -> None:
-    async with ours.watch() as events:
-        reading = asyncio.ensure_future(anext(events, None))
-        await asyncio.sleep(0)
-    assert await reading is None
-    assert [event async for event in events] == []
 
 
 @pytest.mark.parametrize("steps", range(12))
@@ -782,7 +614,7 @@ async def test_cancelling_anywhere_leaves_nothing(ours: ZeroconfDiscovery, steps
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
-    assert ours._stations == {}
+    assert ours._sockets == {}
 
 
 async def test_one_who_is_cancelled_while_leaving_has_said_goodbye(
@@ -809,57 +641,6 @@ async def test_one_who_is_cancelled_while_leaving_has_said_goodbye(
     assert asyncio.all_tasks() == before
 
 
-async def test_no_task_is_left(ours: ZeroconfDiscovery) -> None:
-    before = asyncio.all_tasks()
-    async with ours.announce(WORKER) as announcement, ours.watch() as events:
-        await upcoming(events)
-        await announcement.update(replace(WORKER, pid=1))
-    await asyncio.sleep(0)
-    assert asyncio.all_tasks() == before
-
-
-async def test_a_browser_that_fails_says_so(
-    ours: ZeroconfDiscovery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(_library, "ask_others", fail)
-    monkeypatch.setattr(_browser, "SECOND", 0.0)
-    async with ours.watch() as events:
-        assert await upcoming(events) == Snapshot([])
-        with pytest.raises(ZeroDivisionError):
-            await upcoming(events)
-        monkeypatch.undo()
-        async with ours.watch() as others:
-            assert await upcoming(others) == Snapshot([])
-
-
-# Loops -----------------------------------------------------------------------------------------
-
-
-async def test_a_discovery_serves_several_loops(ours: ZeroconfDiscovery) -> None:
-    here, there = replace(WORKER, id="here"), replace(WORKER, id="there")
-    ready, done = threading.Event(), threading.Event()
-
-    async def elsewhere() -> Any:
-        async with ours.announce(there), ours.watch() as events:
-            snapshot = await upcoming(events)
-            ready.set()
-            await asyncio.to_thread(done.wait)
-            return snapshot
-
-    async with ours.announce(here), ours.watch() as events:
-        assert await upcoming(events) == Snapshot([here])
-        thread = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
-        assert await upcoming(events) == Joined(there)
-        await asyncio.to_thread(ready.wait)
-        done.set()
-        assert await upcoming(events) == Left(there)
-        snapshot = await thread
-    assert {worker.id for worker in snapshot.workers} == {"here", "there"}
-
-
 async def test_uvloop(ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery) -> None:
     async def use() -> None:
         async with theirs.watch() as events:
@@ -875,25 +656,3 @@ async def test_uvloop(ours: ZeroconfDiscovery, theirs: ZeroconfDiscovery) -> Non
             runner.run(use())
 
     await asyncio.to_thread(run)
-
-
-# The library's own words -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("level", "then"),
-    [
-        (logging.WARNING, _library.QUIET),
-        (logging.INFO, logging.INFO),
-        (logging.ERROR, logging.ERROR),
-    ],
-)
-def test_the_library_is_silent_unless_asked(level: int, then: int) -> None:
-    logger = logging.getLogger("zeroconf")
-    before = logger.level
-    try:
-        logger.setLevel(level)
-        _library.hush()
-        assert logger.level == then
-    finally:
-        logger.setLevel(before)

@@ -11,7 +11,7 @@ from wool._workerinfo import WorkerInfo
 from wool.abc import Event, Left, Snapshot
 
 MOST = 10_000
-"""So many events are kept for who does not take them; then there is a snapshot in their place."""
+"""So many events are kept for a slow watcher; then a snapshot takes their place."""
 
 
 class Watch(AsyncIterator[Event]):
@@ -53,7 +53,7 @@ class Watch(AsyncIterator[Event]):
         self._arrived.set()
 
     def close(self) -> None:
-        """Ends the iteration, also for who is waiting."""
+        """Ends the iteration, also for a task that is waiting."""
         self._pending.clear()
         self._ended, self._error = True, None
         self._arrived.set()

@@ -1,4 +1,4 @@
-"""How a process hears that something in a directory has changed.
+"""How a watcher hears that something in a directory has changed.
 
 On Linux the kernel tells (inotify). Elsewhere, and where a user has used up the instances of
 inotify there may be (128, unless configured otherwise), the directory is looked through four
@@ -7,13 +7,13 @@ times a second.
 
 from __future__ import annotations
 
-import fcntl
+import asyncio
 import logging
 import os
 import struct
 import sys
-import termios
-from abc import ABC, abstractmethod
+
+from wool_shm import _directory
 
 _log = logging.getLogger("wool.shm")
 
@@ -32,45 +32,60 @@ _EVERYTHING = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _Q_OVERFLOW | _IGNORED
 _HEADER = struct.Struct("iIII")
 
 
-class Changes(ABC):
-    """Tells which files of a directory have changed.
+class Changes:
+    """Tells which files of a directory have changed, in the event loop that made it."""
 
-    Attributes:
-        descriptor: readable when there is something to read; None: there is none.
-        interval: seconds after which to `read` without having been told; None: never.
-    """
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._arrived = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._inotify: int | None = None
+        if sys.platform != "linux":
+            return
+        try:
+            self._inotify = _called("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
+        except (OSError, ImportError) as error:  # no instance is left, or Python has no ctypes
+            _log.warning(
+                "the kernel gives no instance of inotify (%s), so workers are looked for every "
+                "%g s; perhaps fs.inotify.max_user_instances is too low, or the limit of open "
+                "files",
+                error,
+                INTERVAL,
+            )
+        else:
+            self._loop.add_reader(self._inotify, self._arrived.set)
 
-    descriptor: int | None = None
-    interval: float | None = None
+    def follow(self) -> None:
+        """Begins to tell of what happens from now on. The directory is made if need be.
 
-    @abstractmethod
-    def follow(self, directory: str) -> None:
-        """Begins to tell of what happens from now on; to be repeated if the directory is new."""
+        Raises:
+            ConfigurationError: the directory cannot be used.
+            OSError: the kernel cannot tell of it.
+        """
+        while True:
+            _directory.make(self._directory)
+            if self._inotify is None:
+                return
+            try:
+                path = os.fsencode(self._directory)
+                _called("inotify_add_watch", self._inotify, path, _WANTED)
+                return
+            except FileNotFoundError:
+                continue  # its last user has just removed it
 
-    @abstractmethod
+    async def wait(self) -> None:
+        """Waits until there is something to read."""
+        await (self._arrived.wait() if self._inotify is not None else asyncio.sleep(INTERVAL))
+
     def read(self) -> list[str] | None:
-        """Returns files that have been closed or removed; None: look at all there are."""
-
-
-class _Inotify(Changes):
-    def __init__(self) -> None:
-        import ctypes
-
-        self._errno = ctypes.get_errno
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._own: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._own < 0:
-            self._fail()
-        self.descriptor = self._own
-
-    def follow(self, directory: str) -> None:
-        if self._libc.inotify_add_watch(self._own, os.fsencode(directory), _WANTED) < 0:
-            self._fail()
-
-    def read(self) -> list[str] | None:
-        answer = fcntl.ioctl(self._own, termios.FIONREAD, b"\0\0\0\0")
-        size = int.from_bytes(answer, sys.byteorder)
-        data = os.read(self._own, size) if size else b""
+        """Returns files that have been closed or removed; None: follow again, and look at all."""
+        if self._inotify is None:
+            return None
+        self._arrived.clear()
+        try:
+            data = os.read(self._inotify, 1 << 16)  # if there is more, the loop says so again
+        except BlockingIOError:
+            return []
         names, everything, at = list[str](), False, 0
         while at < len(data):
             _, mask, _, length = _HEADER.unpack_from(data, at)
@@ -79,31 +94,19 @@ class _Inotify(Changes):
             names.append(os.fsdecode(data[at - length : at].rstrip(b"\0")))
         return None if everything else names
 
-    def _fail(self) -> None:
-        number = self._errno()
+    def close(self) -> None:
+        """Ends it."""
+        if self._inotify is not None:
+            self._loop.remove_reader(self._inotify)
+            os.close(self._inotify)
+
+
+def _called(function: str, *args: int | bytes) -> int:
+    """Calls a function of the C library; returns what it returns, which is an error if negative."""
+    import ctypes
+
+    result: int = getattr(ctypes.CDLL(None, use_errno=True), function)(*args)
+    if result < 0:
+        number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-class _Looking(Changes):
-    interval = INTERVAL
-
-    def follow(self, directory: str) -> None: ...
-
-    def read(self) -> list[str] | None:
-        return None
-
-
-def changes() -> Changes:
-    """Returns the best way there is; whoever closes its `descriptor` has ended it."""
-    if sys.platform != "linux":
-        return _Looking()
-    try:
-        return _Inotify()
-    except (OSError, AttributeError, ImportError) as error:  # no more instances, or no such call
-        _log.warning(
-            "the kernel gives no instance of inotify (%s), so workers are looked for every %g s; "
-            "perhaps fs.inotify.max_user_instances is too low",
-            error,
-            INTERVAL,
-        )
-        return _Looking()
+    return result

@@ -1,47 +1,42 @@
 """The discovery: workers announced in files, in memory that all processes of a machine share.
 
-Each process has one file for all that it announces in a namespace, under `/dev/shm`, which is
-memory and not a disk. To announce, to change and to withdraw a worker is to replace that file as
-a whole, by writing another one and renaming it. The alternative, slots in one mapped segment, is
-faster to write to, but needs sequence locks, checksums, a lock among writers and a way to repair
-what a killed one has left half done. Here there is nothing to repair:
+Each worker has a record of its own, see `_records`. The alternative, slots in one mapped segment,
+is faster to write to, but needs sequence locks, checksums, a lock among writers and a way to repair
+what a killed one has left half done. With files there is nothing to repair, and the kernel tells
+watchers when one has been replaced, or closed because its process is dead; nobody polls, counts
+heartbeats or compares process ids.
 
-- Each file has a single writer, so writers never wait for each other, nor for readers.
-- A reader sees a file before or after a change, never in between.
-- The kernel tells when a file has been replaced, and when one has been closed because its process
-  is dead; nobody polls, counts heartbeats or compares process ids.
-- What a reader knows is what it finds in the directory. Changes only say where to look, so that
-  one too many does no harm, and if some are lost the reader looks at everything.
-- What is left of a dead process is seen to be so by its lock, and is removed by whoever comes by.
-
-The price is that a change costs in proportion to what its process announces: usually one worker,
-or those of one pool.
+What a watcher knows is what it finds in the directory. Changes only say where to look, so that one
+too many does no harm, and if some are lost the watcher looks at everything.
 """
 
 from __future__ import annotations
 
-import errno
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
-from wool.abc import Announcement, Discovery, Event, WorkerInfo
+from wool.abc import Announcement, Discovery, Event, WorkerInfo, watching
 from wool.exceptions import ConfigurationError, WoolError
-from wool_shm import Options, _place, _process, _records
-from wool_shm._member import Entry, announce
-from wool_shm._monitor import Watch, watch
+from wool_shm import Options, _directory, _records
+from wool_shm._changes import Changes
+from wool_shm._known import Known
+
+_AT_ONCE = 100  # records that are looked at before others may use the event loop
 
 
 class ShmDiscovery(Discovery):
     """Finds the workers that this user's processes on this machine announce in a namespace.
 
     May be used from any thread and event loop. A worker whose process ends is gone for all who
-    watch as soon as the kernel has closed its files. A forked child announces nothing and watches
-    nothing of what its parent did.
+    watch as soon as the kernel has closed its files. A forked child announces nothing of what its
+    parent did.
     """
 
     def __init__(self, options: Options) -> None:
         self._base = options.directory
-        self._namespace = _place.digest(options.namespace)
+        self._namespace = _records.digest(options.namespace)
+        self._swept = False
 
     @asynccontextmanager
     async def announce(self, worker: WorkerInfo) -> AsyncGenerator[Announcement]:
@@ -55,42 +50,80 @@ class ShmDiscovery(Discovery):
             raise ConfigurationError(
                 f"the worker at {worker.address} has no id, and cannot be announced"
             )
-        directory = _place.directory(self._base)
+        directory = _directory.path_of(self._base)
         with _explained(f"announce the worker {worker.id!r}", directory):
-            record = _records.encode(worker)
-            entry = announce(_process.this(), directory, self._namespace, record)
-        announcement = _Announcement(worker, directory, entry)
+            record = _records.Record(directory, self._namespace, worker)
+        announcement = ShmAnnouncement(worker, directory, record)
         try:
+            if not self._swept:
+                self._swept = True
+                with suppress(OSError):
+                    _records.sweep(directory)
             yield announcement
         finally:
-            announcement.leave()
+            announcement.withdraw()
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[Event]]:
         """Watches the namespace.
 
-        The iterator ends when the context is left. Who does not take events for long gets another
-        snapshot in their stead.
-
         Raises:
             ConfigurationError: the directory cannot be used; says why.
             WoolError: no descriptor is left.
         """
-        one = Watch(self._namespace)
-        directory = _place.directory(self._base)
-        with _explained("watch workers", directory):
-            monitor = watch(_process.this(), directory, one)
+        directory = _directory.path_of(self._base)
+        changes = Changes(directory)
         try:
-            yield one.events
+            with _explained("watch workers", directory):
+                changes.follow()
+            try:
+                async with watching(self._events(directory, changes)) as events:
+                    yield events
+            finally:
+                _directory.leave(directory)
         finally:
-            monitor.end(one)
+            changes.close()
+
+    async def _events(self, directory: str, changes: Changes) -> AsyncGenerator[Event]:
+        known = Known()
+        with _explained("watch workers", directory):
+            async for name in _slowly(_records.names(directory)):
+                self._look(directory, name, known)
+            yield known.snapshot()
+            while True:
+                await changes.wait()
+                files = changes.read()
+                if files is None:
+                    changes.follow()
+                    names = [*_records.names(directory), *known.names()]
+                else:
+                    names = [name for file in files if (name := _records.name_of(file))]
+                async for name in _slowly(list(dict.fromkeys(names))):
+                    event = self._look(directory, name, known)
+                    if event is not None:
+                        yield event
+
+    def _look(self, directory: str, name: str, known: Known) -> Event | None:
+        if name.startswith(self._namespace):
+            return known.note(name, _records.read(directory, name))
+        _records.is_alive(directory, name)  # the dead of other namespaces are removed as well
+        return None
 
 
-class _Announcement(Announcement):
-    def __init__(self, worker: WorkerInfo, directory: str, entry: Entry) -> None:
+async def _slowly(names: list[str]) -> AsyncIterator[str]:
+    for number, name in enumerate(names, 1):
+        yield name
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+
+
+class ShmAnnouncement(Announcement):
+    """A worker that has a record."""
+
+    def __init__(self, worker: WorkerInfo, directory: str, record: _records.Record) -> None:
         self._worker = worker
         self._directory = directory
-        self._entry: Entry | None = entry
+        self._record: _records.Record | None = record
 
     async def update(self, worker: WorkerInfo) -> None:
         """Replaces what is announced; if that fails, it is unchanged.
@@ -102,17 +135,17 @@ class _Announcement(Announcement):
         """
         if worker.id != self._worker.id:
             raise ValueError(f"{self._worker.id!r} is announced, not {worker.id!r}")
-        if self._entry is None:
+        if self._record is None:
             raise RuntimeError(f"the worker {worker.id!r} is not announced any more")
         with _explained(f"announce the worker {worker.id!r}", self._directory):
-            self._entry.put(_records.encode(worker))
+            self._record.write(worker)
 
-    def leave(self) -> None:
-        """Withdraws the worker."""
-        entry, self._entry = self._entry, None
-        if entry is not None:
+    def withdraw(self) -> None:
+        """Ends it."""
+        record, self._record = self._record, None
+        if record is not None:
             with _explained(f"withdraw the worker {self._worker.id!r}", self._directory):
-                entry.withdraw()
+                record.remove()
 
 
 @contextmanager
@@ -120,9 +153,7 @@ def _explained(attempt: str, directory: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        room = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room there" if room else "mend that"
         raise WoolError(
-            f"the discovery 'shm' cannot {attempt} in {directory}: {error.strerror}; {remedy}, "
+            f"the discovery 'shm' cannot {attempt} in {directory}: {error.strerror}; mend that, "
             "or name another place with the setting `directory`"
         ) from error

@@ -36,7 +36,9 @@ class Options:
     ] = ()
     ip_version: Annotated[Literal["v4", "v6", "both"], "The kinds of IP to use."] = "both"
     interval: Annotated[
-        float, "Seconds after which all workers are asked again whether they are there; 1 or more."
+        float,
+        "Seconds after which workers tell again that they are there; three times that after the "
+        "last word, they are gone. 1 or more.",
     ] = 10.0
 
     def __post_init__(self) -> None:

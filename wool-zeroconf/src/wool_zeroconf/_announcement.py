@@ -1,28 +1,34 @@
 """A worker made known to the network."""
 
+# The library does not say what its awaitables are of.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable
 from dataclasses import replace
+from typing import Any
 
-from zeroconf import ServiceNameAlreadyRegistered, Zeroconf
-from zeroconf.asyncio import AsyncServiceInfo
+from zeroconf import ServiceNameAlreadyRegistered
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from wool import abc
-from wool_zeroconf import Options, _interfaces, _service, _text
-from wool_zeroconf._text import Description
+from wool_zeroconf import Options, _description, _interfaces
+from wool_zeroconf._description import Description
 
-AGAIN = (1.0,)
-"""Seconds after which what was told is told again, should the network have lost it."""
+MISSED = 3
+"""A worker that has not told of itself in so many intervals is gone."""
 
-GOODBYES = (0.1, 0.1)
-"""The same for a goodbye. It is waited for."""
+AT_ONCE = 0.1
+"""Seconds in which the library has sent something for the first time."""
 
 
 class ZeroconfAnnouncement(abc.Announcement):
-    """Answers for a worker while it is open.
+    """Tells of a worker, again in each interval, and answers questions for it.
 
     Raises:
         ConfigurationError: the worker's address is of no use to others, or it has too much to tell.
@@ -31,24 +37,28 @@ class ZeroconfAnnouncement(abc.Announcement):
     def __init__(self, worker: abc.WorkerInfo, options: Options) -> None:
         self._options = options
         self._revision = 0
-        self._library: Zeroconf | None = None
-        self._repeating: asyncio.Task[None] | None = None
-        self._describe(worker)
+        self._library: AsyncZeroconf | None = None
+        self._sending: asyncio.Future[Any] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._records = self._describe(worker)
 
-    def open(self, library: Zeroconf) -> None:
-        """Tells everybody of the worker, and answers those who ask.
+    async def open(self, library: AsyncZeroconf) -> None:
+        """Tells everybody of the worker.
 
         Raises:
             ConfigurationError: it is announced already.
         """
         try:
-            library.registry.async_add(self._records)
+            sending = await library.async_register_service(
+                self._records, cooperating_responders=True
+            )
         except ServiceNameAlreadyRegistered:
             raise abc.ConfigurationError(
                 f"The worker {self._worker.id!r} is announced already; update that announcement"
             ) from None
         self._library = library
-        self._tell(AGAIN)
+        self._follow(sending)
+        self._renewing = asyncio.create_task(self._renew(library))
 
     async def update(self, worker: abc.WorkerInfo) -> None:
         if self._library is None:
@@ -56,46 +66,55 @@ class ZeroconfAnnouncement(abc.Announcement):
         if worker.id != self._worker.id:
             raise ValueError(f"worker {self._worker.id!r} was announced, not {worker.id!r}")
         if replace(worker, load=0) != self._worker:
-            self._describe(worker)
-            self._library.registry.async_update(self._records)
-            self._tell(AGAIN)
+            self._records = self._describe(worker)
+            self._follow(await self._library.async_update_service(self._records))
 
     async def aclose(self) -> None:
         """Says goodbye, three times. Cancelled, it has said so once."""
-        if self._library is None:
+        library, self._library = self._library, None
+        if library is None:
             return
-        self._library.registry.async_remove(self._records)
-        repeating = self._tell(GOODBYES, ttl=0)
-        self._library = None
-        await repeating
+        if self._renewing is not None:
+            self._renewing.cancel()
+        goodbye = self._follow(await library.async_unregister_service(self._records))
+        try:
+            await asyncio.shield(goodbye)
+        finally:
+            goodbye.cancel()
 
-    def _describe(self, worker: abc.WorkerInfo) -> None:
-        _service.check(worker, _interfaces.choose(self._options))
+    def _describe(self, worker: abc.WorkerInfo) -> AsyncServiceInfo:
+        choices = _interfaces.choose(self._options)
+        told = _description.told(
+            worker,
+            over_six=any(isinstance(one, int) or ":" in one for one in choices),
+            only_here=_interfaces.only_loopback(choices),
+        )
         revision = max(self._revision + 1, time.time_ns() // 1_000_000)
         description = Description(
-            worker=_text.announced(worker), namespace=self._options.namespace, revision=revision
+            worker=told,
+            namespace=self._options.namespace,
+            revision=revision,
+            lease=MISSED * self._options.interval,
         )
-        self._records = _service.describe(description)
+        records = _description.records(description)
         self._worker, self._revision = replace(worker, load=0), revision
+        return records
 
-    def _tell(self, pauses: Sequence[float], ttl: int | None = None) -> asyncio.Task[None]:
-        """Sends the records at once, and again after each of the pauses."""
-        assert self._library is not None
-        if self._repeating is not None:
-            self._repeating.cancel()
-        _send(self._library, self._records, ttl)
-        repeating = _repeat(self._library, self._records, ttl, pauses)
-        self._repeating = asyncio.create_task(repeating)
-        return self._repeating
+    def _follow(self, sending: Awaitable[Any]) -> asyncio.Future[Any]:
+        """Takes what the library sends several times; the copies of earlier records are stopped."""
+        if self._sending is not None:
+            self._sending.cancel()
+        self._sending = asyncio.ensure_future(sending)
+        return self._sending
 
-
-def _send(library: Zeroconf, records: AsyncServiceInfo, ttl: int | None) -> None:
-    library.async_send(library.generate_service_broadcast(records, ttl))
-
-
-async def _repeat(
-    library: Zeroconf, records: AsyncServiceInfo, ttl: int | None, pauses: Sequence[float]
-) -> None:
-    for pause in pauses:
-        await asyncio.sleep(pause)
-        _send(library, records, ttl)
+    async def _renew(self, library: AsyncZeroconf) -> None:
+        """Tells of the worker again and again, under new revisions, and once each time."""
+        while True:
+            await asyncio.sleep(self._options.interval * random.uniform(0.75, 1))  # noqa: S311
+            try:
+                self._records = self._describe(self._worker)
+            except abc.ConfigurationError:
+                continue  # there is no network at the moment
+            sending = self._follow(await library.async_update_service(self._records))
+            await asyncio.wait([sending], timeout=AT_ONCE)
+            sending.cancel()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import ifaddr
 
-from wool.abc import ConfigurationError
+from wool.exceptions import ConfigurationError
 from wool_zeroconf import Options
 
 Choice = str | int
@@ -22,28 +22,21 @@ def choose(options: Options) -> list[Choice]:
     Raises:
         ConfigurationError: there is none, or not one that `options` names.
     """
-    adapters = list(ifaddr.get_adapters())
-    if not adapters:
-        raise ConfigurationError(
-            "No network interface to find workers on: none of this machine has an address"
-        )
     chosen: list[Choice] = []
-    for wanted in options.interfaces or [""]:
-        fitting = [adapter for adapter in adapters if _fits(adapter, wanted)]
-        if not fitting:
-            raise ConfigurationError(
-                f"interfaces: this machine has no network interface or address {wanted!r}, "
-                f"only {_list(adapters)}"
-            )
-        for adapter in fitting:
-            found = list(_pick(adapter, wanted, options.ip_version, chosen))
-            chosen += [choice for choice in found if choice not in chosen]
+    for adapter, numbers in _usable(options):
+        four = [number for number in numbers if "." in number][:1]
+        # Packets from a link-local address tell their receivers which interface they came by.
+        six = sorted((number for number in numbers if ":" in number), key=_is_not_link_local)[:1]
+        if six and six[0] in chosen and adapter.index is not None:
+            chosen += [*four, adapter.index]
+        else:
+            chosen += [*four, *six]
     if not chosen:
         raise ConfigurationError(
             f"No network interface to find workers on: with ip_version={options.ip_version!r} and "
-            f"interfaces={options.interfaces!r}, none of {_list(adapters)} will do"
+            f"interfaces={options.interfaces!r}, none of {_list(ifaddr.get_adapters())} will do"
         )
-    return chosen
+    return list(dict.fromkeys(chosen))
 
 
 def host(options: Options) -> str:
@@ -55,14 +48,8 @@ def host(options: Options) -> str:
         ConfigurationError: as `choose`.
     """
     choose(options)
-    numbers = [
-        number
-        for wanted in options.interfaces or [""]
-        for adapter in ifaddr.get_adapters()
-        if _fits(adapter, wanted)
-        for number in _usable(adapter, wanted, options.ip_version)
-        if not _is_link_local(number)
-    ]
+    numbers = [number for _, numbers in _usable(options) for number in numbers]
+    numbers = [number for number in numbers if "." in number or _is_not_link_local(number)]
     if len(options.interfaces) == 1 and numbers:
         return min(numbers, key=lambda number: ":" in number)
     outward = [number for number in numbers if not ipaddress.ip_address(number).is_loopback]
@@ -75,45 +62,40 @@ def only_loopback(choices: Iterable[Choice]) -> bool:
     return all(isinstance(one, str) and ipaddress.ip_address(one).is_loopback for one in choices)
 
 
-def _fits(adapter: ifaddr.Adapter, wanted: str) -> bool:
-    return wanted in ("", adapter.name, adapter.nice_name) or _plain(wanted) in _numbers(adapter)
+def _usable(options: Options) -> list[tuple[ifaddr.Adapter, list[str]]]:
+    """Returns the interfaces that are wanted, each with those of its addresses that can be used."""
+    adapters = list(ifaddr.get_adapters())
+    if not adapters:
+        raise ConfigurationError(
+            "No network interface to find workers on: none of this machine has an address"
+        )
+    found: list[tuple[ifaddr.Adapter, list[str]]] = []
+    for wanted in dict.fromkeys(options.interfaces or [""]):
+        before = len(found)
+        for adapter in adapters:
+            numbers = _numbers(adapter)
+            if wanted.partition("%")[0] in numbers:
+                numbers = [wanted.partition("%")[0]]
+            elif wanted not in ("", adapter.name, adapter.nice_name):
+                continue
+            versions = {"v4": ".", "v6": ":", "both": ".:"}[options.ip_version]
+            numbers = [one for one in numbers if set(versions) & set(one) and one != "::1"]
+            found.append((adapter, numbers))
+        if len(found) == before:
+            raise ConfigurationError(
+                f"interfaces: this machine has no network interface or address {wanted!r}, "
+                f"only {_list(adapters)}"
+            )
+    return found
 
 
-def _pick(
-    adapter: ifaddr.Adapter, wanted: str, version: str, taken: list[Choice]
-) -> Iterator[Choice]:
-    """Yields what stands for one interface: an IPv4 address, and one of IPv6 or the index."""
-    numbers = _usable(adapter, wanted, version)
-    four = [number for number in numbers if "." in number]
-    six = [number for number in numbers if ":" in number]
-    if four:
-        yield four[0]
-    if six:
-        # Packets from a link-local address tell their receivers which interface they came by.
-        best = (list(filter(_is_link_local, six)) or six)[0]
-        yield adapter.index if best in taken and adapter.index is not None else best
-
-
-def _usable(adapter: ifaddr.Adapter, wanted: str, version: str) -> list[str]:
-    """Returns the addresses of an interface, or the one that is wanted, of this version of IP."""
-    numbers = _numbers(adapter)
-    if _plain(wanted) in numbers:
-        numbers = [_plain(wanted)]
-    if version != "both":
-        numbers = [number for number in numbers if (":" in number) == (version == "v6")]
-    return [number for number in numbers if number != "::1"]
-
-
-def _is_link_local(number: str) -> bool:
-    return ":" in number and ipaddress.ip_address(number).is_link_local
+def _is_not_link_local(number: str) -> bool:
+    return not ipaddress.ip_address(number).is_link_local
 
 
 def _numbers(adapter: ifaddr.Adapter) -> list[str]:
-    return [_plain(ip.ip if isinstance(ip.ip, str) else ip.ip[0]) for ip in adapter.ips]
-
-
-def _plain(number: str) -> str:
-    return number.partition("%")[0]
+    numbers = [ip.ip if isinstance(ip.ip, str) else ip.ip[0] for ip in adapter.ips]
+    return [number.partition("%")[0] for number in numbers]
 
 
 def _list(adapters: Iterable[ifaddr.Adapter]) -> str:

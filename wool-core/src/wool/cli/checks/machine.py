@@ -17,7 +17,7 @@ from wool.cli.checks.finding import Finding, advice, ok, problem
 
 SHARED = Path("/dev/shm")
 ROOM = 16 * 2**20
-"""Bytes of shared memory that 10,000 workers and their watchers do with, amply."""
+"""Bytes of shared memory that 4,000 workers do with, at a page for each."""
 
 FILES = 1024
 """Open files that a worker with many callers may well need."""
@@ -176,8 +176,8 @@ def check_shared_memory(directory: Path | None = None) -> Iterator[Finding]:
         if most < FEW_INSTANCES:
             yield advice(
                 "shared memory",
-                f"a user may have {most} instances of inotify, and each process that watches "
-                "takes one; without, it looks four times a second",
+                f"a user may have {most} instances of inotify, and each pool that watches takes "
+                "one; without, it looks four times a second",
                 "sysctl fs.inotify.max_user_instances=512",
             )
         else:
