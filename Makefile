@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .NOTPARALLEL:
-.PHONY: demo test lint check compat kits docs format clean
+.PHONY: demo test lint check compat kits mutants docs format clean
 
 demo: $(VENV)/.demo  ## run the examples
 	@$(BIN)/python docs/examples/quickstart.py
@@ -40,6 +40,9 @@ compat: $(VENV)/.dev  ## tests against the built packages: each Python, oldest a
 
 kits: $(VENV)/.dev  ## what the conformance kits say of sound back-ends and of broken ones
 	$(BIN)/python tests/unit/show_kits.py $(ARGS)
+
+mutants: $(VENV)/.dev  ## whether the tests find defects; make mutants ARGS=name for some of them
+	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 docs: $(VENV)/.dev  ## the pages as a site, in build/site
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/site
