@@ -20,8 +20,9 @@ from contract.routines import (
     serving,
     write,
 )
-from contract.support import Journal, Place, caught, ended, forever, started, this_task, turns
 from contract.types import KeywordOnly
+from support.parity import Journal, Place, started
+from support.waiting import caught, ended, forever, this_task, turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

@@ -17,8 +17,9 @@ from contract.routines import (
     hang_below,
     serving,
 )
-from contract.support import Journal, ended, forever, started
 from contract.types import KeywordOnly
+from support.parity import Journal, started
+from support.waiting import ended, forever
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

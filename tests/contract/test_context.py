@@ -15,8 +15,9 @@ import pytest
 
 import wool
 from contract import variables as v
-from contract.support import AND_SERVED, Journal, Place, caught, started
 from contract.types import Permission, Plain
+from support.parity import AND_SERVED, Journal, Place, started
+from support.waiting import caught
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

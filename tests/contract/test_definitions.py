@@ -21,8 +21,13 @@ import pytest
 import wool
 from contract.routines import apply, echo
 from contract.types import REGISTERED, Registering, Token
+from support.parity import NEAR
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 T = TypeVar("T")
 

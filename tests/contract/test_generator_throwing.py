@@ -15,8 +15,9 @@ from contract.routines import (
     count,
     tracing,
 )
-from contract.support import Journal, Place, caught, started, turns
 from contract.types import Fatal, KeywordOnly, Plain
+from support.parity import Journal, Place, started
+from support.waiting import caught, turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

@@ -21,8 +21,9 @@ from contract.routines import (
     tracing,
     tree,
 )
-from contract.support import Journal, Place, caught, ended, forever, started, this_task, turns
 from contract.types import Plain
+from support.parity import Journal, Place, started
+from support.waiting import caught, ended, forever, this_task, turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

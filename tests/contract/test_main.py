@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.support import PLACES
+from support.parity import NEAR, PLACES
 
 SCRIPTS = Path(__file__).parent / "scripts"
 TRANSPORTS = sorted({place.partition("+")[0] for place in PLACES}, key=PLACES.index)
@@ -52,15 +52,15 @@ def said(finished: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("how", "place", "script"),
-    # How a script is started is no concern of a transport: not all ways on all of them. Nor is it
-    # one of the script that opens many pools.
+    # How a script is started is no concern of a transport, nor is most of what a script compares.
+    # That it can be started in any way is none of the script that opens many pools.
     [
         (how, place, script)
         for script in COMPARED
         for how in ("file", "stdin", "-c", "-m")
         for place in TRANSPORTS
-        if how == "file" or place not in ("grpc", "ws")
-        if how in ("file", "-c") or script != "main_runs"
+        if how == "file" or (place == "unix" and script != "main_runs")
+        if place in NEAR or script in ("main_functions", "main_generators")
     ],
 )
 def test_a_script(script: str, how: str, place: str, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_output_of_routines(place: str, unbuffered: str, monkeypatch: pytest.Mon
         (script, place)
         for script in ("main_functions", "main_generators", "main_runs")
         for place in TRANSPORTS
-        if script != "main_functions" or place not in ("grpc", "ws")
+        if place in NEAR or script == "main_runs"
     ],
 )
 def test_a_script_in_development_mode(script: str, place: str) -> None:

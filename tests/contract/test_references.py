@@ -38,7 +38,8 @@ from contract.lending import (
     same,
     take,
 )
-from contract.support import AND_SERVED, Journal, Place, caught, eventually, this_task
+from support.parity import AND_SERVED, Journal, Place
+from support.waiting import caught, this_task, until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
 
@@ -1138,7 +1139,7 @@ async def test_cancelling_a_step_of_what_a_routine_returned(journal: Journal) ->
 async def test_generators_that_a_stream_yields(journal: Journal) -> None:
     found = [[v async for v in generator] async for generator in make_counters(journal, 4)]
     assert found == [[1, 2]] * 4
-    await eventually(lambda: journal.count("counting ends") == 4)
+    await until(lambda: journal.count("counting ends") == 4)
 
 
 async def test_what_a_routine_returned_goes_to_another(journal: Journal) -> None:

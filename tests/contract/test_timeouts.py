@@ -18,7 +18,8 @@ from contract.routines import (
     hang_and_tidy,
     serving,
 )
-from contract.support import Journal, caught, ended, forever, started, this_task, when_started
+from support.parity import Journal, started, when_started
+from support.waiting import caught, ended, forever, this_task
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

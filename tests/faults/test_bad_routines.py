@@ -17,16 +17,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import faultjobs
 import pytest
-from faultjobs import add, block, count, fib, hold, seize, stay, tell
-from faultkit import TRANSPORTS, alive, eventually, kill, opened, pid_in, pids
 
 import wool
+from support import jobs
+from support.jobs import add, block, count, fib, hold, seize, stay, tell
+from support.pools import ASIDE_AND_WITHIN, opened, pids
+from support.processes import alive, kill
+from support.waiting import pid_in, until
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", TRANSPORTS)
+both = pytest.mark.parametrize("transport", ASIDE_AND_WITHIN)
 
 
 @asynccontextmanager
@@ -91,7 +93,7 @@ async def swallow_once(path: Path) -> str:
 
 @wool.routine
 async def leak_tasks(n: int) -> int:
-    faultjobs.kept.extend(asyncio.create_task(asyncio.sleep(3600)) for _ in range(n))
+    jobs.kept.extend(asyncio.create_task(asyncio.sleep(3600)) for _ in range(n))
     return n
 
 
@@ -133,8 +135,8 @@ async def leak_failure(kind: str) -> str:
             await task
 
     task = asyncio.create_task(fail())
-    faultjobs.kept.append(task)
-    faultjobs.kept.append(asyncio.create_task(reap(task)))
+    jobs.kept.append(task)
+    jobs.kept.append(asyncio.create_task(reap(task)))
     if kind != "ValueError":
         asyncio.get_running_loop().call_later(0.05, fail_now)
     return "returned"
@@ -313,7 +315,7 @@ async def test_cancellation_swallowed_for_ever(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The grace period bounds the wait for a deaf routine; others are served meanwhile."""
-    monkeypatch.setenv("WOOL_CANCEL_GRACE", "2")
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "1")
     async with asyncio.timeout(40), opened(1, shutdown_timeout=1):
         call = asyncio.ensure_future(deaf(folder / "deaf"))
         await pid_in(folder / "deaf")
@@ -321,7 +323,7 @@ async def test_cancellation_swallowed_for_ever(
         call.cancel()
         for _ in range(5):
             assert await add(1, 2) == 3
-        is_early = time.monotonic() < cancelled + 1.9
+        is_early = time.monotonic() < cancelled + 0.9
         assert not (call.done() and is_early), (
             "it ends when the remote side has, or after the grace"
         )
@@ -487,7 +489,7 @@ async def test_signal_handlers_replaced_and_killed() -> None:
     async with opened() as pool:
         ignorant = await ignore_signals()
         kill([ignorant])
-        await eventually(lambda: ignorant not in pids(pool), what="the death to be noticed")
+        await until(lambda: ignorant not in pids(pool), what="the death to be noticed")
         await pool.wait(2, timeout=30)
         assert await add(1, 2) == 3
 
@@ -537,7 +539,7 @@ async def test_leaving_the_pool_with_calls_running(transport: str, folder: Path)
 
 
 async def leave_with_deaf_calls(folder: Path) -> set[int]:
-    async with opened(shutdown_timeout=2) as pool:
+    async with opened(shutdown_timeout=1) as pool:
         calls, workers = list[asyncio.Future[None]](), set[int]()
         while workers != pids(pool) or len(calls) < 4:
             path = folder / f"deaf{len(calls)}"
@@ -550,7 +552,7 @@ async def leave_with_deaf_calls(folder: Path) -> set[int]:
 
 
 async def leave_with_blocked_calls(folder: Path) -> set[int]:
-    async with opened(shutdown_timeout=2):
+    async with opened(shutdown_timeout=1):
         calls = [
             asyncio.ensure_future(block(3600, folder / "blocked")),
             asyncio.ensure_future(seize(3600, folder / "seized")),
@@ -563,13 +565,13 @@ async def leave_with_blocked_calls(folder: Path) -> set[int]:
 
 
 async def leave_with_a_thread(folder: Path) -> set[int]:
-    async with opened(1, shutdown_timeout=2) as pool:
+    async with opened(1, shutdown_timeout=1) as pool:
         await leave_a_thread(3600)
         return pids(pool)
 
 
 async def leave_with_deaf_signals(folder: Path) -> set[int]:
-    async with opened(1, shutdown_timeout=2) as pool:
+    async with opened(1, shutdown_timeout=1) as pool:
         await ignore_signals()
         assert await add(1, 2) == 3
         return pids(pool)
@@ -583,7 +585,7 @@ async def test_leaving_the_pool_whatever_it_does(
 
     The calls end in `WorkerStopped` or `WorkerLost`, never in `CancelledError`.
     """
-    monkeypatch.setenv("WOOL_CANCEL_GRACE", "2")
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "1")
     async with asyncio.timeout(50):
         for workers in await asyncio.gather(
             asyncio.create_task(leave_with_deaf_calls(folder)),
@@ -615,7 +617,7 @@ async def test_leaving_the_pool_by_cancellation(folder: Path) -> None:
         owner.cancel()
         with pytest.raises(asyncio.CancelledError):
             await owner
-    await eventually(lambda: not any(alive(pid) for pid in workers), what="the workers to go")
+    await until(lambda: not any(alive(pid) for pid in workers), what="the workers to go")
 
 
 @pytest.mark.parametrize(
@@ -681,4 +683,4 @@ async def test_a_routine_that_leaves_no_memory_to_answer_with() -> None:
         async with asyncio.timeout(30):
             with suppress(wool.WorkerLost):
                 assert await hoard() == "done"
-        await eventually(serves)
+        await until(serves)

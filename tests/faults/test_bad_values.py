@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add, count, hold
-from faultkit import TRANSPORTS, eventually, opened, pid_in, pids
 
 import wool
+from support.jobs import add, count, hold
+from support.pools import ASIDE_AND_WITHIN, TRANSPORTS, opened, pids
+from support.waiting import pid_in, until
 from wool._serialization import codec
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", TRANSPORTS)
+both = pytest.mark.parametrize("transport", ASIDE_AND_WITHIN)
 
 
 @asynccontextmanager
@@ -217,7 +218,7 @@ async def test_bad_value_in_a_stream(kind: str, transport: str, folder: Path) ->
         assert await anext(stream) == 1
         await fails(anext(stream))
         await stream.aclose()
-        await eventually(lambda: (folder / "finally").exists(), what="the remote `finally`")
+        await until(lambda: (folder / "finally").exists(), what="the remote `finally`")
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
 
@@ -231,7 +232,7 @@ async def test_bad_value_sent_to_a_stream(kind: str, transport: str, folder: Pat
         assert await anext(stream) == 1
         await fails(stream.asend(BAD_ARGUMENTS[kind]()))
         await stream.aclose()
-        await eventually(lambda: (folder / "finally").exists(), what="the remote `finally`")
+        await until(lambda: (folder / "finally").exists(), what="the remote `finally`")
 
 
 class Unprintable(Exception):
@@ -335,7 +336,7 @@ async def test_argument_that_kills_its_worker(folder: Path) -> None:
         assert await add(1, 2) == 3
 
 
-@both
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_mixed_with_good_calls(transport: str, folder: Path) -> None:
     """A hundred bad calls among two hundred good ones fail alone."""
     async with unharmed(folder, transport):

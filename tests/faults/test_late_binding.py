@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
-from faultjobs import block, block_until, fib, nap, tell
-from faultkit import opened, pid_in, pids
 
 import wool
+from support.jobs import block, block_until, fib, nap, tell
+from support.pools import opened, pids
+from support.waiting import pid_in
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.parametrize("concurrency", [None, 1])]
 

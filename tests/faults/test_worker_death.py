@@ -17,10 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from faultjobs import add, block, count, hold, mark, pid, stay, tell
-from faultkit import alive, all_serve, eventually, kill, opened, pid_in, pids
 
 import wool
+from support.jobs import add, block, count, hold, mark, pid, stay, tell
+from support.pools import all_serve, opened, pids
+from support.processes import alive, kill
+from support.waiting import pid_in, until
 from wool._worker.process import WorkerProcess, _watch
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("ends_are_known")]
@@ -134,7 +136,7 @@ async def test_killed_worker_is_replaced(folder: Path) -> None:
         victim = await pid_in(folder / "pid")
         os.kill(victim, signal.SIGKILL)
         await lost(call)
-        await eventually(lambda: victim not in pids(pool), what="the dead worker to be forgotten")
+        await until(lambda: victim not in pids(pool), what="the dead worker to be forgotten")
         await pool.wait(2, timeout=30)
         after = pids(pool)
         assert len(after) == 2 and len(after & before) == 1
@@ -247,7 +249,7 @@ async def test_idle_stream_on_a_killed_worker(folder: Path) -> None:
         assert [await anext(stepped), await anext(closed)] == [0, 0]
         victim = await pid_in(folder / "a")
         os.kill(victim, signal.SIGKILL)
-        await eventually(lambda: not alive(victim), what="the worker to die")
+        await until(lambda: not alive(victim), what="the worker to die")
         await lost(asyncio.ensure_future(anext(stepped)))
         async with asyncio.timeout(PROMPTLY):
             await closed.aclose()
@@ -397,7 +399,7 @@ async def test_crash_loop_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     async with opened() as pool:
         poison(folder, "import os; os._exit(13)", monkeypatch)
         kill(pids(pool))
-        await eventually(lambda: not pool.workers, what="the deaths to be noticed")
+        await until(lambda: not pool.workers, what="the deaths to be noticed")
         async with asyncio.timeout(30):
             with pytest.raises(wool.WoolError, match=r"\b13\b"):
                 await add(1, 2)
@@ -433,7 +435,7 @@ async def test_random_kills(folder: Path) -> None:
                     victim = dice.choice(pool.workers).pid
                     killed.add(victim)
                     kill([victim])
-        await eventually(
+        await until(
             lambda: len(pids(pool)) == 2 and not pids(pool) & killed,
             what="the last replacements",
         )
@@ -472,7 +474,7 @@ async def test_where_there_are_no_process_descriptors(monkeypatch: pytest.Monkey
     async with wool.WorkerPool(size=1) as pool:
         worker = pool.workers[0]
         os.kill(worker.pid, signal.SIGKILL)
-        await eventually(lambda: pool.workers and pool.workers[0].pid != worker.pid)
+        await until(lambda: pool.workers and pool.workers[0].pid != worker.pid)
         assert await add(1, 2) == 3
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add, fib
-from faultkit import eventually
 
 import wool
-from integration.discoverykit import TOKEN, Told, at
+from support.discoveries import Told, at
+from support.jobs import add, fib
+from support.serving import TOKEN
+from support.waiting import until
 from wool import abc
 from wool._client.peer_pool import PeerPool
 from wool._pool.owned_pool import OwnedPool
@@ -58,7 +59,7 @@ async def spread(pids: set[int], depth: int | None = None) -> None:
         assert ran <= pids
         return ran == pids
 
-    await eventually(reached, within=30, what=f"calls to run on {pids}")
+    await until(reached, within=30, what=f"calls to run on {pids}")
 
 
 async def test_a_list_of_addresses(serving: Any) -> None:
@@ -97,10 +98,10 @@ async def test_workers_come_and_go(serving: Any) -> None:
         told.events.put_nowait(abc.Joined(at(other)))
         await pool.wait(2, timeout=30)
         told.events.put_nowait(abc.Left(at(one)))
-        await eventually(lambda: len(pool.workers) == 1)
+        await until(lambda: len(pool.workers) == 1)
         assert {await where() for _ in range(10)} == {second.process.pid}
         told.events.put_nowait(abc.Snapshot([at(one)]))
-        await eventually(lambda: [worker.address for worker in pool.workers] == [one])
+        await until(lambda: [worker.address for worker in pool.workers] == [one])
         assert {await where() for _ in range(10)} == {first.process.pid}
 
 
@@ -109,7 +110,7 @@ async def test_a_dead_worker_is_taken_back_when_it_returns(serving: Any) -> None
     async with wool.WorkerPool(discovery=[one, other], quorum=2) as pool:
         first.process.kill()
         first.process.wait()
-        await eventually(lambda: pool._pool.ready == 1)
+        await until(lambda: pool._pool.ready == 1)
         assert {await where() for _ in range(10)} == {second.process.pid}
         Path(one.removeprefix("unix://")).unlink()
         again, _ = serving(one)
@@ -166,7 +167,7 @@ async def test_several_pools_share_workers(serving: Any) -> None:
 async def test_own_workers_are_announced_and_used_by_others() -> None:
     told, other = Told(), Told()
     async with wool.WorkerPool(size=2, discovery=told) as hybrid:
-        await eventually(lambda: len(told.announced) == 2)
+        await until(lambda: len(told.announced) == 2)
         assert {info.id for info in told.announced.values()} == {w.id for w in hybrid.workers}
         other.events.put_nowait(abc.Snapshot(list(told.announced.values())))
         async with wool.WorkerPool(discovery=other, quorum=2) as guest:
@@ -201,7 +202,7 @@ async def test_a_discovery_that_fails_to_announce(caplog: pytest.LogCaptureFixtu
     shy = Shy()
     async with wool.WorkerPool(size=1, discovery=shy) as pool:
         assert {await where() for _ in range(5)} == {pool.workers[0].pid}
-        await eventually(lambda: len(shy.announced) == 1)
+        await until(lambda: len(shy.announced) == 1)
     assert not shy.announced
     told = [record.getMessage() for record in caplog.records if record.name == "wool.discovery"]
     assert [text.split(" the worker at ")[0] for text in told] == [
@@ -220,7 +221,7 @@ async def test_idle_connections_are_closed_and_opened_again(
         client = pool._pool.client()
         for _ in range(3):
             assert await where() == script.process.pid
-            await eventually(lambda: all(k.session is None for k in client.links.values()))
+            await until(lambda: all(k.session is None for k in client.links.values()))
             assert pool._pool.ready == 1
             await pool.wait(1, timeout=0)
         stream = far(0)
@@ -276,4 +277,4 @@ async def test_workers_forget_pools_that_are_gone(
             async with wool.WorkerPool(discovery=[worker.info.address]):
                 assert await fib(3) == 2
         server = worker._service._server
-        await eventually(lambda: not server._pools)
+        await until(lambda: not server._pools)

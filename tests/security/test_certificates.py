@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 import trustme
-from faultjobs import add, hold, pid
-from faultkit import eventually, pid_in
-from siegekit import NETWORK, RAW, TOKEN, Table, calling
-from siegepeers import failure
-from siegeproxies import unverified
-from siegewire import Wire
 
 import wool
+from security.siegekit import NETWORK, RAW, TOKEN, Table, calling
+from security.siegepeers import failure
+from security.siegeproxies import unverified
+from security.siegewire import Wire
+from support.jobs import add, hold, pid
+from support.waiting import pid_in, until
 from wool._security.certificates import make_authority, make_certificate
 from wool._security.credentials import Credentials, Insecure, Token
 from wool.exceptions import AuthenticationError, NoWorkersAvailable, WoolError
@@ -276,7 +276,7 @@ async def test_a_session_that_is_resumed(
                 break
         assert entered
         if change == "expired":
-            await eventually(lambda: dt.datetime.now(dt.UTC) > ends)
+            await until(lambda: dt.datetime.now(dt.UTC) > ends)
         else:
             theirs.use("worker", files)
         assert await visit(None) == (False, None)

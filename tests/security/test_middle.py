@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import trustme
-from faultjobs import add, mark
-from siegekit import (
+
+import wool
+from security.siegekit import (
     RAW,
     TOKEN,
     Table,
@@ -21,10 +22,9 @@ from siegekit import (
     every_channel,
     every_network,
 )
-from siegepeers import changed, failure, read
-from siegeproxies import forwarding, listening, relaying, showing, stolen, unverified
-
-import wool
+from security.siegepeers import changed, failure, read
+from security.siegeproxies import forwarding, listening, relaying, showing, stolen, unverified
+from support.jobs import add, mark
 from wool import abc
 from wool._protocol import frames as f
 from wool._security.certificates import throwaway

@@ -12,9 +12,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from faultjobs import add
-from siegekit import RAW, Table, Target, besieged, calling, every_channel, every_local, served
-from siegepeers import (
+
+from security.siegekit import (
+    RAW,
+    Table,
+    Target,
+    besieged,
+    calling,
+    every_channel,
+    every_local,
+    served,
+)
+from security.siegepeers import (
     Caller,
     Intruder,
     UnixStream,
@@ -26,9 +35,9 @@ from siegepeers import (
     refused,
     side_by_side,
 )
-from siegeproxies import listening
-from siegewire import HEADERS, PREFACE, Wire, frame
-
+from security.siegeproxies import listening
+from security.siegewire import HEADERS, PREFACE, Wire, frame
+from support.jobs import add
 from wool import abc
 from wool._peer import handshaking
 from wool._protocol import frames as f
