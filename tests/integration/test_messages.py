@@ -21,7 +21,7 @@ import pytest
 
 import wool
 from support.jobs import add, stay
-from support.pools import TRANSPORTS, opened, pids
+from support.pools import ASIDE_AND_WITHIN, opened, pids
 from support.processes import alive
 from support.waiting import pid_in, until_sync
 from wool._pool import supervisor
@@ -29,7 +29,7 @@ from wool._pool.owned_pool import OwnedPool
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", TRANSPORTS)
+both = pytest.mark.parametrize("transport", ASIDE_AND_WITHIN)
 
 
 def check(error: BaseException, *words: str) -> None:

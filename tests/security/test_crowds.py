@@ -46,7 +46,7 @@ SHOWN_OUT = 30.0
 """Seconds after which a silent client is not there any more; ten are promised, and gRPC gives two
 at a Unix socket."""
 
-STAGES = {"connected": 10_000, "encrypted": 800, "open": 600, "greeted": 600}
+STAGES = {"connected": 3000, "encrypted": 400, "open": 300, "greeted": 300}
 
 
 @asynccontextmanager
