@@ -18,10 +18,8 @@ TRANSPORTS = sorted({place.partition("+")[0] for place in PLACES}, key=PLACES.in
 COMPARED = {
     "main_plain": 2,
     "main_functions": 14,
-    "main_classes": 8,
+    "main_classes": 9,
     "main_sentinels": 4,
-    "main_exceptions": 9,
-    "main_generators": 6,
     "main_globals": 7,
     "main_context": 7,
     "main_runs": 7,
@@ -60,7 +58,7 @@ def said(finished: subprocess.CompletedProcess[str]) -> list[str]:
         for how in ("file", "stdin", "-c", "-m")
         for place in TRANSPORTS
         if how == "file" or (place == "unix" and script != "main_runs")
-        if place in NEAR or script in ("main_functions", "main_generators")
+        if place in NEAR or script == "main_functions"
     ],
 )
 def test_a_script(script: str, how: str, place: str, tmp_path: Path) -> None:
@@ -103,7 +101,7 @@ def test_output_of_routines(place: str, unbuffered: str, monkeypatch: pytest.Mon
     ("script", "place"),
     [
         (script, place)
-        for script in ("main_functions", "main_generators", "main_runs")
+        for script in ("main_functions", "main_runs")
         for place in TRANSPORTS
         if place in NEAR or script == "main_runs"
     ],
