@@ -76,7 +76,7 @@ async def print_calls(address: str) -> None:
         there = await counted()
     print(f"\n{'await add(1, 2)':42}{'of Wool':>8}{'modules':>8}{'of anybody':>11}")
     for name, counts in ("at the caller", calls), ("at the worker", there):
-        # What is not done for most calls is not on the road.
+        # Functions that few of the calls need are not on the road.
         ours = [n for file, n in counts.items() if SOURCES in file and n >= CALLS // 2]
         all_of_them = sum(counts.values()) / CALLS
         print(f"{name:42}{sum(ours) / CALLS:8.0f}{len(ours):8}{all_of_them:11.0f}")

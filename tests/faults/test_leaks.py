@@ -206,7 +206,7 @@ print(json.dumps(asyncio.run(main())))
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("transport", "rounds"),
-    [(name, 40 if name in CARRIERS else 100) for name in TRANSPORTS],  # processes take their time
+    [(name, 30 if name in CARRIERS else 60) for name in TRANSPORTS],  # processes take their time
 )
 def test_many_pools(transport: str, rounds: int, folder: Path) -> None:
     """Many pools in one process, two at a time: nothing grows after the first 20."""

@@ -19,18 +19,13 @@ from support.waiting import until
 from wool import abc
 from wool._client.peer_pool import PeerPool
 from wool._pool.owned_pool import OwnedPool
-from wool.exceptions import AuthenticationError, ConfigurationError, NoWorkersAvailable
+from wool.exceptions import ConfigurationError, NoWorkersAvailable
 
 pytestmark = pytest.mark.usefixtures("token")
 
 
 @wool.routine
 async def where() -> int:
-    return os.getpid()
-
-
-@wool.routine(tags=["gpu"])
-async def on_gpu() -> int:
     return os.getpid()
 
 
@@ -118,13 +113,6 @@ async def test_a_dead_worker_is_taken_back_when_it_returns(serving: Any) -> None
         await spread({again.process.pid, second.process.pid})
 
 
-async def test_tags(serving: Any) -> None:
-    (plain, one), (tagged, other) = serving(None), serving(None, "gpu", "big")
-    async with wool.WorkerPool(discovery=[one, other], quorum=2):
-        assert {await on_gpu() for _ in range(5)} == {tagged.process.pid}
-        await spread({plain.process.pid, tagged.process.pid})
-
-
 async def test_quorum_says_what_was_found(serving: Any) -> None:
     _, good = serving()
     stranger = f"unix://{Path(good.removeprefix('unix://')).parent}/nobody"
@@ -137,15 +125,6 @@ async def test_quorum_says_what_was_found(serving: Any) -> None:
         if "1 of 2 workers" in str(caught.value):
             break
     assert "1 of 2 workers" in str(caught.value) and stranger in str(caught.value)
-
-
-async def test_a_wrong_token_is_named(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, address = serving("ws://127.0.0.1:0")
-    monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
-    with pytest.raises((NoWorkersAvailable, AuthenticationError)) as caught:
-        async with wool.WorkerPool(discovery=[address]):
-            pass
-    assert address in str(caught.value) and "secret" in str(caught.value)
 
 
 async def test_several_pools_share_workers(serving: Any) -> None:

@@ -68,7 +68,7 @@ MUTANTS = (
     ),
     Mutant(
         name="payload-overtaken",
-        promise="What is said about a call behind a large payload stays behind it.",
+        promise="Frames about a call that follow a large payload of it stay behind it.",
         old="if outbound is None or (isinstance(frame, f.Cancel) and not outbound.after):",
         new="if True:",
         tests=("tests/contract/test_prefetch.py",),
@@ -97,7 +97,7 @@ MUTANTS = (
     # Security -----------------------------------------------------------------------------------
     Mutant(
         name="proof-without-role",
-        promise="A proof cannot be sent back to whoever made it.",
+        promise="A proof cannot be sent back to the peer that made it.",
         old="text = _LABEL[role] +",
         new="text = _LABEL[Role.DIALLER] +",
         tests=("tests/security/test_secrets.py::test_a_false_worker",),
@@ -407,7 +407,7 @@ MUTANTS = (
     # Transports and discoveries -----------------------------------------------------------------
     Mutant(
         name="unix-rest-not-written",
-        promise="What a full socket does not take at once is written later.",
+        promise="The rest that a full socket does not take at once is written later.",
         old="            self._rest = data[written:]\n",
         new="            self._rest = b''\n",
         tests=(
@@ -424,7 +424,7 @@ MUTANTS = (
     ),
     Mutant(
         name="grpc-queues-without-end",
-        promise="Whoever sends more than the peer takes has to wait.",
+        promise="A sender that is faster than its peer has to wait.",
         old="        while self._queued > QUEUE:\n",
         new="        while False:\n",
         tests=("tests/unit/test_grpc.py::TestTcp",),

@@ -42,7 +42,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 class Spoken:
-    """What a `wool worker` says, read as it comes."""
+    """The lines that a `wool worker` says, read as they come."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
