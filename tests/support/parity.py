@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from support.waiting import until
+from support.waiting import until, until_sync
 
 #: Where every case runs. `local` is no pool at all; any other name is a transport, after which a
 #: serializer may follow: `unix+dill`. With `served-` before it, the workers are not the pool's own
@@ -81,6 +81,10 @@ class Journal:
     async def wait(self, line: str, count: int = 1) -> None:
         """Wait until `line` has been written `count` times."""
         await until(lambda: self.count(line) >= count, what=f"{count} × {line!r} in the journal")
+
+    def block(self, line: str) -> None:
+        """Blocks the loop until `line` has been written: what arrives meanwhile is taken later."""
+        until_sync(lambda: self.count(line), what=f"{line!r} in the journal")
 
 
 async def started(awaitable: Awaitable[Any], journal: Journal, line: str = "started") -> Any:
