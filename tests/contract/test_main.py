@@ -97,15 +97,8 @@ def test_output_of_routines(place: str, unbuffered: str, monkeypatch: pytest.Mon
     ]
 
 
-@pytest.mark.parametrize(
-    ("script", "place"),
-    [
-        (script, place)
-        for script in ("main_functions", "main_runs")
-        for place in TRANSPORTS
-        if place in NEAR or script == "main_runs"
-    ],
-)
+@pytest.mark.parametrize("place", [place for place in TRANSPORTS if place in NEAR])
+@pytest.mark.parametrize("script", ["main_functions", "main_runs"])
 def test_a_script_in_development_mode(script: str, place: str) -> None:
     """Warnings are shown and asyncio looks for mistakes: there is nothing to complain about."""
     finished = run("-X", "dev", "-W", "error", f"{script}.py", place)
