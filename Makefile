@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .NOTPARALLEL:
-.PHONY: demo test lint check compat kits docs format clean
+.PHONY: demo test lint check compat kits mutants size docs format clean
 
 demo: $(VENV)/.demo  ## run the examples
 	@$(BIN)/python docs/examples/quickstart.py
@@ -33,13 +33,20 @@ lint: $(VENV)/.dev  ## style, types, direction of imports
 	$(BIN)/lint-imports --no-logo
 
 check: $(VENV)/.dev  ## the tests; make check ARGS="-k name" for some of them
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder \
+		--durations=20 $(ARGS)
 
 compat: $(VENV)/.dev  ## tests against the built packages: each Python, oldest and newest dependencies
 	$(BIN)/python tests/publishing/compat.py $(ARGS)
 
 kits: $(VENV)/.dev  ## what the conformance kits say of sound back-ends and of broken ones
 	$(BIN)/python tests/unit/show_kits.py $(ARGS)
+
+mutants: $(VENV)/.dev  ## whether the tests find defects; make mutants ARGS=name for some of them
+	$(BIN)/python tests/mutants/run.py $(ARGS)
+
+size: $(VENV)/.dev  ## lines per folder, and functions per call
+	$(BIN)/python tests/benchmarks/size.py
 
 docs: $(VENV)/.dev  ## the pages as a site, in build/site
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/site

@@ -1,4 +1,4 @@
-"""The parity suite: every case runs the same in every place (`contract.support.PLACES`).
+"""The parity suite: every case runs the same in every place (`support.parity.PLACES`).
 
 A test states the exact outcome CPython gives; its run in the place `local`, where no pool is open,
 proves the statement, and its runs elsewhere prove that Wool keeps the contract.
@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-import contract.served
 import wool
-from contract.support import PLACES, Journal, Place
+from support.parity import PLACES, Journal, Place
+from support.serving import workers
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=PLACES)
@@ -33,7 +33,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     transport, _, serializer = transport.partition("+")
     if how == "served":
         serializer = serializer or "cloudpickle"
-        async with contract.served.workers(transport, WOOL_SERIALIZER=serializer) as addresses:
+        async with workers(transport, WOOL_SERIALIZER=serializer) as addresses:
             made = wool.WorkerPool(discovery=addresses, serializer=serializer)
             async with made as pool:
                 yield Place(request.param, pool)

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 import wool
-from contract.support import Journal
+from support.parity import Journal
 
 
 @wool.routine

@@ -8,7 +8,8 @@ from contextlib import aclosing
 from typing import Any
 
 import wool
-from contract.support import Journal, forever
+from support.parity import Journal
+from support.waiting import forever
 
 
 @wool.routine

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import wool
-from contract.support import Journal, forever, turns
+from support.parity import Journal
+from support.waiting import forever, turns
 
 # Calls
 

@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING, Any, ForwardRef, NamedTuple, NotRequired, Type
 import pytest
 
 import wool
+from support.parity import NEAR
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 lazily = pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once")
 

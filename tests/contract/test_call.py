@@ -26,7 +26,8 @@ from contract.routines import (
     serving,
     tracing,
 )
-from contract.support import Journal, Place, turns
+from support.parity import Journal, Place
+from support.waiting import turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

@@ -20,8 +20,9 @@ from contract.routines import (
     serving,
     write,
 )
-from contract.support import Journal, Place, caught, ended, forever, started, this_task, turns
 from contract.types import KeywordOnly
+from support.parity import Journal, Place, started
+from support.waiting import caught, ended, forever, this_task, turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -46,14 +47,6 @@ async def test_a_coroutine_that_is_closed_by_hand(journal: Journal) -> None:
     call.close()
     await journal.wait("finally")
     assert journal.lines() == ["started", "finally"]
-
-
-async def test_cleanup_with_awaits_completes(journal: Journal) -> None:
-    task = await started(hang_and_tidy(journal), journal)
-    task.cancel()
-    await ended(task)
-    assert journal.lines() == ["started", "finally"]
-    assert task.cancelled()
 
 
 async def test_cleanup_that_calls_routines_completes(journal: Journal) -> None:
@@ -295,27 +288,6 @@ async def test_a_second_cancel_interrupts_the_cleanup(journal: Journal) -> None:
     assert task.cancelled() and task.cancelling() == 2
 
 
-async def test_a_second_cancel_after_a_swallowed_one(journal: Journal) -> None:
-    @wool.routine
-    async def persist() -> None:
-        for line in ("started", "again"):
-            journal.write(line)
-            try:
-                await forever()
-            except asyncio.CancelledError as error:
-                if line == "again":
-                    raise
-                journal.write(f"swallowed {error.args}")
-
-    task = await started(persist(), journal)
-    task.cancel("first")
-    await journal.wait("again")
-    task.cancel("second")
-    raised = await caught(task)
-    assert type(raised) is asyncio.CancelledError and raised.args == ("second",)
-    assert journal.lines() == ["started", "swallowed ('first',)", "again"]
-
-
 async def test_many_cancels_swallowed_one_by_one(journal: Journal) -> None:
     @wool.routine
     async def persist(n: int) -> list[Any]:
@@ -414,13 +386,6 @@ async def test_a_cancel_racing_with_an_exception() -> None:
         [outcome] = await asyncio.gather(task, return_exceptions=True)
         assert type(outcome) in (asyncio.CancelledError, KeyError)
     await serving()
-
-
-async def test_a_cancel_after_the_end_does_nothing() -> None:
-    task = asyncio.create_task(add(1))
-    assert await task == 3
-    assert not task.cancel()
-    assert task.result() == 3 and not task.cancelled()
 
 
 async def test_calls_work_in_the_cleanup_of_a_cancelled_caller(journal: Journal) -> None:

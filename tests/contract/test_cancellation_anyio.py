@@ -18,7 +18,8 @@ from contract.routines import (
     serving,
     stalling,
 )
-from contract.support import Journal, forever
+from support.parity import Journal
+from support.waiting import forever
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

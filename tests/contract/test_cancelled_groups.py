@@ -15,10 +15,10 @@ from contract.routines import (
     hang_and_swallow,
     hang_and_tidy,
     hang_below,
-    serving,
 )
-from contract.support import Journal, ended, forever, started
 from contract.types import KeywordOnly
+from support.parity import Journal, started
+from support.waiting import ended, forever
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -65,17 +65,6 @@ async def test_gather_is_cancelled(journal: Journal) -> None:
     with pytest.raises(asyncio.CancelledError):
         await gathered  # which ends with the first of them
     await journal.wait("finally", 10)
-
-
-async def test_many_tasks_are_cancelled(journal: Journal) -> None:
-    tasks = [asyncio.create_task(hang(journal)) for _ in range(200)]
-    await journal.wait("started", 200)
-    for task in tasks:
-        task.cancel()
-    done, pending = await asyncio.wait(tasks, timeout=20)
-    assert not pending and all(task.cancelled() for task in done)
-    assert journal.count("finally") == 200
-    await serving()
 
 
 async def test_wait_first_completed(journal: Journal) -> None:

@@ -13,8 +13,9 @@ import wool
 from contract.routines import (
     serving,
 )
-from contract.support import Journal, caught, ended, forever, started, turns
 from contract.types import Plain
+from support.parity import Journal, started
+from support.waiting import caught, ended, forever, turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

@@ -10,7 +10,7 @@ import pytest
 
 import wool
 from contract.routines import echo
-from contract.support import Place
+from support.parity import Place
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -20,9 +20,13 @@ from contract.routines import (
     count,
     echo,
 )
-from contract.support import Journal
+from support.parity import NEAR, Journal
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 
 # What the decorator keeps

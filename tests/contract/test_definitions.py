@@ -17,13 +17,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 import pytest
+from contract.support import Place
 
 import wool
 from contract.routines import apply, echo
-from contract.support import Place
 from contract.types import REGISTERED, Registering, Token
+from support.parity import NEAR
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 T = TypeVar("T")
 

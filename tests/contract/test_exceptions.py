@@ -26,10 +26,15 @@ from contract.routines import (
     serving,
     stream_fail,
 )
-from contract.support import Journal, caught, describe
 from contract.types import Colour, Fatal, Group, KeywordOnly, NoArguments, Plain, Slotted
+from support.parity import NEAR, Journal, describe
+from support.waiting import caught
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 
 BUILTIN: list[Callable[[], BaseException]] = [

@@ -24,9 +24,13 @@ from contract.routines import (
     count,
     echo,
 )
-from contract.support import Place
+from support.parity import NEAR, Place
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 
 async def test_partial_of_a_routine() -> None:

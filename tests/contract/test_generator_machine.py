@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import wool
-from contract.support import PATIENCE, SOAK, Journal, forever, turns
 from contract.types import Fatal, KeywordOnly
+from support.parity import SOAK, Journal
+from support.waiting import PATIENCE, forever, turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from traceback import extract_tb
 from typing import Any
 
@@ -15,8 +14,9 @@ from contract.routines import (
     count,
     tracing,
 )
-from contract.support import Journal, Place, caught, started, turns
 from contract.types import Fatal, KeywordOnly, Plain
+from support.parity import Journal, Place, started
+from support.waiting import caught, turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -405,8 +405,7 @@ async def test_a_cancel_that_crosses_a_value(place: Place, journal: Journal) -> 
 
     step = await started(anext(ticking()), journal)
     journal.write("told")
-    while "steps" not in journal.lines():
-        time.sleep(0.001)  # what arrives is not taken before the cancel
+    journal.block("steps")
     step.cancel("late")
     error = await caught(step)
     assert (type(error), error.args) == (asyncio.CancelledError, ("late",))

@@ -12,7 +12,6 @@ import wool
 from contract.routines import (
     add,
     count,
-    doubled,
     echoing,
     serving,
     setting,
@@ -21,8 +20,8 @@ from contract.routines import (
     tracing,
     tree,
 )
-from contract.support import Journal, Place, caught, ended, forever, started, this_task, turns
-from contract.types import Plain
+from support.parity import Journal, Place, started
+from support.waiting import caught, ended, forever, this_task, turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -58,10 +57,6 @@ async def test_anext() -> None:
 
 async def test_a_thousand_items() -> None:
     assert [i async for i in count(1000)] == list(range(1000))
-
-
-async def test_no_items() -> None:
-    assert [i async for i in count(0)] == []
 
 
 async def test_one_step_at_a_time(journal: Journal) -> None:
@@ -134,15 +129,6 @@ async def test_two_interleaved() -> None:
     await second.aclose()
 
 
-async def test_many_at_once() -> None:
-    async def drain(n: int) -> list[int]:
-        return [i async for i in count(5, n)]
-
-    assert await asyncio.gather(*map(drain, range(100))) == [
-        list(range(n, n + 5)) for n in range(100)
-    ]
-
-
 async def test_steps_of_several_streams_at_once() -> None:
     streams = [echoing() for _ in range(50)]
     await asyncio.gather(*(anext(stream) for stream in streams))
@@ -153,15 +139,6 @@ async def test_steps_of_several_streams_at_once() -> None:
         )
         assert results == sent
     await asyncio.gather(*(stream.aclose() for stream in streams))
-
-
-async def test_zip_of_streams() -> None:
-    left, right = count(3), count(5, 10)
-    pairs = []
-    async for a in left:
-        pairs.append((a, await anext(right)))
-    assert pairs == [(0, 10), (1, 11), (2, 12)]
-    await right.aclose()
 
 
 async def test_large_items() -> None:
@@ -258,10 +235,6 @@ async def test_recursion() -> None:
     assert [leaf async for leaf in tree(3)] == ["321leaf"] * 8
 
 
-async def test_generators_in_generators() -> None:
-    assert [i async for i in doubled(4)] == [0, 2, 4, 6]
-
-
 # Sending
 
 
@@ -288,14 +261,6 @@ async def test_asend_to_an_unstarted_one(value: Any, journal: Journal) -> None:
     assert [i async for i in stream] == [0, 1, 2]
 
 
-async def test_plain_steps_send_none() -> None:
-    stream = echoing()
-    assert [await anext(stream), await anext(stream), await stream.asend(None)] == [
-        "ready", None, None,
-    ]  # fmt: skip
-    await stream.aclose()
-
-
 # Ends
 
 
@@ -320,14 +285,6 @@ async def test_after_an_exception() -> None:
     with pytest.raises(StopAsyncIteration):
         await stream.asend(1)
     await stream.aclose()
-
-
-async def test_an_exception_at_once() -> None:
-    stream = stream_fail(Plain("at once"), 0)
-    with pytest.raises(Plain):
-        await anext(stream)
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
 
 
 async def test_a_step_cannot_be_awaited_twice() -> None:
@@ -447,17 +404,6 @@ async def test_a_timeout_across_a_yield(journal: Journal) -> None:
     assert [value async for value in bounded()] == ["inside", "timed out", "after"]
 
 
-async def test_a_timeout_across_a_yield_that_does_not_expire() -> None:
-    @wool.routine
-    async def bounded() -> Any:
-        async with asyncio.timeout(60):
-            for i in range(3):
-                yield i
-                await asyncio.sleep(0)
-
-    assert [value async for value in bounded()] == [0, 1, 2]
-
-
 async def test_a_task_group_across_a_yield(journal: Journal) -> None:
     @wool.routine
     async def grouped() -> Any:
@@ -490,29 +436,6 @@ async def test_one_task_and_thread_for_all_steps() -> None:
             await asyncio.sleep(0)
 
     assert len({item async for item in identities()}) == 1
-
-
-async def test_prefetch_keeps_order_and_errors(journal: Journal) -> None:
-    @wool.routine(prefetch=8)
-    async def ahead(n: int) -> Any:
-        try:
-            for i in range(n):
-                yield i
-            raise KeyError("at the end")
-        finally:
-            journal.write("finally")
-
-    seen = []
-    with pytest.raises(KeyError, match="at the end"):
-        async for i in ahead(50):
-            seen.append(i)
-    assert seen == list(range(50))
-    assert journal.lines() == ["finally"]
-
-    stream = ahead(1000)
-    assert [await anext(stream) for _ in range(3)] == [0, 1, 2]
-    await stream.aclose()
-    assert journal.lines() == ["finally", "finally"]
 
 
 async def test_closing_that_is_cancelled_too_late(place: Place, journal: Journal) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.support import PLACES
+from support.parity import NEAR, PLACES
 
 SCRIPTS = Path(__file__).parent / "scripts"
 TRANSPORTS = sorted({place.partition("+")[0] for place in PLACES}, key=PLACES.index)
@@ -18,10 +18,8 @@ TRANSPORTS = sorted({place.partition("+")[0] for place in PLACES}, key=PLACES.in
 COMPARED = {
     "main_plain": 2,
     "main_functions": 14,
-    "main_classes": 8,
+    "main_classes": 9,
     "main_sentinels": 4,
-    "main_exceptions": 9,
-    "main_generators": 6,
     "main_globals": 7,
     "main_context": 7,
     "main_runs": 7,
@@ -52,15 +50,15 @@ def said(finished: subprocess.CompletedProcess[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("how", "place", "script"),
-    # How a script is started is no concern of a transport: not all ways on all of them. Nor is it
-    # one of the script that opens many pools.
+    # How a script is started is no concern of a transport, nor is most of what a script compares.
+    # That it can be started in any way is none of the script that opens many pools.
     [
         (how, place, script)
         for script in COMPARED
         for how in ("file", "stdin", "-c", "-m")
         for place in TRANSPORTS
-        if how == "file" or place not in ("grpc", "ws")
-        if how in ("file", "-c") or script != "main_runs"
+        if how == "file" or (place == "unix" and script != "main_runs")
+        if place in NEAR or script == "main_functions"
     ],
 )
 def test_a_script(script: str, how: str, place: str, tmp_path: Path) -> None:
@@ -99,15 +97,8 @@ def test_output_of_routines(place: str, unbuffered: str, monkeypatch: pytest.Mon
     ]
 
 
-@pytest.mark.parametrize(
-    ("script", "place"),
-    [
-        (script, place)
-        for script in ("main_functions", "main_generators", "main_runs")
-        for place in TRANSPORTS
-        if script != "main_functions" or place not in ("grpc", "ws")
-    ],
-)
+@pytest.mark.parametrize("place", [place for place in TRANSPORTS if place in NEAR])
+@pytest.mark.parametrize("script", ["main_functions", "main_runs"])
 def test_a_script_in_development_mode(script: str, place: str) -> None:
     """Warnings are shown and asyncio looks for mistakes: there is nothing to complain about."""
     finished = run("-X", "dev", "-W", "error", f"{script}.py", place)

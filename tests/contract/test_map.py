@@ -15,8 +15,9 @@ import pytest
 
 import wool
 from contract.routines import add, serving
-from contract.support import Journal, ended, forever
 from contract.types import KeywordOnly
+from support.parity import Journal
+from support.waiting import ended, forever
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

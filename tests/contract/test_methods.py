@@ -18,9 +18,13 @@ from contract.routines import (
     apply,
     echo,
 )
-from contract.support import Journal, Place
+from support.parity import NEAR, Journal, Place
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,9 @@ from contract.routines import (
     total,
     tree,
 )
-from contract.support import Journal, Place, caught
 from contract.types import KeywordOnly
+from support.parity import Journal, Place
+from support.waiting import caught
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

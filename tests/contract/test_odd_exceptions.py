@@ -12,10 +12,15 @@ import pytest
 
 import wool
 from contract.routines import fail, fail_below, fail_with, serving, stream_fail
-from contract.support import caught, describe
 from contract.types import Fatal
+from support.parity import NEAR, describe
+from support.waiting import caught
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 
 class Stop(StopIteration):

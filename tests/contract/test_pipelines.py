@@ -33,7 +33,8 @@ from contract.pipelines import (
     staged,
     stalling_source,
 )
-from contract.support import Journal, Place, caught, ended
+from support.parity import Journal, Place
+from support.waiting import caught, ended
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import wool
 from contract.routines import serving
-from contract.support import SOAK, Journal, Place, caught, ended, forever, turns
+from support.parity import SOAK, Journal, Place
+from support.waiting import caught, ended, forever, turns
 from wool._protocol.transfer import AHEAD_BYTES
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]

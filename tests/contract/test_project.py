@@ -12,7 +12,7 @@ import wool
 from contract.project import inner, jobs, kinds, named, streams
 from contract.project.inner import state
 from contract.project.kinds import Box, Broken, Colour, Frozen, Mask, Pair, Point, Worse
-from contract.support import AND_SERVED_BY_ALL, Place
+from support.parity import AND_SERVED_BY_ALL, Place
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 
 import wool
-from contract.support import Journal
 from contract.test_generator_machine import (
     OPERATIONS,
     PROGRAMS,
@@ -22,6 +21,7 @@ from contract.test_generator_machine import (
     drive,
     examples,
 )
+from support.parity import Journal
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 

@@ -8,7 +8,6 @@ import gc
 import inspect
 import os
 import threading
-import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -38,7 +37,8 @@ from contract.lending import (
     same,
     take,
 )
-from contract.support import AND_SERVED, Journal, Place, caught, eventually, this_task
+from support.parity import AND_SERVED, Journal, Place
+from support.waiting import caught, this_task, until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
 
@@ -433,8 +433,8 @@ async def cancel_late(source: Any, journal: Journal) -> Any:
     """Cancels a step that the owner has made already; the source is asked again if need be."""
     step = asyncio.ensure_future(anext(source))
     await asyncio.sleep(0)
-    while wool.current_call() is not None and "steps" not in journal.lines():
-        time.sleep(0.001)  # what arrives is not taken before the cancel
+    if wool.current_call() is not None:
+        journal.block("steps")
     step.cancel("late")
     try:
         outcome: Any = await step
@@ -512,8 +512,8 @@ async def test_a_cancel_that_crosses_a_lock(kind: Any, operation: str, journal: 
         step = asyncio.ensure_future(getattr(lock, operation)())
         await asyncio.sleep(0)
         journal.write("asks")
-        while wool.current_call() is not None and "held" not in journal.lines():
-            time.sleep(0.001)  # what arrives is not taken before the cancel
+        if wool.current_call() is not None:
+            journal.block("held")
         step.cancel("late")
         await step
 
@@ -549,8 +549,8 @@ async def test_a_cancel_that_crosses_the_entering_of_an_object(journal: Journal)
 
         task = asyncio.ensure_future(use())
         await asyncio.sleep(0)
-        while wool.current_call() is not None and "steps" not in journal.lines():
-            time.sleep(0.001)
+        if wool.current_call() is not None:
+            journal.block("steps")
         task.cancel("late")
         await task
 
@@ -687,8 +687,8 @@ async def test_a_cancel_before_leaving_has_begun(
     task = asyncio.create_task(cancel_early(room, journal))
     await journal.wait("inside")
     journal.write("busy")
-    while place.name != "local" and "left" not in journal.lines():
-        time.sleep(0.001)  # both messages arrive before this loop looks at them
+    if place.name != "local":
+        journal.block("left")
     error = await caught(task)
     assert (type(error), error.args) == (asyncio.CancelledError, ("early",))
     assert sorted(journal.lines()) == ["busy", "cancelled ('early',)", "inside", "leaves", "left"]
@@ -1138,7 +1138,7 @@ async def test_cancelling_a_step_of_what_a_routine_returned(journal: Journal) ->
 async def test_generators_that_a_stream_yields(journal: Journal) -> None:
     found = [[v async for v in generator] async for generator in make_counters(journal, 4)]
     assert found == [[1, 2]] * 4
-    await eventually(lambda: journal.count("counting ends") == 4)
+    await until(lambda: journal.count("counting ends") == 4)
 
 
 async def test_what_a_routine_returned_goes_to_another(journal: Journal) -> None:

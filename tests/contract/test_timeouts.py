@@ -18,7 +18,8 @@ from contract.routines import (
     hang_and_tidy,
     serving,
 )
-from contract.support import Journal, caught, ended, forever, started, this_task, when_started
+from support.parity import Journal, started, when_started
+from support.waiting import caught, ended, forever, this_task
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -59,12 +60,6 @@ async def test_timeout_zero(journal: Journal) -> None:
             await hang(journal)
     assert journal.lines() in ([], ["started", "finally"])
     assert this_task().cancelling() == 0
-
-
-async def test_timeout_that_does_not_expire() -> None:
-    async with asyncio.timeout(60) as timeout:
-        assert await add(1) == 3
-    assert not timeout.expired()
 
 
 async def test_the_outer_of_two_timeouts(journal: Journal) -> None:

@@ -25,9 +25,14 @@ from contract.routines import (
     serving,
     stream_floor,
 )
-from contract.support import Journal, Place, caught, started
+from support.parity import NEAR, Journal, Place, started
+from support.waiting import caught
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 WOOL = str(Path(wool.__file__).parent) + os.sep
 

@@ -25,7 +25,6 @@ import pytest
 
 import wool
 from contract.routines import add, apply, collect, count, echo
-from contract.support import Place, describe
 from contract.types import (
     MISSING,
     Box,
@@ -39,8 +38,13 @@ from contract.types import (
     Slots,
     Stateful,
 )
+from support.parity import NEAR, Place, describe
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("place"),
+    pytest.mark.parametrize("place", NEAR, indirect=True, scope="module"),
+]
 
 VALUES: dict[str, Any] = {
     "none": None,

@@ -8,7 +8,7 @@ from contextvars import ContextVar, Token
 from typing import Any
 
 import wool
-from contract.support import Journal
+from support.parity import Journal
 
 plain: ContextVar[Any] = ContextVar("plain")
 defaulted: ContextVar[Any] = ContextVar("a name of its own", default="default")

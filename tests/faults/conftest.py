@@ -1,19 +1,13 @@
-"""Makes the helpers beside the tests importable here and on the workers, in every import mode."""
+"""Chooses the transports that faults are tried on."""
 
 from __future__ import annotations
 
-import sys
 import zlib
-from pathlib import Path
 
 import pytest
 
-FOLDER = str(Path(__file__).parent)
-if FOLDER not in sys.path:
-    sys.path.insert(0, FOLDER)
-
-from faultfixtures import ends_are_known, folder, no_child_left  # noqa: E402
-from faultkit import CARRIERS  # noqa: E402
+from support.fixtures import ends_are_known, folder, no_child_left
+from support.pools import CARRIERS
 
 __all__ = ["ends_are_known", "folder", "no_child_left"]
 
@@ -26,18 +20,15 @@ def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tries every fault on the first transport and, unless it is slow, on one of the others.
+    """Tries every fault on one of the transports, which depends on the test's name.
 
-    Which one depends on the test's name. All faults on one: `FAULT_TRANSPORTS=grpc`, for instance.
-    What is marked `everywhere` is tried on all of them anyway.
+    What is marked `everywhere` is tried on all of them. All faults on one of them:
+    `FAULT_TRANSPORTS=grpc`, for instance.
     """
-    if any(metafunc.definition.iter_markers("everywhere")):
-        metafunc.parametrize("carrier", CARRIERS, indirect=True)
-        return
-    once = "transport" in metafunc.fixturenames or any(metafunc.definition.iter_markers("slow"))
-    chosen, others = CARRIERS[:1], CARRIERS[1:]
-    if others and not once:
-        chosen = [*chosen, others[zlib.crc32(metafunc.function.__name__.encode()) % len(others)]]
+    chosen = CARRIERS
+    if not any(metafunc.definition.iter_markers("everywhere")):
+        number = zlib.crc32(metafunc.function.__name__.encode()) % len(CARRIERS)
+        chosen = [CARRIERS[number]]
     metafunc.parametrize("carrier", chosen, indirect=True)
 
 

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add, count, hold
-from faultkit import TRANSPORTS, eventually, opened, pid_in, pids
 
 import wool
+from support.jobs import add, count, hold
+from support.pools import ASIDE_AND_WITHIN, TRANSPORTS, opened, pids
+from support.waiting import pid_in, until
 from wool._values import codec
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
-both = pytest.mark.parametrize("transport", TRANSPORTS)
+both = pytest.mark.parametrize("transport", ASIDE_AND_WITHIN)
 
 
 @asynccontextmanager
@@ -34,7 +35,7 @@ async def unharmed(folder: Path, transport: str) -> AsyncIterator[None]:
         workers = {worker.id for worker in pool.workers}
         beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
         await pid_in(folder / "pid")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             yield
             assert await add(1, 2) == 3
             assert [i async for i in count(3)] == [0, 1, 2]
@@ -137,16 +138,15 @@ FOUND_BY_CALLER = {"lock", "lock deep inside", "reduce raises", "too deep"}
 
 
 @both
-@pytest.mark.parametrize("kind", BAD_ARGUMENTS)
-async def test_bad_argument(kind: str, transport: str, folder: Path) -> None:
+async def test_bad_argument(transport: str, folder: Path) -> None:
     """`SerializationError`, naming what the caller can know; worker, connection, pool go on."""
-    subject, keyed = ("subject", "keyed") if kind in FOUND_BY_CALLER else ("", "")
     async with unharmed(folder, transport):
-        for _ in range(2):
-            await fails(take(BAD_ARGUMENTS[kind]()), subject)
-            await fails(take(subject=BAD_ARGUMENTS[kind]()), subject)
-            await fails(take(1, keyed=BAD_ARGUMENTS[kind]()), keyed)
-        assert await take("fine") == "str"
+        for kind, make in BAD_ARGUMENTS.items():
+            subject, keyed = ("subject", "keyed") if kind in FOUND_BY_CALLER else ("", "")
+            await fails(take(make()), subject)
+            await fails(take(subject=make()), subject)
+            await fails(take(1, keyed=make()), keyed)
+            assert await take("fine") == "str"
 
 
 class HasNoMemory:
@@ -192,46 +192,45 @@ async def test_bad_result_of_a_routine_that_travels() -> None:
 
 
 @both
-@pytest.mark.parametrize("kind", BAD_RESULTS)
-async def test_bad_result(kind: str, transport: str, folder: Path) -> None:
+async def test_bad_result(transport: str, folder: Path) -> None:
     """The same for a result, whether it fails on the worker or here.
 
     What asks this very process to end while the caller unpickles may pass through to the await.
     """
-    allowed: tuple[type[BaseException], ...] = (wool.SerializationError,)
-    if "SystemExit" in kind:
-        allowed += (SystemExit,)
-    if "KeyboardInterrupt" in kind:
-        allowed += (KeyboardInterrupt,)
     async with unharmed(folder, transport):
-        for _ in range(2):
-            assert isinstance(await outcome(give(kind)), allowed)
+        for kind in BAD_RESULTS:
+            allowed: tuple[type[BaseException], ...] = (wool.SerializationError,)
+            if "SystemExit" in kind:
+                allowed += (SystemExit,)
+            if "KeyboardInterrupt" in kind:
+                allowed += (KeyboardInterrupt,)
+            assert isinstance(await outcome(give(kind)), allowed), kind
 
 
 @both
-@pytest.mark.parametrize("kind", ["lock", "unpickling raises"])
-async def test_bad_value_in_a_stream(kind: str, transport: str, folder: Path) -> None:
+async def test_bad_value_in_a_stream(transport: str, folder: Path) -> None:
     """The step fails, and the stream is finished on both sides: its `finally` has run."""
     async with unharmed(folder, transport):
-        stream = give_in_steps(kind, folder / "finally")
-        assert await anext(stream) == 1
-        await fails(anext(stream))
-        await stream.aclose()
-        await eventually(lambda: (folder / "finally").exists(), what="the remote `finally`")
-        with pytest.raises(StopAsyncIteration):
-            await anext(stream)
+        for kind in "lock", "unpickling raises":
+            stream = give_in_steps(kind, folder / kind)
+            assert await anext(stream) == 1
+            await fails(anext(stream))
+            await stream.aclose()
+            await until((folder / kind).exists, what="the remote `finally`")
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
 
 
 @both
-@pytest.mark.parametrize("kind", ["lock", "unpickling raises", "setstate raises KeyboardInterrupt"])
-async def test_bad_value_sent_to_a_stream(kind: str, transport: str, folder: Path) -> None:
+async def test_bad_value_sent_to_a_stream(transport: str, folder: Path) -> None:
     """What `asend` cannot carry fails there; the stream can be closed."""
     async with unharmed(folder, transport):
-        stream = give_in_steps("lock", folder / "finally")
-        assert await anext(stream) == 1
-        await fails(stream.asend(BAD_ARGUMENTS[kind]()))
-        await stream.aclose()
-        await eventually(lambda: (folder / "finally").exists(), what="the remote `finally`")
+        for kind in "lock", "unpickling raises", "setstate raises KeyboardInterrupt":
+            stream = give_in_steps("lock", folder / kind)
+            assert await anext(stream) == 1
+            await fails(stream.asend(BAD_ARGUMENTS[kind]()))
+            await stream.aclose()
+            await until((folder / kind).exists, what="the remote `finally`")
 
 
 class Unprintable(Exception):
@@ -335,7 +334,7 @@ async def test_argument_that_kills_its_worker(folder: Path) -> None:
         assert await add(1, 2) == 3
 
 
-@both
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_mixed_with_good_calls(transport: str, folder: Path) -> None:
     """A hundred bad calls among two hundred good ones fail alone."""
     async with unharmed(folder, transport):
@@ -485,11 +484,10 @@ async def fail_in_steps(kind: str):
 
 
 @both
-@pytest.mark.parametrize("kind", ERRORS)
-async def test_exception_of_every_odd_kind(kind: str, transport: str, folder: Path) -> None:
+async def test_exception_of_every_odd_kind(transport: str, folder: Path) -> None:
     """The same class wherever it can be rebuilt, else `RemoteError` that tells what it was."""
     async with unharmed(folder, transport):
-        for _ in range(2):
+        for kind, make in ERRORS.items():
             error = await outcome(fail(kind))
             stream = fail_in_steps(kind)
             assert await anext(stream) == 1
@@ -498,7 +496,7 @@ async def test_exception_of_every_odd_kind(kind: str, transport: str, folder: Pa
                 if kind in AS_THEMSELVES:
                     assert type(found) is AS_THEMSELVES[kind], repr(type(found))
                 else:
-                    original = ERRORS[kind]() if kind != "unpicklable class" else None
+                    original = make() if kind != "unpicklable class" else None
                     name = type(original).__name__ if original is not None else "Homeless"
                     if isinstance(found, wool.RemoteError):
                         assert name in found.type_name

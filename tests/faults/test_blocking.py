@@ -15,10 +15,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from faultjobs import add, block_until, count, hold, mark, nap, pid, seize, stay, tell
-from faultkit import CARRIERS, TRANSPORTS, alive, all_serve, eventually, opened, pid_in, pids
 
 import wool
+from support.jobs import add, block_until, count, hold, mark, nap, pid, seize, stay, tell
+from support.pools import CARRIERS, TRANSPORTS, all_serve, opened, pids
+from support.processes import alive
+from support.waiting import pid_in, until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -282,7 +284,7 @@ async def test_drain_while_blocked(folder: Path) -> None:
             await second
         (folder / "end").touch()
         assert await first == victim
-        await eventually(lambda: not alive(victim), what="the drained worker to end")
+        await until(lambda: not alive(victim), what="the drained worker to end")
 
 
 @wool.routine
@@ -382,7 +384,7 @@ async def test_a_time_limit_says_what_has_not_ended(
     depth: int, transport: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of nested calls it is the innermost, with the line at which it stands."""
-    monkeypatch.setenv("WOOL_CANCEL_GRACE", "2")
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "1")
 
     async def limited() -> None:
         async with asyncio.timeout(None) as limit:
@@ -392,7 +394,7 @@ async def test_a_time_limit_says_what_has_not_ended(
     limits: list[asyncio.Timeout] = []
     async with opened(3, transport=transport):
         call = asyncio.create_task(limited())
-        await eventually((folder / "stands").exists)
+        await until((folder / "stands").exists)
         limits[0].reschedule(asyncio.get_running_loop().time())
         with pytest.raises(TimeoutError) as caught:
             await call

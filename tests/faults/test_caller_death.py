@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from faultkit import Script, alive, eventually_sync, gone, kill, marked, shared_memory
+
+from support.processes import Script, alive, gone, kill, marked, shared_memory
+from support.waiting import until_sync
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -84,7 +86,7 @@ def test_caller_killed(folder: Path, number: signal.Signals) -> None:
         assert script.finish() == -number
         gone(script, within=20)
         assert ended(folder) == 4
-        eventually_sync(lambda: not any(alive(pid) for pid in workers), within=20)
+        until_sync(lambda: not any(alive(pid) for pid in workers), within=20)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -156,7 +158,7 @@ def test_caller_killed_with_a_stopped_worker(folder: Path) -> None:
         os.kill(workers[0], signal.SIGSTOP)
         script.process.kill()
         script.finish()
-        eventually_sync(lambda: script.survivors() <= {workers[0]}, what="the other worker to go")
+        until_sync(lambda: script.survivors() <= {workers[0]}, what="the other worker to go")
         kill([workers[0]], signal.SIGCONT)
         gone(script, within=30)
 
@@ -174,7 +176,7 @@ def test_caller_killed_during_the_start(folder: Path) -> None:
     )
     with Script(code, folder) as script:
         script.line()
-        eventually_sync(lambda: len(script.survivors()) > 1, what="a worker's process")
+        until_sync(lambda: len(script.survivors()) > 1, what="a worker's process")
         script.process.kill()
         script.finish()
         gone(script, within=30)
@@ -336,7 +338,7 @@ def test_everything_killed_at_once(folder: Path) -> None:
         workers_of(script)
         kill(script.survivors())
         script.finish()
-        eventually_sync(lambda: not marked(script.mark), what="all to be dead")
+        until_sync(lambda: not marked(script.mark), what="all to be dead")
         assert not shared_memory() - script.shm
 
 
@@ -374,7 +376,7 @@ def slowly_while_they_drain(folder: Path, **env: str) -> Slowly:
     with caller(folder, work="blocked", calls=2, **env) as script:
         for worker in workers_of(script):
             os.kill(worker, signal.SIGTERM)
-        eventually_sync(lambda: len(script.survivors()) >= 4, within=30, what="their replacements")
+        until_sync(lambda: len(script.survivors()) >= 4, within=30, what="their replacements")
         script.process.kill()
         yield
         script.finish()
@@ -418,7 +420,7 @@ def slowly_with_the_interpreter_lock(folder: Path, **env: str) -> Slowly:
         workers_of(script)
         script.process.kill()
         yield
-        eventually_sync(lambda: not script.survivors(), within=40, what="the workers to be gone")
+        until_sync(lambda: not script.survivors(), within=40, what="the workers to be gone")
         sweep(script)
 
 

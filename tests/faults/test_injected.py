@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add, stay
-from faultkit import CARRIERS, TRANSPORTS, eventually, pid_in
 
 import wool
+from support.jobs import add, stay
+from support.pools import CARRIERS, TRANSPORTS
+from support.waiting import pid_in, until
 from wool.testing import Faults
 
 
@@ -89,7 +90,7 @@ async def test_one_of_two_workers(faults: Faults, transport: str) -> None:
     async with wool.WorkerPool(size=2, transport=transport, quorum=2) as pool:
         with faults.clog(pool.workers[0]):
             calls = [asyncio.ensure_future(add(number, 1)) for number in range(20)]
-            await eventually(lambda: sum(call.done() for call in calls) >= 5)
+            await until(lambda: sum(call.done() for call in calls) >= 5)
         assert await asyncio.gather(*calls) == list(range(1, 21))
 
 

@@ -14,12 +14,17 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
-from faultjobs import block, block_until, fib, nap, tell
-from faultkit import opened, pid_in, pids
 
 import wool
+from support.jobs import block, block_until, fib, nap, tell
+from support.pools import opened, pids
+from support.waiting import pid_in
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.parametrize("concurrency", [None, 1])]
+pytestmark = pytest.mark.timeout(60)
+
+either = pytest.mark.parametrize("concurrency", [None, 1])
+unlimited = pytest.mark.parametrize("concurrency", [None])
+one_at_a_time = pytest.mark.parametrize("concurrency", [1])
 
 MOST = 0.75
 """The share of the work that one of two workers may get."""
@@ -92,6 +97,7 @@ async def divided(divide: Divide) -> None:
     pytest.fail(f"{shares}, time and again")
 
 
+@either
 async def test_short_calls_get_past_a_long_one(concurrency: int | None, folder: Path) -> None:
     """Wherever it stands in the queue."""
     async with opened(2, concurrency=concurrency):
@@ -102,6 +108,7 @@ async def test_short_calls_get_past_a_long_one(concurrency: int | None, folder: 
             await asyncio.gather(*before)
 
 
+@unlimited
 async def test_uneven_work(concurrency: int | None) -> None:
     """Sixty calls of 5 to 100 ms in random order keep both workers busy to the end."""
     dice = random.Random(7)
@@ -111,6 +118,7 @@ async def test_uneven_work(concurrency: int | None) -> None:
         await divided(lambda: gathered(durations))
 
 
+@one_at_a_time
 async def test_uneven_work_that_alternates(concurrency: int | None) -> None:
     """The order that is worst for dealing out in turns: every second call is long."""
     async with opened(2, concurrency=concurrency):
@@ -118,6 +126,7 @@ async def test_uneven_work_that_alternates(concurrency: int | None) -> None:
         await divided(lambda: gathered([0.1, 0.001] * 20))
 
 
+@unlimited
 async def test_two_calls_take_two_workers(concurrency: int | None, folder: Path) -> None:
     """Never both on one."""
     async with opened(2, concurrency=concurrency) as pool:
@@ -131,6 +140,7 @@ async def test_two_calls_take_two_workers(concurrency: int | None, folder: Path)
             await asyncio.gather(*held)
 
 
+@one_at_a_time
 async def test_calls_one_by_one_beside_a_busy_worker(concurrency: int | None, folder: Path) -> None:
     """While one worker is blocked, each single call is served by the other."""
     async with opened(2, concurrency=concurrency):
@@ -140,6 +150,7 @@ async def test_calls_one_by_one_beside_a_busy_worker(concurrency: int | None, fo
                 assert await block(0.005) != busy
 
 
+@either
 async def test_calls_that_cross_a_recall(concurrency: int | None, folder: Path) -> None:
     """They are sent while others are being taken back from a worker that has just blocked."""
     async with opened(2, concurrency=concurrency):
@@ -156,6 +167,7 @@ async def test_calls_that_cross_a_recall(concurrency: int | None, folder: Path) 
             await blocked
 
 
+@either
 async def test_nested_calls_use_the_idle_worker(concurrency: int | None, folder: Path) -> None:
     """Calls made by a routine are bound as late as those of the caller."""
     async with opened(2, concurrency=concurrency) as pool:
@@ -166,6 +178,7 @@ async def test_nested_calls_use_the_idle_worker(concurrency: int | None, folder:
         await divided(lambda: fan_out(40, 0.03))
 
 
+@unlimited
 async def test_the_first_nested_calls(concurrency: int | None) -> None:
     """They block the loop on which the worker connects to the other one, which gets its share."""
 
@@ -176,6 +189,7 @@ async def test_the_first_nested_calls(concurrency: int | None) -> None:
     await divided(divide)
 
 
+@one_at_a_time
 async def test_calls_of_several_callers(concurrency: int | None) -> None:
     """Two routines on different workers each make calls, and so does the caller."""
 
@@ -188,6 +202,7 @@ async def test_calls_of_several_callers(concurrency: int | None) -> None:
         await divided(divide)
 
 
+@unlimited
 async def test_tree_of_calls(concurrency: int | None) -> None:
     """64 blocking leaves under 63 nested calls: both workers stay busy, nothing deadlocks."""
     async with opened(2, concurrency=concurrency):
@@ -202,6 +217,7 @@ async def test_tree_of_calls(concurrency: int | None) -> None:
         await divided(divide)
 
 
+@one_at_a_time
 async def test_nesting_on_one_worker(concurrency: int | None) -> None:
     """A routine that awaits another holds no slot: one worker is enough for any depth."""
     async with opened(1, concurrency=concurrency):

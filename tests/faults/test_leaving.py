@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultkit import TRANSPORTS, eventually, kill, opened, pids
 
 import wool
+from support.pools import ASIDE_AND_WITHIN, TRANSPORTS, opened, pids
+from support.processes import kill
+from support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", TRANSPORTS)
+both = pytest.mark.parametrize("transport", ASIDE_AND_WITHIN)
+everywhere = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
 @pytest.fixture(autouse=True)
@@ -118,14 +121,14 @@ async def test_what_waits_for_one_another(
     with pytest.raises(ZeroDivisionError):
         async with opened(size, transport=transport):
             call = asyncio.ensure_future(begin(folder))
-            await eventually((folder / "begun").exists, what="the innermost call to begin")
+            await until((folder / "begun").exists, what="the innermost call to begin")
             raise ZeroDivisionError
     with pytest.raises(wool.WorkerStopped):
         await call
     assert {path.stem for path in folder.glob("*.finally")} == ends
 
 
-@both
+@everywhere
 async def test_a_stream_that_is_being_closed(transport: str, folder: Path) -> None:
     """Its clean-up is not cancelled: it has begun already."""
     with pytest.raises(ZeroDivisionError):
@@ -133,7 +136,7 @@ async def test_a_stream_that_is_being_closed(transport: str, folder: Path) -> No
             stream = slow_to_close(folder)
             assert await anext(stream) == 1
             closing = asyncio.ensure_future(stream.aclose())
-            await eventually((folder / "closing").exists, what="the clean-up to begin")
+            await until((folder / "closing").exists, what="the clean-up to begin")
             raise ZeroDivisionError
     await closing
     assert (folder / "closed.finally").exists()
@@ -166,11 +169,11 @@ async def test_objects_that_workers_have_lent(use: str, transport: str, folder: 
                 using = asyncio.ensure_future(generator.aclose())
             else:
                 using = asyncio.ensure_future(lent.method(folder))
-                await eventually((folder / "begun").exists)
+                await until((folder / "begun").exists)
             if use == "a call that is cancelled":
                 using.cancel()
             if use != "a call":
-                await eventually((folder / "closing").exists)
+                await until((folder / "closing").exists)
             raise ZeroDivisionError
     await asyncio.wait([using])
     assert using.cancelled() or isinstance(using.exception(), wool.WorkerStopped | None)
@@ -218,7 +221,7 @@ async def test_a_pipeline_that_has_failed(attempt: int, capfd: pytest.CaptureFix
     assert capfd.readouterr().err == ""
 
 
-@both
+@everywhere
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_stream_that_outlives_its_pool(
     killed: bool, transport: str, caplog: pytest.LogCaptureFixture
@@ -234,7 +237,7 @@ def test_a_stream_that_outlives_its_pool(
             if killed:
                 victims = pids(pool)
                 kill(victims)
-                await eventually(lambda: not pids(pool) & victims, what="the death to be noticed")
+                await until(lambda: not pids(pool) & victims, what="the death to be noticed")
 
     asyncio.run(main())
     assert caplog.text == ""

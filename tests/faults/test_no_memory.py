@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import hold
-from faultkit import opened, pid_in
 
 import wool
+from support.jobs import hold
+from support.pools import opened
+from support.waiting import pid_in
 from wool._protocol import transfer
 
 pytestmark = pytest.mark.timeout(60)

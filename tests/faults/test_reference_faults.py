@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import kept, tell
-from faultkit import alive, eventually, kill, opened, pid_in, pids
 
 import wool
+from support.jobs import kept, tell
+from support.pools import opened, pids
+from support.processes import alive, kill
+from support.waiting import pid_in, until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -105,7 +107,7 @@ async def test_a_worker_that_has_lent_something_is_killed_in_a_step(folder: Path
     async with opened(1):
         owner, generator = await lend(folder / "log", 1)
         step = asyncio.ensure_future(anext(generator))
-        await eventually(lambda: "stuck" in noted(folder / "log"))
+        await until(lambda: "stuck" in noted(folder / "log"))
         kill([owner])
         with pytest.raises(wool.WorkerLost, match="stuck") as caught:
             await step
@@ -132,7 +134,7 @@ async def test_a_worker_that_has_lent_something_is_killed_between_steps(folder: 
                 return True
             return False
 
-        await eventually(lost)
+        await until(lost)
         await generator.aclose()
 
 
@@ -140,11 +142,11 @@ async def test_what_is_lent_keeps_a_worker_that_drains(folder: Path) -> None:
     async with opened(1) as pool:
         owner, generator = await lend(folder / "log")
         kill([owner], signal.SIGTERM)
-        await eventually(lambda: pids(pool) != {owner} and pool.workers)
+        await until(lambda: pids(pool) != {owner} and pool.workers)
         assert [await anext(generator) for _ in range(3)] == [1, 2, 3]
         await generator.aclose()
         assert noted(folder / "log") == ["source ends"]
-        await eventually(lambda: not alive(owner), what="the worker to leave")
+        await until(lambda: not alive(owner), what="the worker to leave")
 
 
 async def test_leaving_the_pool_closes_what_its_workers_have_lent(folder: Path) -> None:
@@ -152,20 +154,20 @@ async def test_leaving_the_pool_closes_what_its_workers_have_lent(folder: Path) 
         _, generator = await lend(folder / "log")
         _, running = await lend(folder / "log", 1)
         step = asyncio.ensure_future(anext(running))
-        await eventually(lambda: "stuck" in noted(folder / "log"))
+        await until(lambda: "stuck" in noted(folder / "log"))
         step.cancel()
         await asyncio.wait([step])
     with pytest.raises(wool.WorkerStopped):
         await anext(generator)
     await generator.aclose()
-    await eventually(lambda: noted(folder / "log").count("source ends") == 2)
+    await until(lambda: noted(folder / "log").count("source ends") == 2)
 
 
 async def test_the_connection_is_cut(folder: Path) -> None:
     async with opened(1) as pool:
         _, generator = await lend(folder / "log", 1)
         step = asyncio.ensure_future(anext(generator))
-        await eventually(lambda: "stuck" in noted(folder / "log"))
+        await until(lambda: "stuck" in noted(folder / "log"))
         [client] = pool._pool._clients.values()
         [link] = client.links.values()
         assert link.session is not None
@@ -173,7 +175,7 @@ async def test_the_connection_is_cut(folder: Path) -> None:
         with pytest.raises(wool.WorkerLost):
             await step
         # The owner sees it as well: the step is cancelled, and nothing is kept.
-        await eventually(lambda: "source ends" in noted(folder / "log"))
+        await until(lambda: "source ends" in noted(folder / "log"))
         with pytest.raises(wool.WorkerLost):
             await anext(generator)
 
@@ -211,7 +213,7 @@ async def test_the_owner_is_a_worker_that_calls_and_is_killed(folder: Path) -> N
             if owner == user:
                 continue  # the workers of another pool choose anew
             kill([owner])
-            await eventually(lambda: any("WorkerLost" in line for line in noted(log)))  # noqa: B023
+            await until(lambda: any("WorkerLost" in line for line in noted(log)))  # noqa: B023
             [line] = [line for line in noted(log) if "WorkerLost" in line]
             assert "source()" in line
             assert "is gone" in line
@@ -226,11 +228,11 @@ async def test_the_user_is_killed_in_a_step(folder: Path) -> None:
     async with opened(1):
         generator = stuck(folder / "log")
         call = asyncio.ensure_future(drain(generator, folder / "pid"))
-        await eventually(lambda: "stuck" in noted(folder / "log"))
+        await until(lambda: "stuck" in noted(folder / "log"))
         kill([await pid_in(folder / "pid")])
         with pytest.raises(wool.WorkerLost):
             await call
-        await eventually(lambda: noted(folder / "log") == ["stuck", "source ends"])
+        await until(lambda: noted(folder / "log") == ["stuck", "source ends"])
         assert [value async for value in generator] == []
 
 
@@ -240,7 +242,7 @@ async def test_the_user_is_killed_between_steps(folder: Path) -> None:
         await keep(generator)
         assert await step_kept() == 0
         kill(pids(pool))
-        await eventually(lambda: _references() == 0, what="the object to be given up")
+        await until(lambda: _references() == 0, what="the object to be given up")
         assert await anext(generator) == 1  # it is still its owner's
         await generator.aclose()
 
@@ -290,9 +292,9 @@ async def test_ten_thousand_references(transport: str = "unix") -> None:
         tasks = len(asyncio.all_tasks())
         for _ in range(100):
             await asyncio.gather(*(look(*(numbers() for _ in range(10))) for _ in range(10)))
-        await eventually(lambda: _references() == 0, what="all to be given up")
-        await eventually(lambda: len(asyncio.all_tasks()) <= tasks, what="drivers to end")
-        await eventually(lambda: restored(there, tasks_there, objects_there), what="the worker's")
+        await until(lambda: _references() == 0, what="all to be given up")
+        await until(lambda: len(asyncio.all_tasks()) <= tasks, what="drivers to end")
+        await until(lambda: restored(there, tasks_there, objects_there), what="the worker's")
 
 
 async def restored(exports: int, tasks: int, objects: int) -> bool:
@@ -313,7 +315,7 @@ async def test_ten_thousand_results(folder: Path) -> None:
         _, there, tasks_there, objects_there = await burden()
         await asyncio.gather(*(use(1000) for _ in range(10)))
         gc.collect()
-        await eventually(lambda: restored(there, tasks_there, objects_there), what="the worker's")
+        await until(lambda: restored(there, tasks_there, objects_there), what="the worker's")
 
 
 # Pipelines past the dead
@@ -358,7 +360,7 @@ async def test_a_stage_of_a_pipeline_is_killed(folder: Path, victim: str) -> Non
         assert caught.value.outcome == "unknown"
         # Every stage that did not die with its worker ends properly.
         ends = {f"{name} ends" for name, pid in where.items() if pid != where[victim]}
-        await eventually(
+        await until(
             lambda: set(noted(folder / "log")) >= ends,
             what=f"{ends} of {where}, {noted(folder / 'log')}",
         )

@@ -7,10 +7,10 @@ import zlib
 from typing import Any
 
 import pytest
-from faultjobs import add, count, fib
-from faultkit import all_serve, opened, pids
 
 import wool
+from support.jobs import add, count, fib
+from support.pools import all_serve, opened, pids
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -17,10 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from faultjobs import add, block, count, hold, mark, pid, stay, tell
-from faultkit import alive, all_serve, eventually, kill, opened, pid_in, pids
 
 import wool
+from support.jobs import add, block, count, hold, mark, pid, stay, tell
+from support.pools import all_serve, opened, pids
+from support.processes import alive, kill
+from support.waiting import pid_in, until
 from wool._worker.process import WorkerProcess, _watch
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("ends_are_known")]
@@ -134,7 +136,7 @@ async def test_killed_worker_is_replaced(folder: Path) -> None:
         victim = await pid_in(folder / "pid")
         os.kill(victim, signal.SIGKILL)
         await lost(call)
-        await eventually(lambda: victim not in pids(pool), what="the dead worker to be forgotten")
+        await until(lambda: victim not in pids(pool), what="the dead worker to be forgotten")
         await pool.wait(2, timeout=30)
         after = pids(pool)
         assert len(after) == 2 and len(after & before) == 1
@@ -247,7 +249,7 @@ async def test_idle_stream_on_a_killed_worker(folder: Path) -> None:
         assert [await anext(stepped), await anext(closed)] == [0, 0]
         victim = await pid_in(folder / "a")
         os.kill(victim, signal.SIGKILL)
-        await eventually(lambda: not alive(victim), what="the worker to die")
+        await until(lambda: not alive(victim), what="the worker to die")
         await lost(asyncio.ensure_future(anext(stepped)))
         async with asyncio.timeout(PROMPTLY):
             await closed.aclose()
@@ -397,7 +399,7 @@ async def test_crash_loop_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     async with opened() as pool:
         poison(folder, "import os; os._exit(13)", monkeypatch)
         kill(pids(pool))
-        await eventually(lambda: not pool.workers, what="the deaths to be noticed")
+        await until(lambda: not pool.workers, what="the deaths to be noticed")
         async with asyncio.timeout(30):
             with pytest.raises(wool.WoolError, match=r"\b13\b"):
                 await add(1, 2)
@@ -406,14 +408,15 @@ async def test_crash_loop_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_random_kills(folder: Path) -> None:
-    """Ten seconds of kills: each call runs at most once and ends in a value or `WorkerLost`."""
+    """While calls are made: each runs at most once and ends in a value or `WorkerLost`."""
     dice = random.Random(8)
     outcomes: dict[str, object] = {}
     killed: set[int] = set()
+    over = asyncio.Event()
 
     async def call_on(lane: int) -> None:
         number = 0
-        while time.monotonic() < stop:
+        while not over.is_set():
             number += 1
             name = f"m{lane}-{number}"
             try:
@@ -423,17 +426,17 @@ async def test_random_kills(folder: Path) -> None:
                 await asyncio.sleep(0.01)
 
     async with opened() as pool:
-        stop = time.monotonic() + 10
         async with asyncio.timeout(40), asyncio.TaskGroup() as group:
             for lane in range(8):
                 group.create_task(call_on(lane))
-            while time.monotonic() < stop:
-                await asyncio.sleep(0.5 + dice.random())
-                if pool.workers:
-                    victim = dice.choice(pool.workers).pid
-                    killed.add(victim)
-                    kill([victim])
-        await eventually(
+            for _ in range(7):
+                enough = len(outcomes) + dice.randrange(50, 100)
+                await until(lambda: len(outcomes) >= enough and pool.workers)
+                victim = dice.choice(pool.workers).pid
+                killed.add(victim)
+                kill([victim])
+            over.set()
+        await until(
             lambda: len(pids(pool)) == 2 and not pids(pool) & killed,
             what="the last replacements",
         )
@@ -472,7 +475,7 @@ async def test_where_there_are_no_process_descriptors(monkeypatch: pytest.Monkey
     async with wool.WorkerPool(size=1) as pool:
         worker = pool.workers[0]
         os.kill(worker.pid, signal.SIGKILL)
-        await eventually(lambda: pool.workers and pool.workers[0].pid != worker.pid)
+        await until(lambda: pool.workers and pool.workers[0].pid != worker.pid)
         assert await add(1, 2) == 3
 
 

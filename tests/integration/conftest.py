@@ -1,20 +1,11 @@
-"""Borrows helpers and fixtures of the fault tests, also for workers, in every import mode."""
+"""The fixtures that integration tests share."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-FOLDER = str(Path(__file__).parents[1] / "faults")
-if FOLDER not in sys.path:
-    sys.path.insert(0, FOLDER)
-
-from faultfixtures import folder, no_child_left  # noqa: E402
-
-from integration.discoverykit import serving, token  # noqa: E402
-from integration.servedkit import start  # noqa: E402
+from support.fixtures import folder, no_child_left
+from support.serving import serving, start, token
 
 __all__ = ["folder", "no_child_left", "serving", "start", "token"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import wool
-from integration.netns import Host
-from integration.servedkit import CLI, Spoken
+from support.network import Host
+from support.serving import CLI, Spoken
 
 CALLER = str(Path(__file__).with_name("lan_caller.py"))
 TOKEN = wool.Credentials.new_token()

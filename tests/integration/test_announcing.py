@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultkit import eventually
 
 import wool
+from support.waiting import until
 from wool import abc
 
 
@@ -128,7 +128,7 @@ async def test_cancelled_while_it_is_announced(address: str) -> None:
     discovery = Noting()
     discovery.may_enter.clear()
     entering = asyncio.ensure_future(wool.Worker(address=address, discovery=discovery).__aenter__())
-    await eventually(lambda: discovery.noted)
+    await until(lambda: discovery.noted)
     entering.cancel()
     await asyncio.wait([entering])
     assert entering.cancelled()
@@ -149,9 +149,9 @@ async def test_cancelled_while_it_is_withdrawn(address: str, folder: Path) -> No
     await worker.__aenter__()
     async with wool.WorkerPool(discovery=[address]):
         call = asyncio.ensure_future(forever(folder / "began"))
-        await eventually((folder / "began").exists)
+        await until((folder / "began").exists)
         leaving = asyncio.ensure_future(worker.__aexit__(None, None, None))
-        await eventually(lambda: "left" in discovery.noted)
+        await until(lambda: "left" in discovery.noted)
         leaving.cancel()
         async with asyncio.timeout(30):
             await asyncio.wait([leaving, call])

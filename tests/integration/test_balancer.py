@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from faultjobs import add
-from faultkit import eventually, opened, pids
 
 import wool
+from support.jobs import add
+from support.pools import opened, pids
+from support.waiting import until
 from wool.plugins import CallInfo
 
 pytestmark = pytest.mark.timeout(60)
@@ -58,7 +59,7 @@ async def work() -> int:
 
 async def connected(pool: wool.WorkerPool) -> None:
     links = pool._pool.client().links
-    await eventually(lambda: all(link.session is not None for link in links.values()))
+    await until(lambda: all(link.session is not None for link in links.values()))
 
 
 async def test_it_knows_the_load() -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultkit import eventually_sync
 
-from integration.servedkit import CLI, environment
+from support.serving import CLI, environment
+from support.waiting import until_sync
 
 NAME = "workers.wool.test"
 
@@ -121,7 +121,7 @@ class Network:
         command = SERVER.format(records=self._records, log=self.folder / "log").split()
         self._server = subprocess.Popen([*self._enter, *command])
         probe = "import socket; socket.create_connection(('127.0.0.1', 53)).close()"
-        eventually_sync(
+        until_sync(
             lambda: (
                 subprocess.run(
                     [*self._enter, sys.executable, "-c", probe], capture_output=True

@@ -13,8 +13,8 @@ import pytest
 
 import wool
 from integration.lanmachines import Served, environment
-from integration.netns import Host, lan
-from integration.servedkit import CLI
+from support.network import Host, lan
+from support.serving import CLI
 from wool._plugins import lookup
 from wool._security import tokens
 from wool._security.credentials import Token

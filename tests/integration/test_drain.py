@@ -8,10 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from faultjobs import add, count, hold, mark, pid
-from faultkit import alive, eventually, kill, opened, pid_in, pids
 
 import wool
+from support.jobs import add, count, hold, mark, pid
+from support.pools import opened, pids
+from support.processes import alive, kill
+from support.waiting import pid_in, until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -37,7 +39,7 @@ async def test_sigterm_drains(folder: Path) -> None:
         async with asyncio.timeout(25):
             assert await first == victim
             assert await second != victim
-        await eventually(lambda: not alive(victim), what="the drained worker to end")
+        await until(lambda: not alive(victim), what="the drained worker to end")
         await pool.wait(2, timeout=25)
         assert all((folder / f"m{i}").stat().st_size == 1 for i in range(20))
 
@@ -49,8 +51,8 @@ async def test_sigterm_to_an_idle_worker() -> None:
         os.kill(victim, signal.SIGTERM)
         for _ in range(100):
             assert await add(1, 2) == 3
-        await eventually(lambda: not alive(victim), what="the worker to end")
-        await eventually(lambda: victim not in pids(pool), what="its end to be noticed")
+        await until(lambda: not alive(victim), what="the worker to end")
+        await until(lambda: victim not in pids(pool), what="its end to be noticed")
         await pool.wait(2, timeout=25)
 
 
@@ -88,7 +90,7 @@ async def test_sigterm_to_every_worker(folder: Path) -> None:
             for _ in range(2):
                 for victim in pids(pool):
                     os.kill(victim, signal.SIGTERM)
-                    await eventually(
+                    await until(
                         lambda v=victim: not alive(v) and v not in pids(pool),
                         what="the worker to end",
                     )
@@ -104,10 +106,10 @@ async def test_sigterm_with_an_open_stream() -> None:
         stream = count(5)
         assert await anext(stream) == 0
         os.kill(victim, signal.SIGTERM)
-        await eventually(lambda: pids(pool) - {victim}, what="the replacement")
+        await until(lambda: pids(pool) - {victim}, what="the replacement")
         async with asyncio.timeout(25):
             assert [i async for i in stream] == [1, 2, 3, 4]
-        await eventually(lambda: not alive(victim), what="the worker to end")
+        await until(lambda: not alive(victim), what="the worker to end")
 
 
 @wool.routine
@@ -136,7 +138,7 @@ async def test_sigterm_before_a_nested_call(folder: Path, size: int) -> None:
             outcomes = await asyncio.gather(*calls)
         assert {here for here, _ in outcomes} == old
         for victim in old:
-            await eventually(lambda v=victim: not alive(v), what="the drained worker to end")
+            await until(lambda v=victim: not alive(v), what="the drained worker to end")
 
 
 async def test_sigkill_while_draining(folder: Path) -> None:
@@ -145,7 +147,7 @@ async def test_sigkill_while_draining(folder: Path) -> None:
         call = asyncio.ensure_future(hold(folder / "a", folder / "go"))
         victim = await pid_in(folder / "a")
         os.kill(victim, signal.SIGTERM)
-        await eventually(lambda: victim not in pids(pool), what="the drain to be noticed")
+        await until(lambda: victim not in pids(pool), what="the drain to be noticed")
         kill([victim])
         async with asyncio.timeout(20):
             with pytest.raises(wool.WorkerLost) as caught:

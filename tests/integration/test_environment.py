@@ -16,10 +16,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from faultjobs import add, nap, pid
-from faultkit import children, eventually, opened, pids
 
 import wool
+from support.jobs import add, nap, pid
+from support.pools import opened, pids
+from support.processes import children
+from support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -178,7 +180,7 @@ async def test_process_pool_in_a_routine(method: str) -> None:
             assert await in_processes(method, 10) == expected
             assert await in_processes(method, 10) == expected
         if method == "fork":
-            await eventually(lambda: not children(worker), what="the children to be gone")
+            await until(lambda: not children(worker), what="the children to be gone")
 
 
 async def test_subprocess_in_a_routine() -> None:
@@ -255,7 +257,7 @@ async def test_pool_reports_its_workers() -> None:
         async def all_are_called() -> bool:
             return set(await asyncio.gather(*(nap(0.05) for _ in range(8)))) == pids(pool)
 
-        await eventually(all_are_called)  # one may take long to answer at first
+        await until(all_are_called)  # one may take long to answer at first
         assert {worker.python for worker in workers} == {
             f"{sys.version_info.major}.{sys.version_info.minor}"
         }

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from faultkit import eventually
 
 import wool
-from integration.discoverykit import Told, at
+from support.discoveries import Told, at
+from support.waiting import until
 from wool import abc
 from wool._client import link
 from wool._client.identity import PYTHON
@@ -81,7 +81,7 @@ async def meet(book: Path, count: int) -> str:
     """Signs the book, and ends when so many have: they all run at once, however slowly."""
     with book.open("a") as file:
         file.write("x")
-    await eventually(lambda: book.stat().st_size >= count, within=60, what=f"{count} to meet")
+    await until(lambda: book.stat().st_size >= count, within=60, what=f"{count} to meet")
     call = wool.current_call()
     assert call is not None
     return call.worker.id
@@ -216,7 +216,7 @@ async def test_two_addresses_of_one_worker(workers: Any, folder: Path) -> None:
     twin = f"unix://{again}/w"
     async with wool.WorkerPool(discovery=[info.address, twin, other.address], quorum=2) as pool:
         await asyncio.gather(*(wait_here(0.1) for _ in range(6)))
-        await eventually(
+        await until(
             lambda: any(
                 link.failure is not None and "again" in str(link.failure)
                 for link in pool._pool.client().links.values()
@@ -239,14 +239,14 @@ async def test_a_worker_that_leaves_finishes_what_it_has(
     async with wool.WorkerPool(discovery=told) as pool:
         book = folder / "book"
         running = asyncio.create_task(meet(book, 2))
-        await eventually(book.exists)
+        await until(book.exists)
         told.events.put_nowait(abc.Left(info))
-        await eventually(lambda: not pool.workers)
+        await until(lambda: not pool.workers)
         client = pool._pool.client()
         assert len(client._retired) == 1
         book.write_text("xx")
         assert await running == info.id
-        await eventually(lambda: not client._retired)
+        await until(lambda: not client._retired)
 
 
 async def test_a_worker_changes_its_tags(workers: Any) -> None:
@@ -256,7 +256,7 @@ async def test_a_worker_changes_its_tags(workers: Any) -> None:
         assert {await on_gpu() for _ in range(5)} == {other.id}
         told.events.put_nowait(abc.Changed(info))
         told.events.put_nowait(abc.Changed(replace(other, tags=frozenset({"cpu"}))))
-        await eventually(lambda: {w.id for w in pool.workers if "gpu" in w.tags} == {info.id})
+        await until(lambda: {w.id for w in pool.workers if "gpu" in w.tags} == {info.id})
         assert {await on_gpu() for _ in range(5)} == {info.id}
 
 
@@ -270,7 +270,7 @@ async def test_news_reach_a_worker_that_its_pool_has_hung_up_on(
     async with wool.WorkerPool(discovery=told) as pool:
         staying = stay_at_b()
         assert await anext(staying) == await known_to_c() == {b.address, c.address}
-        await eventually(lambda: connected(pool) == 1, what="only b to be connected")
+        await until(lambda: connected(pool) == 1, what="only b to be connected")
         told.events.put_nowait(abc.Joined(a))
         assert await known_to_c_asked_by_a() == {a.address, b.address, c.address}
         await staying.aclose()
@@ -311,7 +311,7 @@ async def test_workers_with_rare_tags_are_found_among_many(workers: Any) -> None
     told = found(info, *fakes(2000))
     async with wool.WorkerPool(size=1, discovery=told, quorum_timeout=20) as pool:
         assert await on_gpu() == info.id
-        await eventually(lambda: len(pool.workers) == 2002)  # its own one, too
+        await until(lambda: len(pool.workers) == 2002)  # its own one, too
 
 
 @pytest.mark.usefixtures("patient")
@@ -327,12 +327,12 @@ async def test_links_are_few_unless_there_is_much_to_do(
         assert len(links) == MANY
         book = folder / "many"
         meeting = asyncio.gather(*(meet(book, 201) for _ in range(200)))
-        await eventually(lambda: book.exists() and book.stat().st_size == 200, within=60)
+        await until(lambda: book.exists() and book.stat().st_size == 200, within=60)
         assert len(links) == connected(pool) == MANY + 8  # with the last calls, they would go
         book.write_text("x" * 201)
         assert len(set(await meeting)) == MANY + 8
-        await eventually(lambda: len(links) == MANY, what="links to be few again")
-        await eventually(lambda: connected(pool) == 0, what="them to be closed")
+        await until(lambda: len(links) == MANY, what="links to be few again")
+        await until(lambda: connected(pool) == 0, what="them to be closed")
         assert await here() in {info.id for info in infos}
 
 
@@ -355,7 +355,7 @@ async def test_many_are_told_of_one_another_at_once(
         for number in range(1, MANY + 1):
             await pool.wait(number, timeout=20)
         everybody = {worker.id for worker in pool.workers}
-        await eventually(lambda: {peer.id for peer in told[-1].workers} == everybody)
+        await until(lambda: {peer.id for peer in told[-1].workers} == everybody)
     assert len(told) < MANY * MANY / 4, "each as it is met, and all once or twice"
 
 
@@ -540,10 +540,10 @@ async def test_a_worker_that_drains_soon_after_it_came_back(workers: Any) -> Non
     async with wool.WorkerPool(discovery=found(info)) as pool:
         (link,) = pool._pool.client().links.values()
         await link.session.connection.aclose()
-        await eventually(lambda: link.session is None)
+        await until(lambda: link.session is None)
         pause = link._resuming
         link.connect()
-        await eventually(lambda: link.session is not None)
+        await until(lambda: link.session is not None)
         assert pause.cancelled(), "what it has said since would be forgotten"
         assert await here() == info.id
 

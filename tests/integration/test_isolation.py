@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add, count, hold
-from faultkit import opened, pid_in, pids, rss
 
 import wool
+from support.jobs import add, count, hold
+from support.pools import opened, pids
+from support.processes import rss
+from support.waiting import pid_in
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add, count, fib, nap
-from faultkit import CARRIERS, TRANSPORTS, alive, eventually, eventually_sync, opened, pid_in, pids
 
 import wool
+from support.jobs import add, count, fib, nap
+from support.pools import CARRIERS, opened, pids
+from support.processes import alive
+from support.waiting import pid_in, until, until_sync
 from wool._client.link import Link
 from wool._client.peer_pool import PeerPool
 from wool._pool.owned_pool import OwnedPool
@@ -29,7 +31,7 @@ from wool._worker.thread import WorkerThread
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", TRANSPORTS)
+both = pytest.mark.parametrize("transport", ["unix", "grpc", "memory"])  # `ws` is as `unix`
 
 
 @wool.routine
@@ -126,7 +128,7 @@ async def test_task_factory_and_a_worker_that_comes_later(factory: Any, folder: 
 
     async with wool.Worker() as first:
         async with wool.WorkerPool(discovery=[first.info.address, late]) as pool:
-            await eventually(in_vain, what="it to be dialled")
+            await until(in_vain, what="it to be dialled")
             async with wool.Worker(address=late):
                 await pool.wait(2, timeout=30)
 
@@ -134,12 +136,12 @@ async def test_task_factory_and_a_worker_that_comes_later(factory: Any, folder: 
 async def test_load_that_a_loop_had_heard_of_before_it_ended(folder: Path) -> None:
     async with opened(1) as pool:
         running = [asyncio.create_task(until_cancelled(folder / str(n))) for n in range(5)]
-        await eventually(lambda: len(list(folder.glob("*.began"))) == 5)
+        await until(lambda: len(list(folder.glob("*.began"))) == 5)
         await asyncio.to_thread(asyncio.run, once())
         for task in running:
             task.cancel()
         await asyncio.wait(running)
-        await eventually(lambda: pool.workers[0].load == 0, what="the load to go")
+        await until(lambda: pool.workers[0].load == 0, what="the load to go")
 
 
 @both
@@ -216,13 +218,13 @@ async def test_loop_that_ends_with_calls_running(folder: Path) -> None:
 
     async def start_and_leave() -> None:
         task = asyncio.ensure_future(until_cancelled(folder / "call"))
-        await eventually(lambda: (folder / "call.began").exists(), what="the call to begin")
+        await until(lambda: (folder / "call.began").exists(), what="the call to begin")
         assert not task.done()
 
     async with opened(2) as pool:
         before = pids(pool)
         await asyncio.to_thread(lambda: asyncio.run(start_and_leave()))
-        await eventually(lambda: (folder / "call.ended").exists(), what="its `finally`")
+        await until(lambda: (folder / "call.ended").exists(), what="its `finally`")
         await various(1)
         assert pids(pool) == before
 
@@ -238,7 +240,7 @@ async def test_loop_that_is_abandoned(folder: Path) -> None:
             began = folder / "call.began"
 
             async def wait() -> None:
-                await eventually(began.exists, what="the call to begin")
+                await until(began.exists, what="the call to begin")
 
             loop.run_until_complete(wait())
             task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -323,7 +325,7 @@ async def test_stream_stepped_on_another_loop(transport: str, folder: Path) -> N
             stream = closing(closed)
             await anext(stream)
             await asyncio.to_thread(elsewhere, step(stream))
-            await eventually(closed.exists, what="its `finally`")
+            await until(closed.exists, what="its `finally`")
         await various(1)
 
 
@@ -364,7 +366,7 @@ async def test_many_short_lived_loops() -> None:
             files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
             for _ in range(100):
                 assert await loop.run_in_executor(thread, run) == 3
-            await eventually(
+            await until(
                 lambda: (
                     len(os.listdir("/proc/self/fd")) <= files
                     and threading.active_count() <= threads
@@ -452,12 +454,12 @@ async def test_leaving_that_is_cancelled_as_connections_close(
     async def other(pool: Any) -> None:
         client = pool._pool.client()
         calling = asyncio.create_task(nap(3600))
-        await eventually(lambda: client.links and all(k.session for k in client.links.values()))
+        await until(lambda: client.links and all(k.session for k in client.links.values()))
         clients.append(client)
         began.set()
         with pytest.raises(wool.WorkerStopped):  # by the pool, or by the worker if that is quicker
             await calling
-        await eventually(lambda: client.closed, what="the client to close")
+        await until(lambda: client.closed, what="the client to close")
 
     async def aclose(self: Any) -> None:
         if self._client not in clients:
@@ -487,7 +489,7 @@ async def test_leaving_that_is_cancelled_as_workers_end(folder: Path) -> None:
     call = asyncio.create_task(until_tidy(folder, folder / "never"))
     worker = await pid_in(folder / "began")
     leaving = asyncio.create_task(pool.__aexit__(KeyError, KeyError(), None))
-    await eventually((folder / "tidying").exists)
+    await until((folder / "tidying").exists)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
@@ -518,7 +520,7 @@ async def until_tidy(folder: Path, release: Path | None = None) -> None:
         if release is None:
             await asyncio.sleep(0.5)
         else:
-            await eventually(release.exists, within=60)
+            await until(release.exists, within=60)
         (folder / "tidy").touch()
 
 
@@ -532,9 +534,9 @@ async def test_call_cancelled_with_every_task_of_the_pools_loop(
         worker = await pid_in(folder / "began")
         for task in asyncio.all_tasks() - {asyncio.current_task(), call}:
             task.cancel()
-        await eventually((folder / "tidying").exists)
+        await until((folder / "tidying").exists)
         (folder / "go").touch()
-        eventually_sync(lambda: not alive(worker), within=30)  # its answer is on the way
+        until_sync(lambda: not alive(worker), within=30)  # its answer is on the way
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -549,7 +551,7 @@ async def test_pool_left_as_every_task_is_cancelled(transport: str, folder: Path
             call = asyncio.create_task(until_tidy(folder))
             await pid_in(folder / "began")
             cancel_others()
-            await eventually((folder / "tidying").exists)
+            await until((folder / "tidying").exists)
             raise KeyError
     assert (folder / "tidy").exists()
     with pytest.raises(asyncio.CancelledError):
@@ -659,7 +661,7 @@ async def test_no_more_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(wool.NoWorkersAvailable, match="can't start new thread"):
             async with wool.WorkerPool(size=1, transport="memory"):
                 pass
-    await eventually(lambda: set(threading.enumerate()) <= before, what="the others to end")
+    await until(lambda: set(threading.enumerate()) <= before, what="the others to end")
 
 
 async def test_pool_left_twice() -> None:

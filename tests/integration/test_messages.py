@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add, stay
-from faultkit import TRANSPORTS, alive, eventually_sync, opened, pid_in, pids
 
 import wool
+from support.jobs import add, stay
+from support.pools import ASIDE_AND_WITHIN, opened, pids
+from support.processes import alive
+from support.waiting import pid_in, until_sync
 from wool._pool import supervisor
 from wool._pool.owned_pool import OwnedPool
 
 pytestmark = pytest.mark.timeout(60)
 
-both = pytest.mark.parametrize("transport", TRANSPORTS)
+both = pytest.mark.parametrize("transport", ASIDE_AND_WITHIN)
 
 
 def check(error: BaseException, *words: str) -> None:
@@ -289,7 +291,7 @@ async def test_killed_worker_while_the_loop_is_blocked(
     async def explain_loss(pool: OwnedPool, *args: Any) -> wool.WorkerLost:
         explaining = asyncio.ensure_future(explain(pool, *args))
         await asyncio.sleep(0)
-        eventually_sync(lambda: not alive(victim))
+        until_sync(lambda: not alive(victim))
         time.sleep(0.1)
         return await explaining
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 import trustme
-from faultjobs import add
 
 import wool
-from integration.servedkit import TOKEN
+from support.jobs import add
+from support.serving import TOKEN
 from unit.wskit import MIB, GivenTls, answered, dial, echo, failing, lost, read, serving
 from wool.abc import ConnectionLost
 from wool_ws import Options

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add, count, fib, hold
-from faultkit import TRANSPORTS, eventually, opened
 
 import wool
+from support.jobs import add, count, fib, hold
+from support.pools import TRANSPORTS, opened
+from support.waiting import until
 from wool.plugins import CallInfo, Outcome, hookimpl, register
 
 
@@ -56,7 +57,7 @@ async def test_calls_and_streams(transport: str, log: Log, folder: Path) -> None
         with pytest.raises(KeyError):
             await fail()
         held = asyncio.create_task(hold(folder / "pid", folder / "go"))
-        await eventually((folder / "pid").exists)
+        await until((folder / "pid").exists)
         held.cancel()
         with pytest.raises(asyncio.CancelledError):
             await held

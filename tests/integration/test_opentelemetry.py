@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from faultkit import eventually
 from opentelemetry import baggage, context
 
 import wool
 from integration import tracing
 from integration.tracing import branch, finished, leaf, plain_steps, span, stepping, total
+from support.waiting import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -42,7 +42,7 @@ async def gathered(pool: wool.WorkerPool) -> Spans:
             quiet.update(worker for worker, _ in told)
         return quiet >= {worker.id for worker in pool.workers}
 
-    await eventually(complete, within=30, what="all workers to have no more spans")
+    await until(complete, within=30, what="all workers to have no more spans")
     return found
 
 

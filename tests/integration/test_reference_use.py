@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from faultkit import TRANSPORTS, eventually, opened
 
 import wool
+from support.pools import TRANSPORTS, opened
+from support.waiting import until
 
 
 @wool.routine
@@ -117,13 +118,13 @@ async def test_those_in_between_keep_nothing() -> None:
         _, values = await pass_on(generator, 4)
         assert values == [0, 1, 2]
         del generator
-        await eventually(lambda: exported() == 0)
+        await until(lambda: exported() == 0)
 
         async def gone() -> bool:
             counts = dict(await asyncio.gather(*(exported_there() for _ in range(30))))
             return len(counts) == 3 and not any(counts.values())
 
-        await eventually(gone, what="the workers to give it up", within=20)
+        await until(gone, what="the workers to give it up", within=20)
 
 
 async def pause(dice: random.Random) -> None:
@@ -181,7 +182,7 @@ async def test_cancelled_at_any_moment(transport: str, concurrency: int | None) 
     async with opened(2, transport=transport, concurrency=concurrency) as pool:
         await asyncio.gather(*(begin(1) for _ in range(4)))
         links = pool._pool.client().links.values()
-        await eventually(lambda: all(link.session is not None for link in links))
+        await until(lambda: all(link.session is not None for link in links))
         tasks = len(asyncio.all_tasks())
         for _ in range(6):
             await asyncio.gather(*(cancelled() for _ in range(25)))
@@ -191,11 +192,11 @@ async def test_cancelled_at_any_moment(transport: str, concurrency: int | None) 
                 counts = dict(await asyncio.gather(*(exported_there() for _ in range(20))))
                 return len(counts) == 2 and not any(counts.values()) and exported() == 0
 
-            await eventually(gone, what="all to be given up", within=20)
+            await until(gone, what="all to be given up", within=20)
         else:
-            await eventually(lambda: exported() == 0, within=20)
-        await eventually(lambda: begun == ended, what="all generators to end")
-        await eventually(lambda: len(asyncio.all_tasks()) <= tasks, what="tasks to end")
+            await until(lambda: exported() == 0, within=20)
+        await until(lambda: begun == ended, what="all generators to end")
+        await until(lambda: len(asyncio.all_tasks()) <= tasks, what="tasks to end")
         assert await total(numbers()) == 190
 
 

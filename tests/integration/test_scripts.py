@@ -8,7 +8,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from faultkit import TRANSPORTS, Script
+
+from support.pools import TRANSPORTS
+from support.processes import Script
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 import wool
-from contract.served import workers
+from support.serving import workers
 from wool._client import identity
 
 Project = Callable[..., None]

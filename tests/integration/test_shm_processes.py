@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultkit import alive, eventually
 
+from support.processes import alive
+from support.waiting import until
 from wool.abc import Changed, Discovery, Joined, Left, Snapshot, WorkerInfo
 from wool_shm import Options, wool_discoveries
 
@@ -443,7 +444,7 @@ async def test_stopped_and_killed_at_every_step(
                 assert {"a", "b"} & set(known.workers) <= set(found)
             os.kill(pid, signal.SIGKILL)
             await known.until(lambda workers: workers == {"stable": stable})
-            await eventually(lambda: len(list(base.glob("*/*"))) == 2, what="files to be gone")
+            await until(lambda: len(list(base.glob("*/*"))) == 2, what="files to be gone")
             await peer.tell("killed")
         assert answer == ["ended", turns + 1]
         assert turns > 30

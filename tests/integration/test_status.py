@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultkit import TRANSPORTS, eventually
 
 import wool
 from integration import deadlock
 from integration.lanmachines import Served, environment
-from integration.netns import Host, lan
-from integration.servedkit import CLI
+from support.network import Host, lan
+from support.pools import TRANSPORTS
+from support.serving import CLI
+from support.waiting import until
 
 
 @wool.routine
@@ -65,7 +66,7 @@ async def seen(look: Callable[[], Any], expected: object) -> None:
         return last[0] == expected
 
     try:
-        await eventually(same)
+        await until(same)
     except AssertionError:
         assert last[0] == expected
         raise
@@ -146,7 +147,7 @@ async def test_more_calls_than_a_frame_has_room_for(folder: Path) -> None:
     name = "x" * 200
     async with wool.WorkerPool(size=1, transport="memory") as pool:
         calls = [asyncio.create_task(hold(folder, name)) for _ in range(20_000)]
-        await eventually(lambda: _all_there(pool), what="all calls")
+        await until(lambda: _all_there(pool), what="all calls")
         tree = await pool.tree()
         [worker] = [process for process in tree.processes if process.worker]
         assert worker.omitted

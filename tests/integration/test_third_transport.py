@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultkit import eventually
 
 import wool
+from support.waiting import until
 from wool import abc
 from wool._transports import unix
 from wool.exceptions import ConfigurationError
@@ -122,7 +122,7 @@ async def test_a_listener_that_fails(
     """Is no secret."""
     courier.error = RuntimeError("no more ink")
     async with wool.Worker(address=f"courier+unix://{folder}/s/w"):
-        await eventually(lambda: caplog.records)
+        await until(lambda: caplog.records)
     (record,) = caplog.records
     assert record.getMessage() == (
         f"the transport 'courier' listens no more at courier+unix://{folder}/s/w, for it has failed"

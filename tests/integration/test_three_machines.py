@@ -13,7 +13,7 @@ import pytest
 
 import wool
 from integration.lanmachines import Caller, Served
-from integration.netns import Host, lan
+from support.network import Host, lan
 from wool.cli.worker import TOGETHER
 
 QUICK = {

@@ -20,11 +20,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from faultjobs import add, block, fib, hold, pid
-from faultkit import pid_in
 
 import wool
-from integration.servedkit import CLI, TOKEN, Spoken, environment
+from support.jobs import add, block, fib, hold, pid
+from support.serving import CLI, TOKEN, Spoken, environment
+from support.waiting import pid_in
 from wool._security import certificates
 from wool.cli.worker import TOGETHER
 

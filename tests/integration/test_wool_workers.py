@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import block, fib, pid
-from faultkit import eventually
 
 import wool
-from integration.servedkit import CLI, TOKEN, Served, environment
+from support.jobs import block, fib, pid
+from support.serving import CLI, TOKEN, Served, environment
+from support.waiting import until
 from wool.cli.workers import duration
 
 ROOT = Path(__file__).parents[2]
@@ -85,17 +85,17 @@ async def test_workers_of_other_shells(start: Any, namespace: str) -> None:
         third = start("--discovery", "shm")
         await third.address()
         began = time.monotonic()
-        await eventually(lambda: third.process.pid in {w.pid for w in pool.workers})
+        await until(lambda: third.process.pid in {w.pid for w in pool.workers})
         while third.process.pid not in await asyncio.gather(*(block(0.02) for _ in range(6))):
             pass
         print(f"from its being ready to its first call: {time.monotonic() - began:.3f} s")
         assert await fib(8) == 21
         for one in served:
             one.process.send_signal(signal.SIGTERM)
-        await eventually(lambda: len(pool.workers) == 1)
+        await until(lambda: len(pool.workers) == 1)
         assert {await pid() for _ in range(5)} == {third.process.pid}
         third.process.kill()
-        await eventually(lambda: not pool.workers)
+        await until(lambda: not pool.workers)
     done = await quickstart(WOOL_QUORUM_TIMEOUT="0.5")
     assert "the discovery 'shm' has " in done.stderr, "it had used those workers"
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultjobs import add, count
-from faultkit import eventually
 
 import wool
+from support.jobs import add, count
+from support.waiting import until
 from wool import abc
 from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
@@ -116,7 +116,7 @@ async def test_calls_get_to_finish_when_it_is_left(folder: Path) -> None:
     async with calling(unix(folder)):
         async with wool.Worker(address=unix(folder), drain_timeout=0.1):
             call = asyncio.create_task(hold(str(folder / "entered")))
-            await eventually((folder / "entered").exists)
+            await until((folder / "entered").exists)
         with pytest.raises((WorkerStopped, asyncio.CancelledError)):
             await call
         assert (folder / "entered.left").exists()
@@ -127,7 +127,7 @@ async def test_left_with_an_exception_it_cancels_at_once(folder: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             async with wool.Worker(address=unix(folder)):
                 call = asyncio.create_task(hold(str(folder / "entered")))
-                await eventually((folder / "entered").exists)
+                await until((folder / "entered").exists)
                 raise ZeroDivisionError
         with pytest.raises((WorkerStopped, asyncio.CancelledError)):
             await call
@@ -143,7 +143,7 @@ async def test_one_in_place_of_another_that_was_told_to_stop(folder: Path) -> No
             await first.aclose()
             async with wool.Worker(address=unix(folder)):
                 call = asyncio.create_task(hold(str(folder / "entered")))
-                await eventually((folder / "entered").exists)
+                await until((folder / "entered").exists)
                 faults.cut()
                 with pytest.raises(WorkerLost):
                     await call
@@ -202,7 +202,7 @@ async def test_entering_in_vain_leaves_nothing_open(folder: Path) -> None:
             for _ in range(5):
                 with pytest.raises(error):
                     await worker.__aenter__()
-            await eventually(lambda: descriptors() < before + 5)  # noqa: B023
+            await until(lambda: descriptors() < before + 5)  # noqa: B023
 
 
 async def test_serve_goes_on_until_cancelled(folder: Path) -> None:
@@ -237,7 +237,7 @@ async def test_nothing_is_kept_of_a_connection_that_is_refused(address: str, fol
         async with calling(worker.info.address, credentials=other, local=PoolSecret()):
             with pytest.raises(AuthenticationError):
                 await add(1, 2)
-            await eventually(lambda: len(connections()) <= before)
+            await until(lambda: len(connections()) <= before)
 
 
 # On a network
@@ -408,7 +408,7 @@ async def test_a_caller_that_comes_as_the_worker_leaves(
                 call = asyncio.ensure_future(add(1, 2))
                 await asyncio.to_thread(welcomed.wait)
                 left = asyncio.ensure_future(leaving.__aexit__(None, None, None))
-                await eventually(lambda: leaving._service._server.draining, what="the drain")
+                await until(lambda: leaving._service._server.draining, what="the drain")
                 address = other.info.address
                 pool.set_members(
                     {**pool.members, address: wool.WorkerInfo(id=address, address=address)}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from integration.netns import Host, lan
+from support.network import Host, lan
 
 PEER = str(Path(__file__).with_name("zeroconf_peer.py"))
 INTERVAL = 1.0

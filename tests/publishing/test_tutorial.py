@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from integration.netns import lan
 from publishing.kit import PACKAGES, ROOT, project, wheels
 from publishing.walk import Command, File, Shell, Walk, matches, steps
+from support.network import lan
 
 PAGE = ROOT / "docs" / "tutorial.md"
 ALONE = [step for step in steps(PAGE) if isinstance(step, File) or not step.machine]

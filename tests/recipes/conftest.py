@@ -11,12 +11,8 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = str(Path(__file__).parents[1] / "faults")
-if FOLDER not in sys.path:
-    sys.path.insert(0, FOLDER)
-
-from publishing.walk import File, Walk, steps  # noqa: E402
-from recipes.kit import CLUSTERS, SBIN  # noqa: E402
+from publishing.walk import File, Walk, steps
+from recipes.kit import CLUSTERS, SBIN
 
 
 @pytest.fixture

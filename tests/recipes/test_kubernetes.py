@@ -20,12 +20,12 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from faultkit import eventually
 
 import wool
-from integration.netns import Host, lan
 from publishing.walk import File
 from recipes.kit import CLUSTERS, EXAMPLES, meeting, need
+from support.network import Host, lan
+from support.waiting import until
 from wool._plugins import lookup
 from wool._settings.settings import Settings
 
@@ -167,7 +167,7 @@ class Cluster:
                 return False
             return told == "200\n"
 
-        await eventually(lambda: asyncio.to_thread(succeeds), within=60, what=f"the {name}")
+        await until(lambda: asyncio.to_thread(succeeds), within=60, what=f"the {name}")
 
 
 @contextmanager

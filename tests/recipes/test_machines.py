@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from integration.netns import lan
 from publishing.walk import File, Shell, Walk
 from recipes.kit import commands_of, follow, meeting
+from support.network import lan
 
 pytestmark = pytest.mark.timeout(180)
 

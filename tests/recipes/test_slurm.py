@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faultkit import eventually_sync
 
 from publishing.walk import File, Shell, Walk
 from recipes.kit import EXAMPLES, commands_of, meeting, missing, need
+from support.waiting import until_sync
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -71,10 +71,10 @@ class Slurm:
         places |= {"log-file": "munged.log", "seed-file": "munged.seed"}
         options = [f"--{name}={self.folder / file}" for name, file in places.items()]
         self._run("munged", "--foreground", "--force", *options)
-        eventually_sync((self.folder / "munge").exists, within=40, what="munged")
+        until_sync((self.folder / "munge").exists, within=40, what="munged")
         self._run("slurmctld", "-D", "-c")
         self._run("slurmd", "-D")
-        eventually_sync(self._is_idle, within=60, what=f"the node to be idle\n{self.log()}")
+        until_sync(self._is_idle, within=60, what=f"the node to be idle\n{self.log()}")
 
     def _run(self, *command: str) -> None:
         with open(self.folder / f"{command[0]}.out", "wb") as out:

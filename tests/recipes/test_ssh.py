@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
-from faultkit import eventually
 
-from integration.netns import Host, lan
 from publishing.walk import File, Shell, Walk
 from recipes.kit import commands_of, follow, need
+from support.network import Host, lan
+from support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -62,7 +62,7 @@ async def serving(host: Host, folder: Path, variables: dict[str, str]) -> AsyncI
         assert server.poll() is None, log.read_text()
         return log.exists() and "Server listening" in log.read_text()
 
-    await eventually(ready, within=40, what="the SSH server")
+    await until(ready, within=40, what="the SSH server")
     yield
     server.kill()
 
@@ -84,7 +84,7 @@ async def test_over_ssh(folder: Path, walk: Walk, program: File, variables: dict
             assert token.stat().st_mode & 0o077 == 0
             assert len(workers_in(home)) == 1
             walk.shells.pop("one").close()
-            await eventually(lambda: not workers_in(home), within=30, what="the worker to leave")
+            await until(lambda: not workers_in(home), within=30, what="the worker to leave")
         finally:
             walk.close()
             walk.shells.clear()

@@ -15,10 +15,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from faultkit import eventually
-
 import wool
 from recipes.kit import CLUSTERS, EXAMPLES, need
+from support.waiting import until
 
 UNIT = EXAMPLES / "systemd" / "wool-worker@.service"
 
@@ -94,7 +93,7 @@ async def _workers(variables: dict[str, str], environment: dict[str, str]) -> st
         )
         return done.stdout.strip() if done.returncode == 0 else None
 
-    return await eventually(look, within=30, what="a worker")
+    return await until(look, within=30, what="a worker")
 
 
 def test_its_times_leave_room_for_draining() -> None:

@@ -1,20 +1,15 @@
-"""Borrows helpers and fixtures of the fault tests; starts the workers that are attacked."""
+"""Starts the workers that are attacked, and collects what was seen."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-for place in (str(Path(__file__).parent), str(Path(__file__).parents[1] / "faults")):
-    if place not in sys.path:
-        sys.path.insert(0, place)
-
-from faultfixtures import folder, no_child_left  # noqa: E402
-from siegekit import Table, Target  # noqa: E402
+from security.siegekit import Table, Target
+from support.fixtures import folder, no_child_left
 
 __all__ = ["folder", "no_child_left"]
 

@@ -10,10 +10,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from siegepeers import Caller, dial
-from siegeproxies import host_and_port, unverified
-
 import wool
+from security.siegepeers import Caller, dial
+from security.siegeproxies import host_and_port, unverified
 from wool import abc
 from wool._addresses import is_socket
 from wool._security.credentials import Authenticator, PoolSecret, Token

@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from faultjobs import add
-from faultkit import CARRIERS, alive
 
 import wool
+from support.jobs import add
+from support.pools import CARRIERS
+from support.processes import alive
 from wool._addresses import is_socket
 from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool

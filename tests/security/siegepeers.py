@@ -11,9 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from faultjobs import add
-from siegekit import Target, calling
-
+from security.siegekit import Target, calling
+from support.jobs import add
 from wool import abc
 from wool._client.identity import PYTHON, VERSION
 from wool._peer.routes import Route, Routes

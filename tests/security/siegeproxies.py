@@ -190,7 +190,11 @@ async def listening(
         secure: with a certificate of its own making.
     """
     route = Transports({}).routes.to(address)
-    place = f"{address}x" if route.local else f"{scheme_transport(address)}://127.0.0.1:0"
+    place = (
+        f"{address}{secrets.token_hex(2)}"
+        if route.local
+        else f"{scheme_transport(address)}://127.0.0.1:0"
+    )
     channel = ThrowawayChannel(throwaway()) if secure else None
 
     async def guarded(connection: abc.Connection) -> None:

@@ -10,9 +10,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from siegekit import LOCAL
-from siegepeers import Caller, UnixStream, dial
-
+from security.siegekit import LOCAL
+from security.siegepeers import Caller, UnixStream, dial
 from wool._security.credentials import PoolSecret, SameUser
 from wool._worker.transports import Transports
 from wool.exceptions import ConnectionLost, WoolError

@@ -9,8 +9,7 @@ import ssl
 import struct
 from contextlib import suppress
 
-from siegeproxies import host_and_port, unverified
-
+from security.siegeproxies import host_and_port, unverified
 from wool._addresses import is_socket
 from wool._plugins.schemes import scheme_transport
 

@@ -6,10 +6,9 @@ import os
 import pickle
 from collections.abc import Awaitable, Callable
 
-from faultjobs import add
-from siegekit import RAW, Table, Target, besieged, every_channel, served
-from siegepeers import Caller, opening, recorded, side_by_side
-
+from security.siegekit import RAW, Table, Target, besieged, every_channel, served
+from security.siegepeers import Caller, opening, recorded, side_by_side
+from support.jobs import add
 from wool._protocol import frames as f
 from wool._worker.transports import Transports
 

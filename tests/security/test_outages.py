@@ -8,10 +8,10 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from faultjobs import add
-from siegekit import NETWORK, TOKEN
 
 import wool
+from security.siegekit import NETWORK, TOKEN
+from support.jobs import add
 from wool import abc
 from wool._protocol import frames as f
 from wool._security.credentials import Token

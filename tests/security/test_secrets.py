@@ -9,8 +9,9 @@ import traceback
 from pathlib import Path
 
 import pytest
-from faultjobs import add
-from siegekit import (
+
+import wool
+from security.siegekit import (
     NETWORK,
     RAW,
     TOKEN,
@@ -22,10 +23,9 @@ from siegekit import (
     every_network,
     served,
 )
-from siegepeers import Caller, failure, greeting, read, recorded, refused
-from siegeproxies import listening
-
-import wool
+from security.siegepeers import Caller, failure, greeting, read, recorded, refused
+from security.siegeproxies import listening
+from support.jobs import add
 from wool import abc
 from wool._protocol import frames as f
 from wool._protocol.handshake import refusal

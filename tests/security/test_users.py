@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from faultjobs import add
-from siegekit import LOCAL, RAW, Table, Target, besieged, calling, every_local, served
-from siegepeers import failure
 
 import wool
+from security.siegekit import LOCAL, RAW, Table, Target, besieged, calling, every_local, served
+from security.siegepeers import failure
+from support.jobs import add
 from wool.exceptions import ConfigurationError, NoWorkersAvailable
 
 pytestmark = pytest.mark.skipif(

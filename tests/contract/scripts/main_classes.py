@@ -186,6 +186,33 @@ async def lazy():
     return await use_lazy(Lazy()), await look_at(Here)
 
 
+class Failure(Exception):
+    def __init__(self, *, code):
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class Child(Failure, KeyError):
+    pass
+
+
+@wool.routine
+async def failing():
+    try:
+        raise Failure(code=1)
+    except Failure as error:
+        error.add_note("noted")
+        raise Child(code=2) from error
+
+
+async def failures():
+    try:
+        await failing()
+    except KeyError as error:
+        cause = error.__cause__
+        return type(error) is Child, error.code, type(cause) is Failure, cause.code, cause.__notes__
+
+
 class Parent:
     @classmethod
     def own_name(cls):
@@ -245,4 +272,4 @@ async def patched():
         Point.moved = original
 
 
-comparing.compare(values, classes, inside, methods, lazy, kept, untouched, patched)
+comparing.compare(values, classes, inside, methods, lazy, failures, kept, untouched, patched)

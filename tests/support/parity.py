@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from support.waiting import until, until_sync
 
 #: Where every case runs. `local` is no pool at all; any other name is a transport, after which a
 #: serializer may follow: `unix+dill`. With `served-` before it, the workers are not the pool's own
 #: and have none of the tests' modules: `served-grpc`. Add places here, or choose those of one run
 #: in the environment: `CONTRACT_PLACES=local,unix`.
-PLACES: list[str] = os.environ.get("CONTRACT_PLACES", "local,memory,unix,grpc,ws").split(",")
+CHOSEN = os.environ.get("CONTRACT_PLACES", "")
+PLACES: list[str] = (CHOSEN or "local,memory,unix,grpc,ws").split(",")
 
-#: Those, and workers that have to be sent the tests' modules: on one transport, or on each.
+#: Those that differ in more than how messages travel: for what is decided before or after that.
+NEAR = [place for place in PLACES if CHOSEN or place not in ("grpc", "ws")]
+
+#: All of them, and workers that have to be sent the tests' modules: on one transport, or on each.
 AND_SERVED = list(dict.fromkeys([*PLACES, "served-unix"]))
 AND_SERVED_BY_ALL = list(dict.fromkeys([*AND_SERVED, "served-grpc", "served-ws"]))
 
 #: How many times as many random examples to run: for a soak, `CONTRACT_EXAMPLES=50`.
 SOAK = int(os.environ.get("CONTRACT_EXAMPLES", "0"))
-
-#: How long to wait for something that ought to happen at once, on a machine that may be busy.
-PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -52,37 +54,6 @@ class Place:
         return self.transport not in ("local", "memory")
 
 
-async def eventually(
-    predicate: Callable[[], Any], timeout: float = PATIENCE, what: object = None
-) -> Any:
-    """Return the first true value of `predicate()`; fail when there is none in time."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = predicate()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"did not happen within {timeout} s: {what or predicate}")
-        await asyncio.sleep(0.001)
-
-
-async def forever() -> None:
-    """Suspend until cancelled."""
-    await asyncio.sleep(3600)
-
-
-async def turns(n: int = 1) -> None:
-    """Let the loop turn `n` times."""
-    for _ in range(n):
-        await asyncio.sleep(0)
-
-
-def this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
-
-
 class Journal:
     """Lines in a file, so that any process can tell what happened and in which order."""
 
@@ -109,9 +80,11 @@ class Journal:
 
     async def wait(self, line: str, count: int = 1) -> None:
         """Wait until `line` has been written `count` times."""
-        await eventually(
-            lambda: self.count(line) >= count, what=f"{count} × {line!r} in the journal"
-        )
+        await until(lambda: self.count(line) >= count, what=f"{count} × {line!r} in the journal")
+
+    def block(self, line: str) -> None:
+        """Blocks the loop until `line` has been written: what arrives meanwhile is taken later."""
+        until_sync(lambda: self.count(line), what=f"{line!r} in the journal")
 
 
 async def started(awaitable: Awaitable[Any], journal: Journal, line: str = "started") -> Any:
@@ -119,7 +92,7 @@ async def started(awaitable: Awaitable[Any], journal: Journal, line: str = "star
     before = journal.count(line)
     task = asyncio.ensure_future(awaitable)
     try:
-        await eventually(lambda: task.done() or journal.count(line) > before, what=line)
+        await until(lambda: task.done() or journal.count(line) > before, what=line)
     except BaseException:
         task.cancel()
         raise
@@ -132,21 +105,6 @@ async def when_started(timeout: asyncio.Timeout, journal: Journal) -> None:
     """Let `timeout` expire as soon as the routine has started."""
     await journal.wait("started")
     timeout.reschedule(asyncio.get_running_loop().time())
-
-
-async def ended(task: asyncio.Future[Any]) -> None:
-    """Wait until `task` is done, whatever came of it."""
-    done, _ = await asyncio.wait([task], timeout=PATIENCE)
-    assert done, f"still running: {task}"
-
-
-async def caught(awaitable: Awaitable[Any]) -> BaseException:
-    """The exception that `awaitable` raises, of whatever kind."""
-    try:
-        value = await awaitable
-    except BaseException as error:
-        return error
-    raise AssertionError(f"no exception, but {value!r}")
 
 
 def describe(error: BaseException | None, *, depth: int = 6) -> Any:

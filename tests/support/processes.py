@@ -1,104 +1,21 @@
-"""Helpers of the fault and integration tests: waiting, looking at processes, scripts that die."""
+"""Processes: which there are, what is left of them, and scripts that die."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from faultjobs import nap
-
-import wool
+from support.waiting import until_sync
 
 MARK = "TEST_MARK_OF_WOOL"
-
-#: Transports between processes that every fault is tried on; `FAULT_TRANSPORTS=unix` chooses.
-CARRIERS: list[str] = os.environ.get("FAULT_TRANSPORTS", "unix,grpc,ws").split(",")
-#: The same, and the one within a process.
-TRANSPORTS = [*CARRIERS, "memory"]
-
-
-# Waiting
-
-
-async def eventually(
-    check: Callable[[], Any], *, within: float = 30.0, what: str = "condition"
-) -> Any:
-    """Waits until `check()`, or what it awaits, is true and returns it."""
-    deadline = time.monotonic() + within
-    while True:
-        value = check()
-        if inspect.isawaitable(value):
-            value = await value
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {within} s in vain for {what}; last: {value!r}")
-        await asyncio.sleep(0.02)
-
-
-def eventually_sync(
-    check: Callable[[], Any], *, within: float = 30.0, what: str = "condition"
-) -> Any:
-    """As `eventually`, where no loop runs."""
-    deadline = time.monotonic() + within
-    while True:
-        value = check()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {within} s in vain for {what}; last: {value!r}")
-        time.sleep(0.02)
-
-
-async def pid_in(path: Path) -> int:
-    """Waits for a routine to have written its process id to `path`."""
-    return int(
-        await eventually(
-            lambda: path.exists() and path.read_text(), within=20, what=f"a process id in {path}"
-        )
-    )
-
-
-@asynccontextmanager
-async def opened(size: int = 2, **options: Any) -> AsyncIterator[wool.WorkerPool]:
-    """A pool all of whose workers are there."""
-    async with wool.WorkerPool(size=size, **options) as pool:
-        await pool.wait(size, timeout=30)
-        yield pool
-
-
-def pids(pool: wool.WorkerPool) -> set[int]:
-    return {worker.pid for worker in pool.workers}
-
-
-async def all_serve(pool: wool.WorkerPool) -> None:
-    """Waits until each of the workers has served a call, and checks that nobody else has.
-
-    One that is slow to begin may have all that it got taken back, once or twice.
-    """
-    served: set[int] = set()
-
-    async def serve() -> bool:
-        served.update(await asyncio.gather(*(nap(0.05) for _ in range(8))))
-        return served >= pids(pool)
-
-    await eventually(serve, what="all workers to serve")
-    assert served == pids(pool)
-
-
-# Processes
 
 
 def alive(pid: int) -> bool:
@@ -154,9 +71,6 @@ def shared_memory() -> set[str]:
     others = ("wool-", ".org.chromium.", "sem.")
     names = os.listdir(path) if path.is_dir() else ()
     return {name for name in names if not name.startswith(others)}
-
-
-# Scripts
 
 
 class Script:
@@ -290,9 +204,9 @@ class Script:
 def gone(script: Script, *, within: float, except_for: Iterable[int] = ()) -> None:
     """Checks that nothing is left of a script: no process, no file."""
     kept = set(except_for)
-    eventually_sync(
+    until_sync(
         lambda: script.survivors() <= kept, within=within, what="the workers' processes to be gone"
     )
     with suppress(AssertionError):  # this one says what there is
-        eventually_sync(lambda: not script.leftovers(), within=20)
+        until_sync(lambda: not script.leftovers(), within=20)
     assert script.leftovers() == []

@@ -1,58 +1,14 @@
-"""Fixtures and stand-ins for tests of pools that find workers."""
+"""A discovery that tests speak through."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
-
-import pytest
-from faultkit import Script
 
 import wool
 from wool import abc
-
-TOKEN = wool.Credentials.new_token()
-
-SERVE = """
-import asyncio, sys, wool
-
-async def main():
-    async with wool.Worker(address=sys.argv[1], tags=sys.argv[2:]) as worker:
-        print(worker.info.address, flush=True)
-        await worker.serve()
-
-asyncio.run(main())
-"""
-
-
-@pytest.fixture
-def token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WOOL_TOKEN", TOKEN)
-
-
-@pytest.fixture
-async def serving(folder: Path, token: None) -> AsyncIterator[Any]:
-    """Starts workers in processes of their own; gives the process and the address of each."""
-    with_them: list[Script] = []
-
-    def start(address: str | None = None, *tags: str) -> tuple[Script, str]:
-        place = folder / str(len(with_them))
-        place.mkdir()
-        (place / "s").mkdir(0o700)
-        address = address or f"unix://{place}/s/w"
-        path = os.pathsep.join(filter(None, sys.path))  # so that it can import the test
-        script = Script(SERVE, place, address, *tags, env={"PYTHONPATH": path})
-        with_them.append(script)
-        return script, script.line()
-
-    yield start
-    for script in with_them:
-        script.close()
 
 
 class Told(abc.Discovery):

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faultkit import children, eventually_sync
 
+from support.processes import children
+from support.waiting import until_sync
 from wool._pool import supervisor
 
 
@@ -36,4 +37,4 @@ def no_child_left() -> Iterator[None]:
     """Nothing that a test started in this process outlives it."""
     before = children(os.getpid())
     yield
-    eventually_sync(lambda: children(os.getpid()) <= before, what="child processes to be gone")
+    until_sync(lambda: children(os.getpid()) <= before, what="child processes to be gone")

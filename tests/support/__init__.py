@@ -1,0 +1,1 @@
+"""What tests share: waiting, processes, pools, networks, routines that workers import."""

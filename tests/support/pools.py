@@ -1,0 +1,47 @@
+"""Pools, and the transports that they are tried on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import wool
+from support.jobs import nap
+from support.waiting import until
+
+#: Transports between processes that faults are tried on; `FAULT_TRANSPORTS=unix` chooses.
+CARRIERS: list[str] = os.environ.get("FAULT_TRANSPORTS", "unix,grpc,ws").split(",")
+#: The same, and the one within a process.
+TRANSPORTS = [*CARRIERS, "memory"]
+#: In another process, and in this one: where it does not matter how they are connected.
+ASIDE_AND_WITHIN = [CARRIERS[0], "memory"]
+
+
+@asynccontextmanager
+async def opened(size: int = 2, **options: Any) -> AsyncIterator[wool.WorkerPool]:
+    """A pool all of whose workers are there."""
+    async with wool.WorkerPool(size=size, **options) as pool:
+        await pool.wait(size, timeout=30)
+        yield pool
+
+
+def pids(pool: wool.WorkerPool) -> set[int]:
+    return {worker.pid for worker in pool.workers}
+
+
+async def all_serve(pool: wool.WorkerPool) -> None:
+    """Waits until each of the workers has served a call, and checks that nobody else has.
+
+    One that is slow to begin may have all that it got taken back, once or twice.
+    """
+    served: set[int] = set()
+
+    async def serve() -> bool:
+        served.update(await asyncio.gather(*(nap(0.05) for _ in range(8))))
+        return served >= pids(pool)
+
+    await until(serve, what="all workers to serve")
+    assert served == pids(pool)
