@@ -6,14 +6,15 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
-from wool.abc import Connection
-from wool.testing._kit import compare, remedy, soon, turns, until
-from wool.testing._transport.base import Base, End, Site, chance
-from wool.testing._transport.ends import lost
-from wool.testing._transport.pumping import stopped
+from wool.abc import Connection, ConnectionLost
+from wool.testing._kit import cancelled, chance, compare, remedy, soon, turns, until
+
+if TYPE_CHECKING:
+    from wool.testing.transport import End, Site
 
 
 class Elsewhere:
@@ -126,14 +127,16 @@ async def split(receiver: End, other: Elsewhere, *, again: bool = False) -> Spli
     if again:  # which may take until the other thread has done with the last time
         await until(halves.delegate, "delegating once more", receiver.patience)
     elif not halves.delegate():
-        await stopped(halves.pumping, receiver.patience)
+        await cancelled(halves.pumping, "pump", receiver.patience)
         pytest.skip("cannot delegate")
     assert receiver.connection.delegated, "it has just been delegated"
     return halves
 
 
-class Delegating(Base):
+class Delegating:
     """Part of `TransportSuite`."""
+
+    patience: float
 
     @remedy("Stop to read before you delegate; call `take` on the loop that you are given.")
     async def test_delegating(self, site: Site) -> None:
@@ -148,7 +151,7 @@ class Delegating(Base):
                         halves.delegate()
                         await other.free()  # it has heard of it by now
                 assert halves.there, "nothing was given on the other thread"
-                await stopped(halves.pumping, self.patience)
+                await cancelled(halves.pumping, "pump", self.patience)
 
     @remedy("Give what was not taken to `pump`, first of all; then read on.")
     async def test_delegating_again_and_again(self, site: Site) -> None:
@@ -168,7 +171,7 @@ class Delegating(Base):
                         await halves.given(len(sent), self.patience)
                     halves.delegate()
                 await halves.given(len(sent), self.patience)
-                await stopped(halves.pumping, self.patience)
+                await cancelled(halves.pumping, "pump", self.patience)
                 compare(halves.messages, sent)
 
     @remedy("Look now and then whether something waits to be read, and read it.")
@@ -190,7 +193,7 @@ class Delegating(Base):
                 assert not receiver.connection.delegated, "it has been taken back"
                 assert halves.messages == [b"before", b"0", b"1", b"2", b"after"]
                 assert halves.there == count, "taken by a thread that was busy"
-                await stopped(halves.pumping, self.patience)
+                await cancelled(halves.pumping, "pump", self.patience)
 
     @remedy("Take the reading back before `pump` ends; keep what was not taken.")
     async def test_a_delegation_ends_with_its_pump(self, site: Site) -> None:
@@ -204,7 +207,7 @@ class Delegating(Base):
                     sending = asyncio.ensure_future(sender.send(*batch))
                     sent += batch
                     await turns(luck.randrange(12))
-                    await stopped(halves.pumping, self.patience)
+                    await cancelled(halves.pumping, "pump", self.patience)
                     got += halves.messages
                     await sending
                     if len(got) < len(sent):
@@ -223,7 +226,8 @@ class Delegating(Base):
                 if busy:
                     await other.block()
                 await (sender if number < 2 else receiver).aclose()
-                await lost(halves.pumping, "pump of what is delegated", self.patience)
+                with pytest.raises(ConnectionLost):
+                    await soon(halves.pumping, "pump of what is delegated", self.patience)
                 await soon(sender.rest(), "receiving from a peer that has closed", self.patience)
                 await other.free()
                 assert halves.messages == [b"the last"]
