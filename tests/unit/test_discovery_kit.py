@@ -1,4 +1,4 @@
-"""The conformance kit of discoveries: ours pass it, broken ones do not."""
+"""The conformance kit of discoveries: ours pass it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from unit.brokenkit import Run, running
-from unit.discoveries.board import Board, BoardDiscovery
-from unit.discoveries.broken import Broken
+from unit.sound_discovery import Board, BoardDiscovery
 from wool._backends import dns, static
 from wool.abc import Discovery
 from wool.testing import AddressDiscoverySuite, DiscoverySuite
@@ -96,29 +94,3 @@ class TestDns(AddressDiscoverySuite):
             return [(0, 0, 0, "", (host, port)) for host in hosts]
 
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **_: getaddrinfo(*args[:2]))
-
-
-class TestFolder(Broken):
-    """What the broken ones are made of is sound."""
-
-    gone_within = 4.0
-    patience = 10.0
-
-
-KINDS = ("watching", "announcing", "addresses")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def runs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Run]]:
-    folder = tmp_path_factory.mktemp("broken")
-    yield from running(request, folder, [f"unit.discoveries.broken_{kind}" for kind in KINDS])
-
-
-@pytest.mark.timeout(150)
-@pytest.mark.parametrize("name", KINDS)
-def test_broken_discoveries_fail(name: str, runs: dict[str, Run]) -> None:
-    """Each at least in those tests that are about its defect."""
-    assert len(runs[name].suites) >= 7
-    assert runs[name].missed() == []

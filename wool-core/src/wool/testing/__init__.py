@@ -13,11 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wool.testing._transport.security import throwaway_tls
     from wool.testing.discovery import AddressDiscoverySuite, DiscoverySuite
     from wool.testing.faults import Faults
     from wool.testing.serializer import SerializerSuite
-    from wool.testing.transport import TransportSuite
+    from wool.testing.transport import TransportSuite, throwaway_tls
 
 __all__ = [
     "AddressDiscoverySuite",
@@ -33,7 +32,7 @@ _KITS = {
     "DiscoverySuite": "wool.testing.discovery",
     "SerializerSuite": "wool.testing.serializer",
     "TransportSuite": "wool.testing.transport",
-    "throwaway_tls": "wool.testing._transport.security",
+    "throwaway_tls": "wool.testing.transport",
 }
 
 
@@ -52,9 +51,7 @@ def _load(module: str) -> Any:
     try:
         import pytest
 
-        pytest.register_assert_rewrite(
-            "wool.testing._discovery", "wool.testing._serializer", "wool.testing._transport"
-        )
+        pytest.register_assert_rewrite(module)
         return import_module(module)
     except ModuleNotFoundError as error:
         raise ImportError(

@@ -1,4 +1,4 @@
-"""Fixtures for pytest, in tests of code that uses Wool.
+"""Fixtures for pytest, in tests of code that uses Wool; and the advice of the conformance kits.
 
 pytest imports this module whenever it starts, so Wool itself is imported when a fixture is used.
 The fixtures are plain functions: they do as well for tests of pytest-asyncio, of anyio's plug-in,
@@ -7,6 +7,7 @@ and for those that call `asyncio.run` themselves.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from wool.testing._pools import transports
 
         metafunc.parametrize(EACH, transports(), indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+    """Says of a check of a conformance kit that fails what is promised, and what to do."""
+    check = getattr(item, "function", None)
+    advice = getattr(check, "remedy", None)
+    if call.excinfo is None or advice is None or call.excinfo.errisinstance(pytest.skip.Exception):
+        return
+    told = {"Promise": getattr(check, "__doc__", None) or "", "What to do": advice}
+    for label, text in told.items():
+        paragraph = f"{label}: {' '.join(text.split())}"
+        call.excinfo.value.add_note(textwrap.fill(paragraph, 96, subsequent_indent="    "))
 
 
 @pytest.fixture

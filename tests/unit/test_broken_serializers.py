@@ -1,0 +1,404 @@
+"""Serializers with one defect each, made of cloudpickle: the conformance kit finds them."""
+
+from __future__ import annotations
+
+import pickle
+from io import BytesIO
+from typing import Any
+
+import cloudpickle
+
+from wool.abc import Payload, Reduce, Serializer
+from wool.testing import SerializerSuite
+
+LARGE = 64 * 1024
+
+
+class Pickler(cloudpickle.Pickler):
+    reduce: Reduce
+
+    def reducer_override(self, obj: Any) -> Any:
+        reduced = self.asked(obj)
+        return super().reducer_override(obj) if reduced is NotImplemented else reduced
+
+    def asked(self, obj: Any) -> Any:
+        return self.reduce(obj)
+
+
+class Sound(Serializer):
+    Pickler = Pickler
+
+    def dumps(self, value: Any, reduce: Reduce) -> Payload:
+        file, buffers = BytesIO(), []
+
+        def in_band(buffer: pickle.PickleBuffer) -> bool:
+            view = buffer.raw()
+            if self.is_large(view):
+                buffers.append(view)
+                return False
+            return True
+
+        self.pickle(file, in_band, reduce, value)
+        return self.finish(Payload(file.getvalue(), buffers))
+
+    def pickle(self, file: BytesIO, in_band: Any, reduce: Reduce, value: Any) -> None:
+        pickler = self.Pickler(file, 5, in_band)
+        pickler.reduce = reduce
+        pickler.dump(value)
+
+    def is_large(self, view: memoryview) -> bool:
+        return view.nbytes >= LARGE
+
+    def finish(self, payload: Payload) -> Payload:
+        return payload
+
+    def loads(self, payload: Payload) -> Any:
+        return pickle.loads(payload.head, buffers=payload.buffers)
+
+
+class Broken(SerializerSuite):
+    """The sound serializer, with some of its parts replaced.
+
+    Attributes:
+        caught_by: tests that must fail.
+    """
+
+    patience = 1.0
+    caught_by: tuple[str, ...] = ()
+    Serializer: type[Sound] = Sound
+
+    def serializer(self) -> Serializer:
+        return self.Serializer()
+
+
+class TestSound(Broken):
+    """What the broken ones are made of is sound."""
+
+    patience = 10.0
+
+
+# Values are lost, shared, or hidden -----------------------------------------------------------
+
+
+class TestTurnsTuplesIntoLists(Broken):
+    caught_by = ("test_plain_values",)
+
+    class Serializer(Sound):
+        def loads(self, payload: Payload) -> Any:
+            value = super().loads(payload)
+            return list(value) if type(value) is tuple else value
+
+
+class TestForgetsWhatIsTheSame(Broken):
+    """As with pickle's `fast` mode, or with JSON."""
+
+    caught_by = ("test_identity",)
+
+    class Serializer(Sound):
+        def pickle(self, file: BytesIO, in_band: Any, reduce: Reduce, value: Any) -> None:
+            pickler = self.Pickler(file, 5, in_band)
+            pickler.reduce, pickler.fast = reduce, True
+            pickler.dump(value)
+
+
+class TestKeepsItsMemo(Broken):
+    """One pickler for all: later payloads refer to earlier ones."""
+
+    caught_by = ("test_payloads_share_nothing", "test_nothing_is_kept")
+
+    class Serializer(Sound):
+        def __init__(self) -> None:
+            self.memo: Any = {}
+
+        def pickle(self, file: BytesIO, in_band: Any, reduce: Reduce, value: Any) -> None:
+            pickler = self.Pickler(file, 5, in_band)
+            pickler.reduce, pickler.memo = reduce, self.memo
+            pickler.dump(value)
+            self.memo = pickler.memo.copy()
+
+
+class TestPassesThroughReferences(Broken):
+    """As if everybody lived in this process."""
+
+    caught_by = ("test_nothing_is_kept", "test_payloads_share_nothing", "test_another_process")
+
+    class Serializer(Sound):
+        values: list[Any] = []
+
+        def dumps(self, value: Any, reduce: Reduce) -> Payload:
+            super().dumps(value, reduce)
+            self.values.append(value)
+            return Payload(str(len(self.values) - 1).encode())
+
+        def loads(self, payload: Payload) -> Any:
+            return self.values[int(bytes(payload.head))]
+
+
+class TestPicklesByReference(Broken):
+    caught_by = ("test_functions_by_value",)
+
+    class Serializer(Sound):
+        class Pickler(pickle.Pickler):  # type: ignore[assignment]
+            reduce: Reduce
+
+            def reducer_override(self, obj: Any) -> Any:
+                return self.reduce(obj)
+
+
+class TestRefusesLongValues(Broken):
+    caught_by = ("test_huge_values",)
+
+    class Serializer(Sound):
+        def finish(self, payload: Payload) -> Payload:
+            if len(payload.head) > 1 << 22:
+                raise ValueError("too long")
+            return payload
+
+
+class TestHidesFailures(Broken):
+    caught_by = ("test_what_cannot_be_pickled",)
+
+    class Serializer(Sound):
+        def dumps(self, value: Any, reduce: Reduce) -> Payload:
+            try:
+                return super().dumps(value, reduce)
+            except Exception:
+                return super().dumps(None, reduce)
+
+
+class TestHidesErrorsOfConstructors(Broken):
+    caught_by = ("test_what_cannot_be_rebuilt",)
+
+    class Serializer(Sound):
+        def loads(self, payload: Payload) -> Any:
+            try:
+                return super().loads(payload)
+            except Exception as error:
+                raise pickle.UnpicklingError("broken payload") from error
+
+
+class TestAcceptsHalfAPayload(Broken):
+    caught_by = ("test_payloads_that_are_cut_off",)
+
+    class Serializer(Sound):
+        def loads(self, payload: Payload) -> Any:
+            try:
+                return super().loads(payload)
+            except (EOFError, pickle.UnpicklingError):
+                return None
+
+
+class TestDropsTheTail(Broken):
+    """The rest of what does not fit."""
+
+    caught_by = ("test_payloads_that_are_cut_off", "test_many_buffers")
+
+    class Serializer(Sound):
+        def finish(self, payload: Payload) -> Payload:
+            return Payload(payload.head, payload.buffers[:1])
+
+        def loads(self, payload: Payload) -> Any:
+            buffers = [*payload.buffers, *[b""] * 20]
+            return pickle.loads(payload.head, buffers=buffers)
+
+
+class TestHasOneHookForAllThreads(Broken):
+    caught_by = ("test_threads", "test_a_hook_that_serializes")
+
+    class Serializer(Sound):
+        def dumps(self, value: Any, reduce: Reduce) -> Payload:
+            self.hook = reduce
+            return super().dumps(value, lambda obj: self.hook(obj))
+
+
+# Buffers are copied, mixed up or shared; the hook is asked wrongly ----------------------------
+
+
+class TestKeepsBuffersInBand(Broken):
+    caught_by = ("test_large_buffers_stay_out_of_band",)
+
+    class Serializer(Sound):
+        def is_large(self, view: memoryview) -> bool:
+            return False
+
+
+class TestIsLateToLeaveTheBand(Broken):
+    caught_by = ("test_large_buffers_stay_out_of_band[bytes-65536]",)
+
+    class Serializer(Sound):
+        def is_large(self, view: memoryview) -> bool:
+            return view.nbytes > LARGE
+
+
+class TestCopiesWhenItDumps(Broken):
+    caught_by = ("test_nothing_is_copied",)
+
+    class Serializer(Sound):
+        def finish(self, payload: Payload) -> Payload:
+            return Payload(payload.head, [bytes(buffer) for buffer in payload.buffers])
+
+
+class TestCopiesWhenItLoads(Broken):
+    caught_by = ("test_nothing_is_copied",)
+
+    class Serializer(Sound):
+        def loads(self, payload: Payload) -> Any:
+            return super().loads(Payload(payload.head, [bytearray(b) for b in payload.buffers]))
+
+
+class TestMakesBuffersReadOnly(Broken):
+    caught_by = ("test_whether_they_can_be_written[bytearray-65536]",)
+
+    class Serializer(Sound):
+        def loads(self, payload: Payload) -> Any:
+            views = [memoryview(buffer).toreadonly() for buffer in payload.buffers]
+            return super().loads(Payload(payload.head, views))
+
+
+class Careless(pickle._Unpickler):  # type: ignore[name-defined]
+    """Does not mind which buffers are read-only."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch[pickle.READONLY_BUFFER[0]] = lambda self: None
+
+
+class TestMixesUpBuffers(Broken):
+    caught_by = ("test_many_buffers",)
+
+    class Serializer(Sound):
+        def finish(self, payload: Payload) -> Payload:
+            return Payload(payload.head, payload.buffers[::-1])
+
+
+class TestSharesBytearrays(Broken):
+    """Small values are not pickled, but looked up."""
+
+    caught_by = ("test_nothing_is_shared",)
+
+    class Serializer(Sound):
+        class Pickler(Pickler):
+            def persistent_id(self, obj: Any) -> Any:
+                return SHARED.setdefault(id(obj), obj) and id(obj) if is_shared(obj) else None
+
+        def loads(self, payload: Payload) -> Any:
+            class Unpickler(pickle.Unpickler):
+                def persistent_load(self, key: int) -> Any:
+                    return SHARED[key]
+
+            return Unpickler(BytesIO(payload.head), buffers=payload.buffers).load()
+
+
+SHARED: dict[int, Any] = {}
+
+
+def is_shared(obj: Any) -> bool:
+    return type(obj) is bytearray and bool(obj)
+
+
+class TestTakesArraysByProtocolFour(Broken):
+    caught_by = ("test_numpy_arrays",)
+
+    class Serializer(Sound):
+        class Pickler(Pickler):
+            def asked(self, obj: Any) -> Any:
+                reduced = super().asked(obj)
+                is_array = type(obj).__name__ == "ndarray" and reduced is NotImplemented
+                return obj.__reduce_ex__(4) if is_array else reduced
+
+
+class TestCutsGapsWrongly(Broken):
+    caught_by = ("test_shapes",)
+
+    class Serializer(Sound):
+        class Pickler(Pickler):
+            def asked(self, obj: Any) -> Any:
+                from wool.testing.serializer import Holder
+
+                if type(obj) is Holder and not memoryview(obj.data).contiguous:
+                    return Holder, (obj.data.obj[: obj.data.nbytes],)
+                return super().asked(obj)
+
+
+# The hook
+
+
+class TestIgnoresTheHook(Broken):
+    caught_by = ("test_the_hook_is_asked_at_every_depth[by itself]",)
+
+    class Serializer(Sound):
+        class Pickler(Pickler):
+            def asked(self, obj: Any) -> Any:
+                return NotImplemented
+
+
+class TestAsksAtTheTopAlone(Broken):
+    caught_by = ("test_the_hook_is_asked_at_every_depth[in an attribute]",)
+
+    class Serializer(Sound):
+        class Pickler(Pickler):
+            top = True
+
+            def asked(self, obj: Any) -> Any:
+                top, self.top = self.top, False
+                return super().asked(obj) if top else NotImplemented
+
+
+class TestAsksForInstancesAlone(Broken):
+    caught_by = ("test_the_hook_is_asked_for_all_kinds",)
+
+    class Serializer(Sound):
+        class Pickler(Pickler):
+            def asked(self, obj: Any) -> Any:
+                return NotImplemented if isinstance(obj, type) else super().asked(obj)
+
+
+class TestAsksOnlyWhereItFails(Broken):
+    caught_by = ("test_what_cannot_be_pickled[hook that raises]", "test_reductions")
+
+    class Serializer(Sound):
+        def dumps(self, value: Any, reduce: Reduce) -> Payload:
+            try:
+                return super().dumps(value, lambda obj: NotImplemented)
+            except Exception:
+                return super().dumps(value, reduce)
+
+
+class TestAsksForPlainValues(Broken):
+    caught_by = ("test_the_hook_is_not_asked_for_plain_values",)
+
+    class Serializer(Sound):
+        def dumps(self, value: Any, reduce: Reduce) -> Payload:
+            for part in value if isinstance(value, list) else ():
+                reduce(part)
+            return super().dumps(value, reduce)
+
+
+class TestAsksTwice(Broken):
+    caught_by = ("test_the_hook_is_asked_once_for_an_object",)
+
+    class Serializer(Sound):
+        class Pickler(Pickler):
+            def asked(self, obj: Any) -> Any:
+                super().asked(obj)
+                return super().asked(obj)
+
+
+class TestLeavesReductionsAlone(Broken):
+    """What the hook returns is pickled beforehand, without the hook."""
+
+    caught_by = ("test_reductions",)
+
+    class Serializer(Sound):
+        class Pickler(Pickler):
+            def asked(self, obj: Any) -> Any:
+                reduced = super().asked(obj)
+                if reduced is NotImplemented:
+                    return reduced
+                function, args, *rest = reduced
+                return function, tuple(map(again, args)), *rest
+
+
+def again(value: Any) -> Any:
+    import cloudpickle
+
+    return pickle.loads(cloudpickle.dumps(value))
