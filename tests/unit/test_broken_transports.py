@@ -19,7 +19,6 @@ from wool.abc import (
     Listener,
     Segments,
     Take,
-    TakeSome,
     Tls,
     Transport,
 )
@@ -433,81 +432,6 @@ class TestPumpsWithoutEnd(Broken):
             except ConnectionLost:
                 await asyncio.get_running_loop().create_future()
             raise AssertionError
-
-
-# What another thread reads -----------------------------------------------------------------------
-
-
-class TestDelegatesInWordsOnly(Broken):
-    caught_by = ("test_delegating",)
-
-    class Connection(TcpConnection):
-        delegated = False
-
-        def delegate(self, loop: asyncio.AbstractEventLoop, take: TakeSome) -> bool:
-            self.delegated = True
-            return True
-
-
-class DelegatingConnection(TcpConnection):
-    """Has what arrives taken on another loop, and waits for that."""
-
-    there: tuple[asyncio.AbstractEventLoop, TakeSome] | None = None
-
-    def delegate(self, loop: asyncio.AbstractEventLoop, take: TakeSome) -> bool:
-        if self.there is not None:
-            return False
-        self.there = loop, take
-        return True
-
-    @property
-    def delegated(self) -> bool:
-        return self.there is not None
-
-    async def pump(self, take: Take) -> NoReturn:
-        try:
-            while True:
-                await self.pump_some(take)
-        finally:
-            self.there = None
-
-    async def pump_some(self, take: Take) -> None:
-        got = await self.receive()
-        rest = got if self.there is None else got[await self.taken(*self.there, got) :]
-        if rest:
-            self.there = None
-            take(rest)
-
-    async def taken(self, loop: asyncio.AbstractEventLoop, take: TakeSome, got: Received) -> int:
-        async def run() -> int:
-            return take(got)
-
-        taking = asyncio.run_coroutine_threadsafe(run(), loop)
-        return await asyncio.shield(asyncio.wrap_future(taking))
-
-
-class TestWaitsForABusyThread(Broken):
-    caught_by = ("test_delegating_to_a_thread_that_is_busy",)
-    Connection = DelegatingConnection
-
-
-class TestForgetsWhatIsNotTaken(Broken):
-    caught_by = ("test_delegating_again_and_again",)
-
-    class Connection(DelegatingConnection):
-        async def taken(self, *args: Any) -> int:
-            if await super().taken(*args) < len(args[-1]):
-                self.there = None
-            return len(args[-1])
-
-
-class TestDelegatesBeyondItsPump(Broken):
-    caught_by = ("test_a_delegation_ends_with_its_pump",)
-
-    class Connection(DelegatingConnection):
-        async def pump(self, take: Take) -> NoReturn:
-            while True:
-                await self.pump_some(take)
 
 
 # Places and those who dial them ---------------------------------------------------------------

@@ -111,6 +111,10 @@ class SocketListener(abc.Listener):
         sock = self._strangers.pop(task, None)
         if sock is not None:  # cancelled before it began
             sock.close()
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, abc.ConnectionLost):
+            context = {"message": "serving a connection has failed", "exception": error}
+            self._loop.call_exception_handler(context)
 
     async def _attend(self, sock: socket.socket, handler: abc.Handler) -> None:
         """Does everything for one connection."""
