@@ -39,8 +39,13 @@ EXCEPTIONS = {
     "WorkerStopped",
 }
 NAMES = {
+    "CallNode",
+    "CallStatus",
+    "CallTree",
     "ContextWarning",
     "Credentials",
+    "Line",
+    "ProcessStatus",
     "Worker",
     "WorkerInfo",
     "WorkerPool",
@@ -88,7 +93,7 @@ def test_public_names_are_documented(name: str):
 @pytest.mark.parametrize(
     ("name", "members"),
     {
-        "WorkerPool": "use wait workers",
+        "WorkerPool": "calls tree use wait workers",
         "Worker": "drain info serve",
         "Credentials": "new_token tls token",
         "testing.Faults": "clog cut delay drop kill refuse stop",

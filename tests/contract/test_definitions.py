@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 import pytest
-from contract.support import Place
 
 import wool
 from contract.routines import apply, echo
 from contract.types import REGISTERED, Registering, Token
-from support.parity import NEAR
+from support.parity import NEAR, Place
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -15,7 +15,7 @@ from unit.protocolkit import CALLING, FRAMES, HANDSHAKING, frames, joined
 from wool._code.identity import KEY_BYTES
 from wool._peer.references import RELEASED
 from wool._protocol import frames as f
-from wool._status import CallStatus, Line, ProcessStatus
+from wool._protocol.status import CallStatus, Line, ProcessStatus
 from wool._values.codec import MOST_CODE, MOST_OBJECTS
 from wool.exceptions import ProtocolError
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from wool._client.identity import hello
+from wool._code.modules import Modules
 from wool._code.received import ReceivedModules
 from wool._code.rules import Rules
 from wool._peer.references import Lent
@@ -72,6 +73,6 @@ async def test_a_call_that_ends_on_the_other_thread_as_the_worker_drains() -> No
 async def test_modules_of_a_pool_that_was_opened_in_this_process() -> None:
     """They are here, also for those of its workers that are elsewhere and call this one."""
     server = make_server()
-    relayed = ReceivedModules("here").within("pool", Rules())
+    relayed = Modules(received=ReceivedModules("here")).within("pool", Rules())
     peer = msgspec.structs.replace(hello([], security="", pool="pool"), process=b"another")
     assert server._modules_of(peer) is relayed

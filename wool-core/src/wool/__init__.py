@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wool import abc, exceptions, plugins, testing
-    from wool._calltree import CallNode, CallTree
+    from wool._client.calltree import CallNode, CallTree
     from wool._client.current import current_call
     from wool._client.mapping import map
     from wool._client.routine import routine
     from wool._client.view import current_pool
     from wool._pool.worker_pool import WorkerPool
+    from wool._protocol.status import CallStatus, Line, ProcessStatus
     from wool._security.credentials import Credentials
-    from wool._status import CallStatus, Line, ProcessStatus
     from wool._values.references import reference
     from wool._worker.worker import Worker
     from wool._workerinfo import WorkerInfo
@@ -80,12 +80,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CallNode": "wool._calltree",
-    "CallStatus": "wool._status",
-    "CallTree": "wool._calltree",
+    "CallNode": "wool._client.calltree",
+    "CallStatus": "wool._protocol.status",
+    "CallTree": "wool._client.calltree",
     "Credentials": "wool._security.credentials",
-    "Line": "wool._status",
-    "ProcessStatus": "wool._status",
+    "Line": "wool._protocol.status",
+    "ProcessStatus": "wool._protocol.status",
     "Worker": "wool._worker.worker",
     "WorkerInfo": "wool._workerinfo",
     "WorkerPool": "wool._pool.worker_pool",

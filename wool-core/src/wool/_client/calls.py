@@ -14,7 +14,7 @@ from wool._peer.peer import Failing, Peer
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._status import ProcessStatus
+from wool._protocol.status import ProcessStatus
 from wool._values.codec import Codec
 from wool._values.references import Export
 from wool._values.tracebacks import process_label

@@ -13,7 +13,7 @@ from typing import Any
 
 from wool._forks import after_fork
 from wool._peer.running import RUNNING, CurrentCall
-from wool._status import ProcessStatus
+from wool._protocol.status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import NoWorkersAvailable, WoolError
 

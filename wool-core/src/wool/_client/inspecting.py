@@ -18,7 +18,7 @@ from wool._client.identity import PYTHON, VERSION
 from wool._code.identity import CLASSES
 from wool._peer.outgoing import OutgoingCall
 from wool._peer.stacks import awaited_frames, lines_awaited
-from wool._status import CallStatus, Line, ProcessStatus
+from wool._protocol.status import CallStatus, Line, ProcessStatus
 from wool.exceptions import WoolError
 
 PATIENCE = 1.0

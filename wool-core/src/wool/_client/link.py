@@ -19,7 +19,7 @@ from wool._peer.handshaking import dial
 from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall, Stage
 from wool._peer.session import Session
 from wool._protocol import frames as f
-from wool._status import ProcessStatus
+from wool._protocol.status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     AuthenticationError,

@@ -29,8 +29,8 @@ from wool._peer.running import Complaints
 from wool._peer.session import Session
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
+from wool._protocol.status import ProcessStatus
 from wool._security.keyring import Keyring
-from wool._status import ProcessStatus
 from wool._values.codec import Codec
 from wool._values.context import ContextCodec
 from wool._workerinfo import WorkerInfo

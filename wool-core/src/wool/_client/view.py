@@ -6,9 +6,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from wool._calltree import CallTree, all_calls
+from wool._client.calltree import CallTree, all_calls
 from wool._client.current import ACTIVE, ActivePool, named_pool
-from wool._status import CallStatus
+from wool._protocol.status import CallStatus
 from wool._workerinfo import WorkerInfo
 
 

@@ -33,7 +33,7 @@ from wool._peer.session import Session
 from wool._peer.using import IncomingUse
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._status import ProcessStatus, shortened
+from wool._protocol.status import ProcessStatus, shortened
 from wool._values.codec import Codec
 from wool._values.context import Change
 from wool.exceptions import Rejected, SerializationError, WoolError

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, FrameType
 from typing import Any
 
-from wool._status import Line
+from wool._protocol.status import Line
 
 DEEPEST = 50
 """Lines that are told of one stack: its innermost."""

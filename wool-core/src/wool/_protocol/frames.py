@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from wool._status import ProcessStatus
+from wool._protocol.status import ProcessStatus
 from wool.exceptions import ProtocolError
 
 Buffer = bytes | bytearray | memoryview

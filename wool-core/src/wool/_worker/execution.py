@@ -22,7 +22,7 @@ from wool._peer.running import RUNNING, CurrentCall
 from wool._peer.stacks import lines_awaited
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
-from wool._status import CallStatus, Line
+from wool._protocol.status import CallStatus, Line
 from wool._values.codec import rebuild_error
 from wool._values.context import Change, RoutineContext
 from wool._worker.executor import Executor, Queued, leave_fork

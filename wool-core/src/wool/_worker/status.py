@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from wool._client.pool import Pool
 from wool._peer.stacks import lines_running
-from wool._status import CallStatus, Line, ProcessStatus
+from wool._protocol.status import CallStatus, Line, ProcessStatus
 from wool._worker.callerpeer import CallerPeer
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import click
-import msgspec
 
-from wool._calltree import CallTree, all_calls
+from wool._client.calltree import CallTree, all_calls
 from wool._client.probing import without_address
 from wool._pool.looking import Answer, Look, ask_at, local_probe
+from wool._protocol.status import CallStatus, ProcessStatus, document, merged
 from wool._security import sockets
 from wool._settings.settings import Settings
-from wool._status import CallStatus, ProcessStatus
 from wool.cli.active import read_settings
 from wool.cli.group import FAILURE
 from wool.cli.options import (
@@ -28,7 +25,7 @@ from wool.cli.options import (
     discovery_options,
 )
 from wool.cli.tables import print_table
-from wool.exceptions import WoolError
+from wool.exceptions import ConnectFailed, WoolError
 
 
 @click.command("ps")
@@ -80,7 +77,7 @@ def command(
         answers = asyncio.run(_ask_here(settings, timeout))
     processes, silent = _sort(answers, programs)
     if as_json:
-        click.echo(json.dumps(list(map(_document, processes))))
+        click.echo(json.dumps(list(map(document, processes))))
     elif tree:
         click.echo(CallTree(processes))
     else:
@@ -99,20 +96,14 @@ async def _ask_found(look: Look) -> dict[str, Answer]:
 
 async def _ask_here(settings: Settings, timeout: float) -> dict[str, Answer]:
     """Asks the workers of this user on this machine; returns their answers by what names them."""
-    named = {f"unix://{path}": pid for pid, path in sockets.status_sockets() if _lives(pid)}
+    named = {f"unix://{path}": pid for pid, path in sockets.status_sockets()}
     answers = await ask_at(local_probe(settings, timeout), list(named))
-    return {f"process {named[address]}": answer for address, answer in answers.items()}
+    return {f"process {named[a]}": answer for a, answer in answers.items() if not _is_over(answer)}
 
 
-def _lives(pid: int) -> bool:
-    """Whether there is a process; the socket of one that was killed may still be there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _is_over(answer: Answer) -> bool:
+    """Whether nobody listens any more: a process that was killed leaves its socket."""
+    return isinstance(answer, ConnectFailed) and answer.reason == "refused"
 
 
 def _sort(
@@ -127,15 +118,8 @@ def _sort(
         elif not programs or any(_is_meant(process, programs) for process in answer):
             for process in answer:
                 before = found.get(process.key)
-                found[process.key] = process if before is None else _merged(before, process)
+                found[process.key] = process if before is None else merged(before, process)
     return list(found.values()), silent
-
-
-def _merged(one: ProcessStatus, other: ProcessStatus) -> ProcessStatus:
-    """Puts together what a process has said to several: to each what it has made with one pool."""
-    makes = {call.id: call for call in (*one.makes, *other.makes)}
-    worker = one if one.worker else other
-    return msgspec.structs.replace(worker, makes=tuple(makes.values()))
 
 
 def _is_meant(process: ProcessStatus, programs: Sequence[str]) -> bool:
@@ -164,12 +148,3 @@ def _row(call: CallStatus, worker: ProcessStatus | None) -> list[str]:
         "-" if worker is None else f"{worker.pid} on {worker.host}",
         str(call.stack[-1]) if call.stack else "-",
     ]
-
-
-def _document(value: object) -> Any:
-    """Returns what JSON can say of a status."""
-    if isinstance(value, msgspec.Struct):
-        return {name: _document(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, (tuple, list)):
-        return [_document(item) for item in cast("Sequence[object]", value)]
-    return value.hex() if isinstance(value, bytes) else value

@@ -5,6 +5,9 @@ The structs travel in the frame `Report`, and are what `pool.calls()` returns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 import msgspec
 
 
@@ -89,3 +92,19 @@ def shortened(status: ProcessStatus) -> ProcessStatus:
     return msgspec.structs.replace(
         status, serves=kept[0], makes=kept[1], omitted=status.omitted + gone
     )
+
+
+def merged(one: ProcessStatus, other: ProcessStatus) -> ProcessStatus:
+    """Puts together what a process has told several who asked: to each, of one pool."""
+    makes = {call.id: call for call in (*one.makes, *other.makes)}
+    worker = one if one.worker else other
+    return msgspec.structs.replace(worker, makes=tuple(makes.values()))
+
+
+def document(value: object) -> Any:
+    """Returns what JSON can say of a status."""
+    if isinstance(value, msgspec.Struct):
+        return {name: document(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, (tuple, list)):
+        return [document(item) for item in cast("Sequence[object]", value)]
+    return value.hex() if isinstance(value, bytes) else value

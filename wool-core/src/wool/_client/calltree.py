@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from wool._status import CallStatus, ProcessStatus
+from wool._protocol.status import CallStatus, ProcessStatus
 
 
 @dataclass(frozen=True, slots=True)
