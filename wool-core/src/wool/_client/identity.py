@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 
 from wool._code.identity import CLASSES
 from wool._protocol import frames as f
@@ -11,6 +12,9 @@ from wool._protocol.transfer import CHUNK, WINDOW
 
 VERSION = "0.1.0"
 PYTHON = ".".join(platform.python_version_tuple()[:2])
+
+PROGRAM = sys.argv[0] if sys.argv else ""
+"""The script that this process runs."""
 
 
 def hello(

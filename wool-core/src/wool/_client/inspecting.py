@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from wool._client.calls import WorkerPeer
 from wool._client.client import Client
-from wool._client.identity import PYTHON, VERSION
+from wool._client.identity import PROGRAM, PYTHON, VERSION
 from wool._code.identity import CLASSES
 from wool._peer.outgoing import OutgoingCall
 from wool._peer.stacks import awaited_frames, lines_awaited
@@ -36,7 +35,7 @@ def own_status(clients: Iterable[Client]) -> ProcessStatus:
         key=CLASSES.process,
         pid=os.getpid(),
         host=socket.gethostname(),
-        program=" ".join(sys.orig_argv),
+        program=PROGRAM,
         python=PYTHON,
         version=VERSION,
         makes=tuple(made),

@@ -56,7 +56,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     Attributes:
         key: identifies it; what a process does as a worker and as a caller is told apart.
         pid, host: where it runs.
-        program: what it was started as.
+        program: the script that it runs. Its arguments may be secret, and are not told.
         worker: its id as a worker; empty if it is none.
         python, version: of Python and of wool-core.
         load: calls begun or waiting.

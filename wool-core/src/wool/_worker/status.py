@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 
+from wool._client.identity import PROGRAM
 from wool._client.pool import Pool
 from wool._peer.stacks import lines_running
 from wool._protocol.status import CallStatus, Line, ProcessStatus
@@ -40,7 +41,7 @@ async def worker_status(
         key=info.id.encode(),
         pid=info.pid,
         host=info.host,
-        program=" ".join(sys.orig_argv),
+        program=PROGRAM,
         worker=info.id,
         python=info.python,
         version=info.version,

@@ -60,7 +60,7 @@ def command(
     """Show the calls that run, and who awaits whom.
 
     By default these are the calls of all workers of this user on this machine, whoever has started
-    them. PROGRAM is the number of a process, or a part of the command that has started it: only
+    them. PROGRAM is the number of a process, or a part of the path of its script: only
     workers that it is, or that it calls, are shown. The programs need no preparation.
 
     The exit code is 0 if at least one worker has answered, else 1.
