@@ -35,6 +35,11 @@ def find_name(target: str) -> Any:
     return find_object(import_module(module), name)
 
 
+def find_function(target: str) -> Any:
+    """Payloads name this function to refer to what is in a class method."""
+    return find_name(target).__func__
+
+
 def missing_remedy(name: str) -> str:
     """Says what to do about a module that a worker lacks."""
     top = name.partition(".")[0]
