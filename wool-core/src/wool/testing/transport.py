@@ -889,9 +889,11 @@ class TransportSuite:
             readers = [Reader(closing, how), Reader(other, how)]
             await turns(5)
             await closing.aclose()
-            for reader in (*readers, Reader(closing, how), Reader(other, how)):
+            for reader in readers:
                 await reader.lost()
                 assert reader.messages == []
+            for end in (closing, other):
+                await Reader(end, how).lost()
 
     @remedy(
         "Bound the time that `aclose` waits for the peer, and abort the connection then. Note that "
