@@ -123,7 +123,9 @@ async def _carry(
             settle(opened, None)
             await stream.carry()
     except Exception as error:
-        settle(opened, error)
+        settle(opened, error.with_traceback(None))
+    except asyncio.CancelledError:
+        pass  # passed on, its traceback would keep the connection until garbage is collected
     finally:
         stream.closed = True
         stream.tell()
