@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import signal
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import none
 
 # Where a script has started the tests in the background, or by `nohup`, signals are ignored that
 # tests send; what is started inherits that.
@@ -24,4 +25,11 @@ settings.load_profile("untimed")
 def pytest_collection_finish() -> None:
     """Lets the garbage collector, which many tests call, pass over the thousands of tests."""
     gc.collect()
+    _use_hypothesis()
     gc.freeze()
+
+
+@settings(max_examples=1, database=None)
+@given(none())
+def _use_hypothesis(nothing: None) -> None:
+    """Has Hypothesis find its random numbers while the collector still tells who refers to them."""
