@@ -1111,9 +1111,9 @@ class TransportSuite:
             nonlocal started, ended
             started += 1
             try:
-                await connection.receive()
+                await asyncio.get_running_loop().create_future()
             finally:
-                await turns(5)
+                await turns(50)
                 ended += 1
 
         place = await site.listen(handle)
