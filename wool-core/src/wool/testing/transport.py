@@ -886,12 +886,14 @@ class TransportSuite:
     async def test_closing_ends_what_waits(self, site: Site, how: str) -> None:
         """`aclose` ends what waits for messages, at both ends, and what begins to later on."""
         for closing, other in await site.links():
-            readers = [Reader(closing, how), Reader(other, how)]
+            readers = [Reader(end, how) for end in (closing, other)]
             await turns(5)
             await closing.aclose()
-            for reader in (*readers, Reader(closing, how), Reader(other, how)):
+            for reader in readers:
                 await reader.lost()
                 assert reader.messages == []
+            for end in (closing, other):
+                await Reader(end, how).lost()
 
     @remedy(
         "Bound the time that `aclose` waits for the peer, and abort the connection then. Note that "
@@ -1143,19 +1145,24 @@ class TransportSuite:
             if not dialling.cancelled():
                 await dialling.result().aclose()
 
+        busy = False
+
         async def all_end() -> None:
             """Some connections may still be on their way in."""
+            nonlocal busy
             while True:
                 end = await place.accepted.get()
+                busy = True
                 assert await end.rest() == []
                 await end.aclose()
+                busy = False
+
+        def closed() -> bool:
+            return not busy and place.accepted.empty() and descriptors() <= before + 2
 
         ending = asyncio.ensure_future(all_end())
         try:
-            await site.until(
-                lambda: ending.done() or (place.accepted.empty() and descriptors() <= before + 2),
-                "what was opened to be closed",
-            )
+            await site.until(lambda: ending.done() or closed(), "what was opened to be closed")
         finally:
             ending.cancel()
             await asyncio.wait([ending])
