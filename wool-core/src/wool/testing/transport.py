@@ -886,7 +886,7 @@ class TransportSuite:
     async def test_closing_ends_what_waits(self, site: Site, how: str) -> None:
         """`aclose` ends what waits for messages, at both ends, and what begins to later on."""
         for closing, other in await site.links():
-            readers = [Reader(closing, how), Reader(other, how)]
+            readers = [Reader(end, how) for end in (closing, other)]
             await turns(5)
             await closing.aclose()
             for reader in readers:
@@ -1113,9 +1113,9 @@ class TransportSuite:
             nonlocal started, ended
             started += 1
             try:
-                await connection.receive()
+                await asyncio.get_running_loop().create_future()
             finally:
-                await turns(5)
+                await turns(50)
                 ended += 1
 
         place = await site.listen(handle)
@@ -1145,19 +1145,24 @@ class TransportSuite:
             if not dialling.cancelled():
                 await dialling.result().aclose()
 
+        busy = False
+
         async def all_end() -> None:
             """Some connections may still be on their way in."""
+            nonlocal busy
             while True:
                 end = await place.accepted.get()
+                busy = True
                 assert await end.rest() == []
                 await end.aclose()
+                busy = False
+
+        def closed() -> bool:
+            return not busy and place.accepted.empty() and descriptors() <= before + 2
 
         ending = asyncio.ensure_future(all_end())
         try:
-            await site.until(
-                lambda: ending.done() or (place.accepted.empty() and descriptors() <= before + 2),
-                "what was opened to be closed",
-            )
+            await site.until(lambda: ending.done() or closed(), "what was opened to be closed")
         finally:
             ending.cancel()
             await asyncio.wait([ending])
