@@ -35,6 +35,12 @@ def find_name(target: str) -> Any:
     return find_object(import_module(module), name)
 
 
+def find_function(target: str) -> Any:
+    """Pickles name this function to refer to one that has a method or a descriptor around it."""
+    found = find_name(target)
+    return getattr(found, "__func__", found)
+
+
 def missing_remedy(name: str) -> str:
     """Says what to do about a module that a worker lacks."""
     top = name.partition(".")[0]

@@ -38,7 +38,7 @@ from wool._code.functions import reduce_cell, reduce_code, reduce_function
 from wool._code.library import LIBRARY
 from wool._code.loading import find_in_module, find_module
 from wool._code.modules import Modules
-from wool._code.names import find_name, findable, is_built_in
+from wool._code.names import find_function, find_name, findable, is_built_in
 from wool._code.namespaces import Scope, copied_scope
 
 _type: Callable[[Any], Any] = type
@@ -79,8 +79,9 @@ class Reducer(msgspec.Struct):
             return find_in_module, reference
         routine = function.__dict__.get("__wool__")
         if self.modules.importable(function):
-            named = find_name(f"{function.__module__}:{function.__qualname__}")
-            return NotImplemented if named is function else (getattr, (named, "__func__"))
+            target = f"{function.__module__}:{function.__qualname__}"
+            named = find_name(target)
+            return NotImplemented if named is function else (find_function, (target,))
         # `functools.wraps` copies the attribute to what others make of a routine.
         if routine is not None and routine.wrapper is function:
             return routine.reduce()
