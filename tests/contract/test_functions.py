@@ -17,6 +17,7 @@ import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 import pytest
 
+import contract.types
 import wool
 from contract.routines import (
     add,
@@ -474,3 +475,9 @@ async def test_a_routine_made_inside_a_routine() -> None:
     first, second, inner = await outer(5)
     assert (first, second) == (6, 105)
     assert await inner(1) == 6
+
+
+async def test_a_function_with_a_descriptor_in_its_place() -> None:
+    function = vars(contract.types)["beneath"].__func__
+    assert await apply(function, None) == "beneath"
+    assert (await echo(function))(None) == "beneath"

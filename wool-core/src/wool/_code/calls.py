@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from wool._code.loading import find_code, find_in_module
 from wool._code.modules import Modules
-from wool._code.names import find_name
+from wool._code.names import find_function
 from wool.exceptions import SerializationError
 
 Call: TypeAlias = "CoroutineType[Any, Any, Any] | AsyncGeneratorType[Any, Any]"
@@ -129,16 +129,14 @@ def _stays(coroutine: CoroutineType[Any, Any, Any], *, begun: bool) -> str:
 
 def call_by_name(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Pickles name this function to describe a call of a routine that can be imported."""
-    function = find_name(target)
-    return getattr(function, "__func__", function)(*args, **kwargs)
+    return find_function(target)(*args, **kwargs)
 
 
 def call_in_module(
     module: str, qualname: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Pickles name this function to describe a call of a routine of a module that travels."""
-    function = find_in_module(module, qualname)
-    return getattr(function, "__func__", function)(*args, **kwargs)
+    return find_in_module(module, qualname)(*args, **kwargs)
 
 
 def call_by_key(key: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

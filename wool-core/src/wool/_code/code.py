@@ -1,8 +1,8 @@
 """Code that travels by value: functions and classes as units, each with a key.
 
 A unit is sent once per connection; calls and values name it by its key. A function's key is the
-digest of its unit, a class's the one in the class table. Units are written by cloudpickle,
-whatever the serializer of values is: it knows functions, classes, closures and globals.
+digest of its unit, a class's the one in the class table. Units are written in one
+way, whatever the serializer of values is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from wool._code.codepickler import PlainValues, Values, find_culprit, write
+from wool._code.codepickler import Values, find_culprit, write
 from wool._code.identity import CLASSES, KEY_BYTES, ByClass
 from wool._code.loading import LOADING, NO_REFERENTS
 from wool._code.modules import Modules
@@ -81,7 +81,7 @@ class CodeBook:
 
     def __init__(self, modules: Modules, values: Values | None = None) -> None:
         self.modules = modules
-        self._values = values or PlainValues()
+        self._values = values or Values()
         self._functions: weakref.WeakKeyDictionary[
             FunctionType, tuple[CodeUnit, tuple[Bindings, ...]]
         ] = weakref.WeakKeyDictionary()

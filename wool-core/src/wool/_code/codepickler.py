@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from types import FunctionType, MethodType
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -26,24 +26,15 @@ from wool._texts import kind_of
 from wool.exceptions import SerializationError
 
 
-class Values(Protocol):
+class Values:
     """How values are treated that code has among its globals, defaults and closures."""
 
     def reduce(self, obj: Any, modules: Modules, /) -> Any:
         """Returns what a `reducer_override` does; `NotImplemented` for what is not treated."""
-
-    def must_stay(self, obj: Any, /) -> bool:
-        """Whether an object would be of no use as a copy."""
-        ...
-
-
-class PlainValues:
-    """No value needs a treatment of its own."""
-
-    def reduce(self, obj: Any, modules: Modules, /) -> Any:
         return NotImplemented
 
     def must_stay(self, obj: Any, /) -> bool:
+        """Whether an object would be of no use as a copy."""
         return False
 
 

@@ -36,8 +36,9 @@ def find_name(target: str) -> Any:
 
 
 def find_function(target: str) -> Any:
-    """Payloads name this function to refer to what is in a class method."""
-    return find_name(target).__func__
+    """Pickles name this function to refer to one that has a method or a descriptor around it."""
+    found = find_name(target)
+    return getattr(found, "__func__", found)
 
 
 def missing_remedy(name: str) -> str:

@@ -7,13 +7,14 @@ import marshal
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
+from importlib.util import resolve_name
 from types import CodeType
-from typing import cast
+from typing import Any
 
 _IMPORT = dis.opmap["IMPORT_NAME"]
-_SMALL = dis.opmap.get("LOAD_SMALL_INT")  # of newer versions
 
 MODULE = b"module:"
 """Keys that begin so stand for a module of this name, whatever its source is now."""
@@ -121,34 +122,16 @@ def _imported(code: CodeType, package: str) -> Iterator[str]:
     An import is the instruction `IMPORT_NAME`, after two that load how many dots there are and the
     names after `import` in `from … import …`.
     """
-    loaded: list[object] = [0, None]
-    argument = 0
-    for place in range(0, len(code.co_code), 2):
-        operation, low = code.co_code[place : place + 2]
-        argument = argument << 8 | low
-        if operation == dis.EXTENDED_ARG:
-            continue
-        if operation in dis.hasconst:
-            loaded = [loaded[-1], code.co_consts[argument]]
-        elif operation == _SMALL:
-            loaded = [loaded[-1], argument]
-        elif operation == _IMPORT:
+    loaded: list[Any] = [0, None]
+    for instruction in dis.get_instructions(code):
+        if instruction.opcode in dis.hasconst or instruction.opname == "LOAD_SMALL_INT":
+            loaded = [loaded[-1], instruction.argval]
+        elif instruction.opname == "IMPORT_NAME":
             level, names = loaded
-            base = _absolute(code.co_names[argument], package, level)
-            if base:
+            with suppress(ImportError):  # there are more dots than packages
+                base = resolve_name("." * level + instruction.argval, package)
                 yield base
-                if isinstance(names, tuple):
-                    yield from (f"{base}.{name}" for name in cast("tuple[str, ...]", names))
-        argument = 0
-
-
-def _absolute(name: str, package: str, level: object) -> str:
-    if not isinstance(level, int) or level == 0:
-        return name
-    parts = package.split(".")
-    if level > len(parts):
-        return ""
-    return ".".join([*parts[: len(parts) - level + 1], *([name] if name else [])])
+                yield from (f"{base}.{name}" for name in names or ())
 
 
 def with_parents(names: Iterable[str]) -> Iterator[str]:

@@ -80,8 +80,8 @@ class Reducer(msgspec.Struct):
         routine = function.__dict__.get("__wool__")
         if self.modules.importable(function):
             target = f"{function.__module__}:{function.__qualname__}"
-            named = find_name(target) is function
-            return NotImplemented if named else (find_function, (target,))
+            named = find_name(target)
+            return NotImplemented if named is function else (find_function, (target,))
         # `functools.wraps` copies the attribute to what others make of a routine.
         if routine is not None and routine.wrapper is function:
             return routine.reduce()

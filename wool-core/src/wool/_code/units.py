@@ -1,9 +1,11 @@
-"""Pieces of code as they travel, and how they are asked for."""
+"""Pieces of code as they travel, and how those that are missing are asked for."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +34,33 @@ class MissingCode(Exception):
 def digest(data: bytes) -> bytes:
     """Returns the key of a piece of code that is known by what it says."""
     return hashlib.blake2b(data, digest_size=16).digest()
+
+
+T = TypeVar("T")
+
+Fetch = Callable[[Sequence[bytes]], Awaitable[None]]
+"""Has those send code who have it; raises `SerializationError` if nobody has."""
+
+
+async def rebuild(
+    make: Callable[..., T],
+    *args: Any,
+    fetch: Fetch,
+    explain: Callable[[Exception], Exception] | None = None,
+) -> T:
+    """Makes something of what has arrived, fetching what code is missing.
+
+    Args:
+        make: makes it from `args`.
+        explain: makes the error to raise of one that `make` raises; None raises that one. What
+            `fetch` raises needs no explanation.
+    """
+    while True:
+        try:
+            return make(*args)
+        except MissingCode as missing:
+            await fetch([missing.key])
+        except Exception as error:
+            if explain is None:
+                raise
+            raise explain(error) from error

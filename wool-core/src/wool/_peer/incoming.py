@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
 from typing import Any
 
-from wool._code.fetching import rebuild
 from wool._code.loading import NO_REFERENTS, Referents
-from wool._code.units import MissingCode
+from wool._code.units import MissingCode, rebuild
 from wool._peer.end import End
 from wool._peer.packing import Packed, pack
 from wool._protocol import frames as f

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
-from wool._code.fetching import rebuild
-from wool._code.units import MissingCode
+from wool._code.units import MissingCode, rebuild
 from wool._peer.outgoing import Cancelled, Failed, Outcome, OutgoingCall, Reply
 from wool._protocol import frames as f
 from wool._values.codec import Codec, rebuild_error

@@ -24,6 +24,7 @@ import msgspec
 
 from wool._code.calls import Call, future_stays, reduce_call, used_call
 from wool._code.code import CodeBook, CodeStore
+from wool._code.codepickler import Values
 from wool._code.loading import (
     LOADING,
     NO_REFERENTS,
@@ -148,7 +149,7 @@ _Reducer.of_base = {
 }
 
 
-class ValuesInCode:
+class ValuesInCode(Values):
     """Treats values that code has among its globals, defaults and closures, for a `CodeBook`."""
 
     def reduce(self, obj: Any, modules: Modules, /) -> Any:
