@@ -1,4 +1,4 @@
-"""What an address says, `scheme://host:port` or `scheme+unix:///path`."""
+"""The parts of an address, `scheme://host:port` or `scheme+unix:///path`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fork must not share with its parent."""
+"""State that a fork must not share with its parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has arrived at a connection and has not been taken yet."""
+"""Messages that have arrived at a connection and have not been taken yet."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Inbox:
     def end(self, reason: str) -> None:
         """Lets `receive` and `pump` raise once they have given everything; the first reason counts.
 
-        What is put in until they have woken, in the same turn of the loop, is given as well.
+        Messages put in until they have woken, in the same turn of the loop, are given as well.
 
         Args:
             reason: the text of their `ConnectionLost`.

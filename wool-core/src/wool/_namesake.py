@@ -2,7 +2,7 @@
 
 There is a distribution `wool`, which is not this one (`wool-core`) but installs a package of the
 same name. Installers do not object: whichever comes last overwrites what both have, and to
-uninstall one takes files from the other. What reaches code of ours then asks here first.
+uninstall one takes files from the other. Code of ours that is reached then asks here first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be said of any object in plain strings, however broken its class is."""
+"""Any object in plain strings, however broken its class is."""
 
 from __future__ import annotations
 

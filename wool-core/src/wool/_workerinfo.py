@@ -1,4 +1,4 @@
-"""What is known about a worker."""
+"""Facts about a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What authors of back-ends implement, and may use: transports, discoveries and serializers.
+"""Interfaces for authors of back-ends: transports, discoveries and serializers.
 
 A back-end does one thing. A transport moves messages and knows nothing of calls or pickles; a
 discovery says who exists and filters nothing; a serializer turns values into bytes. Everything
@@ -165,7 +165,7 @@ class Listener(ABC):
     """A place where connections arrive."""
 
     address: str
-    """What others dial, with its scheme; never a wildcard."""
+    """The address that others dial, with its scheme; never a wildcard."""
 
     @abstractmethod
     async def serve(self, handler: Handler) -> None:
@@ -184,7 +184,7 @@ class Listener(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pem:
-    """What one side of a TLS connection holds and trusts, PEM-encoded.
+    """Certificates that one side of a TLS connection holds and trusts, PEM-encoded.
 
     Attributes:
         certificate: own certificate, then those between it and its authority; None: shows none.
@@ -300,7 +300,7 @@ class Left:
 
 
 Event = Snapshot | Joined | Changed | Left
-"""What a watcher of a discovery is told."""
+"""Events that a watcher of a discovery is told."""
 
 
 class Discovery(ABC):
@@ -343,7 +343,7 @@ class Discovery(ABC):
         """Watches workers come and go. The first event is a `Snapshot`.
 
         Each watch has its own events. Between two snapshots a worker joins, may change, and leaves
-        once. Who does not take events in time may get a `Snapshot` in their place. Cancelling
+        once. A slow watcher may get a `Snapshot` in their place. Cancelling
         `anext` loses nothing; leaving the context ends the iteration, also for who is waiting.
         `watching` sees to most of that.
 
@@ -370,7 +370,7 @@ def watching(events: AsyncGenerator[Event]) -> AbstractAsyncContextManager[Async
     """Returns what `Discovery.watch` may return, given an async generator that yields the events.
 
     The generator runs in a task of its own from when the context is entered, and is cancelled and
-    closed when that is left. What it yields waits for the watcher, who also gets what it raises.
+    closed when that is left. Events wait for the watcher, which also gets an error that is raised.
     A cancelled `anext` would end the generator itself; here it loses nothing.
     """
     from wool._watching import watching  # which imports asyncio

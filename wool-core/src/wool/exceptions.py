@@ -1,7 +1,7 @@
 """Every exception Wool raises, in one tree under `WoolError`.
 
-An exception of the user's own code is never wrapped: it arrives as itself. What is listed here
-is what can go wrong *between* the caller and the routine.
+An exception of the user's own code is never wrapped: it arrives as itself. The errors listed here
+are for what can go wrong *between* the caller and the routine.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Address:
 
     @property
     def target(self) -> str:
-        """What gRPC takes; the host has to be a number."""
+        """The form that gRPC takes; the host has to be a number."""
         if self.path:
             return f"unix:{self.path}"
         family = "ipv6" if ":" in self.host else "ipv4"
@@ -47,7 +47,7 @@ class Address:
 
     @property
     def endpoint(self) -> str:
-        """What people read."""
+        """The form that people read."""
         if self.path:
             return "unix socket"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -18,7 +18,7 @@ from wool_grpc._library import GrpcThread, aio, grpc, settle
 SERVICE, METHOD = "wool.Transport", "Connect"
 
 TAKEN = ("wool-transport", "1")
-"""What a listener sends at once as metadata: that it has taken the call."""
+"""Metadata that a listener sends at once: that it has taken the call."""
 
 _FOR_EVER = 1e9
 """Seconds that connections may outlive their listener."""
@@ -39,7 +39,7 @@ Put together here: its library would take a tenth of a second to import."""
 
 
 class Server:
-    """What of a listener lives on gRPC's thread.
+    """The part of a listener that lives on gRPC's thread.
 
     Args:
         listener: whom to give connections to, if somebody still has it.

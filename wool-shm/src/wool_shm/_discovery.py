@@ -6,7 +6,7 @@ what a killed one has left half done. With files there is nothing to repair, and
 watchers when one has been replaced, or closed because its process is dead; nobody polls, counts
 heartbeats or compares process ids.
 
-What a watcher knows is what it finds in the directory. Changes only say where to look, so that one
+A watcher knows what it finds in the directory. Changes only say where to look, so that one
 too many does no harm, and if some are lost the watcher looks at everything.
 """
 

@@ -6,7 +6,7 @@ from wool.abc import Changed, Event, Joined, Left, Snapshot, WorkerInfo
 
 
 class Known:
-    """What a watcher knows.
+    """A watcher's knowledge.
 
     A worker that several records tell of is there as long as one of them does; what was told last
     counts.

@@ -14,7 +14,7 @@ _VISIBLE = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """What an address says.
+    """The parts of an address.
 
     Attributes:
         host: name or number of a machine, without brackets; of a Unix socket, `"localhost"`.

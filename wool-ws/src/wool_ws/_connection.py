@@ -55,7 +55,7 @@ class SpeaksTls(InvalidHandshake):
 
 
 class WebSocket(StreamConnection):
-    """What a socket is connected to, before it is a WebSocket and from then on.
+    """The protocol of a socket, before it is a WebSocket and from then on.
 
     Args:
         protocol: websockets' side of it.

@@ -1,4 +1,4 @@
-"""What can go wrong while connecting, in words for users."""
+"""Errors of connecting, in words for users."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def no_websocket(address: Address, error: Exception, *, encrypted: bool) -> Conn
 
 
 def _printable(text: str) -> str:
-    """What somebody else has said, fit for a terminal."""
+    """The words of somebody else, fit for a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 

@@ -34,7 +34,7 @@ _LABEL = re.compile(r"[a-z0-9-]{1,50}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What is told of a worker.
+    """The description of a worker.
 
     Attributes:
         worker: without its load, and without an interface of its machine in its address.

@@ -1,4 +1,4 @@
-"""What the serializers that speak pickle have in common."""
+"""The common part of serializers that speak pickle."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Options:
 
 
 class DillSerializer(Serializer):
-    """Pickles with dill. What the program set in `dill.settings` plays no part."""
+    """Pickles with dill. The settings in `dill.settings` play no part."""
 
     def __init__(self) -> None:
         import dill  # pyright: ignore[reportMissingTypeStubs]

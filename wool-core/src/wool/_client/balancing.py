@@ -15,7 +15,7 @@ FEW = 8
 
 
 class Candidate(Protocol):
-    """What is known of a worker that could get a call: as a `Link` knows it."""
+    """A worker that could get a call, as a `Link` knows it."""
 
     @property
     def idle(self) -> bool:

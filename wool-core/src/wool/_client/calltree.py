@@ -1,4 +1,4 @@
-"""Who awaits whom: the calls that several processes tell of, put together."""
+"""The tree of calls: who awaits whom, put together from what several processes tell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this process says of itself to others."""
+"""Facts that this process tells others of itself."""
 
 from __future__ import annotations
 

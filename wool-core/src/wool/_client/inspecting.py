@@ -1,4 +1,4 @@
-"""What the calls of a pool are doing: asked of its workers, and put together.
+"""The state of a pool's calls: asked of its workers, and put together.
 
 A worker is asked over the connection that there is; one that is known only because a call of
 another worker is there, over one that is made for that.

@@ -23,7 +23,7 @@ MARGIN = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look has shown.
+    """The result of a look.
 
     Attributes:
         info: what is known of the worker now.

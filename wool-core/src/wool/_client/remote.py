@@ -42,7 +42,7 @@ _ENDINGS = GeneratorExit, asyncio.CancelledError
 
 
 class Trace:
-    """What became of a call, for those who observe it.
+    """The fate of a call, for those who observe it.
 
     Attributes:
         info: what they have been told of it.

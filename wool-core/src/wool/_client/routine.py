@@ -85,7 +85,7 @@ _COPIED = (
 
 
 class Routine:
-    """What Wool knows of a routine.
+    """A routine as Wool knows it.
 
     Attributes:
         function: the original.

@@ -43,7 +43,7 @@ _REDUCER = "__wool_reducer__"
 _ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 
 _MADE_ANEW = frozenset({"_abc_impl", "__annotate_func__", "__annotations_cache__"})
-"""What no class takes from another one."""
+"""Attributes that no class takes from another one."""
 
 _INTERFACES: tuple[Any, ...] = tuple(
     base

@@ -26,7 +26,7 @@ V = TypeVar("V")
 
 
 class ByClass(Generic[V]):
-    """What is known of classes while they live, whatever their metaclass says to comparing them."""
+    """Facts about classes while they live, whatever their metaclass says to comparing them."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[type], V]] = {}

@@ -1,4 +1,4 @@
-"""What code is full of and pickle does not know: methods of classes, and parts of the standard
+"""Objects in code that pickle does not know: methods of classes, and parts of the standard
 library that hold a lock, weak references or a cache, but come to no more than what they were made
 from.
 """

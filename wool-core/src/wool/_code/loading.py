@@ -1,4 +1,4 @@
-"""What payloads and units name to refer to code and live objects, while they are being rebuilt."""
+"""Functions that payloads and units name to refer to code and to live objects."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Which modules another process of this installation can import.
 
-What such a module defines travels as a name; everything else travels by value.
+Definitions of such a module travel as names; everything else travels by value.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ RECENT = 256
 
 
 class Namespace:
-    """What is known of a namespace that came from elsewhere.
+    """A namespace that came from elsewhere.
 
     Attributes:
         owner: the process it is a copy of.

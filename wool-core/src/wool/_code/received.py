@@ -4,7 +4,7 @@ Each caller's pool has its own: two callers may have different versions of a mod
 these modules do not live in `sys.modules`. Their import statements, and those of all code that
 travels by value, look here first. But much of Python asks `sys.modules` for the module of a class,
 dataclasses for one, and `importlib.import_module` asks nothing else. So that shows the modules of
-the pool whose call began last. What this process has under a name by itself is never hidden.
+the pool whose call began last. A module that this process has by itself is never hidden.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tasks and futures of Wool's own on a loop that belongs to somebody else.
 
-Whoever runs a loop may close it without ending the tasks that are left on it: `loop.close()` after
+The owner of a loop may close it without ending the tasks that are left on it: `loop.close()` after
 `run_until_complete`. Tasks of the user's own are complained about then, and rightly; of Wool's
 nobody knows, so they go without a word. Nor are they for the loop's task factory: a task that
 `asyncio.eager_task_factory` makes may have ended before whoever starts it can know it as begun.

@@ -1,4 +1,4 @@
-"""What an exception says it was raised while handling, when it is raised a second time."""
+"""The `__context__` of an exception that is raised a second time."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Code = type | FunctionType
 
 
 class Packed(msgspec.Struct, frozen=True):
-    """What a frame carries.
+    """The payload of a frame.
 
     Attributes:
         codes: names the leading segments, which are code that the peer lacks.

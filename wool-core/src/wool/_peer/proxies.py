@@ -1,4 +1,4 @@
-"""What user code gets for an object that lives elsewhere.
+"""Proxies: user code gets them for objects that live elsewhere.
 
 A proxy has the async methods of the object, and nothing else of it. For a function it is a real
 function, so that `inspect` sees what it is.
@@ -15,7 +15,7 @@ from wool._peer.chaining import settle_context
 from wool._values.references import GENERATOR, ITERATOR, OBJECT, Held
 
 ELSEWHERE = "<live object>"
-"""What tracebacks show as the file of a proxy's frames."""
+"""Tracebacks show this as the file of a proxy's frames."""
 
 CLASSES_KEPT = 256
 """So many classes of proxies are kept for objects of the user's classes."""

@@ -1,6 +1,6 @@
 """A session pumps the protocol over a connection: one task reads, one writes.
 
-It lives on one event loop. What is sent during one turn of the loop leaves in one batch.
+It lives on one event loop. Frames that are sent during one turn of the loop leave in one batch.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Look:
 
 
 Answer = Sequence[ProcessStatus] | WoolError
-"""What a worker has said of itself and its callers, or why it has not."""
+"""A worker's words on itself and its callers, or the reason for its silence."""
 
 
 def local_probe(settings: Settings, timeout: float) -> Probe:

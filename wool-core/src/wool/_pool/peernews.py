@@ -1,4 +1,4 @@
-"""What the workers of a pool are told of one another."""
+"""News for the workers of a pool, of one another."""
 
 from __future__ import annotations
 

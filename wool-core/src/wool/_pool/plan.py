@@ -1,4 +1,4 @@
-"""What a pool is to be."""
+"""The plan of a pool."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _NOTHING: tuple[Buffer, ...] = ()
 
 
 class _Call:
-    """What the machine knows of an open call."""
+    """An open call as the machine knows it."""
 
     __slots__ = ("after", "credit", "inbound", "mine", "state", "table")
 
@@ -43,7 +43,7 @@ class _Call:
         self.table = table
         self.mine = mine
         self.credit: int = credit
-        """What may be sent to the peer in chunks, while no payload is under way."""
+        """Bytes that may be sent to the peer in chunks, while no payload is under way."""
         self.state = State.RUNNING
         self.after: dict[type[Frame], State] = table[State.RUNNING]
         """The states that frames lead to; others are not allowed now."""

@@ -43,7 +43,7 @@ class Code(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Variable(msgspec.Struct, array_like=True, frozen=True):
-    """What became of a context variable. Values are the last payload segments, in this order."""
+    """The change of a context variable. Values are the last payload segments, in this order."""
 
     names: list[str]
     """Where it is bound, `module:qualified.name`; any of them will do."""
@@ -306,7 +306,7 @@ class Peer(msgspec.Struct, array_like=True, frozen=True):
 
 
 class CallOptions(msgspec.Struct, array_like=True, frozen=True):
-    """What holds for all calls of a pool, those that its routines make on workers among them."""
+    """Options of all calls of a pool, those that its routines make on workers among them."""
 
     quorum_timeout: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     """Seconds a call waits for a worker."""

@@ -1,4 +1,4 @@
-"""What a process says of itself and of the calls in it, when it is asked.
+"""The report of a process on itself and on the calls in it.
 
 The structs travel in the frame `Report`, and are what `pool.calls()` returns.
 """

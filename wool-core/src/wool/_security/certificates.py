@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 NAME = "wool"
-"""What a throw-away certificate is made out to. It is recognised by its fingerprint."""
+"""The name that a throw-away certificate is made out to. It is recognised by its fingerprint."""
 
 _FILE = re.compile(r"(?!-)[\w.@ -]{0,63}[\w@]")
-"""What files may be called, and the holders of certificates."""
+"""Names of files, and of the holders of certificates."""
 
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 

@@ -14,7 +14,7 @@ from wool.abc import Pem, Tls
 class ThrowawayChannel(Tls):
     """The listener shows a certificate of its own making; whoever dials takes any.
 
-    What makes it safe is the proof that follows, which is bound to the certificate.
+    The proof that follows makes it safe: it is bound to the certificate.
     """
 
     verify = False

@@ -28,7 +28,7 @@ REMEDY = (
     "set WOOL_TOKEN (`wool token` prints one), or give credentials=wool.Credentials.token(…) or "
     ".tls(…)"
 )
-"""What to do where there are none and have to be."""
+"""The remedy where there are none and have to be."""
 
 StrPath = str | os.PathLike[str]
 
@@ -51,7 +51,7 @@ class Acceptor:
 
 
 class Credentials:
-    """What proves to others that they may talk to us, and to us that we may talk to them.
+    """Proof to others that they may talk to us, and to us that we may talk to them.
 
     Made with `Credentials.token(…)` or `Credentials.tls(…)`. Its `repr` shows no secret.
     """
@@ -70,7 +70,7 @@ class Credentials:
                 environment variable `WOOL_TOKEN`, or of the file that `WOOL_TOKEN_FILE` names.
             proxy: host name of a proxy in front of the workers that ends TLS. Whoever dials
                 verifies its certificate and that name; a worker listens without TLS and binds its
-                proof to the name. What is between proxy and worker has to be trusted.
+                proof to the name. The network between proxy and worker has to be trusted.
             ca: PEM file with the authority that signed the proxy's certificate; by default those
                 that the system trusts.
 

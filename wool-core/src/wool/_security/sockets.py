@@ -156,7 +156,7 @@ def discard(directory: str) -> None:
 def _sweep(parent: str) -> None:
     """Removes directories of pools all of whose processes were killed.
 
-    Whoever listens in a directory holds a lock on it. A young one may not be locked yet. Only what
+    A listener in a directory holds a lock on it. A young one may not be locked yet. Only what
     looks exactly like one of ours is touched, and nothing in it but sockets.
     """
     for entry in _entries(parent):

@@ -1,4 +1,4 @@
-"""What can be set: the keys of `[tool.wool]`, and of its tables that are Wool's own.
+"""The settings: the keys of `[tool.wool]`, and of its tables that are Wool's own.
 
 Settings are the fields of a frozen dataclass, for Wool itself as for any back-end: the annotation
 says what a value must be and, if it is `Annotated` with a string, what the setting is for; the

@@ -20,7 +20,7 @@ from wool.exceptions import ConfigurationError, PluginError, WoolError
 T = TypeVar("T")
 
 Givens = Mapping[str, Given]
-"""What one source gives, by key."""
+"""The values of one source, by key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What environment and file say. An argument precedes both, a default comes last.
+    """The settings in environment and file. An argument precedes both, a default comes last.
 
     It is read anew for each pool, and does not change afterwards.
 

@@ -42,7 +42,7 @@ _MISSING = object()
 
 
 class Kind(enum.IntEnum):
-    """What became of a variable."""
+    """The kinds of change of a variable."""
 
     SET = 0
     """It has a new value."""
@@ -57,7 +57,7 @@ class Kind(enum.IntEnum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What became of one variable.
+    """The change of one variable.
 
     Attributes:
         names, origin: which variable; see `Identity`.

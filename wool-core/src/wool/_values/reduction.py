@@ -33,7 +33,7 @@ ARGS, CAUSE, CONTEXT, SUPPRESS, TRACEBACK = (
     cast(GetSetDescriptorType, BaseException.__dict__[name])
     for name in ("args", "__cause__", "__context__", "__suppress_context__", "__traceback__")
 )
-"""What the interpreter itself uses, whatever a class has under these names."""
+"""The attributes that the interpreter itself uses, whatever a class has under these names."""
 
 STRIDE = 32
 

@@ -28,7 +28,7 @@ GENERATOR, ITERATOR, FUNCTION, OBJECT = range(4)
 """Kinds of objects, as their users are to see them."""
 
 STEPS = frozenset({"__anext__", "asend", "athrow", "aclose"})
-"""What asks an iterator or a generator for something."""
+"""Operations that ask an iterator or a generator for something."""
 
 WAITED_FOR = (
     asyncio.Queue,
@@ -49,7 +49,7 @@ _SPECIAL = ("__call__", "__aiter__", "__anext__", "__aenter__", "__aexit__")
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """What of an object can be used from afar.
+    """The part of an object that can be used from afar.
 
     Attributes:
         kind: `GENERATOR`, `ITERATOR`, `FUNCTION` or `OBJECT`.
@@ -63,7 +63,7 @@ class Interface:
 
 
 class Held(Protocol):
-    """What a proxy knows of the object it stands for."""
+    """A proxy's knowledge of the object it stands for."""
 
     key: bytes
     """Its key where the proxy has it from."""

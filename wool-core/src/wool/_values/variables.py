@@ -2,7 +2,7 @@
 
 A variable is the same one in two processes if it is bound to the same name. One that other code
 than an installed module defines, such as `__main__`, belongs to the process that defined it; a
-worker makes its own copy of it for each such process. What has a name is found once and remembered.
+worker makes its own copy of it for each such process. A name is found once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MOST_NAMELESS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What makes a variable the same one elsewhere.
+    """The identity of a variable, the same elsewhere.
 
     Attributes:
         names: where it is bound, `module:qualified.name`; any of them will do.

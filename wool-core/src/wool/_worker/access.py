@@ -1,4 +1,4 @@
-"""Who gets at a worker: where it may listen, and the credentials that the settings hold."""
+"""Access to a worker: where it may listen, and the credentials that the settings hold."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ ORPHAN_GRACE = 3.0
 """Seconds that cancelled calls get to end, at most, when the process of the pool has died."""
 
 DRAIN, DRAINED, STOPPED, ORPHANED = "drain", "drained", "stopped", "orphaned"
-"""What has a worker end, or begin to."""
+"""Reasons for a worker to end, or to begin to."""
 
 PARTING = 0.1
 """Seconds that a drained worker waits for news of its pool's process: a signal to their group ends
@@ -147,7 +147,7 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
 
 
 class _Serving:
-    """What the I/O thread does: it serves, and ends the process when that is over."""
+    """The work of the I/O thread: it serves, and ends the process when that is over."""
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ _log = logging.getLogger("wool.worker")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What a worker is to be.
+    """The plan of a worker.
 
     Attributes:
         id: of the worker.

@@ -1,4 +1,4 @@
-"""What a worker says of itself: looked up on its I/O thread, also while the main one is blocked."""
+"""A worker's report on itself: looked up on its I/O thread, also while the main one is blocked."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ class Worker:
 
     @property
     def info(self) -> WorkerInfo:
-        """What others need to know of this worker, its address above all, and its load now.
+        """Facts that others need to know of this worker, its address above all, and its load now.
 
         Raises:
             WoolError: it is not serving.

@@ -50,7 +50,7 @@ PORT = 7000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line says."""
+    """The options of the command line."""
 
     address: str | None
     advertise: str | None

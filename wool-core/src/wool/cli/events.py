@@ -1,4 +1,4 @@
-"""What a command that runs for long says: one line for each event."""
+"""Events of a command that runs for long: one line for each."""
 
 from __future__ import annotations
 

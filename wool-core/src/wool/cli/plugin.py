@@ -23,7 +23,7 @@ LONGEST = 40
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What a new plug-in is made of, besides the files.
+    """The parts of a new plug-in, besides the files.
 
     Attributes:
         group: of its entry point.

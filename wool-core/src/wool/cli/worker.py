@@ -173,7 +173,7 @@ async def _serve(
 
 
 class _Leaving:
-    """What signals do: the first one drains, the second one cancels."""
+    """The effect of signals: the first one drains, the second one cancels."""
 
     def __init__(self, worker: wool.Worker, events: Events, grace: float) -> None:
         self.hurried = False

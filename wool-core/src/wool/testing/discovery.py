@@ -140,7 +140,7 @@ class Watcher:
 
     def __init__(self, events: AsyncIterator[Event], withdrawn: set[str], patience: float) -> None:
         self.events = events
-        self.view = View(withdrawn)
+        self.view: View = View(withdrawn)
         self.patience = patience
 
     async def sees(self, *workers: WorkerInfo, within: float | None = None) -> None:

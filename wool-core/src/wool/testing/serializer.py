@@ -25,7 +25,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pickle import PickleBuffer
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -216,7 +216,7 @@ class Stateful:
     """Says itself what it is made of."""
 
     def __init__(self, total: int) -> None:
-        self.total = total
+        self.total: int = total
         self.cached: object = object()
 
     def __getstate__(self) -> object:
@@ -229,7 +229,7 @@ class Stateful:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stateful) and self.total == other.total
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
 
 OBJECTS: dict[str, Any] = {

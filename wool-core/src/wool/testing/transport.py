@@ -282,10 +282,10 @@ class Flood:
     """
 
     def __init__(self, end: End) -> None:
-        self.taken = 0
+        self.taken: int = 0
         self._connection = end.connection
         self._stopping = False
-        self.task = asyncio.ensure_future(self._send())
+        self.task: asyncio.Task[None] = asyncio.ensure_future(self._send())
         # How it ends is of interest where it is asked for.
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -332,9 +332,10 @@ class Reader:
 
     def __init__(self, end: End, how: str = "pump") -> None:
         self.messages: list[bytes] = []
-        self.how, self.end = how, end
+        self.how: str = how
+        self.end: End = end
         pump = end.connection.pump(self.take) if how == "pump" else self._receive()
-        self.task = asyncio.ensure_future(pump)
+        self.task: asyncio.Task[None] = asyncio.ensure_future(pump)
 
     async def _receive(self) -> None:
         self.take(await self.end.connection.receive())

@@ -1,1 +1,1 @@
-"""What `wool doctor` looks at. Each module is one subject, and yields what it has found."""
+"""The checks of `wool doctor`. Each module is one subject, and yields what it has found."""

@@ -1,4 +1,4 @@
-"""What this machine would authenticate with: how strong, how well kept, and for how long."""
+"""The credentials of this machine: how strong, how well kept, and for how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check comes to."""
+"""The outcome of a check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one thing.
+    """The finding about one thing.
 
     Attributes:
         check: names what was looked at.

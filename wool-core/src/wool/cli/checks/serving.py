@@ -39,7 +39,7 @@ LISTENING = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is to be tried: what a worker would be told.
+    """The trial to make: what a worker would be told.
 
     Attributes:
         discovery: its name; None: there is none.
