@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,6 +22,9 @@ from support.network import Host, lan
 from support.pools import TRANSPORTS
 from support.serving import CLI
 from support.waiting import until
+from wool._peer.peer import Peer
+from wool._protocol import frames
+from wool._protocol.status import MOST_CALLS, CallStatus, Line, ProcessStatus
 
 
 @wool.routine
@@ -30,6 +33,11 @@ async def hold(folder: Path, name: str) -> str:
     while not (folder / name).exists():
         await asyncio.sleep(0.02)
     return name
+
+
+@wool.routine
+async def stay() -> None:
+    await asyncio.Event().wait()
 
 
 @wool.routine
@@ -142,22 +150,39 @@ async def test_calls_that_no_worker_has(folder: Path) -> None:
         await asyncio.gather(*calls)
 
 
-async def test_more_calls_than_a_frame_has_room_for(folder: Path) -> None:
-    """What is left out is counted, and the connection lives on."""
-    name = "x" * 200
+async def test_more_calls_than_are_told() -> None:
+    """What is left out is counted."""
     async with wool.WorkerPool(size=1, transport="memory") as pool:
-        calls = [asyncio.create_task(hold(folder, name)) for _ in range(20_000)]
-        await until(lambda: _all_there(pool), what="all calls")
-        tree = await pool.tree()
-        [worker] = [process for process in tree.processes if process.worker]
-        assert worker.omitted
-        assert worker.omitted + len(worker.serves) == len(calls)
-        (folder / name).touch()
-        await asyncio.gather(*calls)
+        calls = [asyncio.create_task(stay()) for _ in range(MOST_CALLS + 500)]
+
+        async def counted() -> list[tuple[int, int]]:
+            processes = (await pool.tree()).processes
+            return [(len(p.serves), p.omitted) for p in processes if p.worker]
+
+        await seen(counted, [(MOST_CALLS, 500)])
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
 
 
-async def _all_there(pool: wool.WorkerPool) -> bool:
-    return sum(worker.load for worker in pool.workers) >= 20_000
+def test_more_lines_than_a_frame_has_room_for() -> None:
+    """Half of the calls are left out until the rest fits."""
+    line = Line("f" * 4000, 1, "g")
+    call = CallStatus(id="", routine="", state="running", stack=(line,) * 50)
+    status = ProcessStatus(key=b"", pid=1, host="", serves=(call,) * 20)
+    sent: list[frames.Report] = []
+
+    class Session:
+        def send(self, frame: frames.Report) -> None:
+            frames.encode(frame)
+            sent.append(frame)
+
+    peer = Peer.__new__(Peer)
+    peer.session = cast("Any", Session())
+    peer.report(1, [status])
+    [told] = sent[0].processes
+    assert 0 < len(told.serves) < 20
+    assert len(told.serves) + told.omitted == 20
 
 
 async def test_a_pool_that_is_closed() -> None:

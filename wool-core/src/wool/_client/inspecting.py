@@ -17,7 +17,7 @@ from wool._client.identity import PROGRAM, PYTHON, VERSION
 from wool._code.identity import CLASSES
 from wool._peer.outgoing import OutgoingCall
 from wool._peer.stacks import awaited_frames, lines_awaited
-from wool._protocol.status import CallStatus, Line, ProcessStatus
+from wool._protocol.status import MOST_CALLS, CallStatus, Line, ProcessStatus
 from wool.exceptions import WoolError
 
 PATIENCE = 1.0
@@ -30,7 +30,7 @@ Ask = Callable[[str], Awaitable[Sequence[ProcessStatus]]]
 def own_status(clients: Iterable[Client]) -> ProcessStatus:
     """Returns what this process says of the calls that it has made with a pool."""
     waiters = _waiters()
-    made = [_made(call, waiters) for client in clients for call in client.calls()]
+    made = [call for client in clients for call in client.calls()]
     return ProcessStatus(
         key=CLASSES.process,
         pid=os.getpid(),
@@ -38,7 +38,8 @@ def own_status(clients: Iterable[Client]) -> ProcessStatus:
         program=PROGRAM,
         python=PYTHON,
         version=VERSION,
-        makes=tuple(made),
+        makes=tuple(_made(call, waiters) for call in made[:MOST_CALLS]),
+        omitted=max(0, len(made) - MOST_CALLS),
     )
 
 

@@ -10,6 +10,9 @@ from typing import Any, cast
 
 import msgspec
 
+MOST_CALLS = 2000
+"""So many calls of each kind a process tells of: looking at more would take long."""
+
 
 class Line(msgspec.Struct, frozen=True, array_like=True):
     """A place in code: a file, the number of a line, and the function it belongs to."""

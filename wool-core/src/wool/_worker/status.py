@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from wool._client.identity import PROGRAM
 from wool._client.pool import Pool
 from wool._peer.stacks import lines_running
-from wool._protocol.status import CallStatus, Line, ProcessStatus
+from wool._protocol.status import MOST_CALLS, CallStatus, Line, ProcessStatus
 from wool._worker.callerpeer import CallerPeer
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor
@@ -30,8 +30,8 @@ async def worker_status(
     """
     blocked = await _blocked(executor)
     callers = list(callers)
-    serves = [
-        call.status(blocked=blocked)
+    served = [
+        call
         for caller in callers
         for call in list(caller.serving.values())
         if isinstance(call, Execution)
@@ -49,7 +49,8 @@ async def worker_status(
         memory=_resident(),
         connections=len(callers),
         blocked=blocked,
-        serves=tuple(serves),
+        serves=tuple(call.status(blocked=blocked) for call in served[:MOST_CALLS]),
+        omitted=max(0, len(served) - MOST_CALLS),
         makes=tuple(makes),
     )
 
