@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -22,9 +24,11 @@ from support.network import Host, lan
 from support.pools import TRANSPORTS
 from support.serving import CLI
 from support.waiting import until
+from wool._client.pool import Pool
 from wool._peer.peer import Peer
 from wool._protocol import frames
 from wool._protocol.status import MOST_CALLS, CallStatus, Line, ProcessStatus
+from wool._security import sockets
 
 
 @wool.routine
@@ -38,6 +42,13 @@ async def hold(folder: Path, name: str) -> str:
 @wool.routine
 async def stay() -> None:
     await asyncio.Event().wait()
+
+
+@wool.routine
+async def stubborn(folder: Path) -> None:
+    while not (folder / "go").exists():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.05)
 
 
 @wool.routine
@@ -185,6 +196,64 @@ def test_more_lines_than_a_frame_has_room_for() -> None:
     assert len(told.serves) + told.omitted == 20
 
 
+def chain(depth: int) -> list[ProcessStatus]:
+    """Calls each of which waits for the next one."""
+    calls = [
+        CallStatus(id=str(n), parent=str(n - 1) if n else "", routine=f"r{n}", state="waiting")
+        for n in range(depth)
+    ]
+    return [ProcessStatus(key=b"w", pid=1, host="here", serves=tuple(calls))]
+
+
+def test_calls_nested_deeper_than_python_recurses() -> None:
+    depth = 3 * sys.getrecursionlimit()
+    tree = wool.CallTree(chain(depth))
+    assert len(str(tree).splitlines()) == depth + 1
+    assert tree.locate("0").count("it waits for") == depth - 1
+    assert tree.locate("0").endswith("on worker 1 on here it waits")
+
+
+def test_reports_that_contradict_themselves() -> None:
+    one = CallStatus(id="1", parent="2", routine="one", state="waiting")
+    other = CallStatus(id="2", parent="1", routine="other", state="waiting")
+    tree = wool.CallTree([ProcessStatus(key=b"w", pid=1, host="here", serves=(one, other))])
+    assert str(tree) == ""
+    assert tree.locate("1").count("it waits for") == 2
+
+
+async def test_calls_that_do_not_end_share_a_question(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many that are cancelled at once, each has its note, and the workers are asked once."""
+    monkeypatch.setenv("WOOL_CANCEL_GRACE", "1")
+    asked = 0
+    inspect = Pool.inspect
+
+    async def counting(pool: Pool) -> list[ProcessStatus]:
+        nonlocal asked
+        asked += 1
+        return await inspect(pool)
+
+    async with wool.WorkerPool(size=1, transport="memory") as pool:
+        calls = [asyncio.create_task(stubborn(folder)) for _ in range(20)]
+        await seen(lambda: _states(pool), ["running"] * 20)
+        monkeypatch.setattr(Pool, "inspect", counting)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        for call in calls:
+            with pytest.raises(asyncio.CancelledError) as caught:
+                call.result()
+            assert "in stubborn" in "".join(caught.value.__notes__)
+        assert asked <= 2
+        (folder / "go").touch()
+        await seen(pool.calls, [])
+
+
+async def _states(pool: wool.WorkerPool) -> list[str]:
+    return [call.state for call in await pool.calls()]
+
+
 async def test_a_pool_that_is_closed() -> None:
     pool = wool.WorkerPool(size=1, transport="memory")
     with pytest.raises(wool.WorkerStopped):
@@ -232,6 +301,31 @@ async def test_another_terminal(transport: str, folder: Path) -> None:
         (folder / "go").touch()
         await call
         assert {worker.pid for worker in pool.workers}
+
+
+async def test_a_worker_in_a_directory_of_the_user(folder: Path) -> None:
+    """It is found, and leaves nothing there but the socket that it was told to have."""
+    place = folder / "own"
+    place.mkdir(mode=0o700)
+    async with wool.Worker(address=f"unix://{place}/worker") as worker:
+        assert [path.name for path in place.iterdir()] == ["worker"]
+        told = json.loads((await ps("--json", str(os.getpid()))).stdout)
+        assert worker.info.id in {process["worker"] for process in told}
+    assert list(place.iterdir()) == []
+
+
+async def test_the_longest_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of a socket is limited."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        long = os.path.join(short, "x" * (sockets.MAX_PATH - 37 - len(short)))
+        os.mkdir(long, 0o700)
+        monkeypatch.setenv("TMPDIR", long)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        async with wool.WorkerPool(size=1) as pool:
+            [folder] = os.listdir(long)
+            assert folder.startswith(sockets.PREFIX)
+            told = json.loads((await ps("--json", str(os.getpid()), TMPDIR=long)).stdout)
+            assert {p["pid"] for p in told} >= {worker.pid for worker in pool.workers}
 
 
 async def test_a_worker_that_is_stopped(folder: Path) -> None:

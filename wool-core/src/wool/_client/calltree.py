@@ -48,11 +48,36 @@ class CallTree:
                 key = b"" if maker is None else maker.key
                 self.roots.setdefault(key, []).append(self._node(call))
 
-    def _node(self, call: CallStatus) -> CallNode:
-        _, process = self._served.get(call.id, (None, None))
-        awaited, _ = self._made.get(call.id, (None, None))
-        inner = map(self._node, self._inner.get(call.id, ()))
-        return CallNode(call, process, awaited, tuple(inner))
+    def _node(self, root: CallStatus) -> CallNode:
+        """Makes the tree below a call, which may be thousands deep: innermost calls first."""
+        below = [root]
+        for call in below:  # which grows meanwhile
+            below += self._inner.get(call.id, ())
+        nodes: dict[str, CallNode] = {}
+        for call in reversed(below):
+            _, process = self._served.get(call.id, (None, None))
+            awaited, _ = self._made.get(call.id, (None, None))
+            children = (nodes.pop(inner.id) for inner in self._inner.get(call.id, ()))
+            nodes[call.id] = CallNode(call, process, awaited, tuple(children))
+        return nodes[root.id]
+
+    def locate(self, ident: str) -> str:
+        """Says where a call stands, by its id: at which line, or which other call it waits for."""
+        waits, seen = "", set[str]()
+        while ident in self._inner and ident not in seen:  # a report may be false
+            seen.add(ident)
+            inner = self._inner[ident][0]
+            waits += f"it waits for {inner.routine}(): "
+            ident = inner.id
+        if ident not in self._served:
+            return f"{waits}its worker has not said where it stands"
+        call, process = self._served[ident]
+        worker = f"worker {process.pid} on {process.host}"
+        if process.blocked:
+            return f"{waits}{worker} is blocked at {process.blocked[-1]}"
+        if call.state == "pending":
+            return f"{waits}it has not begun on {worker}"
+        return f"{waits}on {worker} it waits" + (f" at {call.stack[-1]}" if call.stack else "")
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -66,7 +91,7 @@ class CallTree:
                 if process is None
                 else (f"{process.program}  (process {process.pid} on {process.host})")
             )
-            yield from _draw(roots, "")
+            yield from _draw(roots)
         omitted = sum(process.omitted for process in self.processes)
         if omitted:
             yield f"and {omitted} further calls"
@@ -80,11 +105,13 @@ def all_calls(processes: Iterable[ProcessStatus]) -> list[CallStatus]:
     return list(calls.values())
 
 
-def _draw(nodes: Sequence[CallNode], indent: str) -> Iterator[str]:
-    for number, node in enumerate(nodes, 1):
-        last = number == len(nodes)
+def _draw(roots: Sequence[CallNode]) -> Iterator[str]:
+    waiting = [(node, "", node is roots[-1]) for node in reversed(roots)]
+    while waiting:
+        node, indent, last = waiting.pop()
         yield f"{indent}{'└─' if last else '├─'} {describe(node)}"
-        yield from _draw(node.children, indent + ("   " if last else "│  "))
+        inner, indent = node.children, indent + ("   " if last else "│  ")
+        waiting += ((child, indent, child is inner[-1]) for child in reversed(inner))
 
 
 def describe(node: CallNode) -> str:

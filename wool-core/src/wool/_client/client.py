@@ -12,10 +12,11 @@ import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from wool._client.balancing import least_loaded
 from wool._client.calls import WorkerPeer
+from wool._client.calltree import CallTree
 from wool._client.link import Link
 from wool._client.poolbase import PoolBase
 from wool._client.subset import Subset
@@ -38,6 +39,8 @@ from wool.exceptions import (
     WorkerStopped,
 )
 from wool.plugins import CallInfo
+
+T = TypeVar("T")
 
 Balancer = Callable[[CallInfo, Sequence[WorkerInfo]], WorkerInfo]
 """`(call, workers) -> worker`; see `WorkerPool`."""
@@ -67,7 +70,8 @@ class Client:
         self._waiting: dict[OutgoingCall, asyncio.TimerHandle] = {}
         self._retired: set[Link] = set()
         self._rebalancing = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._looking: asyncio.Task[CallTree] | None = None
         self._sweep = self.loop.call_later(pool.idle_timeout / 2, self._close_idle)
 
     @property
@@ -258,10 +262,11 @@ class Client:
             for call in calls:
                 call.end(Failed(_loss(call, info, lost, stopped=stopped)))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = background.start(self.loop, work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # Membership -------------------------------------------------------------------------------
 
@@ -351,10 +356,16 @@ class Client:
         ]
 
     async def locate(self, call: OutgoingCall) -> str:
-        """Says for the user where a call stands."""
-        if isinstance(call.sender, WorkerPeer) and call.number:
-            return await self.pool.locate(f"{call.sender.prefix}-{call.number}")
-        return "no worker has it"
+        """Says for the user where a call stands; those who ask at a time share an answer."""
+        if not isinstance(call.sender, WorkerPeer) or not call.number:
+            return "no worker has it"
+        if self._looking is None or self._looking.done():
+            self._looking = self._spawn(self._look())
+        tree = await asyncio.shield(self._looking)
+        return tree.locate(f"{call.sender.prefix}-{call.number}")
+
+    async def _look(self) -> CallTree:
+        return CallTree(await self.pool.inspect())
 
     async def wait_quiet(self) -> None:
         """Waits until no call is out and no stream in a step."""

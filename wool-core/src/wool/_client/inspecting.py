@@ -105,21 +105,3 @@ async def in_time(question: Awaitable[Sequence[ProcessStatus]]) -> Sequence[Proc
             return await question
     except (TimeoutError, WoolError):
         return ()
-
-
-def locate(call: str, processes: Iterable[ProcessStatus]) -> str:
-    """Says where a call stands, by its id: at which line, or which other call it waits for."""
-    served = {c.id: (c, process) for process in processes for c in process.serves}
-    if call not in served:
-        return "its worker has not said where it stands"
-    status, process = served[call]
-    inner = next((c for c, _ in served.values() if c.parent == call), None)
-    if inner is not None:
-        return f"it waits for {inner.routine}(): {locate(inner.id, processes)}"
-    worker = f"worker {process.pid} on {process.host}"
-    if status.state == "pending":
-        return f"it has not begun on {worker}" + (
-            f", which is blocked at {process.blocked[-1]}" if process.blocked else ""
-        )
-    line = f" at {status.stack[-1]}" if status.stack else ""
-    return f"{worker} is blocked{line}" if process.blocked else f"on {worker} it waits{line}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from wool._client import remote
 from wool._client.client import Balancer, CallingPool, Client, loaded
-from wool._client.inspecting import PATIENCE, inspect, locate, own_status
+from wool._client.inspecting import PATIENCE, inspect, own_status
 from wool._client.observing import ObservedStream, observed_call
 from wool._client.probing import Probe
 from wool._client.reasons import in_words, reason_against
@@ -230,10 +230,6 @@ class Pool(CallingPool):
         """Asks the workers that calls may be at; see `inspecting.inspect`."""
         probe = Probe(self.routes, self.keyring, self.hello, PATIENCE)
         return await inspect(self.client(), probe.ask)
-
-    async def locate(self, call: str) -> str:
-        """Says for the user where a call stands, by its id."""
-        return locate(call, await self.inspect())
 
     def on_failed(self) -> None:
         """A client could not connect to a worker."""

@@ -116,10 +116,6 @@ class PoolBase(ActivePool):
         """Returns what this process says of the calls that it has made with the pool."""
         raise NotImplementedError
 
-    async def locate(self, call: str) -> str:
-        """Says for the user where a call stands, by its id."""
-        raise NotImplementedError
-
     # Reports of clients -------------------------------------------------------------------------
 
     def on_connected(self, session: Session) -> None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def start(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], context: Context | None = None
-) -> asyncio.Task[None]:
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], context: Context | None = None
+) -> asyncio.Task[T]:
     """Starts a task that may vanish together with its loop."""
     task = asyncio.Task(work, loop=loop, context=context)
     task._log_destroy_pending = False  # type: ignore[attr-defined]

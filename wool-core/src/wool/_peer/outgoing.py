@@ -350,7 +350,7 @@ class OutgoingCall:
         sent, grace = 1, self._carrier.cancel_grace
         stands: list[str] = []
         expiry = self.loop.call_later(grace, self._wake)
-        locating = background.start(self.loop, self._locate(grace / 2, stands))
+        asking = self.loop.call_later(grace / 2, self._ask, stands)
         try:
             while self._outcome is None:
                 self._end = self.loop.create_future()
@@ -363,7 +363,7 @@ class OutgoingCall:
                     sent += 1
         finally:
             expiry.cancel()
-            locating.cancel()
+            asking.cancel()
         self.abandoned = self._outcome is None
         if self.abandoned:
             where = stands[0] if stands else "its worker has not said where it stands"
@@ -372,9 +372,12 @@ class OutgoingCall:
             )
         return self._judge(self._outcome, error, sent)
 
-    async def _locate(self, after: float, stands: list[str]) -> None:
-        await asyncio.sleep(after)
-        stands.append(await self._carrier.locate(self))
+    def _ask(self, stands: list[str]) -> None:
+        background.start(self.loop, self._locate(stands))
+
+    async def _locate(self, stands: list[str]) -> None:
+        with contextlib.suppress(WoolError):  # the pool has been closed meanwhile
+            stands.append(await self._carrier.locate(self))
 
     def _wake(self) -> None:
         if not self._end.done():

@@ -23,7 +23,7 @@ MAX_PATH = 100
 SUPPORTED = hasattr(socket, "AF_UNIX")
 STALE_AFTER = 60.0
 _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
-_STATUS = re.compile(r"status-(\d+)-[0-9a-f]+")
+_STATUS = re.compile(r"p(\d+)-[0-9a-f]{4}")
 
 
 def new_directory() -> str:
@@ -57,9 +57,14 @@ def socket_in(directory: str) -> str:
     return os.path.join(directory, secrets.token_hex(4))
 
 
-def status_socket_in(directory: str, ident: str) -> str:
-    """Names the socket at which this process tells its user what it does."""
-    return os.path.join(directory, f"status-{os.getpid()}-{ident}")
+def status_socket_in(directory: str) -> str:
+    """Names a socket at which this process tells its user what it does."""
+    return os.path.join(directory, f"p{os.getpid()}-{secrets.token_hex(2)}")
+
+
+def is_ours(directory: str) -> bool:
+    """Whether a directory has a name that `new_directory` gives."""
+    return _NAME.fullmatch(os.path.basename(directory)) is not None
 
 
 def status_sockets() -> Iterator[tuple[int, str]]:
@@ -148,7 +153,7 @@ def reclaim(path: str) -> None:
 
 def discard(directory: str) -> None:
     """Removes a directory that `new_directory` has named, with the sockets in it. Idempotent."""
-    if _NAME.fullmatch(os.path.basename(directory)):
+    if is_ours(directory):
         with contextlib.suppress(OSError):
             _remove(directory)
 

@@ -68,7 +68,7 @@ class Service:
     def __init__(self, setup: Setup, executor: Executor) -> None:
         self._setup = setup
         self._executor = executor
-        self._lock: int | None = None
+        self._locks: list[int] = []  # on directories of sockets
         self._directory: str | None = None  # made for the status alone
         self._status: abc.Listener | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -86,7 +86,7 @@ class Service:
         credentials = setup.keyring.pick(address or f"{plugin.name}://", local=local)
         acceptor = credentials.acceptor()
         if address is not None and is_socket(address):
-            self._lock = sockets.enter(socket_directory(address))
+            self._locks.append(sockets.enter(socket_directory(address)))
             sockets.reclaim(socket_path(address))
         try:
             listener = self._listener = await _listen(plugin.name, transport, address, acceptor.tls)
@@ -115,13 +115,12 @@ class Service:
     async def _tell_user(self) -> None:
         """Listens for `wool ps` as well, at a Unix socket that only this user can reach."""
         listen = self._setup.listen
-        if listen is not None and is_socket(listen):
-            directory = socket_directory(listen)
-        else:
+        directory = socket_directory(listen) if listen is not None and is_socket(listen) else ""
+        if not sockets.is_ours(directory):
             self._directory = directory = sockets.new_directory()
-            self._lock = sockets.enter(directory)
+            self._locks.append(sockets.enter(directory))
         _, transport = self._setup.transports.get("unix")
-        path = sockets.status_socket_in(directory, self._setup.id)
+        path = sockets.status_socket_in(directory)
         self._status = listener = await transport.listen(f"unix://{path}", credentials=None)
         handle = partial(self._server.handle, acceptor=SameUser().acceptor())
         self._telling = asyncio.create_task(listener.serve(handle))
@@ -173,9 +172,8 @@ class Service:
                 sockets.discard(self._directory)
 
     def _unlock(self) -> None:
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+        while self._locks:
+            os.close(self._locks.pop())
 
     def discard(self) -> None:
         """Removes the directory that the worker's pool would have removed, had it not died."""
