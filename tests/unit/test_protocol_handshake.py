@@ -293,6 +293,14 @@ def test_a_newer_peer_that_still_speaks_this_version() -> None:
     assert acceptor.complete
 
 
+def test_a_dialler_that_makes_no_calls() -> None:
+    """It needs neither the Python nor a serializer of the worker."""
+    dialler, acceptor = side(Role.DIALLER, serializer="", python="3.9"), side(Role.ACCEPTOR)
+    run(dialler, acceptor)
+    assert dialler.complete
+    assert acceptor.complete
+
+
 def test_serializers() -> None:
     dialler = side(Role.DIALLER, serializer="marshal")
     acceptor = side(Role.ACCEPTOR)

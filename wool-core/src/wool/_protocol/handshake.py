@@ -183,14 +183,15 @@ def check_compatible(mine: f.Hello, peer: f.Hello, role: Role) -> None:
             f"this side (wool-core {mine.wool}) speaks protocol {mine.protocols}, the peer "
             f"(wool-core {_printable(peer.wool)}) {peer.protocols}: upgrade the older one"
         )
-    if mine.python != peer.python:
+    dialler, acceptor = (mine, peer) if role is Role.DIALLER else (peer, mine)
+    if not dialler.serializer:
+        pass  # it makes no calls, so neither code nor values travel
+    elif mine.python != peer.python:
         raise VersionMismatch(
             f"this side runs Python {mine.python}, the peer Python {_printable(peer.python)}: code "
             "cannot travel between minor versions; run both on the same one"
         )
-    dialler, acceptor = (mine, peer) if role is Role.DIALLER else (peer, mine)
-    # Somebody who makes no calls needs none.
-    if dialler.serializer and dialler.serializer not in acceptor.serializers:
+    elif dialler.serializer not in acceptor.serializers:
         known = _printable(", ".join(acceptor.serializers)) or "none"
         raise VersionMismatch(
             f"the worker has no serializer {dialler.serializer!r}, only {known}: install it there "
