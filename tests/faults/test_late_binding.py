@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import wool
-from support.jobs import block, block_until, fib, nap, tell
+from support.jobs import block, block_until, count, fib, nap, tell
 from support.pools import opened, pids
 from support.waiting import pid_in
 
@@ -99,9 +99,14 @@ async def divided(divide: Divide) -> None:
 
 @either
 async def test_short_calls_get_past_a_long_one(concurrency: int | None, folder: Path) -> None:
-    """Wherever it stands in the queue."""
+    """Wherever it stands in the queue, and whatever has ended before."""
+
+    async def stream() -> list[int]:
+        return [number async for number in count(3)]
+
     async with opened(2, concurrency=concurrency):
         await warm_up()
+        await asyncio.gather(*(stream() for _ in range(16)))
         before = [asyncio.ensure_future(block(0.01)) for _ in range(20)]
         async with Held(folder) as busy:
             assert busy not in await asyncio.gather(*(block(0.005) for _ in range(20)))
