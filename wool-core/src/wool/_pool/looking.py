@@ -12,8 +12,7 @@ from wool._client.probing import Probe, Seen
 from wool._pool.membership import Membership, is_typed
 from wool._protocol import frames as f
 from wool._protocol.status import ProcessStatus
-from wool._security.credentials import Authenticator, SameUser
-from wool._security.keyring import Keyring
+from wool._security.credentials import Authenticator, Keyring, SameUser
 from wool._settings.settings import Settings
 from wool._worker.access import credentials_of
 from wool._worker.discoveries import ChosenDiscovery

@@ -22,8 +22,7 @@ from wool._pool.peernews import PeerNews
 from wool._pool.placement import Placement, place_alone, place_among_others
 from wool._pool.plan import Plan
 from wool._pool.supervisor import OwnWorker, Supervisor
-from wool._security.credentials import SameUser
-from wool._security.keyring import Keyring
+from wool._security.credentials import Keyring, SameUser
 from wool._settings.blame import blaming
 from wool._settings.resolving import dump
 from wool._worker.process import WorkerProcess, describe_exit

@@ -10,11 +10,11 @@ from wool._security.credentials import (
     REMEDY,
     Authenticator,
     Insecure,
+    Keyring,
     PoolSecret,
     SameUser,
     Token,
 )
-from wool._security.keyring import Keyring
 from wool._security.tokens import generate
 from wool._worker.discoveries import ChosenDiscovery
 from wool.exceptions import ConfigurationError

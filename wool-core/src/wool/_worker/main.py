@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from wool._forks import after_fork
 from wool._plugins.lookup import SERIALIZER, load_from, observers_from
-from wool._security.keyring import restore_keyring
+from wool._security.credentials import restore_keyring
 from wool._settings.resolving import load
 from wool._worker.executor import Executor
 from wool._worker.parent_death import kill_when_parent_dies

@@ -22,8 +22,7 @@ from wool._client.identity import PYTHON, VERSION
 from wool._plugins.observers import Observer
 from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
-from wool._security.credentials import SameUser
-from wool._security.keyring import Keyring
+from wool._security.credentials import Keyring, SameUser
 from wool._worker.access import is_local
 from wool._worker.executor import Executor
 from wool._worker.server import Server

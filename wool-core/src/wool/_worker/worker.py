@@ -18,8 +18,7 @@ from wool._peer.background import settle
 from wool._plugins import lookup
 from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
-from wool._security.credentials import Authenticator, Credentials, SameUser
-from wool._security.keyring import Keyring
+from wool._security.credentials import Authenticator, Credentials, Keyring, SameUser
 from wool._security.listening import network_credentials
 from wool._settings.blame import blaming
 from wool._settings.settings import Settings
