@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 from wool import abc
-from wool._plugins.schemes import scheme_transport
+from wool._plugins.lookup import scheme_transport
 from wool._security.certificates import throwaway
 from wool._security.tls import ThrowawayChannel, server_context
-from wool._worker.transports import Transports
+from wool._worker.backends import Transports
 from wool.exceptions import TransportError, WoolError
 
 Rewrite = Callable[[bytes], bytes]
