@@ -18,7 +18,7 @@ from support.serving import TOKEN
 from support.waiting import until
 from wool import abc
 from wool._client.peer_pool import PeerPool
-from wool._pool.owned_pool import OwnedPool
+from wool._pool.pool import OwnedPool
 from wool.exceptions import ConfigurationError, NoWorkersAvailable
 
 pytestmark = pytest.mark.usefixtures("token")
@@ -184,10 +184,8 @@ async def test_a_discovery_that_fails_to_announce(caplog: pytest.LogCaptureFixtu
         await until(lambda: len(shy.announced) == 1)
     assert not shy.announced
     told = [record.getMessage() for record in caplog.records if record.name == "wool.discovery"]
-    assert [text.split(" the worker at ")[0] for text in told] == [
-        "the discovery Shy cannot announce",
-        "the discovery Shy cannot withdraw",
-    ]
+    for text, verb in zip(told, ("announced", "withdrawn"), strict=True):
+        assert f"cannot be {verb}, as the discovery Shy fails" in text
     assert [text.rpartition(": ")[2] for text in told] == ["no server", "no good-bye"]
 
 

@@ -58,7 +58,7 @@ COUNT = """
 import asyncio
 from wool._plugins import lookup
 from wool._settings.settings import Settings
-from wool._worker.discoveries import choose_discovery
+from wool._worker.backends import choose_discovery
 
 async def main():
     chosen = choose_discovery(Settings.read(lookup.names), "dns")

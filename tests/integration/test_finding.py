@@ -25,12 +25,12 @@ from wool._client.peer_pool import PeerPool
 from wool._client.subset import MANY
 from wool._peer.session import Session
 from wool._plugins import lookup
-from wool._pool import peernews
+from wool._pool import pool as owned
 from wool._pool.looking import Look
-from wool._pool.owned_pool import OwnedPool
+from wool._pool.pool import OwnedPool
 from wool._protocol.frames import CallOptions, Peers
 from wool._settings.settings import Settings
-from wool._worker.discoveries import ChosenDiscovery
+from wool._worker.backends import ChosenDiscovery
 from wool.exceptions import NoWorkersAvailable
 
 pytestmark = pytest.mark.usefixtures("token")
@@ -349,7 +349,7 @@ async def test_many_are_told_of_one_another_at_once(
         send(session, frame, segments)
 
     monkeypatch.setattr(Session, "send", noted)
-    monkeypatch.setattr(peernews, "GATHERING", 3.0)
+    monkeypatch.setattr(owned, "GATHERING", 3.0)
     addresses = [info.address for info in await workers(MANY)]
     async with wool.WorkerPool(discovery=addresses) as pool:
         for number in range(1, MANY + 1):

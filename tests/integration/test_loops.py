@@ -23,7 +23,7 @@ from support.processes import alive
 from support.waiting import pid_in, until, until_sync
 from wool._client.link import Link
 from wool._client.peer_pool import PeerPool
-from wool._pool.owned_pool import OwnedPool
+from wool._pool.pool import OwnedPool
 from wool._pool.supervisor import Supervisor
 from wool._protocol.frames import CallOptions
 from wool._worker.service import Service

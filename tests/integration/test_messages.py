@@ -25,7 +25,7 @@ from support.pools import ASIDE_AND_WITHIN, opened, pids
 from support.processes import alive
 from support.waiting import pid_in, until_sync
 from wool._pool import supervisor
-from wool._pool.owned_pool import OwnedPool
+from wool._pool.pool import OwnedPool
 
 pytestmark = pytest.mark.timeout(60)
 

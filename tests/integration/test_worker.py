@@ -26,14 +26,13 @@ from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Authenticator, Insecure, PoolSecret, SameUser, Token
-from wool._security.keyring import Keyring
+from wool._security.credentials import Authenticator, Insecure, Keyring, PoolSecret, SameUser, Token
 from wool._transports import delegation
 from wool._worker import server
+from wool._worker.backends import Transports
 from wool._worker.callerpeer import CallerPeer
 from wool._worker.server import Server
 from wool._worker.service import Service
-from wool._worker.transports import Transports
 from wool.abc import Connection
 from wool.exceptions import (
     AuthenticationError,

@@ -24,9 +24,8 @@ from wool._backends.cloudpickle import Options, make
 from wool._client.peer_pool import PeerPool
 from wool._peer.routes import Routes
 from wool._protocol.frames import CallOptions
-from wool._security.credentials import Authenticator, PoolSecret, SameUser, Token
-from wool._security.keyring import Keyring
-from wool._worker.transports import Transports
+from wool._security.credentials import Authenticator, Keyring, PoolSecret, SameUser, Token
+from wool._worker.backends import Transports
 
 #: The ways to reach a worker that other machines can reach too: its callers have a token.
 NETWORK = [name for name in CARRIERS if name != "unix"]

@@ -19,7 +19,7 @@ from wool._peer.routes import Route, Routes
 from wool._protocol import frames as f
 from wool._protocol.handshake import Handshake, Role, hello
 from wool._security.credentials import Authenticator
-from wool._worker.transports import Transports
+from wool._worker.backends import Transports
 from wool.exceptions import ConnectionLost, ProtocolError
 
 PATIENCE = 30.0

@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 from wool import abc
-from wool._plugins.schemes import scheme_transport
-from wool._security import contexts
+from wool._plugins.lookup import scheme_transport
 from wool._security.certificates import throwaway
-from wool._security.channels import ThrowawayChannel
-from wool._worker.transports import Transports
+from wool._security.tls import ThrowawayChannel, server_context
+from wool._worker.backends import Transports
 from wool.exceptions import TransportError, WoolError
 
 Rewrite = Callable[[bytes], bytes]
@@ -37,7 +36,7 @@ def unverified() -> ssl.SSLContext:
 
 def showing(certificate: abc.Pem, *, http2: bool) -> ssl.SSLContext:
     """A context to listen with that shows this certificate."""
-    context = contexts.server_context(certificate)
+    context = server_context(certificate)
     if http2:
         context.set_alpn_protocols(["h2"])
     return context

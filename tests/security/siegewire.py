@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from security.siegeproxies import host_and_port, unverified
 from wool._addresses import is_socket
-from wool._plugins.schemes import scheme_transport
+from wool._plugins.lookup import scheme_transport
 
 
 class Wire:

@@ -10,7 +10,7 @@ from security.siegekit import RAW, Table, Target, besieged, every_channel, serve
 from security.siegepeers import Caller, opening, recorded, side_by_side
 from support.jobs import add
 from wool._protocol import frames as f
-from wool._worker.transports import Transports
+from wool._worker.backends import Transports
 
 Garbage = Callable[[bytes], list[bytes]]
 """Makes messages, given a good `Open`."""

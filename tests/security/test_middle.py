@@ -44,7 +44,7 @@ async def test_another_certificate(
 
     He knows all that is said in TLS, and passes it on as it is.
     """
-    shown = throwaway().pem if certificate == "own" else stolen(target.address)
+    shown = throwaway() if certificate == "own" else stolen(target.address)
     http2 = target.channel == "grpc"
     dials = unverified()
     if http2:

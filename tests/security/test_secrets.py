@@ -204,9 +204,9 @@ def test_credentials_do_not_show_secrets(credentials: Authenticator) -> None:
 def test_keys_are_not_shown() -> None:
     """What transports get of a certificate may end up in somebody's log of variables."""
     own = throwaway()
-    assert own.pem.key is not None
-    middle = own.pem.key.decode().splitlines()[1]
-    assert middle not in repr(own.pem) and middle not in repr(own)
+    assert own.key is not None
+    middle = own.key.decode().splitlines()[1]
+    assert middle not in repr(own)
 
 
 # What is refused from the start

@@ -42,7 +42,7 @@ from wool import abc
 from wool._peer import handshaking
 from wool._protocol import frames as f
 from wool._protocol.handshake import Handshake, Role
-from wool._worker.transports import Transports
+from wool._worker.backends import Transports
 from wool.exceptions import WoolError
 
 # Pickles

@@ -13,7 +13,7 @@ import wool
 import wool.plugins
 from wool._plugins import lookup
 from wool._settings.settings import Settings
-from wool._worker.discoveries import ChosenDiscovery, choose_discovery, choose_transport
+from wool._worker.backends import ChosenDiscovery, choose_discovery, choose_transport
 from wool.exceptions import ConfigurationError
 from wool.plugins import DiscoveryPlugin, hookimpl
 

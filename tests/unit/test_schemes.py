@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from wool._plugins.lookup import Lookup
-from wool._plugins.schemes import scheme_transport
+from wool._plugins.lookup import Lookup, scheme_transport
 from wool.exceptions import ConfigurationError
 from wool.plugins import TransportPlugin, hookimpl
 

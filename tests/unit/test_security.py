@@ -30,13 +30,14 @@ from wool._security import certificates, tokens
 from wool._security.credentials import (
     Authenticator,
     Insecure,
+    Keyring,
     MutualTls,
     PoolSecret,
     Token,
     restore,
+    restore_keyring,
 )
-from wool._security.files import Files
-from wool._security.keyring import Keyring, restore_keyring
+from wool._security.tls import MutualChannel
 from wool.abc import Connection, Tls
 from wool.exceptions import AuthenticationError, ConfigurationError, ConnectFailed
 from wool_ws import Options
@@ -204,18 +205,11 @@ def authority(tmp_path: Path) -> Path:
     return folder
 
 
-def test_making_certificates_needs_a_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_making_certificates_needs_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    for make in (
-        lambda: certificates.make_authority(tmp_path / "certs", 30),
-        lambda: certificates.make_certificate(tmp_path / "certs", "node", [], 30),
-        certificates.throwaway,
-    ):
-        with pytest.raises(ConfigurationError, match=r"pip install .wool-core\[tls\]"):
-            make()
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.delitem(sys.modules, "wool._security.certificates")
+    with pytest.raises(ConfigurationError, match=r"pip install .wool-core\[tls\]"):
+        Token(GOOD).acceptor()
 
 
 @pytest.mark.parametrize("kept", ["ca.pem", "ca-key.pem"])
@@ -425,28 +419,27 @@ def test_replaced_files_take_effect(authority: Path, tmp_path: Path) -> None:
 
 def test_files_that_are_being_replaced(authority: Path, tmp_path: Path) -> None:
     """Until all of them fit together what was read before stays in force."""
-    files = Files(*(str(authority / name) for name in FILES.values()))
-    before = files.current()
+    files = MutualChannel(*(str(authority / name) for name in FILES.values()))
+    before = files.client_pem()
     certificates.make_certificate(authority, "next", ["127.0.0.1"], 30)
     (authority / "next.pem").replace(authority / "node.pem")
-    assert files.current() == before
+    assert files.client_pem() == before
     (authority / "node-key.pem").unlink()
-    assert files.current() == before
+    assert files.client_pem() == before
     (authority / "next-key.pem").replace(authority / "node-key.pem")
-    assert files.current() != before
-    assert files.generation == 1
-    assert files.current() is files.current()
+    assert files.client_pem() != before
+    assert files.client_pem() is files.client_pem()
 
 
 def test_an_authority_that_is_being_written(authority: Path) -> None:
     """Between truncating and writing there is nothing in it."""
     path = authority / "ca.pem"
-    files = Files(*(str(authority / f) for f in ("ca.pem", "node.pem", "node-key.pem")))
-    before, content = files.current(), path.read_bytes()
+    files = MutualChannel(*(str(authority / f) for f in ("ca.pem", "node.pem", "node-key.pem")))
+    before, content = files.client_pem(), path.read_bytes()
     path.write_bytes(b"")
-    assert files.current() == before
+    assert files.client_pem() == before
     path.write_bytes(content)
-    assert files.current() == before
+    assert files.client_pem() == before
 
 
 def other_key(folder: Path) -> None:

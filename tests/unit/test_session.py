@@ -16,8 +16,7 @@ from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.connection import Machine
 from wool._protocol.frames import Frame
-from wool._security.credentials import SameUser
-from wool._security.keyring import Keyring
+from wool._security.credentials import Keyring, SameUser
 from wool._transports.stream import TakeSome
 from wool._transports.unix import UnixConnection
 from wool.abc import Buffer, Connection, Listener, Segments, Take, Transport, WorkerInfo

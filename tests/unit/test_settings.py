@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from unit.settingskit import OWN, SECRET, Colour, Options, names, only_own, read, refused, write
 from wool._settings.model import TABLES, Core, Tls, settings_of
-from wool._settings.resolving import Value, dump, load
-from wool._settings.settings import Settings
+from wool._settings.settings import Settings, Value
 from wool._settings.sources import File, variable
+from wool._settings.values import dump, load
 from wool.exceptions import ConfigurationError, PluginError
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"

@@ -15,7 +15,7 @@ from wool import abc
 from wool._backends import dns, static
 from wool._plugins import lookup
 from wool._settings.settings import Settings
-from wool._worker.discoveries import choose_discovery
+from wool._worker.backends import choose_discovery
 from wool.exceptions import ConfigurationError
 
 AGAIN = socket.gaierror(socket.EAI_AGAIN, "no server answers")

@@ -14,7 +14,7 @@ from wool._peer.session import Session
 from wool._plugins.observers import Observer, Translator
 from wool._protocol import frames as f
 from wool._protocol.status import ProcessStatus
-from wool._security.keyring import Keyring
+from wool._security.credentials import Keyring
 from wool._values.codec import Codec, ValuesInCode
 from wool._values.context import ContextCodec
 from wool._workerinfo import WorkerInfo

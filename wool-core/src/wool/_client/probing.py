@@ -12,7 +12,7 @@ from wool._peer.routes import Routes
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.status import ProcessStatus
-from wool._security.keyring import Keyring
+from wool._security.credentials import Keyring
 from wool._workerinfo import WorkerInfo
 from wool.abc import Buffer
 from wool.exceptions import ConnectionLost, WoolError

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from wool._plugins import observers
 from wool._plugins.entrypoints import Entry
-from wool._plugins.loading import EXTRAS, load_observer
 from wool._plugins.lookup import KINDS, Lookup
-from wool._plugins.records import Kind, describe
+from wool._plugins.observers import GROUP, load_observer
+from wool._plugins.records import EXTRAS, OBSERVER, Kind, describe
 from wool.exceptions import ConfigurationError, PluginError, WoolError
 
 
@@ -33,7 +32,7 @@ class Item:
 
     @property
     def word(self) -> str:
-        return observers.WORD if self.kind is None else self.kind.word
+        return OBSERVER if self.kind is None else self.kind.word
 
 
 def items(here: Lookup, chosen: dict[str, str]) -> Iterator[Item]:
@@ -49,7 +48,7 @@ def items(here: Lookup, chosen: dict[str, str]) -> Iterator[Item]:
         missing = chosen.get(kind.word)
         if missing is not None and missing not in {entry.name for entry in entries}:
             yield Item(kind, missing, None, _problem(here, kind, missing))
-    for entry in here.entries(observers.GROUP):
+    for entry in here.entries(GROUP):
         yield Item(None, entry.name, entry, None)
 
 

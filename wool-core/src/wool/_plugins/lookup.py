@@ -7,24 +7,28 @@ distribution silently shadow another.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from wool._plugins import observers as watching
-from wool._plugins.loading import (
+from wool._plugins.observers import GROUP, Observer, load_observers
+from wool._plugins.records import (
     BUILT_IN,
+    DISCOVERY,
     EXTRAS,
     KINDS,
+    SERIALIZER,
+    TRANSPORT,
     Found,
+    Hooks,
+    Kind,
+    P,
     install,
     listing,
     load,
-    load_observer,
 )
-from wool._plugins.observers import Observer
-from wool._plugins.records import DISCOVERY, SERIALIZER, TRANSPORT, Hooks, Kind, P
 from wool.exceptions import ConfigurationError, PluginError
 from wool.plugins import DiscoveryPlugin, SerializerPlugin, TransportPlugin
 
@@ -126,8 +130,8 @@ class Lookup:
         A broken one is logged, once, and left out.
         """
         if self._observers is None:
-            entries = self.entries(watching.GROUP)
-            self._observers = _load_observers((e.name, e.value, e.provider) for e in entries)
+            entries = self.entries(GROUP)
+            self._observers = load_observers((e.name, e.value, e.provider) for e in entries)
         registered = [
             plugin.observer
             for plugin in self._registered
@@ -144,7 +148,7 @@ class Lookup:
         yield from EXTRAS
         for kind in KINDS:
             yield from sorted(self.names_of(kind))
-        yield from sorted(entry.name for entry in self.entries(watching.GROUP))
+        yield from sorted(entry.name for entry in self.entries(GROUP))
 
     def names_of(self, kind: Kind[Any]) -> set[str]:
         """Returns the names of the back-ends of one kind that are installed or registered."""
@@ -156,7 +160,7 @@ class Lookup:
         if self._entries is None:
             from wool._plugins.entrypoints import read
 
-            self._entries = read([*(kind.group for kind in KINDS), watching.GROUP])
+            self._entries = read([*(kind.group for kind in KINDS), GROUP])
         return self._entries[group]
 
     def register(self, plugin: object) -> Registration:
@@ -277,17 +281,32 @@ def load_from(module: str, name: str, kind: Kind[P]) -> Found[P]:
 
 def observers_from(modules: Iterable[str]) -> tuple[Observer, ...]:
     """Loads observers from the modules another process found them in; see `load_from`."""
-    return _load_observers((module, module, None) for module in modules)
+    return load_observers((module, module, None) for module in modules)
 
 
-def _load_observers(
-    places: Iterable[tuple[str, str, str | None]],
-) -> tuple[Observer, ...]:
-    """Loads those that can be loaded; each is a name, a module, and who provides it."""
-    loaded: list[Observer] = []
-    for name, module, provider in places:
-        try:
-            loaded.append(load_observer(name, module, provider))
-        except PluginError as error:
-            watching.report(error)
-    return tuple(loaded)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*)(\+[A-Za-z0-9_.+-]*)?://")
+
+
+def scheme_transport(address: str, here: Lookup | None = None) -> str:
+    """Returns the name of the transport that an address is for; it need not be installed.
+
+    That is the scheme without what follows a `+`. An `s` at its end means TLS, as in `wss`, unless
+    there is a transport whose name ends so.
+
+    Raises:
+        ConfigurationError: the address has no scheme.
+    """
+    match = _SCHEME.match(address)
+    if match is None:
+        raise ConfigurationError(
+            f"The address {address!r} does not say which transport it is for: write it as "
+            f"transport://…, such as grpc://host:7000"
+        )
+    name = match[1].lower()
+    plain = name.removesuffix("s")
+    if name != plain:
+        known = (here or process()).names_of(TRANSPORT)
+        known |= {own for own, word in {**BUILT_IN, **EXTRAS}.items() if word == TRANSPORT.word}
+        if name not in known and plain in known:
+            return plain
+    return name

@@ -7,15 +7,14 @@ owner a line in the log and not a single call.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from wool._plugins.records import Hooks, describe
+from wool._plugins.records import OBSERVER, Hooks, describe, imported, origin_of
 from wool.exceptions import PluginError
 from wool.plugins import CallInfo, ContextTranslator, Outcome
 
 GROUP = "wool.plugins"
-WORD = "observer"
 
 _log = logging.getLogger("wool.plugins")
 
@@ -135,20 +134,32 @@ class Translator:
         )
 
 
-def observing(hooks: Hooks, module: str) -> Observer:
-    """Returns the observer that a plug-in is.
+def load_observer(name: str, module: str, provider: str | None) -> Observer:
+    """Imports the module of an observer.
 
     Raises:
-        PluginError: it observes nothing.
+        PluginError: it cannot be imported, observes nothing, or does not fit.
     """
-    observer = Observer(hooks, module)
+    origin = origin_of(module, provider)
+    observer = Observer(Hooks(imported(OBSERVER, name, module, origin), origin), module)
     if not (observer.listens or observer.translates):
         raise PluginError(
-            f"{hooks.origin} is registered as an observer, but has none of the hooks "
+            f"{origin} is registered as an observer, but has none of the hooks "
             f"wool_call_started and wool_call_finished, nor wool_context_translators. "
             f"Report this to its authors."
         )
     return observer
+
+
+def load_observers(places: Iterable[tuple[str, str, str | None]]) -> tuple[Observer, ...]:
+    """Loads those that can be loaded; each is a name, a module, and who provides it."""
+    loaded: list[Observer] = []
+    for name, module, provider in places:
+        try:
+            loaded.append(load_observer(name, module, provider))
+        except PluginError as error:
+            report(error)
+    return tuple(loaded)
 
 
 def report(error: PluginError) -> None:

@@ -12,12 +12,10 @@ from wool._client.probing import Probe, Seen
 from wool._pool.membership import Membership, is_typed
 from wool._protocol import frames as f
 from wool._protocol.status import ProcessStatus
-from wool._security.credentials import Authenticator, SameUser
-from wool._security.keyring import Keyring
+from wool._security.credentials import Authenticator, Keyring, SameUser
 from wool._settings.settings import Settings
-from wool._worker.access import credentials_of
-from wool._worker.discoveries import ChosenDiscovery
-from wool._worker.transports import Transports
+from wool._worker.backends import ChosenDiscovery, Transports
+from wool._worker.placement import credentials_of
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, NoWorkersAvailable, WoolError
 

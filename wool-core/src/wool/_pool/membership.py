@@ -11,7 +11,7 @@ from typing import Any
 from wool import abc
 from wool._addresses import is_socket
 from wool._client.identity import PYTHON
-from wool._worker.discoveries import ChosenDiscovery, words
+from wool._worker.backends import ChosenDiscovery, words
 from wool._workerinfo import WorkerInfo
 
 _log = logging.getLogger("wool.discovery")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -12,11 +13,13 @@ from typing import Any, Protocol
 
 from wool._client.identity import PYTHON, VERSION
 from wool._peer.background import settle
-from wool._pool.announcing import announce
-from wool._worker.discoveries import ChosenDiscovery
+from wool._pool.membership import RETRY_FIRST, RETRY_MOST
+from wool._worker.backends import Announcing, ChosenDiscovery
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import NoWorkersAvailable
+from wool.exceptions import NoWorkersAvailable, WoolError
+
+_log = logging.getLogger("wool.discovery")
 
 EXIT_KNOWN_WITHIN = 0.5
 """Seconds in which it is known how a worker ended that has just been lost."""
@@ -230,12 +233,17 @@ class Supervisor:
         if self._discovery is None:
             yield
             return
-        announcing = asyncio.create_task(announce(self._discovery, info))
+        announcing = Announcing(self._discovery, info)
+        opening = asyncio.create_task(_announce(announcing))
         try:
             yield
         finally:
-            announcing.cancel()
-            await asyncio.wait([announcing])
+            opening.cancel()
+            await asyncio.wait([opening])
+            try:
+                await announcing.aclose()
+            except WoolError as error:
+                _log.warning("%s", error)
 
     async def _reap(self, ident: str, worker: OwnWorker) -> None:
         """Waits for a worker to end, however long it takes to drain."""
@@ -261,3 +269,20 @@ class Supervisor:
                     "What they wrote to standard error says more"
                 )
             )
+
+
+async def _announce(announcing: Announcing) -> None:
+    """Has a worker announced; a discovery that fails is asked again.
+
+    It cannot make the pool fail, which knows its own workers without it.
+    """
+    delay, told = RETRY_FIRST, ""
+    while True:
+        try:
+            return await announcing.open()
+        except WoolError as error:
+            if str(error) != told:
+                told = str(error)
+                _log.warning("%s", told)
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, RETRY_MOST)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wool._addresses import host_of, is_loopback
 from wool._security import tokens
-from wool._security.certificates import throwaway
-from wool._security.channels import MutualChannel, ProxyChannel, ThrowawayChannel
-from wool._security.files import Files, authorities
+from wool._security.tls import MutualChannel, ProxyChannel, ThrowawayChannel
 from wool.abc import Tls
 from wool.exceptions import AuthenticationError, ConfigurationError
 
@@ -36,6 +36,7 @@ _PUBLIC = b"wool: not a secret"
 """The secret of those kinds in which something else authenticates the peer."""
 
 
+@dataclass(frozen=True, slots=True)
 class Acceptor:
     """The side of credentials that lets others in.
 
@@ -44,10 +45,9 @@ class Acceptor:
         binding: what of the channel the proofs are bound to.
     """
 
-    def __init__(self, credentials: Authenticator, tls: Tls | None, binding: bytes) -> None:
-        self.credentials = credentials
-        self.tls = tls
-        self.binding = binding
+    credentials: Authenticator
+    tls: Tls | None
+    binding: bytes
 
 
 class Credentials:
@@ -113,7 +113,7 @@ class Credentials:
         return MutualTls(_path("ca", ca), _path("cert", cert), _path("key", key), name)
 
 
-class Authenticator(Credentials, ABC):
+class Authenticator(Credentials):
     """Credentials, with what the two ends of a connection ask of them.
 
     Attributes:
@@ -124,12 +124,13 @@ class Authenticator(Credentials, ABC):
     """
 
     kind: str
+    secret: bytes = _PUBLIC
     channel_proves: bool = False
-    secret: bytes
+    _arguments: Mapping[str, Any] = {}
 
-    @abstractmethod
     def acceptor(self) -> Acceptor:
         """Returns what it takes to listen."""
+        return Acceptor(self, None, b"")
 
     def client_tls(self) -> Tls | None:
         """Returns what a transport dials with."""
@@ -143,9 +144,9 @@ class Authenticator(Credentials, ABC):
         """Raises AuthenticationError if the peer is not one that these credentials are good for."""
         return
 
-    @abstractmethod
     def export(self) -> dict[str, Any]:
         """Returns what `restore` makes the same credentials of, in another process."""
+        return {"class": type(self).__name__, **self._arguments}
 
     def __dir__(self) -> Iterable[str]:
         return dir(Credentials)  # all that there is for those who have made them
@@ -161,33 +162,25 @@ class Token(Authenticator):
     """The cluster's token, over TLS with throw-away certificates or through a proxy."""
 
     def __init__(self, token: str, *, proxy: str | None = None, ca: str | None = None) -> None:
-        self._token = token
         self.secret = token.encode()
-        self._proxy = proxy or None
-        self._ca = ca or None
         self.kind = f"a token, through the proxy {proxy}" if proxy else "a token"
+        self._arguments = {"token": token, "proxy": proxy, "ca": ca}
+        self._proxy = proxy or None
         if ca and not proxy:
             raise ConfigurationError(
                 "`ca` along with a token is for the proxy that ends TLS: give its name as `proxy`"
             )
-        self._channel = self._make_channel()
-
-    def _make_channel(self) -> Tls:
-        if self._proxy is None:
-            return ThrowawayChannel()
-        try:
-            trusted = authorities(self._ca) if self._ca else None
-        except OSError as error:
-            raise ConfigurationError(
-                f"the TLS file {self._ca} cannot be read: {error.strerror}"
-            ) from None
-        return ProxyChannel(self._proxy, trusted)
+        self._channel: Tls = ProxyChannel(proxy, ca) if proxy else ThrowawayChannel()
 
     def acceptor(self) -> Acceptor:
         if self._proxy is not None:
             return Acceptor(self, None, self._proxy.encode())
+        from wool._security.certificates import throwaway  # it needs a library that is large
+
         own = throwaway()
-        return Acceptor(self, ThrowawayChannel(own), _fingerprint(own.der))
+        assert own.certificate is not None
+        der = ssl.PEM_cert_to_DER_cert(own.certificate.decode())
+        return Acceptor(self, ThrowawayChannel(own), _fingerprint(der))
 
     def client_tls(self) -> Tls | None:
         return self._channel
@@ -203,29 +196,22 @@ class Token(Authenticator):
             )
         return _fingerprint(certificate)
 
-    def export(self) -> dict[str, Any]:
-        return {"kind": "token", "token": self._token, "proxy": self._proxy, "ca": self._ca}
-
 
 class MutualTls(Authenticator):
     """Certificates of one authority on both sides; TLS itself authenticates."""
 
     kind = "certificates"
-    secret = _PUBLIC
     channel_proves = True
 
     def __init__(self, ca: str, cert: str, key: str, name: str | None = None) -> None:
-        self._export = {"kind": "tls", "ca": ca, "cert": cert, "key": key, "name": name}
-        self._channel = MutualChannel(Files(ca, cert, key), name or None)
+        self._arguments = {"ca": ca, "cert": cert, "key": key, "name": name}
+        self._channel = MutualChannel(ca, cert, key, name or None)
 
     def acceptor(self) -> Acceptor:
         return Acceptor(self, self._channel, b"")
 
     def client_tls(self) -> Tls | None:
         return self._channel
-
-    def export(self) -> dict[str, Any]:
-        return self._export
 
 
 class PoolSecret(Authenticator):
@@ -236,23 +222,14 @@ class PoolSecret(Authenticator):
 
     def __init__(self, secret: bytes | None = None) -> None:
         self.secret = secret or os.urandom(32)
-
-    def acceptor(self) -> Acceptor:
-        return Acceptor(self, None, b"")
-
-    def export(self) -> dict[str, Any]:
-        return {"kind": "pool", "secret": self.secret}
+        self._arguments = {"secret": self.secret}
 
 
 class SameUser(Authenticator):
     """Being a process of the same user, as the kernel says of both ends of a Unix socket."""
 
     kind = "the user of the machine"
-    secret = _PUBLIC
     channel_proves = True
-
-    def acceptor(self) -> Acceptor:
-        return Acceptor(self, None, b"")
 
     def check_peer(self, connection: Connection) -> None:
         uid = connection.extra("uid")
@@ -264,37 +241,63 @@ class SameUser(Authenticator):
         if uid != os.geteuid():
             raise AuthenticationError(f"the other end belongs to the user with id {uid}")
 
-    def export(self) -> dict[str, Any]:
-        return {"kind": "user"}
-
 
 class Insecure(Authenticator):
     """No authentication, for tests on the loopback interface."""
 
     kind = "none (insecure)"
-    secret = _PUBLIC
 
-    def acceptor(self) -> Acceptor:
-        return Acceptor(self, None, b"")
+
+_KINDS = {kind.__name__: kind for kind in (Token, MutualTls, PoolSecret, SameUser, Insecure)}
+
+
+def restore(exported: Mapping[str, Any]) -> Authenticator:
+    """Returns the credentials that `export` described."""
+    arguments = dict(exported)
+    return _KINDS[arguments.pop("class")](**arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Credentials for connections within this machine, and for those that may leave it.
+
+    Attributes:
+        local: for Unix sockets and memory.
+        network: for everything else; None: there are none, and so no such connections.
+    """
+
+    local: Authenticator
+    network: Authenticator | None = None
+
+    def pick(self, address: str, *, local: bool) -> Authenticator:
+        """Returns what goes with `address`.
+
+        Raises:
+            ConfigurationError: it is on a network, and there are no credentials for that.
+        """
+        if local:
+            return self.local
+        if self.network is None:
+            raise ConfigurationError(
+                f"{address} is on a network, so it takes credentials: {REMEDY}"
+            )
+        if isinstance(self.network, Insecure) and host_of(address) and not is_loopback(address):
+            raise ConfigurationError(
+                f"{address} may be on another machine, and insecure=True is for the loopback "
+                "interface only: use credentials"
+            )
+        return self.network
 
     def export(self) -> dict[str, Any]:
-        return {"kind": "insecure"}
+        """Returns what `restore_keyring` makes the same of, in another process."""
+        network = self.network.export() if self.network is not None else None
+        return {"local": self.local.export(), "network": network}
 
 
-def restore(exported: dict[str, Any]) -> Authenticator:
-    """Returns the credentials that `export` described."""
-    match exported["kind"]:
-        case "token":
-            return Token(exported["token"], proxy=exported["proxy"], ca=exported["ca"])
-        case "tls":
-            files = (exported["ca"], exported["cert"], exported["key"])
-            return MutualTls(*files, exported["name"])
-        case "user":
-            return SameUser()
-        case "insecure":
-            return Insecure()
-        case _:
-            return PoolSecret(exported["secret"])
+def restore_keyring(exported: Mapping[str, Any]) -> Keyring:
+    """Returns the keyring that `export` described."""
+    network = exported["network"]
+    return Keyring(restore(exported["local"]), restore(network) if network is not None else None)
 
 
 def _path(name: str, given: object) -> str:

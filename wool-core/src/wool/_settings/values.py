@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import collections.abc
+import enum
 import os
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
 
-from wool._settings.model import Setting
+from wool._settings.model import Setting, settings_of
 from wool._settings.sources import ARGUMENT, Given
 from wool.exceptions import ConfigurationError, PluginError
 
 MOST_CHARACTERS = 80
 """Of a wrong value, so many characters are shown."""
+
+T = TypeVar("T")
 
 _LISTS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Set)
 
@@ -75,6 +79,47 @@ def _bad(setting: Setting, given: Given) -> ConfigurationError:
 def _brief(value: object) -> str:
     text = repr(value)
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
+
+
+# To another process and back -------------------------------------------------------------------
+
+
+def dump(options: Any) -> dict[str, Any]:
+    """Returns the values of options as plain objects, which `marshal` takes as well."""
+    return {
+        name: _dumped(getattr(options, name))
+        for name in settings_of(type(options))  # pyright: ignore[reportUnknownArgumentType]
+    }
+
+
+def _dumped(value: Any) -> Any:
+    return msgspec.to_builtins(value, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PurePath):
+        return os.fspath(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    raise PluginError(
+        f"The option {value!r} is of the type {type(value).__qualname__}, which cannot be sent to "
+        f"a worker. Report this to the authors of its back-end."
+    )
+
+
+def load(options: type[T], values: Mapping[str, Any]) -> T:
+    """Makes options from what `dump` returned in another process."""
+    settings = settings_of(options)
+    return options(**{name: _loaded(settings[name], value) for name, value in values.items()})
+
+
+def _loaded(setting: Setting, value: Any) -> Any:
+    try:
+        return convert(setting, Given(value, "the pool", False, Path(os.sep)))
+    except ConfigurationError:
+        if setting.required or _dumped(setting.default) != value:
+            raise
+        return setting.default  # nobody has checked it against its annotation before, either
 
 
 # Words for types -----------------------------------------------------------------------------

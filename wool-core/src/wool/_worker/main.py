@@ -21,12 +21,11 @@ from typing import Any, BinaryIO
 
 from wool._forks import after_fork
 from wool._plugins.lookup import SERIALIZER, load_from, observers_from
-from wool._security.keyring import restore_keyring
-from wool._settings.resolving import load
+from wool._security.credentials import restore_keyring
+from wool._settings.values import load
+from wool._worker.backends import Transports
 from wool._worker.executor import Executor
-from wool._worker.parent_death import kill_when_parent_dies
 from wool._worker.service import Service, Setup
-from wool._worker.transports import Transports
 from wool.exceptions import ConfigurationError, WoolError
 
 ORPHAN_GRACE = 3.0
@@ -190,7 +189,7 @@ class _Serving:
         info = await service.open()
         self._loop.add_reader(self._lifeline, self._on_lifeline)
         self._report({"address": info.address, "host": info.host, "pid": info.pid})
-        kill_when_parent_dies(self._lifeline.fileno())
+        _kill_when_parent_dies(self._lifeline.fileno())
         reason = await self._until_over(service)
         grace = self._config["cancel_grace"]
         await service.aclose(
@@ -226,6 +225,37 @@ class _Serving:
         data = marshal.dumps(report)
         with contextlib.suppress(OSError):
             self._lifeline.sendall(len(data).to_bytes(4, "little") + data)
+
+
+def _kill_when_parent_dies(lifeline: int) -> None:
+    """Bounds how long this process outlives the one that holds the other end of `lifeline`.
+
+    C code that never lets go of the interpreter lock silences the I/O thread, which watches the
+    lifeline. So the kernel is asked for a signal when the lifeline is closed, with a handler that
+    needs no interpreter: the C library's own `alarm`, which, called with the signal's number as its
+    argument, has SIGALRM end the process that many seconds later. A worker that winds down by
+    itself has ended by then.
+
+    Linux only, because it needs a signal that nobody uses and that says which descriptor it is for.
+    Elsewhere, and where Python was built without libffi, the I/O thread's own watch has to do.
+    """
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    try:
+        import ctypes
+    except (ImportError, OSError):  # which no worker has to end for
+        return
+
+    number = signal.SIGSTKFLT  # 16: never raised by Linux, so the alarm rings after 16 s
+    library = ctypes.CDLL(None)
+    library.signal.restype = ctypes.c_void_p
+    library.signal(int(number), ctypes.cast(library.alarm, ctypes.c_void_p))
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETSIG, int(number))  # type: ignore[attr-defined]
+    flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def setup(config: dict[str, Any]) -> Setup:

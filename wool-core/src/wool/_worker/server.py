@@ -27,8 +27,7 @@ from wool._peer.incoming import State
 from wool._peer.routes import Routes
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
-from wool._security.credentials import Acceptor
-from wool._security.keyring import Keyring
+from wool._security.credentials import Acceptor, Keyring
 from wool._worker.callerpeer import Answer, CallerPeer
 from wool._worker.executor import Executor, leave_fork
 from wool._worker.status import worker_status

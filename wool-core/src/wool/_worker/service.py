@@ -19,15 +19,14 @@ from typing import Any
 from wool import abc
 from wool._addresses import is_socket, socket_directory, socket_path
 from wool._client.identity import PYTHON, VERSION
+from wool._plugins.lookup import scheme_transport
 from wool._plugins.observers import Observer
-from wool._plugins.schemes import scheme_transport
 from wool._security import sockets
-from wool._security.credentials import SameUser
-from wool._security.keyring import Keyring
-from wool._worker.access import is_local
+from wool._security.credentials import Keyring, SameUser
+from wool._worker.backends import Transports
 from wool._worker.executor import Executor
+from wool._worker.placement import is_local
 from wool._worker.server import Server
-from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import PluginError, WoolError
 

@@ -16,22 +16,29 @@ from wool import abc
 from wool._addresses import is_socket, socket_scheme
 from wool._peer.background import settle
 from wool._plugins import lookup
-from wool._plugins.schemes import scheme_transport
+from wool._plugins.lookup import scheme_transport
 from wool._security import sockets
-from wool._security.credentials import Authenticator, Credentials, SameUser
-from wool._security.keyring import Keyring
-from wool._security.listening import network_credentials
-from wool._settings.blame import blaming
-from wool._settings.settings import Settings
+from wool._security.credentials import Authenticator, Credentials, Keyring, SameUser
+from wool._settings.settings import Settings, blaming
 from wool._settings.sources import ARGUMENT
-from wool._worker.access import check_advertised, check_place, credentials_of, is_local
-from wool._worker.announcing import Announcing
 from wool._worker.arguments import checked_credentials, instance, labels
-from wool._worker.discoveries import ChosenDiscovery, choose_discovery, choose_transport
+from wool._worker.backends import (
+    Announcing,
+    ChosenDiscovery,
+    Transports,
+    choose_discovery,
+    choose_transport,
+)
 from wool._worker.executor import Executor
 from wool._worker.main import close_loop, new_loop
+from wool._worker.placement import (
+    check_advertised,
+    check_place,
+    credentials_of,
+    is_local,
+    network_credentials,
+)
 from wool._worker.service import Service, Setup
-from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, WoolError
 from wool.plugins import TransportPlugin

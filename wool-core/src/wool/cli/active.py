@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from wool._plugins import lookup
-from wool._settings.resolving import Value
-from wool._settings.settings import Settings
+from wool._settings.settings import Settings, Value
 
 
 def read_settings() -> Settings:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import click
 
-from wool._security import certificates
-
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -42,7 +40,9 @@ _folder = click.option(
 @click.option("--days", type=_DAYS, default=3650, show_default=True, help="How long it is valid.")
 def authority(folder: Path, days: int) -> None:
     """Make an authority: ca.pem and ca-key.pem."""
-    certificates.make_authority(folder, days)
+    from wool._security.certificates import make_authority  # it needs a library that is large
+
+    make_authority(folder, days)
     click.echo(f"{folder / 'ca.pem'}      for everyone")
     click.echo(f"{folder / 'ca-key.pem'}  secret: signs certificates")
 
@@ -58,7 +58,9 @@ def issue(name: str, hosts: tuple[str, ...], folder: Path, days: int) -> None:
     HOSTS are the names and addresses under which others reach it; by default the name of this
     machine. The loopback addresses are always among them.
     """
+    from wool._security.certificates import make_certificate  # as above
+
     names = dict.fromkeys([*(hosts or (socket.gethostname(),)), *LOOPBACK])
-    certificates.make_certificate(folder, name, list(names), days)
+    make_certificate(folder, name, list(names), days)
     click.echo(f"{folder / f'{name}.pem'}      for {', '.join(names)}")
     click.echo(f"{folder / f'{name}-key.pem'}  secret: its key")

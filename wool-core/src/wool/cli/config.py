@@ -10,11 +10,10 @@ from typing import Any
 import click
 
 from wool._plugins import lookup
-from wool._settings.blame import blaming
 from wool._settings.model import TABLES, Core, settings_of
-from wool._settings.resolving import Value, dump
-from wool._settings.settings import Settings
+from wool._settings.settings import Settings, Value, blaming
 from wool._settings.sources import DEFAULT, TOKEN, TOKEN_FILE
+from wool._settings.values import dump
 from wool.cli.active import active, read_settings
 from wool.cli.tables import print_table
 from wool.exceptions import WoolError

@@ -14,14 +14,12 @@ from typing import Any
 import click
 
 from wool._plugins import lookup
-from wool._plugins.lookup import DISCOVERY
-from wool._plugins.schemes import scheme_transport
+from wool._plugins.lookup import DISCOVERY, scheme_transport
 from wool._security.credentials import MutualTls
-from wool._settings.resolving import Value
-from wool._settings.settings import Settings
+from wool._settings.settings import Settings, Value
 from wool._settings.sources import DEFAULT
-from wool._worker.access import credentials_of
-from wool._worker.discoveries import ChosenDiscovery, choose_discovery, choose_transport
+from wool._worker.backends import ChosenDiscovery, choose_discovery, choose_transport
+from wool._worker.placement import credentials_of
 from wool.cli.active import read_settings
 from wool.cli.checks import machine, multicast
 from wool.cli.checks.configuration import check_plugins, check_settings

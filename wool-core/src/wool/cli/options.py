@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from wool._security.credentials import Authenticator
     from wool._settings.settings import Settings
-    from wool._worker.discoveries import ChosenDiscovery
+    from wool._worker.backends import ChosenDiscovery
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,7 +80,7 @@ def discovery_of(
         UsageError: the options do not go together.
         ConfigurationError, PluginError: the discovery cannot be used, or has no such option.
     """
-    from wool._worker.discoveries import choose_discovery
+    from wool._worker.backends import choose_discovery
 
     options = {"namespace": namespace, "interfaces": tuple(interfaces) or None}
     chosen = choose_discovery(settings, discovery or settings.get("discovery").value, options)

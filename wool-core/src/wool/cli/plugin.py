@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from wool._plugins import observers
-from wool._plugins.loading import BUILT_IN, EXTRAS
 from wool._plugins.lookup import DISCOVERY, SERIALIZER, TRANSPORT
+from wool._plugins.observers import GROUP
+from wool._plugins.records import BUILT_IN, EXTRAS, OBSERVER
 from wool._settings.model import SECRETS, TABLES, Core, settings_of
 from wool.plugins import API
 
@@ -59,8 +59,8 @@ TEMPLATES: Mapping[str, Template] = {
         "WOOL_SERIALIZER=@name@ python program.py",
         needs=("cloudpickle",),
     ),
-    observers.WORD: Template(
-        observers.GROUP,
+    OBSERVER: Template(
+        GROUP,
         "counts calls by routine",
         "python program.py           # where it is installed, it is in use",
     ),

@@ -10,8 +10,7 @@ import click
 
 from wool._plugins import catalogue, lookup
 from wool._plugins.catalogue import Check, Item
-from wool._settings.resolving import Value
-from wool._settings.settings import Settings
+from wool._settings.settings import Settings, Value
 from wool.cli.active import active, read_settings
 from wool.cli.group import FAILURE
 from wool.cli.tables import print_table

@@ -18,9 +18,9 @@ import click
 
 import wool
 from wool._plugins import lookup
-from wool._plugins.schemes import scheme_transport
+from wool._plugins.lookup import scheme_transport
 from wool._settings.sources import TOKEN
-from wool._worker.discoveries import ChosenDiscovery
+from wool._worker.backends import ChosenDiscovery
 from wool._worker.main import new_loop
 from wool.cli.active import read_settings
 from wool.cli.events import Events

@@ -14,7 +14,7 @@ import click
 from wool._client.probing import Seen
 from wool._pool.looking import Look
 from wool._security.credentials import Insecure
-from wool._worker.discoveries import ChosenDiscovery, choose_discovery
+from wool._worker.backends import ChosenDiscovery, choose_discovery
 from wool.cli.active import read_settings
 from wool.cli.group import FAILURE
 from wool.cli.options import (

@@ -22,10 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 import pytest_asyncio
 
-from wool._security import contexts
-from wool._security.certificates import make_authority, make_certificate, throwaway
-from wool._security.channels import MutualChannel, ThrowawayChannel
-from wool._security.files import Files
+from wool._security.tls import Channel, MutualChannel, ThrowawayChannel
 from wool.abc import (
     Buffer,
     ConnectFailed,
@@ -466,23 +463,19 @@ def listening(address: str) -> tuple[socket.socket, str]:
 
 def throwaway_tls() -> Tls:
     """Returns TLS with a certificate made now, which whoever dials takes: for `credentials`."""
+    from wool._security.certificates import throwaway  # it needs the extra `tls`
+
     return ThrowawayChannel(throwaway())
 
 
 @dataclass
-class GivenTls(Tls):
+class GivenTls(Channel):
     """TLS of one side, or of both."""
 
     pem: Pem
     server_name: str | None = NAME
     asks_client: bool = False
     verify: bool = field(default=True, init=False)
-
-    def server_context(self) -> ssl.SSLContext:
-        return contexts.server_context(self.server_pem())
-
-    def client_context(self) -> ssl.SSLContext:
-        return contexts.client_context(self.client_pem(), verify=True)
 
     def server_pem(self) -> Pem:
         authorities = self.pem.authorities if self.asks_client else None
@@ -497,12 +490,16 @@ class Authority:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        from wool._security.certificates import make_authority  # as above
+
         make_authority(folder, 2)
         self.trusted: Pem = Pem(authorities=(folder / "ca.pem").read_bytes())
 
     def certificate(self, *hosts: str, days: int = 2) -> Pem:
         """A certificate for the hosts."""
         name = f"n{len(list(self.folder.iterdir()))}"
+        from wool._security.certificates import make_certificate  # as above
+
         make_certificate(self.folder, name, hosts, days)
         return Pem(
             certificate=(self.folder / f"{name}.pem").read_bytes(),
@@ -1426,7 +1423,7 @@ class TransportSuite:
             "other host": lambda: ours.certificate("other.example"),
             "authority": lambda: theirs.certificate(NAME),
             "age": lambda: ours.certificate(NAME, days=0),
-            "self-signed": lambda: throwaway().pem,
+            "self-signed": throwaway_tls().server_pem,
         }[shows]()
         place = await site.listen_at(site.address(), GivenTls(pem))
         asked = GivenTls(ours.trusted, server_name=None if "host" in shows else NAME)
@@ -1468,7 +1465,7 @@ class TransportSuite:
             return ssl.PEM_cert_to_DER_cert(pem.certificate.decode())
 
         told = use(ours.certificate(NAME))
-        channel = MutualChannel(Files(*map(str, paths)), NAME)
+        channel = MutualChannel(*map(str, paths), name=NAME)
         place = await site.listen_at(site.address(), channel, echo)
         ends: list[End] = []
         for host in ("another.example", "a-third.example"):

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wool._plugins import catalogue, lookup
-from wool._settings.resolving import Value
-from wool._settings.settings import Settings
+from wool._settings.settings import Settings, Value
 from wool.cli.active import active
 from wool.cli.checks.finding import Finding, ok, problem
 

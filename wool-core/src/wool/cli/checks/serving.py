@@ -19,13 +19,13 @@ from wool._addresses import host_of, is_loopback
 from wool._backends.static import Silent
 from wool._client.probing import Seen
 from wool._plugins import lookup
-from wool._plugins.schemes import scheme_transport
+from wool._plugins.lookup import scheme_transport
 from wool._pool.looking import Look
 from wool._security import sockets
 from wool._security.credentials import Authenticator
 from wool._settings.model import settings_of
 from wool._settings.settings import Settings
-from wool._worker.discoveries import ChosenDiscovery, choose_discovery, words
+from wool._worker.backends import ChosenDiscovery, choose_discovery, words
 from wool.cli.checks.finding import Finding, advice, ok, problem
 from wool.cli.checks.machine import WHO
 from wool.exceptions import WoolError

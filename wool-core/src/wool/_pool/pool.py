@@ -6,9 +6,14 @@ import asyncio
 import contextlib
 import errno
 import secrets
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from wool._client.client import Balancer, Client
 from wool._client.current import ACTIVE, OPEN, ActivePool
+from wool._client.peer_pool import peers
 from wool._client.pool import Pool, rules_of
 from wool._client.poolbase import PoolBase
 from wool._client.view import PoolView
@@ -16,21 +21,99 @@ from wool._code.modules import Modules
 from wool._peer.session import Session
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
-from wool._pool.arguments import check_shared
 from wool._pool.membership import Membership
-from wool._pool.peernews import PeerNews
-from wool._pool.placement import Placement, place_alone, place_among_others
-from wool._pool.plan import Plan
 from wool._pool.supervisor import OwnWorker, Supervisor
-from wool._security.credentials import SameUser
-from wool._security.keyring import Keyring
-from wool._settings.blame import blaming
-from wool._settings.resolving import dump
+from wool._protocol import frames as f
+from wool._protocol.frames import CallOptions
+from wool._security.credentials import Authenticator, Keyring, SameUser
+from wool._settings.model import Core
+from wool._settings.settings import Settings, blaming
+from wool._settings.values import dump
+from wool._worker.backends import ChosenDiscovery, Transports
+from wool._worker.placement import Placement, place_alone, place_among_others
 from wool._worker.process import WorkerProcess, describe_exit
-from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import ConfigurationError, NoWorkersAvailable, WoolError, WorkerLost
+from wool.exceptions import (
+    ConfigurationError,
+    NoWorkersAvailable,
+    PluginError,
+    WoolError,
+    WorkerLost,
+)
 from wool.plugins import TransportPlugin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The arguments and settings of a pool, checked.
+
+    Attributes:
+        origins: where the values of `core` come from.
+        size: how many workers it starts.
+        discovery: what finds others, if anything does.
+        credentials: what is shown to workers on a network, if anything is.
+        quorum: how many workers must be ready before it is open.
+    """
+
+    settings: Settings
+    core: Core
+    origins: Mapping[str, str]
+    size: int
+    tags: frozenset[str]
+    discovery: ChosenDiscovery | None
+    transport: str
+    credentials: Authenticator | None
+    balancer: Balancer | None
+    options: CallOptions
+    quorum: int
+
+
+GATHERING = 0.02
+"""Seconds in which news of workers is gathered before others are told."""
+
+
+class PeerNews:
+    """Tells the workers that a client is connected to of one another, when there is news.
+
+    Args:
+        options: what holds for all calls of the pool; they are told along with it.
+    """
+
+    def __init__(self, options: f.CallOptions) -> None:
+        self._latest = f.Peers([], options)
+        self._told: f.Peers | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._lock = threading.Lock()  # sessions are opened on any thread
+
+    def forget(self) -> None:
+        """Nobody knows anything: the pool has been opened anew."""
+        self._told = self._timer = None
+
+    def latest(self, client: Client | None) -> f.Peers:
+        """Returns the workers that a client is connected to, or may be at any time."""
+        links = [] if client is None else list(client.links.values())
+        workers = peers(link.info for link in links)
+        with self._lock:
+            before = self._latest
+            if workers != before.workers:
+                self._latest = f.Peers(workers, before.options, edition=before.edition + 1)
+            return self._latest
+
+    def tell(self, client: Client) -> None:
+        """Tells them now, on the loop of the client."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        news = self.latest(client)
+        if news != self._told and not client.closed:
+            self._told = news
+            for session in client.sessions():
+                session.send(news)
+
+    def tell_soon(self, client: Client) -> None:
+        """Tells them in a moment: where hundreds are connected, more will be by then."""
+        if self._timer is None:
+            self._timer = client.loop.call_later(GATHERING, self.tell, client)
 
 
 class OwnedPool(Pool):
@@ -148,7 +231,7 @@ class OwnedPool(Pool):
         self._serializer = serializer.make(options)
         if plan.size and "in-process" not in plugin.capabilities:
             given = {name: module for name, (module, _) in transports.export().items()}
-            check_shared({**given, serializer.plugin.name: serializer.module})
+            _check_shared({**given, serializer.plugin.name: serializer.module})
         self._news.forget()
         plugins = self._plugins = lookup.companions()
         self.follow(plugins)
@@ -366,3 +449,21 @@ class OwnedPool(Pool):
             host=worker.host,
             pid=worker.pid,
         )
+
+
+def _check_shared(modules: Mapping[str, str | None]) -> None:
+    """Checks that workers in processes of their own can have the back-ends of a pool.
+
+    Args:
+        modules: where they come from, by name; None: they exist in this process only.
+
+    Raises:
+        PluginError: they cannot.
+    """
+    for name, module in modules.items():
+        if module is None:
+            raise PluginError(
+                f"{name!r} is known to this process only, so workers in processes of their own "
+                "cannot have it: register a module that they can import, or use the transport "
+                "'memory'"
+            )

@@ -1,0 +1,230 @@
+"""The back-ends that a process uses, made as the settings say: transports and a discovery."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wool import abc
+from wool._addresses import scheme_of
+from wool._peer.routes import Route, Routes
+from wool._plugins import lookup
+from wool._plugins.lookup import TRANSPORT, Found, scheme_transport
+from wool._settings.settings import Settings, blaming
+from wool._settings.sources import ARGUMENT
+from wool._settings.values import dump, load
+from wool._workerinfo import WorkerInfo
+from wool.exceptions import ConfigurationError, WoolError
+from wool.plugins import DiscoveryPlugin, TransportPlugin
+
+NETWORK = ("grpc", "ws")
+"""Transports for other machines, in the order in which they are chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenDiscovery:
+    """A discovery that is used.
+
+    Attributes:
+        backend: the discovery itself.
+        plugin: the back-end it is from; None: it was made by the program.
+    """
+
+    backend: abc.Discovery
+    plugin: DiscoveryPlugin | None = None
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether it is certain that workers of other machines are found."""
+        return self.plugin is not None and "network" in self.plugin.capabilities
+
+    def place(self, transport: str, port: int = 0) -> str | None:
+        """Returns where a worker listens with a network transport to be found; None: loopback."""
+        if self.plugin is not None and "local" in self.plugin.capabilities:
+            return None
+        host = self.backend.host
+        return f"{transport}://[{host}]:{port}" if ":" in host else f"{transport}://{host}:{port}"
+
+    def __str__(self) -> str:
+        name = repr(self.plugin.name) if self.plugin else type(self.backend).__name__
+        return f"the discovery {name}"
+
+
+def choose_discovery(
+    settings: Settings,
+    name: str | None,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    origin: str = ARGUMENT,
+) -> ChosenDiscovery | None:
+    """Returns the discovery called `name`, made as the settings say; None for None.
+
+    Args:
+        arguments: options that precede those of the settings.
+        origin: where the name is from.
+
+    Raises:
+        ConfigurationError, PluginError: there is none, or it cannot be used.
+    """
+    if name is None:
+        return None
+    with blaming(origin):
+        if "://" in name:
+            raise ConfigurationError(
+                f"{name!r} is the address of a worker, not the name of a discovery: give a list of "
+                f"addresses, discovery=[{name!r}], or set WOOL_DISCOVERY=static and "
+                f"WOOL_STATIC__ADDRESSES={name}"
+            )
+        found = lookup.discovery(name)
+    options, _ = settings.options(name, found.plugin.options, arguments)
+    return ChosenDiscovery(found.make(options), found.plugin)
+
+
+def choose_transport(chosen: str | None, discovery: ChosenDiscovery | None) -> str:
+    """Returns the name of the transport that workers listen with.
+
+    Args:
+        chosen: what is asked for.
+        discovery: what others find them by.
+
+    Raises:
+        ConfigurationError: there is none that reaches those others.
+    """
+    if chosen is not None:
+        return chosen
+    if discovery is None or not discovery.reaches_out:
+        return "unix"
+    installed = lookup.process().names_of(TRANSPORT)
+    scheme = discovery.backend.scheme
+    expected = [scheme_transport(f"{scheme}://")] if scheme else []
+    for name in (*expected, *NETWORK):
+        if name in installed:
+            return name
+    raise ConfigurationError(
+        "the discovery reaches other machines, which takes a transport that does: "
+        'pip install "wool-core[grpc]" or "wool-core[ws]"'
+    )
+
+
+def words(error: Exception) -> str:
+    """Says what a discovery has raised."""
+    return str(error) if isinstance(error, WoolError) else f"{type(error).__name__}: {error}"
+
+
+Given = dict[str, tuple[str | None, dict[str, Any]]]
+"""Of some back-ends the module they come from and their options, by name."""
+
+
+class Transports:
+    """Transports made of back-ends, each when it is first needed.
+
+    Args:
+        given: how a pool has made some; they are made here in the same way.
+        settings: the options of all others; by default those of this process.
+    """
+
+    def __init__(self, given: Given, settings: Settings | None = None) -> None:
+        self._given = given
+        self._settings = settings
+        self._made: dict[str, tuple[TransportPlugin, abc.Transport]] = {}
+        self.routes = Routes(self._find)
+
+    def get(self, name: str) -> tuple[TransportPlugin, abc.Transport]:
+        """Returns the back-end called `name` and the transport it makes, always the same one.
+
+        Raises:
+            ConfigurationError, PluginError: there is none, or it cannot be used.
+        """
+        if name not in self._made:
+            found, options = self._look_up(name)
+            self._made[name] = found.plugin, found.make(options)
+            self._given[name] = found.module, dump(options)
+        return self._made[name]
+
+    def _look_up(self, name: str) -> tuple[Found[TransportPlugin], Any]:
+        if name not in self._given:
+            found = lookup.transport(name)
+            if self._settings is None:
+                self._settings = Settings.read(lookup.names)
+            return found, self._settings.options(name, found.plugin.options)[0]
+        module, options = self._given[name]
+        if module is None:
+            found = lookup.transport(name)
+        else:
+            found = lookup.load_from(module, name, TRANSPORT)
+        return found, load(found.plugin.options, options)
+
+    def export(self) -> Given:
+        """Returns what another process makes the same transports of."""
+        return dict(self._given)
+
+    def _find(self, address: str) -> Route:
+        plugin, transport = self.get(scheme_transport(address))
+        local = "network" not in plugin.capabilities or scheme_of(address).endswith("+unix")
+        return Route(transport, local)
+
+
+class Announcing:
+    """Announces a worker, from `open` until it is withdrawn. Lives on one event loop.
+
+    That should be the loop of the worker's I/O: a discovery may answer for what it announces, which
+    user code that blocks its own loop must not keep it from.
+    """
+
+    def __init__(self, chosen: ChosenDiscovery, worker: WorkerInfo) -> None:
+        self._chosen = chosen
+        self._worker = worker
+        self._withdrawn = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Returns once the worker is announced. Cancelling it withdraws the worker.
+
+        Raises:
+            WoolError: the discovery fails; says why.
+        """
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = loop.create_future()
+        task = self._task = loop.create_task(self._announce(opened))
+        try:
+            await asyncio.wait([opened, task], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        if task.done():
+            await self._ended(task, "announced")
+
+    async def _announce(self, opened: asyncio.Future[None]) -> None:
+        # A task of its own: the context has to be entered and left by the same one.
+        async with self._chosen.backend.announce(self._worker):
+            opened.set_result(None)
+            await self._withdrawn.wait()
+
+    def withdraw(self) -> None:
+        """Begins to withdraw the worker."""
+        self._withdrawn.set()
+
+    async def aclose(self) -> None:
+        """Withdraws the worker, unless that is done.
+
+        Raises:
+            WoolError: the discovery fails; says why.
+        """
+        self.withdraw()
+        task, self._task = self._task, None
+        if task is not None:
+            await self._ended(task, "withdrawn")
+
+    async def _ended(self, task: asyncio.Task[None], verb: str) -> None:
+        await asyncio.wait([task])
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception) and not isinstance(error, WoolError):
+            raise WoolError(
+                f"the worker at {self._worker.address} cannot be {verb}, as {self._chosen} fails: "
+                f"{words(error)}"
+            ) from error
+        if error is not None:
+            raise error
