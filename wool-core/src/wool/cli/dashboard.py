@@ -37,7 +37,9 @@ class Confirm(ModalScreen[bool]):
         Binding("y", "answer(True)", "Yes"),
         Binding("n,escape", "answer(False)", "No"),
     ]
-    CSS = "Confirm { align: center middle; } Confirm Static { width: auto; padding: 1 3; }"
+    CSS: ClassVar[str] = (
+        "Confirm { align: center middle; } Confirm Static { width: auto; padding: 1 3; }"
+    )
 
     def __init__(self, question: str) -> None:
         super().__init__()
@@ -62,9 +64,9 @@ class Dashboard(App[None]):
         read_only: whether calls cannot be cancelled nor workers drained.
     """
 
-    TITLE = "wool top"
-    ENABLE_COMMAND_PALETTE = False
-    CSS = """
+    TITLE: str | None = "wool top"
+    ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
+    CSS: ClassVar[str] = """
     #workers { height: auto; max-height: 40%; }
     #calls { height: 1fr; }
     #detail { height: auto; max-height: 40%; border-top: solid $primary; }
