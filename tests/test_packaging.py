@@ -51,6 +51,7 @@ NAMES = {
     "WorkerPool",
     "current_call",
     "current_pool",
+    "current_worker",
     "map",
     "reference",
     "routine",
@@ -93,7 +94,7 @@ def test_public_names_are_documented(name: str):
 @pytest.mark.parametrize(
     ("name", "members"),
     {
-        "WorkerPool": "calls tree use wait workers",
+        "WorkerPool": "broadcast calls tree use wait workers",
         "Worker": "drain info serve",
         "Credentials": "new_token tls token",
         "testing.Faults": "clog cut delay drop kill refuse stop",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wool import abc, exceptions, plugins, testing
     from wool._client.calltree import CallNode, CallTree
-    from wool._client.current import current_call
+    from wool._client.current import current_call, current_worker
     from wool._client.mapping import map
     from wool._client.routine import routine
     from wool._client.view import current_pool
@@ -71,6 +71,7 @@ __all__ = [
     "abc",
     "current_call",
     "current_pool",
+    "current_worker",
     "exceptions",
     "map",
     "plugins",
@@ -91,6 +92,7 @@ _HOMES = {
     "WorkerPool": "wool._pool.worker_pool",
     "current_call": "wool._client.current",
     "current_pool": "wool._client.view",
+    "current_worker": "wool._client.current",
     "map": "wool._client.mapping",
     "reference": "wool._values.references",
     "routine": "wool._client.routine",

@@ -12,6 +12,7 @@ from wool._client.client import CallingPool
 from wool._client.remote import RemoteStream, Trace, call
 from wool._client.requests import describe
 from wool._client.routine import Routine
+from wool._workerinfo import WorkerInfo
 from wool.plugins import Outcome
 
 
@@ -42,12 +43,16 @@ class Observation:
 
 
 async def observed_call(
-    pool: CallingPool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+    pool: CallingPool,
+    routine: Routine,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    worker: WorkerInfo | None = None,
 ) -> tuple[Any, BaseException | None]:
     """As `remote.call`."""
     observation = Observation(pool, routine)
     try:
-        value, error = await call(pool, routine, args, kwargs, observation.trace)
+        value, error = await call(pool, routine, args, kwargs, observation.trace, worker)
     except BaseException as failure:
         observation.end(failure)
         raise

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from wool._peer.incoming import IncomingCall, State
+from wool._worker.lifespan import Lifespan
 
 Post = Callable[[], None]
 
@@ -53,6 +54,7 @@ class Executor:
     Attributes:
         pending: calls that have not begun, in order of arrival.
         running: calls that have begun and not ended.
+        lifespan: what has been entered for all of them.
         on_exhausted: called if there is no memory left to answer with.
     """
 
@@ -60,6 +62,7 @@ class Executor:
         self.loop = loop
         self.pending: dict[int, Queued] = {}
         self.running: set[Queued] = set()
+        self.lifespan = Lifespan(loop)
         self.targets: dict[str, Any] = {}
         self._order: deque[int] = deque()
         self._starting: list[Queued] = []

@@ -30,6 +30,7 @@ from wool._worker.backends import (
     choose_transport,
 )
 from wool._worker.executor import Executor
+from wool._worker.lifespan import Enter, checked_lifespan
 from wool._worker.main import close_loop, new_loop
 from wool._worker.placement import (
     check_advertised,
@@ -66,6 +67,9 @@ class Worker:
         concurrency: how many calls it runs at once; None is no limit.
         credentials: what callers have to have on a network; by default the token in `WOOL_TOKEN` or
             `WOOL_TOKEN_FILE`. A Unix socket serves the processes of its own user and needs none.
+        lifespan: returns an async context manager that is entered before the worker takes calls,
+            and left after the last one, within `cancel_grace` seconds. What it yields is
+            `wool.current_worker().state` in routines.
         insecure: serves whoever asks, without credentials, on the loopback interface only.
         drain_timeout: seconds that running calls get to finish when it is left, 30 by default; they
             are cancelled at once if it is left with an exception. Those that are cancelled get
@@ -76,7 +80,7 @@ class Worker:
     Raises:
         ConfigurationError, PluginError: an argument has no usable value; a network address without
             credentials among others.
-        ConnectFailed: on entering, if it cannot listen there.
+        ConnectFailed: on entering, if it cannot listen there; and what the lifespan raises.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Worker:
         tags: Iterable[str] = (),
         concurrency: int | None = None,
         credentials: Credentials | None = None,
+        lifespan: Enter | None = None,
         insecure: bool = False,
         drain_timeout: float | None = None,
     ) -> None:
@@ -105,6 +110,7 @@ class Worker:
         self._advertise = instance("advertise", advertise, str, "a string")
         self._discovery = self._find_discovery(discovery)
         self._tags = labels(tags)
+        self._lifespan = checked_lifespan(lifespan)
         self._transports = Transports({}, self._settings)
         self._transport = self._choose_transport(transport)
         if advertise is not None:
@@ -205,10 +211,13 @@ class Worker:
             observers=lookup.companions(),
         )
         self._loop = asyncio.get_running_loop()
-        self._service = Service(setup, Executor(asyncio.get_running_loop(), self._core.concurrency))
+        executor = Executor(self._loop, self._core.concurrency)
+        self._service = Service(setup, executor)
         self._io = _IoThread(self._core.loop)
         self._drained = asyncio.get_running_loop().create_future()
         try:
+            if self._lifespan is not None:
+                await executor.lifespan.enter(self._lifespan)
             info = await self._io.run(self._service.open())
             info = self._info = replace(info, address=self._advertise or info.address)
             if self._discovery is not None:
@@ -217,9 +226,11 @@ class Worker:
                 self._announcing = announcing
         except BaseException:
             try:
+                grace = self._core.cancel_grace
                 if self._info is not None:  # it serves already
-                    grace = self._core.cancel_grace
                     await self._io.run(self._service.aclose(drain=None, grace=grace))
+                else:
+                    await executor.lifespan.leave(grace)
             finally:
                 self._info = None
                 await self._end()
