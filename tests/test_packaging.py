@@ -26,6 +26,7 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("wool-*/pyproject.toml"))
 
 EXCEPTIONS = {
     "AuthenticationError",
+    "BrokenWorkerPool",
     "ConfigurationError",
     "NoWorkersAvailable",
     "PluginError",
@@ -44,8 +45,10 @@ NAMES = {
     "CallTree",
     "ContextWarning",
     "Credentials",
+    "Executor",
     "Line",
     "ProcessStatus",
+    "SyncPool",
     "Worker",
     "WorkerInfo",
     "WorkerPool",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import secrets
-import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -31,7 +29,7 @@ from wool._worker.backends import (
 )
 from wool._worker.executor import Executor
 from wool._worker.lifespan import Enter, checked_lifespan
-from wool._worker.main import close_loop, new_loop
+from wool._worker.loops import LoopThread
 from wool._worker.placement import (
     check_advertised,
     check_place,
@@ -124,7 +122,7 @@ class Worker:
         self._check_reach(plugin)
         self._keyring = self._make_keyring(plugin, checked_credentials(credentials), insecure)
         self._announcing: Announcing | None = None
-        self._io: _IoThread | None = None
+        self._io: LoopThread | None = None
 
     def _find_discovery(self, given: Any) -> ChosenDiscovery | None:
         if isinstance(given, ChosenDiscovery):  # by the command line, which knows its back-end
@@ -213,7 +211,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         executor = Executor(self._loop, self._core.concurrency)
         self._service = Service(setup, executor)
-        self._io = _IoThread(self._core.loop)
+        self._io = LoopThread(self._core.loop)
         self._drained = asyncio.get_running_loop().create_future()
         try:
             if self._lifespan is not None:
@@ -302,39 +300,3 @@ class Worker:
         if self._announcing is not None:
             self._announcing.withdraw()
         self._service.drain()
-
-
-class _IoThread:
-    """An event loop on a thread of its own."""
-
-    def __init__(self, kind: str) -> None:
-        self._loop = new_loop(kind)
-        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._ended.set_running_or_notify_cancel()  # it ends even if nobody waits for that
-        self._thread = threading.Thread(target=self._run, name="wool-io", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            close_loop(self._loop)
-            self._ended.set_result(None)
-
-    async def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Runs a coroutine there; cancelling cancels it."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-
-    def call(self, callback: Callable[[], object]) -> None:
-        """Calls back there."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback)
-
-    async def aclose(self) -> None:
-        """Ends the thread."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        # Not in a thread of asyncio's: there are no new ones once the main thread has ended.
-        await asyncio.wrap_future(self._ended)
-        self._thread.join()

@@ -23,7 +23,7 @@ from wool._plugins.lookup import scheme_transport
 from wool._settings.sources import TOKEN
 from wool._texts import reason_of
 from wool._worker.backends import ChosenDiscovery
-from wool._worker.main import new_loop
+from wool._worker.loops import new_loop
 from wool.cli.active import read_settings
 from wool.cli.events import Events
 from wool.cli.options import (
