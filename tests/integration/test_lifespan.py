@@ -105,6 +105,12 @@ async def test_a_worker_that_takes_another_ones_place_has_it_too(folder: Path) -
     )
 
 
+@asynccontextmanager
+async def linger_for_ever(book: Path) -> AsyncGenerator[None]:
+    await linger.__wrapped__(book)  # type: ignore[attr-defined]
+    yield
+
+
 async def nothing_to_enter() -> AsyncGenerator[None]:
     yield
 
@@ -153,6 +159,13 @@ async def test_one_that_fails_fails_the_pool(
         assert frames[-1].name == "raising"  # as the worker saw it
 
 
+async def test_one_that_takes_long(folder: Path) -> None:
+    with pytest.raises(wool.NoWorkersAvailable, match="still being entered on worker"):
+        stuck = partial(linger_for_ever, folder / "book")
+        await wool.WorkerPool(size=1, quorum_timeout=1, lifespan=stuck).__aenter__()
+    assert noted(folder / "book") == ["begun", "ended"]
+
+
 async def test_one_that_fails_to_end(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """It is told where errors of a worker are told, and keeps nobody."""
     async with opened(1, lifespan=partial(resources, folder / "book", late=True)):
@@ -164,13 +177,8 @@ async def test_one_that_fails_to_end(folder: Path, capfd: pytest.CaptureFixture[
 
 async def test_entering_may_be_cancelled(folder: Path) -> None:
     book = folder / "book"
-
-    @asynccontextmanager
-    async def stuck() -> AsyncGenerator[None]:
-        await linger.__wrapped__(book)
-        yield
-
-    opening = asyncio.create_task(wool.WorkerPool(size=1, lifespan=stuck).__aenter__())
+    pool = wool.WorkerPool(size=1, lifespan=partial(linger_for_ever, book))
+    opening = asyncio.create_task(pool.__aenter__())
     await until(lambda: book.exists() and "begun" in noted(book))
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -310,6 +318,11 @@ class Shop:
         return self.price * count, os.getpid()
 
 
+@wool.routine(tags=["gpu"])
+async def on_a_gpu() -> int:
+    return os.getpid()
+
+
 @wool.routine
 async def ask_all() -> set[int]:
     pool = wool.current_pool()
@@ -326,6 +339,7 @@ async def test_each_worker_is_asked_once(transport: str) -> None:
         assert sorted(result for _, result in answers) == sorted(w.pid for w in pool.workers)
         assert {r[0] async for _, r in pool.broadcast(Shop(3).total, count=2)} == {6}
         assert await ask_all() == pids(pool)
+        assert [answer async for answer in pool.broadcast(on_a_gpu)] == []  # nobody has one
 
 
 async def test_errors_stand_for_results_and_say_who_has_left() -> None:

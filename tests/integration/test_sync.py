@@ -323,12 +323,13 @@ def test_joblib(executor: wool.Executor) -> None:
 
     wool.joblib.register()
     x, y = make_classification(60, random_state=0)
-    alone = GridSearchCV(SVC(), {"C": [0.1, 1], "gamma": [0.01, 0.1]}).fit(x, y)
-    for options in ({"executor": executor, "n_jobs": -1}, {"n_jobs": 2, "transport": "unix"}):
-        with joblib.parallel_config("wool", **options):
-            search = GridSearchCV(SVC(), {"C": [0.1, 1], "gamma": [0.01, 0.1]}).fit(x, y)
-            assert search.best_params_ == alone.best_params_
-            assert search.best_score_ == alone.best_score_
+    grid = {"C": [0.1, 1], "gamma": [0.01, 0.1]}
+    alone = GridSearchCV(SVC(), grid).fit(x, y)
+    with joblib.parallel_config("wool", executor=executor, n_jobs=-1):
+        search = GridSearchCV(SVC(), grid).fit(x, y)
+    assert (search.best_params_, search.best_score_) == (alone.best_params_, alone.best_score_)
+    for options in ({"executor": executor}, {"transport": "unix"}):
+        with joblib.parallel_config("wool", n_jobs=2, **options):
             run = joblib.Parallel(return_as="generator")
             assert list(run(joblib.delayed(square)(n) for n in range(50))) == [
                 n * n for n in range(50)

@@ -76,11 +76,11 @@ class PoolView:
     ) -> AsyncGenerator[tuple[WorkerInfo, T | BaseException], None]:
         """Calls a routine once on each worker, and yields each worker with what came of it there.
 
-        The workers are those that the pool has at the first step, in the order in which they
-        answer. What the routine raises is yielded in place of a result, and so is the error of a
-        worker that has left meanwhile: `WorkerStopped` if it was told to, else `WorkerLost`, whose
-        `outcome` tells whether the routine can have begun. Leaving the loop early cancels the calls
-        that are out, and waits for them.
+        The workers are those that the pool has at the first step, and that offer the tags of the
+        routine; they come in the order in which they answer. What the routine raises is yielded in
+        place of a result, and so is the error of a worker that has left meanwhile: `WorkerStopped`
+        if it was told to, else `WorkerLost`, whose `outcome` tells whether the routine can have
+        begun. Leaving the loop early cancels the calls that are out, and waits for them.
 
         Raises:
             TypeError: at the first step: the arguments are wrong, or no async function was given.
@@ -88,7 +88,10 @@ class PoolView:
         """
         self._pool.check_open()
         call = functools.partial(routine, *args, **kwargs)
-        tasks = [asyncio.ensure_future(self._ask(worker, call)) for worker in self.workers]
+        tags: frozenset[str] = getattr(getattr(routine, "__wool__", None), "tags", frozenset())
+        # Of a worker that has no id yet nothing is known.
+        workers = [w for w in self.workers if not w.id or tags <= w.tags]
+        tasks = [asyncio.ensure_future(self._ask(worker, call)) for worker in workers]
         try:
             for answer in asyncio.as_completed(tasks):
                 yield await answer

@@ -147,6 +147,7 @@ class OwnedPool(Pool):
         self.required: frozenset[str] = plan.tags
         self._found: dict[str, WorkerInfo] = {}
         self._news = PeerNews(plan.options)
+        self._preparing: list[str] = []  # own workers that are not called yet
         self._entering = None if plan.lifespan is None else entering(plan.lifespan)
 
     # Opening and closing ------------------------------------------------------------------------
@@ -374,13 +375,17 @@ class OwnedPool(Pool):
         """Has a worker enter the lifespan before it is called; returns why it could not."""
         if self._entering is None:
             return None
-        _, error = await remote.call(self, self._entering, (), {}, worker=worker)
+        who = f"worker {worker.pid} on {worker.host}"
+        self._preparing.append(who)
+        try:
+            _, error = await remote.call(self, self._entering, (), {}, worker=worker)
+        finally:
+            self._preparing.remove(who)
         if error is None:
             return None
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise error
-        who = f"worker {worker.pid} on {worker.host}"
         failure = WoolError(f"the lifespan could not be entered on {who}: {reason_of(error)}")
         failure.__cause__ = error
         return failure
@@ -414,8 +419,10 @@ class OwnedPool(Pool):
         return found is not None and found.backend.complete and not self._plan.size
 
     def unready(self, tags: frozenset[str] = frozenset()) -> str:
-        """Says, besides, what the discovery has found."""
+        """Says, besides, what the discovery has found, and what own workers still do."""
         said = super().unready(tags)
+        if self._preparing:
+            said += f"; the lifespan is still being entered on {', '.join(self._preparing)}"
         return said if self._membership is None else f"; {self._membership.summary()}{said}"
 
     def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:

@@ -229,7 +229,7 @@ class Supervisor:
                 self._failures = 0
                 await self._serve(ident, worker, info)
                 return
-            _log_worker.warning("%s", problem)
+            _log_worker.warning("%s", problem, exc_info=problem.__cause__)
             await worker.stop(self._cancel_grace)
         code = await worker.wait()
         self._running.pop(ident, None)

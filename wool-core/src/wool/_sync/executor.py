@@ -69,10 +69,12 @@ class Executor(concurrent.futures.Executor):
                 raise TypeError("initializer along with lifespan: call it there")
             options["lifespan"] = partial(initialized, initializer, tuple(initargs))
         options.setdefault("concurrency", 1)
-        pool = WorkerPool(max_workers, **options)
-        self._max_workers = max(1, pool._pool._plan.size)  # named as those of Python have it
-        self._engine = _Engine(pool)
+        self._engine = _Engine(WorkerPool(max_workers, **options))
         weakref.finalize(self, self._engine.close).atexit = False
+
+    @property
+    def _max_workers(self) -> int:  # a name that others look for, such as Dask
+        return self._engine.size
 
     def submit(
         self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -176,6 +178,11 @@ class _Engine:
         self._failure: BaseException | None = None
         atexit.register(self._at_exit)
 
+    @property
+    def size(self) -> int:
+        """How many workers it starts or has, as far as is known; at least 1."""
+        return max(1, self._pool._pool._plan.size, len(self._pool.workers))
+
     # On any thread ------------------------------------------------------------------------------
 
     def put(self, work: _Work) -> None:
@@ -256,7 +263,7 @@ class _Engine:
 
     def _fill(self) -> None:
         """Gives workers what they can take."""
-        room = AHEAD * max(1, len(self._pool.workers)) - len(self._out)
+        room = AHEAD * self.size - len(self._out)
         while room > 0 and (work := self._take()) is not None:
             if work.future.set_running_or_notify_cancel():
                 room -= 1
