@@ -27,9 +27,11 @@ from wool._values.codec import rebuild_error
 from wool._values.context import Change, RoutineContext
 from wool._worker.executor import Executor, Queued, leave_fork
 from wool._worker.lifespan import Lifespan
+from wool._worker.observing import observed
 from wool._worker.routines import find
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import SerializationError, WorkerStopped
+from wool.plugins import CallInfo
 
 
 class CallerEnd(End, Protocol):
@@ -213,6 +215,8 @@ class Execution(Queued):
                     raise asyncio.CancelledError
                 self._enter()
                 function, args, kwargs = await self._decode()
+                if attendants := self.peer.pool.attendants:
+                    function = observed(function, attendants, self._described(function))
             except BaseException as error:
                 self._finish_unbegun(error, dismissed=unwanted)
                 return
@@ -224,6 +228,15 @@ class Execution(Queued):
             # the collector of garbage.
             self.task = self.context = None
             self._shared.end()
+
+    def _described(self, function: FunctionType) -> CallInfo:
+        return CallInfo(
+            id=self.info.id,
+            parent=self.info.parent,
+            routine=f"{function.__module__}:{function.__qualname__}",
+            stream=self.frame.stream,
+            waited=time.monotonic() - self.since,
+        )
 
     def _recover(self, error: BaseException) -> None:
         """Answering went wrong: tries again with the error, else lets the caller lose the call."""

@@ -206,7 +206,7 @@ class Worker:
             serializer=found.make(options),
             serializer_name=found.plugin.name,
             listen=self._address or self._private_place(),
-            observers=lookup.companions(),
+            observers=lookup.companions(self._core.observers),
         )
         self._loop = asyncio.get_running_loop()
         executor = Executor(self._loop, self._core.concurrency)
