@@ -26,6 +26,7 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("wool-*/pyproject.toml"))
 
 EXCEPTIONS = {
     "AuthenticationError",
+    "BrokenWorkerPool",
     "ConfigurationError",
     "NoWorkersAvailable",
     "PluginError",
@@ -44,13 +45,16 @@ NAMES = {
     "CallTree",
     "ContextWarning",
     "Credentials",
+    "Executor",
     "Line",
     "ProcessStatus",
+    "SyncPool",
     "Worker",
     "WorkerInfo",
     "WorkerPool",
     "current_call",
     "current_pool",
+    "current_worker",
     "map",
     "reference",
     "routine",
@@ -93,7 +97,7 @@ def test_public_names_are_documented(name: str):
 @pytest.mark.parametrize(
     ("name", "members"),
     {
-        "WorkerPool": "calls tree use wait workers",
+        "WorkerPool": "broadcast calls tree use wait workers",
         "Worker": "drain info serve",
         "Credentials": "new_token tls token",
         "testing.Faults": "clog cut delay drop kill refuse stop",

@@ -99,7 +99,7 @@ def test_the_reference_shows_what_is_public(site: Path):
     page = Page(site / "reference" / "api.html")
     shown = {name.removeprefix("wool.") for name in page.anchors if name.startswith("wool.")}
     for name, members in {
-        "WorkerPool": "calls tree use wait workers",
+        "WorkerPool": "broadcast calls tree use wait workers",
         "Credentials": "tls token",
     }.items():
         found = sorted(one for one in shown if one.startswith(f"{name}."))

@@ -1,4 +1,4 @@
-"""WSGI: threads, and a pool on an event loop in the background, which is reached by a portal."""
+"""WSGI: threads without an event loop, and one pool for all of them."""
 
 import socketserver
 import threading
@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 from urllib.request import urlopen
 from wsgiref.simple_server import WSGIServer, make_server
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 import wool
 
@@ -29,28 +27,16 @@ Start = Callable[..., Any]
 class Application:
     """Answers requests in whatever thread they come: `/square/7`, `/lines/3`."""
 
-    def __init__(self, portal: BlockingPortal) -> None:
-        self.portal = portal
+    def __init__(self, pool: wool.SyncPool) -> None:
+        self.pool = pool
 
     def __call__(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         """Answers one request."""
         _, what, number = environ["PATH_INFO"].split("/")
         start_response("200 OK", [("Content-Type", "text/plain")])
         if what == "lines":
-            return self.iterate(lines(int(number)))
-        return [str(self.portal.call(square, int(number))).encode()]
-
-    def iterate(self, stream: AsyncGenerator[bytes]) -> Iterable[bytes]:
-        """Turns a stream into an ordinary iterator."""
-
-        async def step() -> bytes | None:
-            return await anext(stream, None)
-
-        try:
-            while (line := self.portal.call(step)) is not None:
-                yield line
-        finally:  # also if the client hangs up
-            self.portal.call(stream.aclose)
+            return self.pool.stream(lines, int(number))  # is closed if the client hangs up
+        return [str(self.pool.call(square, int(number))).encode()]
 
 
 class Server(socketserver.ThreadingMixIn, WSGIServer):
@@ -59,9 +45,8 @@ class Server(socketserver.ThreadingMixIn, WSGIServer):
 
 def main() -> None:
     with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(wool.WorkerPool(size=2)),
-        make_server("127.0.0.1", 0, Application(portal), Server) as server,
+        wool.SyncPool(size=2) as pool,
+        make_server("127.0.0.1", 0, Application(pool), Server) as server,
     ):
         serving = threading.Thread(target=server.serve_forever)
         serving.start()

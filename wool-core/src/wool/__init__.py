@@ -19,18 +19,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wool import abc, exceptions, plugins, testing
     from wool._client.calltree import CallNode, CallTree
-    from wool._client.current import current_call
+    from wool._client.current import current_call, current_worker
     from wool._client.mapping import map
     from wool._client.routine import routine
     from wool._client.view import current_pool
     from wool._pool.worker_pool import WorkerPool
     from wool._protocol.status import CallStatus, Line, ProcessStatus
     from wool._security.credentials import Credentials
+    from wool._sync.executor import Executor
+    from wool._sync.sync_pool import SyncPool
     from wool._values.references import reference
     from wool._worker.worker import Worker
     from wool._workerinfo import WorkerInfo
     from wool.exceptions import (
         AuthenticationError,
+        BrokenWorkerPool,
         ConfigurationError,
         ContextWarning,
         NoWorkersAvailable,
@@ -47,12 +50,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthenticationError",
+    "BrokenWorkerPool",
     "CallNode",
     "CallStatus",
     "CallTree",
     "ConfigurationError",
     "ContextWarning",
     "Credentials",
+    "Executor",
     "Line",
     "NoWorkersAvailable",
     "PluginError",
@@ -61,6 +66,7 @@ __all__ = [
     "Rejected",
     "RemoteError",
     "SerializationError",
+    "SyncPool",
     "VersionMismatch",
     "WoolError",
     "Worker",
@@ -71,6 +77,7 @@ __all__ = [
     "abc",
     "current_call",
     "current_pool",
+    "current_worker",
     "exceptions",
     "map",
     "plugins",
@@ -84,13 +91,16 @@ _HOMES = {
     "CallStatus": "wool._protocol.status",
     "CallTree": "wool._client.calltree",
     "Credentials": "wool._security.credentials",
+    "Executor": "wool._sync.executor",
     "Line": "wool._protocol.status",
     "ProcessStatus": "wool._protocol.status",
+    "SyncPool": "wool._sync.sync_pool",
     "Worker": "wool._worker.worker",
     "WorkerInfo": "wool._workerinfo",
     "WorkerPool": "wool._pool.worker_pool",
     "current_call": "wool._client.current",
     "current_pool": "wool._client.view",
+    "current_worker": "wool._client.current",
     "map": "wool._client.mapping",
     "reference": "wool._values.references",
     "routine": "wool._client.routine",

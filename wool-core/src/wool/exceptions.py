@@ -6,10 +6,12 @@ are for what can go wrong *between* the caller and the routine.
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import Any, Literal
 
 __all__ = [
     "AuthenticationError",
+    "BrokenWorkerPool",
     "ConfigurationError",
     "ConnectFailed",
     "ConnectionLost",
@@ -69,6 +71,14 @@ class WorkerLost(WoolError):
         self.signal = signal
         self.host = host
         self.pid = pid
+
+
+class BrokenWorkerPool(WorkerLost, concurrent.futures.BrokenExecutor):
+    """A function given to an executor has lost its worker, or there is no worker for it.
+
+    Other functions run on: workers are replaced. Only if the first of them could not be started,
+    the executor is of no more use.
+    """
 
 
 class WorkerStopped(WoolError):

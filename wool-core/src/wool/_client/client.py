@@ -34,6 +34,7 @@ from wool._peer.session import Session
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     NoWorkersAvailable,
+    TransportError,
     WoolError,
     WorkerLost,
     WorkerStopped,
@@ -105,6 +106,9 @@ class Client:
         if self.closed:
             call.end(Failed(self.pool.closed_error()))
             return True
+        if call.request.worker is not None:
+            self._place_at(call, call.request.worker)
+            return True
         tags = call.request.tags
         if tags and self._subset.ask(tags):
             self._take_members()
@@ -129,6 +133,19 @@ class Client:
                 link.connect()  # to know whether it offers the tags
         call.holder = None
         return False
+
+    def _place_at(self, call: OutgoingCall, worker: WorkerInfo) -> None:
+        """Gives a call to the one worker it is for, or ends it if that cannot have it any more."""
+        ident, address = worker.id, worker.address
+        known = [*self.links.values(), *self._retired]
+        link = next((k for k in known if ident == k.info.id or address == k.info.address), None)
+        if link is None:
+            link = Link(self, worker, pinned=False)
+            self._retired.add(link)  # until it is not needed
+        if link.usable or link.trying:
+            link.open(call)
+        else:
+            call.end(Failed(_left(link, call.request.name)))
 
     def _choose(self, request: Request) -> Link | None:
         links = [k for k in self.links.values() if k.usable and request.tags <= k.info.tags]
@@ -400,6 +417,21 @@ class Client:
 def loaded(info: WorkerInfo, load: int) -> WorkerInfo:
     """Returns what is known of a worker, with its load."""
     return info if info.load == load else replace(info, load=load)
+
+
+def _left(link: Link, name: str) -> WoolError:
+    """Returns the error for a call that was for a worker which has left, or refuses."""
+    who = f"worker {link.info.pid} on {link.info.host}" if link.info.host else link.info.address
+    if link.draining:
+        return WorkerStopped(f"{who} was told to stop before {name}() could begin there")
+    if link.failure is not None and not isinstance(link.failure, TransportError):
+        return link.failure
+    return WorkerLost(
+        f"{who} was gone before {name}() could begin there",
+        outcome="not started",
+        host=link.info.host,
+        pid=link.info.pid,
+    )
 
 
 def _loss(call: OutgoingCall, info: WorkerInfo, lost: WorkerLost, *, stopped: bool) -> WoolError:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from wool._forks import after_fork
-from wool._peer.running import RUNNING, CurrentCall
+from wool._peer.running import RUNNING, CurrentCall, CurrentWorker
 from wool._protocol.status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import NoWorkersAvailable, WoolError
@@ -39,6 +39,10 @@ class ActivePool:
 
     def check_open(self) -> None:
         """Raises WorkerStopped if it cannot be used."""
+        raise NotImplementedError
+
+    def only(self, worker: WorkerInfo) -> ActivePool:
+        """Returns the pool as calls see it that are for one of its workers."""
         raise NotImplementedError
 
     async def inspect(self) -> list[ProcessStatus]:
@@ -166,3 +170,18 @@ def current_call() -> CurrentCall | None:
     """
     running = RUNNING.get()
     return None if running is None else running.info
+
+
+def current_worker() -> CurrentWorker:
+    """Returns the worker that runs this code: its `info`, and the `state` its lifespan has yielded.
+
+    Raises:
+        WoolError: this code does not run in a routine on a worker; see `current_call` to know.
+    """
+    running = RUNNING.get()
+    if running is None:
+        raise WoolError(
+            "no worker runs this code, so there is no state of one: call it as a routine, inside "
+            "`async with wool.WorkerPool(lifespan=…)`; transport='memory' keeps it in this process"
+        )
+    return CurrentWorker(running.info.worker, running.lifespan.state)

@@ -13,6 +13,7 @@ from wool._client.remote import RemoteStream, Trace, call
 from wool._client.requests import describe
 from wool._client.routine import Routine
 from wool._plugins.observers import FINISHED, STARTED
+from wool._workerinfo import WorkerInfo
 from wool.plugins import Outcome
 
 
@@ -43,12 +44,16 @@ class Observation:
 
 
 async def observed_call(
-    pool: CallingPool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+    pool: CallingPool,
+    routine: Routine,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    worker: WorkerInfo | None = None,
 ) -> tuple[Any, BaseException | None]:
     """As `remote.call`."""
     observation = Observation(pool, routine)
     try:
-        value, error = await call(pool, routine, args, kwargs, observation.trace)
+        value, error = await call(pool, routine, args, kwargs, observation.trace, worker)
     except BaseException as failure:
         observation.end(failure)
         raise

@@ -15,6 +15,7 @@ from typing import Any
 
 from wool._client import remote
 from wool._client.client import Balancer, CallingPool, Client, loaded
+from wool._client.current import ActivePool
 from wool._client.inspecting import PATIENCE, inspect, own_status
 from wool._client.observing import ObservedStream, observed_call
 from wool._client.probing import Probe
@@ -201,6 +202,10 @@ class Pool(CallingPool):
             return ObservedStream(self, routine, args, kwargs)
         return remote.RemoteStream(self, routine, args, kwargs)
 
+    def only(self, worker: WorkerInfo) -> ActivePool:
+        """Returns the pool as calls see it that are for one of its workers."""
+        return _OneWorker(self, worker)
+
     # For clients ------------------------------------------------------------------------------
 
     def client(self) -> Client:
@@ -303,6 +308,31 @@ class Pool(CallingPool):
         if own is not None:
             await own.aclose(self.closed_error())
         self.members = {}
+
+
+class _OneWorker(ActivePool):
+    """A pool as calls see it that are for one of its workers."""
+
+    def __init__(self, pool: Pool, worker: WorkerInfo) -> None:
+        self._pool = pool
+        self._worker = worker
+
+    @property
+    def view(self) -> PoolView:
+        return self._pool.view
+
+    def check_open(self) -> None:
+        self._pool.check_open()
+
+    def call(
+        self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:
+        if self._pool.observers:
+            return observed_call(self._pool, routine, args, kwargs, self._worker)
+        return remote.call(self._pool, routine, args, kwargs, None, self._worker)
+
+    def stream(self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._pool.stream(routine, args, kwargs)
 
 
 def rules_of(options: f.CallOptions) -> Rules:

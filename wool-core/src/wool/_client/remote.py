@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import structs
+
 from wool._client.calls import WorkerPeer
 from wool._client.client import CallingPool
 from wool._client.requests import encode_sent, make_request, with_context
@@ -33,6 +35,7 @@ from wool._protocol import frames as f
 from wool._values.codec import Encoded
 from wool._values.context import CallerContext
 from wool._values.exceptions import dump_exception
+from wool._workerinfo import WorkerInfo
 from wool.exceptions import ContextWarning, WoolError, WorkerStopped
 from wool.plugins import CallInfo
 
@@ -60,8 +63,13 @@ async def call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     trace: Trace | None = None,
+    worker: WorkerInfo | None = None,
 ) -> tuple[Any, BaseException | None]:
-    """Calls a routine on a worker; returns its result and None, or None and its exception."""
+    """Calls a routine on a worker; returns its result and None, or None and its exception.
+
+    Args:
+        worker: the one that it is for; None: any that fits.
+    """
     running = RUNNING.get()
     if running is not None:
         running.wait_begins()
@@ -70,6 +78,8 @@ async def call(
         shared = CallerContext(pool.context, pool.complaints.make)
         info = None if trace is None else trace.info
         request = make_request(codec, routine, args, kwargs, running, shared, info)
+        if worker is not None:
+            request = structs.replace(request, worker=worker)
         call = pool.client().open(request)
         if trace is not None:
             trace.call = call

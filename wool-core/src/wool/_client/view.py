@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from wool._client.calltree import CallTree, all_calls
 from wool._client.current import ACTIVE, ActivePool, named_pool
 from wool._protocol.status import CallStatus
 from wool._workerinfo import WorkerInfo
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class PoolView:
@@ -65,6 +70,46 @@ class PoolView:
             WorkerStopped: the pool has been closed.
         """
         await self._pool.wait(n, timeout=timeout)
+
+    async def broadcast(
+        self, routine: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncGenerator[tuple[WorkerInfo, T | BaseException], None]:
+        """Calls a routine once on each worker, and yields each worker with what came of it there.
+
+        The workers are those that the pool has at the first step, and that offer the tags of the
+        routine; they come in the order in which they answer. What the routine raises is yielded in
+        place of a result, and so is the error of a worker that has left meanwhile: `WorkerStopped`
+        if it was told to, else `WorkerLost`, whose `outcome` tells whether the routine can have
+        begun. Leaving the loop early cancels the calls that are out, and waits for them.
+
+        Raises:
+            TypeError: at the first step: the arguments are wrong, or no async function was given.
+            WorkerStopped: likewise: the pool is not open.
+        """
+        self._pool.check_open()
+        call = functools.partial(routine, *args, **kwargs)
+        tags: frozenset[str] = getattr(getattr(routine, "__wool__", None), "tags", frozenset())
+        # Of a worker that has no id yet nothing is known.
+        workers = [w for w in self.workers if not w.id or tags <= w.tags]
+        tasks = [asyncio.ensure_future(self._ask(worker, call)) for worker in workers]
+        try:
+            for answer in asyncio.as_completed(tasks):
+                yield await answer
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(
+        self, worker: WorkerInfo, call: Callable[[], Coroutine[Any, Any, T]]
+    ) -> tuple[WorkerInfo, T | BaseException]:
+        """Makes a call that is for one worker, in a context of its own."""
+        ACTIVE.set(self._pool.only(worker))
+        called = call()
+        try:
+            return worker, await called
+        except BaseException as error:
+            return worker, error
 
     async def calls(self) -> list[CallStatus]:
         """Returns the calls that its workers have, and those that wait for one.

@@ -65,6 +65,7 @@ class Request(msgspec.Struct, frozen=True):
         context: names those variables.
         prefetch: how many values of a stream may be sent before they are asked for.
         info: what a balancer is told of it; None if there is none.
+        worker: the one that it is for; None: any that fits.
         opens: the answer after which something is left open that has to be closed.
         iterates: whether the answer is the next value of an iterator, or its end.
     """
@@ -81,6 +82,7 @@ class Request(msgspec.Struct, frozen=True):
     context: Sequence[f.Variable] = ()
     prefetch: int = 0
     info: CallInfo | None = None
+    worker: WorkerInfo | None = None
     opens: type[f.Frame] | None = f.Value
     iterates: bool = False
 

@@ -6,7 +6,7 @@ import sys
 import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ContextWarning
@@ -29,11 +29,35 @@ class CurrentCall:
     caller: str
 
 
+@dataclass(frozen=True, slots=True)
+class CurrentWorker:
+    """The worker that runs this code, as `wool.current_worker()` returns it.
+
+    Attributes:
+        info: what is known of it.
+        state: what its lifespan has yielded; None if it has none.
+    """
+
+    info: WorkerInfo
+    state: Any
+
+
+class Lifespan(Protocol):
+    """What a worker has entered before it took calls; see `_worker.lifespan`."""
+
+    state: Any
+
+    async def enter(self, function: Any) -> None: ...
+
+
 class RunningCall(Protocol):
     """A call that this process is executing, as far as calls made from it are concerned."""
 
     @property
     def info(self) -> CurrentCall: ...
+
+    @property
+    def lifespan(self) -> Lifespan: ...
 
     def wait_begins(self) -> None:
         """A Wool operation made from the call is outstanding; its slot is free meanwhile."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wool._client import remote
 from wool._client.client import Balancer, Client
 from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.peer_pool import peers
@@ -29,7 +30,9 @@ from wool._security.credentials import Authenticator, Keyring, SameUser
 from wool._settings.model import Core
 from wool._settings.settings import Settings, blaming
 from wool._settings.values import dump
+from wool._texts import reason_of
 from wool._worker.backends import ChosenDiscovery, Transports
+from wool._worker.lifespan import Enter, entering
 from wool._worker.placement import Placement, place_alone, place_among_others
 from wool._worker.process import WorkerProcess, describe_exit
 from wool._workerinfo import WorkerInfo
@@ -53,6 +56,7 @@ class Plan:
         discovery: what finds others, if anything does.
         credentials: what is shown to workers on a network, if anything is.
         quorum: how many workers must be ready before it is open.
+        lifespan: what its own workers enter before they are called.
     """
 
     settings: Settings
@@ -66,6 +70,7 @@ class Plan:
     balancer: Balancer | None
     options: CallOptions
     quorum: int
+    lifespan: Enter | None
 
 
 GATHERING = 0.02
@@ -142,6 +147,8 @@ class OwnedPool(Pool):
         self.required: frozenset[str] = plan.tags
         self._found: dict[str, WorkerInfo] = {}
         self._news = PeerNews(plan.options)
+        self._preparing: list[str] = []  # own workers that are not called yet
+        self._entering = None if plan.lifespan is None else entering(plan.lifespan)
 
     # Opening and closing ------------------------------------------------------------------------
 
@@ -186,9 +193,9 @@ class OwnedPool(Pool):
             self._find()
             await self.wait(plan.quorum, timeout=plan.options.quorum_timeout)
         except BaseException:
-            for process in early:
-                process.kill()
             await self._close(graceful=False)
+            for process in early:  # as long as nobody has configured it
+                process.kill()
             await asyncio.gather(*(process.wait() for process in early))
             raise
 
@@ -262,6 +269,7 @@ class OwnedPool(Pool):
             tags=plan.tags,
             serializer_name=self.serializer_name,
             discovery=plan.discovery,
+            prepare=self._prepare,
             cancel_grace=plan.core.cancel_grace,
             on_change=self._merge,
             on_end=self.died,
@@ -363,6 +371,25 @@ class OwnedPool(Pool):
         )
         return WorkerThread(setup, self._plan.core.concurrency)
 
+    async def _prepare(self, worker: WorkerInfo) -> WoolError | None:
+        """Has a worker enter the lifespan before it is called; returns why it could not."""
+        if self._entering is None:
+            return None
+        who = f"worker {worker.pid} on {worker.host}"
+        self._preparing.append(who)
+        try:
+            _, error = await remote.call(self, self._entering, (), {}, worker=worker)
+        finally:
+            self._preparing.remove(who)
+        if error is None:
+            return None
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise error
+        failure = WoolError(f"the lifespan could not be entered on {who}: {reason_of(error)}")
+        failure.__cause__ = error
+        return failure
+
     def _on_found(self, found: dict[str, WorkerInfo]) -> None:
         """The discovery knows of other workers than before."""
         if not self.closed:
@@ -392,8 +419,10 @@ class OwnedPool(Pool):
         return found is not None and found.backend.complete and not self._plan.size
 
     def unready(self, tags: frozenset[str] = frozenset()) -> str:
-        """Says, besides, what the discovery has found."""
+        """Says, besides, what the discovery has found, and what own workers still do."""
         said = super().unready(tags)
+        if self._preparing:
+            said += f"; the lifespan is still being entered on {', '.join(self._preparing)}"
         return said if self._membership is None else f"; {self._membership.summary()}{said}"
 
     def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:

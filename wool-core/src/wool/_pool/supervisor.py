@@ -8,7 +8,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from wool._client.identity import PYTHON, VERSION
@@ -20,6 +20,7 @@ from wool._workerinfo import WorkerInfo
 from wool.exceptions import NoWorkersAvailable, WoolError
 
 _log = logging.getLogger("wool.discovery")
+_log_worker = logging.getLogger("wool.worker")
 
 EXIT_KNOWN_WITHIN = 0.5
 """Seconds in which it is known how a worker ended that has just been lost."""
@@ -63,6 +64,7 @@ class Supervisor:
         start: starts a worker by this id, in a process that is there already if one is given.
         tags, serializer_name: what is said of the workers.
         discovery: where they are announced.
+        prepare: has a worker do what it has to before it is called; returns why it could not.
         cancel_grace: seconds that their calls get to clean up when they are told to end.
         on_change: called when there is one more, or one less.
         on_end: called with the id of a worker that has ended.
@@ -82,6 +84,7 @@ class Supervisor:
         tags: frozenset[str],
         serializer_name: str,
         discovery: ChosenDiscovery | None,
+        prepare: Callable[[WorkerInfo], Awaitable[WoolError | None]],
         cancel_grace: float,
         on_change: Callable[[], None],
         on_end: Callable[[str], None],
@@ -94,6 +97,7 @@ class Supervisor:
         self._tags = tags
         self._serializer_name = serializer_name
         self._discovery = discovery
+        self._prepare = prepare
         self._cancel_grace = cancel_grace
         self._on_change = on_change
         self._on_end = on_end
@@ -205,9 +209,13 @@ class Supervisor:
         self._exits[ident] = worker.exited
         while len(self._exits) > MOST_EXITS + self._size:
             del self._exits[next(iter(self._exits))]
-        report = await worker.ready()
+        problem = None
+        try:
+            report = await worker.ready()
+        except asyncio.CancelledError:
+            worker.kill()  # it has nothing to clean up
+            raise
         if "address" in report:
-            self._failures = 0
             info = WorkerInfo(
                 **report,
                 id=ident,
@@ -216,16 +224,26 @@ class Supervisor:
                 version=VERSION,
                 serializers=(self._serializer_name,),
             )
-            self.workers[ident] = info
-            self._on_change()
-            leaving = self._leaving[ident] = asyncio.get_running_loop().create_future()
-            exited = asyncio.ensure_future(self._reap(ident, worker))
-            async with self._announced(info):
-                await asyncio.wait([leaving, exited], return_when=asyncio.FIRST_COMPLETED)
-            return
+            problem = await self._prepare(info)
+            if problem is None:
+                self._failures = 0
+                await self._serve(ident, worker, info)
+                return
+            _log_worker.warning("%s", problem, exc_info=problem.__cause__)
+            await worker.stop(self._cancel_grace)
         code = await worker.wait()
         self._running.pop(ident, None)
-        self._note_failure(report.get("error") or f"the last one {describe_exit(code)}")
+        reason = problem or report.get("error") or f"the last one {describe_exit(code)}"
+        self._note_failure(str(reason), problem)
+
+    async def _serve(self, ident: str, worker: OwnWorker, info: WorkerInfo) -> None:
+        """Lets a worker be called; returns when it has ended, or drains."""
+        self.workers[ident] = info
+        self._on_change()
+        leaving = self._leaving[ident] = asyncio.get_running_loop().create_future()
+        exited = asyncio.ensure_future(self._reap(ident, worker))
+        async with self._announced(info):
+            await asyncio.wait([leaving, exited], return_when=asyncio.FIRST_COMPLETED)
 
     @contextlib.asynccontextmanager
     async def _announced(self, info: WorkerInfo) -> AsyncGenerator[None]:
@@ -259,16 +277,16 @@ class Supervisor:
         if self.workers.pop(ident, None) is not None:
             self._on_change()
 
-    def _note_failure(self, reason: str) -> None:
+    def _note_failure(self, reason: str, problem: WoolError | None = None) -> None:
         """A worker could not be started; after some in a row, calls need not wait for another."""
         self._failures += 1
         if self._failures >= MOST_FAILURES:
-            self._on_failure(
-                NoWorkersAvailable(
-                    f"{self._failures} workers in a row ended before they were ready: {reason}. "
-                    "What they wrote to standard error says more"
-                )
+            failure = NoWorkersAvailable(
+                f"{self._failures} workers in a row ended before they were ready: {reason}. What "
+                "they wrote to standard error says more"
             )
+            failure.__cause__ = None if problem is None else problem.__cause__
+            self._on_failure(failure)
 
 
 async def _announce(announcing: Announcing) -> None:

@@ -24,6 +24,7 @@ from wool._settings.model import Core
 from wool._settings.settings import Settings, blaming
 from wool._worker.arguments import checked_credentials, labels, several
 from wool._worker.backends import ChosenDiscovery, choose_discovery, choose_transport
+from wool._worker.lifespan import Enter, checked_lifespan
 from wool._worker.placement import credentials_of
 from wool.abc import Discovery
 from wool.exceptions import ConfigurationError
@@ -53,6 +54,11 @@ class WorkerPool(PoolView):
             settings. Without, the pool's own workers can be reached by this pool alone, over Unix
             sockets where the transport knows them.
         concurrency: how many calls one worker runs at once; None is no limit, as in asyncio.
+        lifespan: a function that returns an async context manager, such as one below
+            `@contextlib.asynccontextmanager`. Each worker that the pool starts, also in place of
+            another, enters it before it is called, and leaves it after its last call, within
+            `cancel_grace` seconds. What it yields is `wool.current_worker().state` in routines. A
+            worker on which it raises is replaced like one that dies as it starts.
         quorum: how many workers must be ready before `async with` is entered.
         quorum_timeout: seconds to wait for them, and for a worker that fits a call; 60 by default.
         context: `"off"` keeps all context variables where they are; by default they travel.
@@ -85,6 +91,7 @@ class WorkerPool(PoolView):
         balancer: Balancer | None = None,
         credentials: Credentials | None = None,
         concurrency: int | None = None,
+        lifespan: Enter | None = None,
         quorum: int = 1,
         quorum_timeout: float | None = None,
         shutdown_timeout: float | None = None,
@@ -131,6 +138,7 @@ class WorkerPool(PoolView):
             balancer=chosen,
             options=options,
             quorum=enough if discovering else min(enough, workers),
+            lifespan=checked_lifespan(lifespan),
         )
         self._pool: OwnedPool
         super().__init__(OwnedPool(plan, self))

@@ -26,6 +26,7 @@ from wool._protocol.status import CallStatus, Line
 from wool._values.codec import rebuild_error
 from wool._values.context import Change, RoutineContext
 from wool._worker.executor import Executor, Queued, leave_fork
+from wool._worker.lifespan import Lifespan
 from wool._worker.observing import observed
 from wool._worker.routines import find
 from wool._workerinfo import WorkerInfo
@@ -119,6 +120,11 @@ class Execution(Queued):
             ident = f"{caller.worker.id}-{caller.number}-{frame.call}"
             self._info = CurrentCall(ident, frame.parent or None, caller.worker, caller.name)
         return self._info
+
+    @property
+    def lifespan(self) -> Lifespan:
+        """What the worker has entered for all calls."""
+        return self._executor.lifespan
 
     def wait_begins(self) -> None:
         """A Wool operation of this call is outstanding; its slot is free meanwhile."""

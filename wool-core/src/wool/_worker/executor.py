@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from wool._peer.incoming import IncomingCall, State
+from wool._worker.lifespan import Lifespan
 
 Post = Callable[[], None]
 
@@ -54,6 +55,7 @@ class Executor:
         pending: calls that have not begun, in order of arrival.
         running: calls that have begun and not ended.
         ended: how many calls have ended.
+        lifespan: what has been entered for all of them.
         on_exhausted: called if there is no memory left to answer with.
     """
 
@@ -62,6 +64,7 @@ class Executor:
         self.pending: dict[int, Queued] = {}
         self.running: set[Queued] = set()
         self.ended = 0
+        self.lifespan = Lifespan(loop)
         self.targets: dict[str, Any] = {}
         self._order: deque[int] = deque()
         self._starting: list[Queued] = []

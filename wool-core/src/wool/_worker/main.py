@@ -25,8 +25,9 @@ from wool._security.credentials import restore_keyring
 from wool._settings.values import load
 from wool._worker.backends import Transports
 from wool._worker.executor import Executor
+from wool._worker.loops import EXIT_GRACE, close_loop, new_loop
 from wool._worker.service import Service, Setup
-from wool.exceptions import ConfigurationError, WoolError
+from wool.exceptions import WoolError
 
 ORPHAN_GRACE = 3.0
 """Seconds that cancelled calls get to end, at most, when the process of the pool has died."""
@@ -37,9 +38,6 @@ DRAIN, DRAINED, STOPPED, ORPHANED = "drain", "drained", "stopped", "orphaned"
 PARTING = 0.1
 """Seconds that a drained worker waits for news of its pool's process: a signal to their group ends
 both, and the last one removes what they had."""
-
-EXIT_GRACE = 2.0
-"""Seconds the main thread gets to end once all calls are over."""
 
 
 def main(lifeline: BinaryIO) -> None:
@@ -111,38 +109,6 @@ def run_until(loop: asyncio.AbstractEventLoop, stopped: Callable[[], bool]) -> N
                 {"message": "a task left behind by a routine raised", "exception": error}
             )
     close_loop(loop)
-
-
-def close_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancels what is left on a loop that has stopped, and closes it."""
-    with contextlib.suppress(Exception):
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks, timeout=EXIT_GRACE))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
-
-
-def new_loop(kind: str) -> asyncio.AbstractEventLoop:
-    """Makes an event loop.
-
-    Args:
-        kind: `"asyncio"`, `"uvloop"`, or `"auto"` for uvloop's where it is installed.
-    """
-    if kind == "asyncio":
-        return asyncio.new_event_loop()
-    try:
-        import uvloop
-    except ImportError:
-        if kind == "auto":
-            return asyncio.new_event_loop()
-        raise ConfigurationError(
-            "the setting `loop` is 'uvloop', which is not installed: "
-            'pip install "wool-core[uvloop]"'
-        ) from None
-    return uvloop.new_event_loop()
 
 
 class _Serving:

@@ -152,7 +152,7 @@ class Service:
 
         Args:
             drain: seconds that running calls get to finish; None cancels them at once.
-            grace: seconds that cancelled calls get to end.
+            grace: seconds that cancelled calls get to end, and then the lifespan.
         """
         try:
             if drain is not None:
@@ -169,6 +169,7 @@ class Service:
             self._unlock()
             if self._directory is not None:
                 sockets.discard(self._directory)
+            await self._executor.lifespan.leave(grace)
 
     def _unlock(self) -> None:
         while self._locks:

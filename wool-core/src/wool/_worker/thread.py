@@ -9,7 +9,8 @@ import threading
 from typing import Any
 
 from wool._worker.executor import Executor
-from wool._worker.main import close_loop, run_until
+from wool._worker.loops import close_loop
+from wool._worker.main import run_until
 from wool._worker.process import STOP_SPARE
 from wool._worker.service import Service, Setup
 from wool._workerinfo import WorkerInfo

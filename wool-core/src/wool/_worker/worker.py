@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import secrets
-import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -30,7 +28,8 @@ from wool._worker.backends import (
     choose_transport,
 )
 from wool._worker.executor import Executor
-from wool._worker.main import close_loop, new_loop
+from wool._worker.lifespan import Enter, checked_lifespan
+from wool._worker.loops import LoopThread
 from wool._worker.placement import (
     check_advertised,
     check_place,
@@ -66,6 +65,9 @@ class Worker:
         concurrency: how many calls it runs at once; None is no limit.
         credentials: what callers have to have on a network; by default the token in `WOOL_TOKEN` or
             `WOOL_TOKEN_FILE`. A Unix socket serves the processes of its own user and needs none.
+        lifespan: returns an async context manager that is entered before the worker takes calls,
+            and left after the last one, within `cancel_grace` seconds. What it yields is
+            `wool.current_worker().state` in routines.
         insecure: serves whoever asks, without credentials, on the loopback interface only.
         drain_timeout: seconds that running calls get to finish when it is left, 30 by default; they
             are cancelled at once if it is left with an exception. Those that are cancelled get
@@ -76,7 +78,7 @@ class Worker:
     Raises:
         ConfigurationError, PluginError: an argument has no usable value; a network address without
             credentials among others.
-        ConnectFailed: on entering, if it cannot listen there.
+        ConnectFailed: on entering, if it cannot listen there; and what the lifespan raises.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Worker:
         tags: Iterable[str] = (),
         concurrency: int | None = None,
         credentials: Credentials | None = None,
+        lifespan: Enter | None = None,
         insecure: bool = False,
         drain_timeout: float | None = None,
     ) -> None:
@@ -105,6 +108,7 @@ class Worker:
         self._advertise = instance("advertise", advertise, str, "a string")
         self._discovery = self._find_discovery(discovery)
         self._tags = labels(tags)
+        self._lifespan = checked_lifespan(lifespan)
         self._transports = Transports({}, self._settings)
         self._transport = self._choose_transport(transport)
         if advertise is not None:
@@ -118,7 +122,7 @@ class Worker:
         self._check_reach(plugin)
         self._keyring = self._make_keyring(plugin, checked_credentials(credentials), insecure)
         self._announcing: Announcing | None = None
-        self._io: _IoThread | None = None
+        self._io: LoopThread | None = None
 
     def _find_discovery(self, given: Any) -> ChosenDiscovery | None:
         if isinstance(given, ChosenDiscovery):  # by the command line, which knows its back-end
@@ -205,10 +209,13 @@ class Worker:
             observers=lookup.companions(self._core.observers),
         )
         self._loop = asyncio.get_running_loop()
-        self._service = Service(setup, Executor(asyncio.get_running_loop(), self._core.concurrency))
-        self._io = _IoThread(self._core.loop)
+        executor = Executor(self._loop, self._core.concurrency)
+        self._service = Service(setup, executor)
+        self._io = LoopThread(self._core.loop)
         self._drained = asyncio.get_running_loop().create_future()
         try:
+            if self._lifespan is not None:
+                await executor.lifespan.enter(self._lifespan)
             info = await self._io.run(self._service.open())
             info = self._info = replace(info, address=self._advertise or info.address)
             if self._discovery is not None:
@@ -217,9 +224,11 @@ class Worker:
                 self._announcing = announcing
         except BaseException:
             try:
+                grace = self._core.cancel_grace
                 if self._info is not None:  # it serves already
-                    grace = self._core.cancel_grace
                     await self._io.run(self._service.aclose(drain=None, grace=grace))
+                else:
+                    await executor.lifespan.leave(grace)
             finally:
                 self._info = None
                 await self._end()
@@ -291,39 +300,3 @@ class Worker:
         if self._announcing is not None:
             self._announcing.withdraw()
         self._service.drain()
-
-
-class _IoThread:
-    """An event loop on a thread of its own."""
-
-    def __init__(self, kind: str) -> None:
-        self._loop = new_loop(kind)
-        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._ended.set_running_or_notify_cancel()  # it ends even if nobody waits for that
-        self._thread = threading.Thread(target=self._run, name="wool-io", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            close_loop(self._loop)
-            self._ended.set_result(None)
-
-    async def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Runs a coroutine there; cancelling cancels it."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-
-    def call(self, callback: Callable[[], object]) -> None:
-        """Calls back there."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback)
-
-    async def aclose(self) -> None:
-        """Ends the thread."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        # Not in a thread of asyncio's: there are no new ones once the main thread has ended.
-        await asyncio.wrap_future(self._ended)
-        self._thread.join()

@@ -17,11 +17,13 @@ from typing import Any, cast
 import click
 
 import wool
+from wool._code.names import find_name
 from wool._plugins import lookup
 from wool._plugins.lookup import scheme_transport
 from wool._settings.sources import TOKEN
+from wool._texts import reason_of
 from wool._worker.backends import ChosenDiscovery
-from wool._worker.main import new_loop
+from wool._worker.loops import new_loop
 from wool.cli.active import read_settings
 from wool.cli.events import Events
 from wool.cli.options import (
@@ -75,6 +77,11 @@ Examples:
 @click.option(
     "--drain-timeout", type=Seconds(min=0), metavar="SECONDS", help="Time calls get to finish."
 )
+@click.option(
+    "--lifespan",
+    metavar="MODULE:NAME",
+    help="Entered before it takes calls: a function that returns an async context manager.",
+)
 @credential_options
 @click.option("--insecure", is_flag=True, help="No authentication; loopback interface only.")
 @click.option("--json", "as_json", is_flag=True, help="Tell events as JSON on standard output.")
@@ -89,6 +96,7 @@ def command(
     tags: tuple[str, ...],
     concurrency: int | None,
     drain_timeout: float | None,
+    lifespan: str | None,
     token_file: Path | None,
     ca: Path | None,
     cert: Path | None,
@@ -128,12 +136,24 @@ def command(
         concurrency=concurrency,
         credentials=credentials_from(token_file, ca, cert, key),
         drain_timeout=drain_timeout,
+        lifespan=None if lifespan is None else _find(lifespan),
         insecure=insecure,
     )
     _check_callable(address, transport or settings.get("transport").value)
     kind, grace = settings.get("loop").value, settings.get("cancel_grace").value
     with asyncio.Runner(loop_factory=lambda: new_loop(kind)) as runner:
         runner.run(_serve(worker, chosen, events, grace))
+
+
+def _find(lifespan: str) -> Any:
+    """Imports it, or raises ConfigurationError."""
+    try:
+        return find_name(lifespan)
+    except Exception as error:
+        raise ConfigurationError(
+            f"--lifespan {lifespan} cannot be imported ({reason_of(error)}): give module:name, "
+            "of a module in the current folder or one that is installed"
+        ) from error
 
 
 def _check_callable(address: str | None, transport: str | None) -> None:
