@@ -168,6 +168,7 @@ class _Engine:
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
+        self._pool._pool.shared = False  # routines of the program know nothing of it
         self._queue: deque[_Work] = deque()
         self._out: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
