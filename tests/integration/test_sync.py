@@ -392,6 +392,12 @@ def test_calls(pool: wool.SyncPool) -> None:
     assert pool.call(who) == "Ann"
     name.reset(token)
     pool.call(pool.wait, 2)
+
+    async def wait_there() -> int:
+        return pool.call(add, 1, 2)
+
+    with pytest.raises(wool.WoolError, match="`await` it"):
+        pool.call(wait_there)
     with pool.use():
         assert asyncio.run(pid()) in {worker.pid for worker in pool.workers}
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
