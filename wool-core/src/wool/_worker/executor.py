@@ -55,6 +55,7 @@ class Executor:
         pending: calls that have not begun, in order of arrival.
         running: calls that have begun and not ended.
         lifespan: what has been entered for all of them.
+        ended: how many calls have ended.
         on_exhausted: called if there is no memory left to answer with.
     """
 
@@ -63,6 +64,7 @@ class Executor:
         self.pending: dict[int, Queued] = {}
         self.running: set[Queued] = set()
         self.lifespan = Lifespan(loop)
+        self.ended = 0
         self.targets: dict[str, Any] = {}
         self._order: deque[int] = deque()
         self._starting: list[Queued] = []
