@@ -354,16 +354,22 @@ async def test_errors_stand_for_results_and_say_who_has_left() -> None:
     assert (lost.outcome, lost.exitcode, lost.pid) == ("unknown", 3, exits)
 
 
-async def test_workers_that_cannot_be_asked(folder: Path) -> None:
-    """They are known by their addresses; one is there, one never was."""
-    async with wool.Worker(address=f"unix://{folder}/w") as worker:
-        gone = f"unix://{folder}/gone/w"
-        async with wool.WorkerPool(discovery=[worker.info.address, gone]) as pool:
-            answers = {w.address: result async for w, result in pool.broadcast(add, 1, 2)}
-        assert answers.pop(worker.info.address) == 3
-    lost = answers[gone]
-    assert isinstance(lost, wool.WorkerLost)
-    assert lost.outcome == "not started"
+async def test_workers_of_which_only_an_address_is_known(folder: Path) -> None:
+    """Two are there, two never were."""
+    gone = [f"unix://{folder}/gone/{n}" for n in range(2)]
+    async with (
+        wool.Worker(address=f"unix://{folder}/a") as a,
+        wool.Worker(address=f"unix://{folder}/b") as b,
+    ):
+        there = [a.info.address, b.info.address]
+        for known in (gone + there, there + gone):
+            async with wool.WorkerPool(discovery=known) as pool:
+                answers = {w.address: result async for w, result in pool.broadcast(add, 1, 2)}
+            assert [answers[address] for address in there] == [3, 3]
+            for address in gone:
+                lost = answers[address]
+                assert isinstance(lost, wool.WorkerLost)
+                assert lost.outcome == "not started"
 
 
 async def test_leaving_early_cancels_the_others(folder: Path) -> None:

@@ -131,6 +131,12 @@ def work_alone(seconds: float) -> tuple[int, int]:
     return seen, os.getpid()
 
 
+def test_routines_go_past_an_executor(executor: wool.Executor) -> None:
+    assert asyncio.run(pid()) == os.getpid()
+    with wool.SyncPool(1) as pool:
+        assert asyncio.run(pid()) == pool.workers[0].pid
+
+
 def test_one_at_a_time_on_each_of_all_workers(executor: wool.Executor) -> None:
     results = list(executor.map(work_alone, [0.02] * 20))
     assert {seen for seen, _ in results} == {1}
@@ -386,6 +392,12 @@ def test_calls(pool: wool.SyncPool) -> None:
     assert pool.call(who) == "Ann"
     name.reset(token)
     pool.call(pool.wait, 2)
+
+    async def wait_there() -> int:
+        return pool.call(add, 1, 2)
+
+    with pytest.raises(wool.WoolError, match="`await` it"):
+        pool.call(wait_there)
     with pool.use():
         assert asyncio.run(pid()) in {worker.pid for worker in pool.workers}
     with concurrent.futures.ThreadPoolExecutor(4) as threads:

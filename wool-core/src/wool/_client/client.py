@@ -136,9 +136,9 @@ class Client:
 
     def _place_at(self, call: OutgoingCall, worker: WorkerInfo) -> None:
         """Gives a call to the one worker it is for, or ends it if that cannot have it any more."""
-        ident, address = worker.id, worker.address
+        names = {worker.id, worker.address} - {""}  # of some, only an address is known
         known = [*self.links.values(), *self._retired]
-        link = next((k for k in known if ident == k.info.id or address == k.info.address), None)
+        link = next((k for k in known if names & {k.info.id, k.info.address}), None)
         if link is None:
             link = Link(self, worker, pinned=False)
             self._retired.add(link)  # until it is not needed

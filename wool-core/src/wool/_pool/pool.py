@@ -126,7 +126,12 @@ class OwnedPool(Pool):
 
     Args:
         view: the `WorkerPool` that it belongs to.
+
+    Attributes:
+        shared: whether calls use it whose context names no pool.
     """
+
+    shared = True
 
     # While it is open:
     _supervisor: Supervisor | None = None
@@ -176,7 +181,8 @@ class OwnedPool(Pool):
             self._opening = False
         self._before = ACTIVE.get()
         ACTIVE.set(self)
-        OPEN.add(self)
+        if self.shared:
+            OPEN.add(self)
 
     async def _open(self) -> None:
         plan = self._plan

@@ -167,7 +167,9 @@ class _Engine:
     """
 
     def __init__(self, pool: WorkerPool) -> None:
-        self._pool = pool
+        self._view = pool
+        self._pool = pool._pool
+        self._pool.shared = False  # routines of the program know nothing of it
         self._queue: deque[_Work] = deque()
         self._out: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
@@ -181,7 +183,7 @@ class _Engine:
     @property
     def size(self) -> int:
         """How many workers it starts or has, as far as is known; at least 1."""
-        return max(1, self._pool._pool._plan.size, len(self._pool.workers))
+        return max(1, self._pool._plan.size, len(self._pool.members))
 
     # On any thread ------------------------------------------------------------------------------
 
@@ -194,8 +196,7 @@ class _Engine:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._queue.append(work)
             if self._thread is None:
-                kind = self._pool._pool._plan.core.loop
-                self._thread = LoopThread(kind, "wool-executor")
+                self._thread = LoopThread(self._pool._plan.core.loop, "wool-executor")
                 # In a context of its own: what the first caller has set is not for all.
                 self._running = Context().run(self._thread.submit, self._run())
         self._thread.call(self._news.set)
@@ -246,7 +247,7 @@ class _Engine:
     async def _run(self) -> None:
         assert self._thread is not None
         try:
-            async with self._pool:
+            async with self._view:
                 while True:
                     self._news.clear()
                     self._fill()

@@ -72,7 +72,10 @@ class SyncPool(PoolView):
 
         Raises:
             WorkerStopped: the pool is not open; and whatever the function raises.
+            WoolError: this is the pool's own thread, which would wait for itself.
         """
+        if self._thread is not None and self._thread.is_here:
+            raise WoolError("the pool's own thread cannot wait for a call: `await` it instead")
         future = self.submit(routine, *args, **kwargs)
         try:
             return future.result()
