@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import click
 
@@ -15,16 +14,16 @@ from wool._pool.looking import Answer, Look, ask_at, local_probe
 from wool._protocol.status import CallStatus, ProcessStatus, document, merged
 from wool._security import sockets
 from wool._settings.settings import Settings
-from wool.cli.active import read_settings
-from wool.cli.group import FAILURE
-from wool.cli.options import (
-    Seconds,
+from wool.cli.common import (
+    Files,
+    Where,
     credential_options,
-    credentials_from,
-    discovery_of,
     discovery_options,
+    print_table,
+    read_settings,
+    timeout_option,
 )
-from wool.cli.tables import print_table
+from wool.cli.group import FAILURE
 from wool.exceptions import ConnectFailed, WoolError
 
 
@@ -32,27 +31,15 @@ from wool.exceptions import ConnectFailed, WoolError
 @click.argument("programs", nargs=-1, metavar="[PROGRAM]...")
 @discovery_options("Ask the workers that this finds, in place of those of this machine and user.")
 @credential_options
-@click.option(
-    "--timeout",
-    default=3.0,
-    type=Seconds(min=0, min_open=True),
-    show_default=True,
-    metavar="SECONDS",
-    help="For each worker to be reached.",
-)
+@timeout_option("For each worker to be reached.")
 @click.option("--tree", is_flag=True, help="Draw who awaits whom, down to the line that waits.")
 @click.option("--json", "as_json", is_flag=True, help="Print what each process says, as JSON.")
 @click.pass_context
-def command(
+def ps(
     ctx: click.Context,
     programs: tuple[str, ...],
-    discovery: str | None,
-    namespace: str | None,
-    interfaces: tuple[str, ...],
-    token_file: Path | None,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
+    where: Where,
+    files: Files,
     timeout: float,
     tree: bool,
     as_json: bool,
@@ -66,12 +53,12 @@ def command(
     The exit code is 0 if at least one worker has answered, else 1.
     """
     settings = read_settings()
-    if discovery or namespace or interfaces:
-        chosen = discovery_of(settings, discovery, namespace, interfaces)
+    if where:
+        chosen = where.choose(settings)
         assert chosen is not None
-        look = Look(settings, chosen, credentials_from(token_file, ca, cert, key), timeout)
+        look = Look(settings, chosen, files.read(), timeout)
         answers = asyncio.run(_ask_found(look))
-    elif token_file or ca or cert or key:
+    elif files:
         raise click.UsageError("credentials are for a --discovery; name one")
     else:
         answers = asyncio.run(_ask_here(settings, timeout))

@@ -26,8 +26,7 @@ from wool._security.credentials import Authenticator
 from wool._settings.model import settings_of
 from wool._settings.settings import Settings
 from wool._worker.backends import ChosenDiscovery, choose_discovery, words
-from wool.cli.checks.finding import Finding, advice, ok, problem
-from wool.cli.checks.machine import WHO
+from wool.cli.checks import Finding, advice, ok, problem
 from wool.exceptions import WoolError
 
 PATIENCE = 5.0
@@ -35,6 +34,15 @@ PATIENCE = 5.0
 
 LISTENING = 1.0
 """Seconds in which workers of others are looked for."""
+
+_REMEDIES = {
+    "zeroconf": "have the firewall let UDP port 5353 in and out, or choose the network with "
+    "--interface; where multicast does not get through, as in most containers, workers are found "
+    "by `--discovery dns`, or `static` with their addresses",
+    "shm": "have /dev/shm mounted with mode 1777 and enough room (`docker run --shm-size`), or "
+    "name another place in WOOL_SHM__DIRECTORY",
+}
+"""What to change where a discovery does not work, by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +190,7 @@ async def _is_here(address: str) -> bool:
 def _port_remedy(error: WoolError) -> str:
     if "in use" not in str(error):
         return ""
-    return f"choose another port, or end the program that has it: {WHO}"
+    return "choose another port, or end the program that has it: `ss -ltnp` names it"
 
 
 async def _look(trial: Trial, *addresses: str) -> list[Seen]:
@@ -222,10 +230,10 @@ async def _check_announcing(trial: Trial, chosen: ChosenDiscovery) -> Finding:
         return problem(
             check,
             f"what is announced is not heard within {PATIENCE:g} s, even on this machine",
-            "see what is said above of its network or memory",
+            _REMEDIES.get(plugin.name, ""),
         )
     except Exception as error:  # a discovery may raise anything
-        return problem(check, words(error))
+        return problem(check, words(error), _REMEDIES.get(plugin.name, ""))
     return ok(check, f"what is announced is heard on this machine: {_since(began)}")
 
 
