@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, cast
@@ -16,7 +16,7 @@ from typing import Any, cast
 import wool
 from wool import abc
 from wool._addresses import host_of, is_loopback
-from wool._backends.static import Silent
+from wool._backends.static import Listed
 from wool._client.probing import Seen
 from wool._plugins import lookup
 from wool._plugins.lookup import scheme_transport
@@ -78,7 +78,7 @@ async def check_serving(trial: Trial) -> AsyncIterator[Finding]:
 # A pool ---------------------------------------------------------------------------------------
 
 
-class Quiet(abc.Discovery):
+class Quiet(Listed):
     """Finds nobody and tells nobody.
 
     Args:
@@ -89,11 +89,6 @@ class Quiet(abc.Discovery):
         if like is not None:
             self.host: str = like.host
             self.port: int = like.port
-
-    @asynccontextmanager
-    async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
-        """Does nothing."""
-        yield Silent()
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[abc.Event]]:
         """Says that there is nobody."""
