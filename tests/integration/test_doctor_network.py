@@ -19,6 +19,7 @@ from wool._plugins import lookup
 from wool._security import tokens
 from wool._security.credentials import Token
 from wool._settings.settings import Settings
+from wool.cli.common import Where
 from wool.cli.trials import Trial, check_serving
 
 DOCTOR = [sys.executable, "-m", "wool.cli", "doctor", "--discovery", "zeroconf", "--json"]
@@ -97,11 +98,8 @@ async def test_an_address_that_only_the_machine_itself_reaches(
     settings = Settings.read(lookup.names)
     trial = Trial(
         settings=settings,
-        address=None,
-        advertise=None,
+        where=Where("zeroconf", "nobody", ()),
         transport="ws",
-        discovery="zeroconf",
-        options={"namespace": "nobody"},
         credentials=Token(tokens.generate()),
     )
     found = [one async for one in check_serving(trial)]

@@ -6,15 +6,16 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
+from typing import Any
 
 import click
 
 from wool._plugins import lookup
 from wool._plugins.lookup import scheme_transport
-from wool._settings.settings import Settings, Value
+from wool._settings.settings import Value
 from wool._settings.sources import DEFAULT
-from wool._worker.backends import ChosenDiscovery, choose_discovery, choose_transport
+from wool._worker.backends import ChosenDiscovery, choose_transport
 from wool._worker.placement import credentials_of
 from wool.cli.checks import (
     Finding,
@@ -45,17 +46,6 @@ OPTION = "option"
 """Where a choice comes from that the command line makes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The options of the command line."""
-
-    address: str | None
-    advertise: str | None
-    transport: str | None
-    where: Where
-    files: Files
-
-
 @click.command("doctor")
 @click.option("--address", metavar="ADDRESS", help="Where a worker is to listen.")
 @click.option("--advertise", metavar="ADDRESS", help="What others are to dial instead.")
@@ -82,8 +72,8 @@ def doctor(
 
     The exit code is 0 if there is no problem, else 1.
     """
-    asked = Asked(address, advertise, transport, where, files)
-    findings = asyncio.run(_examine(asked, quiet=as_json))
+    told = {"address": address, "advertise": advertise, "transport": transport, "where": where}
+    findings = asyncio.run(_examine(told, files, quiet=as_json))
     states = Counter(finding.state for finding in findings)
     if as_json:
         document = {"ok": not states[State.PROBLEM], "findings": [asdict(f) for f in findings]}
@@ -95,16 +85,16 @@ def doctor(
         ctx.exit(FAILURE)
 
 
-async def _examine(asked: Asked, *, quiet: bool) -> list[Finding]:
+async def _examine(told: dict[str, Any], files: Files, *, quiet: bool) -> list[Finding]:
     findings: list[Finding] = []
-    async for finding in _findings(asked):
+    async for finding in _findings(told, files):
         findings.append(finding)
         if not quiet:
             _show(finding)
     return findings
 
 
-async def _findings(asked: Asked) -> AsyncIterator[Finding]:
+async def _findings(told: dict[str, Any], files: Files) -> AsyncIterator[Finding]:
     for finding in check_installation():
         yield finding
     try:
@@ -113,58 +103,48 @@ async def _findings(asked: Asked) -> AsyncIterator[Finding]:
         yield problem("settings", str(error))
         return
     yield check_settings(settings)
+    trial = Trial(settings=settings, **told)
     stuck = False
-    discovery = asked.where.discovery or settings.get("discovery").value
-    for finding in _configured(asked, settings, discovery):
+    for finding in _configured(trial, files):
         stuck |= finding.state is State.PROBLEM
         yield finding
     if stuck:
         yield advice("trials", "none were made", "solve the problems above, and run this again")
         return
-    trial = Trial(
-        settings=settings,
-        address=asked.address,
-        advertise=asked.advertise,
-        transport=asked.transport,
-        discovery=discovery,
-        options=asked.where.options,
-        credentials=asked.files.read(),
-    )
-    async for finding in check_serving(trial):
+    async for finding in check_serving(replace(trial, credentials=files.read())):
         yield finding
 
 
-def _configured(asked: Asked, settings: Settings, discovery: str | None) -> Iterator[Finding]:
+def _configured(trial: Trial, files: Files) -> Iterator[Finding]:
     """Looks at what the settings and the command line say."""
-    given = asked.where.discovery
+    given = trial.where.discovery
     names = {} if given is None else {"discovery": Value(given, OPTION)}
     check = "discovery"
     try:
-        chosen = choose_discovery(settings, discovery, asked.where.options)
+        chosen = trial.discover()
         check = "transport"
-        names["transport"] = _transport(asked, settings, chosen)
+        names["transport"] = _transport(trial, chosen)
         networked = "network" in lookup.transport(names["transport"].value).plugin.capabilities
-        yield from check_plugins(settings, names)
+        yield from check_plugins(trial.settings, names)
         check = "credentials"
-        credentials = asked.files.read() or credentials_of(settings)
+        credentials = files.read() or credentials_of(trial.settings)
     except WoolError as error:
         yield problem(check, str(error))
         return
     yield from check_credentials(credentials, networked)
 
 
-def _transport(asked: Asked, settings: Settings, chosen: ChosenDiscovery | None) -> Value:
+def _transport(trial: Trial, chosen: ChosenDiscovery | None) -> Value:
     """Returns which transport a worker would listen with, and why."""
-    if asked.address is not None:
-        return Value(scheme_transport(asked.address), OPTION)
-    if asked.transport is not None:
-        return Value(asked.transport, OPTION)
-    given = settings.get("transport")
+    if trial.address is not None:
+        return Value(scheme_transport(trial.address), OPTION)
+    if trial.transport is not None:
+        return Value(trial.transport, OPTION)
+    given = trial.settings.get("transport")
     if given.value is not None:
         return given
-    origin = DEFAULT
-    if chosen is not None and chosen.reaches_out:
-        origin = f"because of {chosen}"
+    reaches_out = chosen is not None and chosen.reaches_out
+    origin = f"because of {chosen}" if reaches_out else DEFAULT
     return Value(choose_transport(None, chosen), origin)
 
 

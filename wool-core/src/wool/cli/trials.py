@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -27,6 +27,7 @@ from wool._settings.model import settings_of
 from wool._settings.settings import Settings
 from wool._worker.backends import ChosenDiscovery, choose_discovery, words
 from wool.cli.checks import Finding, advice, ok, problem
+from wool.cli.common import Where
 from wool.exceptions import WoolError
 
 PATIENCE = 5.0
@@ -47,27 +48,34 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """The trial to make: what a worker would be told.
+    """The trial to make: what a worker would be told by options, and the settings.
 
     Attributes:
-        discovery: its name; None: there is none.
-        options: of the discovery, that precede those of the settings.
+        where: the discovery, whose options precede those of the settings.
     """
 
     settings: Settings
-    address: str | None
-    advertise: str | None
-    transport: str | None
-    discovery: str | None
-    options: Mapping[str, Any]
-    credentials: Authenticator | None
+    where: Where
+    address: str | None = None
+    advertise: str | None = None
+    transport: str | None = None
+    credentials: Authenticator | None = None
+
+    @property
+    def discovery(self) -> str | None:
+        """The name of the discovery; None: there is none."""
+        return self.where.discovery or self.settings.get("discovery").value
+
+    def discover(self, **options: Any) -> ChosenDiscovery | None:
+        """Makes the discovery, perhaps with other options."""
+        return choose_discovery(self.settings, self.discovery, {**self.where.options, **options})
 
 
 async def check_serving(trial: Trial) -> AsyncIterator[Finding]:
     """Starts what would be started, talks to it, and ends it."""
     if sockets.SUPPORTED:
         yield await _check_pool()
-    chosen = choose_discovery(trial.settings, trial.discovery, trial.options)
+    chosen = trial.discover()
     async for finding in _check_worker(trial, chosen):
         yield finding
     if chosen is not None:
@@ -207,11 +215,10 @@ async def _check_announcing(trial: Trial, chosen: ChosenDiscovery) -> Finding:
     if "namespace" not in settings_of(plugin.options):
         return ok(check, "is configured; it knows workers without being told")
     namespace = f"wool-doctor-{secrets.token_hex(8)}"
-    private = {**trial.options, "namespace": namespace}
     info = abc.WorkerInfo(id=secrets.token_hex(8), address=f"grpc://{socket.gethostname()}:9")
     began = time.perf_counter()
     try:
-        one, other = (choose_discovery(trial.settings, plugin.name, private) for _ in range(2))
+        one, other = (trial.discover(namespace=namespace) for _ in range(2))
         assert one is not None
         assert other is not None
         async with (

@@ -102,10 +102,7 @@ def workers(
     look = Look(settings, chosen, Insecure() if insecure else files.read(), timeout)
     shown = _Table(chosen, as_json=as_json, again=watch)
     try:
-        if quorum is not None:
-            asyncio.run(_wait(look, shown, quorum, wait))
-        else:
-            asyncio.run(_run(look, shown, wait, interval if watch else None))
+        asyncio.run(_run(look, shown, wait, quorum, interval if watch else None))
     except KeyboardInterrupt:
         if not watch:
             raise
@@ -113,24 +110,19 @@ def workers(
         ctx.exit(FAILURE)
 
 
-async def _wait(look: Look, shown: _Table, quorum: int, seconds: float) -> None:
-    """Looks until enough can be used, or the time is up, and shows what was seen last."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    async with look.watching(0):
+async def _run(
+    look: Look, shown: _Table, wait: float, quorum: int | None, interval: float | None
+) -> None:
+    """Looks and shows; with a quorum, looks again until there is one or the time is up."""
+    deadline = asyncio.get_running_loop().time() + wait
+    async with look.watching(wait if quorum is None else 0):
         while True:
             seen = await look.at_all()
-            usable = sum(one.problem is None for one in seen)
-            if usable >= quorum or loop.time() >= deadline:
-                shown.show(seen)
-                return
-            await asyncio.sleep(PAUSE)
-
-
-async def _run(look: Look, shown: _Table, wait: float, interval: float | None) -> None:
-    async with look.watching(wait):
-        while True:
-            shown.show(await look.at_all())
+            lacking = quorum is not None and sum(one.problem is None for one in seen) < quorum
+            if lacking and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(PAUSE)
+                continue
+            shown.show(seen)
             if interval is None:
                 return
             await asyncio.sleep(interval)
