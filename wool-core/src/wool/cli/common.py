@@ -82,7 +82,7 @@ def name_option(word: str, use: str) -> Decorator:
     return click.option(f"--{word}", metavar="NAME", help=use, shell_complete=complete)
 
 
-transport_option = name_option("transport", "Transport, if there is no address.")
+transport_option: Decorator = name_option("transport", "Transport, if there is no address.")
 
 
 @dataclass(frozen=True, slots=True)
