@@ -19,7 +19,8 @@ from wool._plugins import lookup
 from wool._security import tokens
 from wool._security.credentials import Token
 from wool._settings.settings import Settings
-from wool.cli.checks.serving import Trial, check_serving
+from wool.cli.common import Where
+from wool.cli.trials import Trial, check_serving
 
 DOCTOR = [sys.executable, "-m", "wool.cli", "doctor", "--discovery", "zeroconf", "--json"]
 
@@ -43,7 +44,7 @@ async def test_a_network(folder: Path) -> None:
     async with lan(2) as (one, two):
         code, found = await examined(two, folder)
         assert code == 0, found
-        assert "eth0 (10.99.0.2)" in found["multicast"]["text"]
+        assert "is heard on this machine" in found["discovery zeroconf"]["text"]
         assert "can be called at grpc://10.99.0.2:" in found["worker"]["text"]
         assert found["workers"]["state"] == "advice"
 
@@ -68,12 +69,12 @@ async def test_a_network_without_ipv4_and_none_at_all(folder: Path) -> None:
         host.forget_ipv4()
         code, found = await examined(host, folder)
         assert code == 0, found
-        assert "IPv6" in found["multicast"]["text"]
+        assert "is heard on this machine" in found["discovery zeroconf"]["text"]
         assert "can be called at grpc://[fd99::1]:" in found["worker"]["text"]
         host.down()
         code, found = await examined(host, folder)
-        assert (code, found["multicast"]["state"]) == (1, "problem")
-        assert "--discovery dns" in found["multicast"]["remedy"]
+        assert (code, found["worker"]["state"]) == (1, "problem")
+        assert "only this machine reaches" in found["worker"]["text"]
 
 
 @pytest.mark.parametrize("transport", ["ws", "grpc"])
@@ -97,11 +98,8 @@ async def test_an_address_that_only_the_machine_itself_reaches(
     settings = Settings.read(lookup.names)
     trial = Trial(
         settings=settings,
-        address=None,
-        advertise=None,
+        where=Where("zeroconf", "nobody", ()),
         transport="ws",
-        discovery="zeroconf",
-        options={"namespace": "nobody"},
         credentials=Token(tokens.generate()),
     )
     found = [one async for one in check_serving(trial)]

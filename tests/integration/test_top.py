@@ -23,6 +23,7 @@ import wool
 from integration.test_status import stay
 from support.serving import CLI
 from support.waiting import caught, until
+from wool.cli.common import Files, Where
 from wool.cli.dashboard import Dashboard
 from wool.cli.ps import question_of
 
@@ -44,7 +45,7 @@ async def pool() -> AsyncIterator[wool.WorkerPool]:
 
 
 def dashboard(*, read_only: bool = False) -> Dashboard:
-    question = question_of(None, None, (), (None, None, None, None), 3.0)
+    question = question_of(Where(None, None, ()), Files(None, None, None, None), 3.0)
     return Dashboard(question, [str(os.getpid())], 0.1, read_only=read_only)
 
 

@@ -7,11 +7,8 @@ import json
 import os
 import secrets
 import socket
-import time
 from collections.abc import Iterator
-from importlib.metadata import Distribution
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -19,9 +16,7 @@ from click.testing import CliRunner, Result
 import wool
 from wool import _namesake
 from wool._security import certificates
-from wool.cli import main
-from wool.cli.checks import credentials, installation, machine, multicast, serving
-from wool.cli.checks.finding import Finding, State
+from wool.cli import checks, main, trials
 
 TOKEN = wool.Credentials.new_token()
 
@@ -29,8 +24,7 @@ TOKEN = wool.Credentials.new_token()
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is set, and no file is near; and whatever answers may take its time."""
-    monkeypatch.setattr(multicast, "PATIENCE", 30.0)
-    monkeypatch.setattr(serving, "PATIENCE", 30.0)
+    monkeypatch.setattr(trials, "PATIENCE", 30.0)
     for name in [name for name in os.environ if name.startswith("WOOL_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -65,7 +59,7 @@ def test_all_is_well() -> None:
     result = run()
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    for check in ("python", "packages", "settings", "credentials", "clock", "pool", "worker"):
+    for check in ("python", "packages", "settings", "credentials", "pool", "worker"):
         assert any(line.startswith(f"ok       {check}: ") for line in lines), check
     for package in ("wool-core 0.1.0, ", "wool-grpc 0.1.0, ", "wool-zeroconf 0.1.0"):
         assert package in result.stdout
@@ -96,48 +90,6 @@ def test_a_wrong_command_line(arguments: list[str]) -> None:
 def test_the_other_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_namesake, "problem", lambda: "another wool is here: uninstall it")
     assert [f["text"] for f in problems()] == ["another wool is here: uninstall it"]
-
-
-class Fake:
-    """A distribution."""
-
-    version = "0.1.0"
-
-    def __init__(self, *requires: str) -> None:
-        self.requires = list(requires)
-        self.metadata = {"Name": "wool_fake"}
-
-
-@pytest.mark.parametrize(
-    ("requirement", "lacking"),
-    [
-        ("wool-core>=0.1,<0.2", None),
-        ("wool-core (>=0.1)", None),
-        ("pluggy", None),
-        ("click!=0.0.1", None),
-        ("nobody-has-this>=3; extra == 'all'", None),
-        ("nobody-has-this>=3; sys_platform == 'plan9'", None),
-        ("wool-core>=0.2,<0.3", "wool-core>=0.2,<0.3, and 0.1.0 is installed"),
-        ("wool-core<0.1", "wool-core<0.1, and 0.1.0 is installed"),
-        ("wool-core[grpc]==2", "wool-core==2, and 0.1.0 is installed"),
-        ("nobody-has-this>=3", "nobody-has-this>=3, which is not installed"),
-    ],
-)
-def test_what_a_distribution_needs(
-    requirement: str, lacking: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = cast(Distribution, Fake(requirement))
-    assert list(installation.unmet(fake)) == ([] if lacking is None else [lacking])
-    monkeypatch.setattr(installation, "ours", lambda: {"wool-fake": fake})
-    told = [f for f in installation.check_installation() if f.state is State.PROBLEM]
-    assert len(told) == (lacking is not None)
-
-
-def test_our_distributions_are_those_that_need_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    other, ours = Fake("requests"), Fake("wool-core>=0.1")
-    other.metadata["Name"] = "wool-scarf"
-    monkeypatch.setattr(installation, "distributions", lambda: [other, ours])
-    assert list(installation.ours()) == ["wool-fake"]
 
 
 # Settings and back-ends
@@ -239,7 +191,7 @@ def test_a_clock_that_does_not_fit_the_certificate(
 ) -> None:
     files = authority("certs", "alpha.example")
     then = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
-    monkeypatch.setattr(credentials, "_now", lambda: then)
+    monkeypatch.setattr(checks, "_now", lambda: then)
     bad = [f["text"] for f in certificate_findings(**files) if f["state"] == "problem"]
     assert any(words in text for text in bad), bad
 
@@ -271,53 +223,7 @@ def test_a_key_that_others_can_read() -> None:
     assert one["remedy"] == f"chmod 600 {files['WOOL_TLS__KEY']}"
 
 
-def test_certificates_need_a_clock_that_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_synchronized", lambda: False)
-    assert machine.check_clock(needed=False).state is State.OK
-    assert machine.check_clock(needed=True).state is State.ADVICE
-    monkeypatch.setattr(machine, "_synchronized", lambda: True)
-    assert machine.check_clock(needed=True).state is State.OK
-    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
-    assert machine.check_clock(needed=False).state is State.PROBLEM
-
-
 # Limits
-
-
-def test_little_shared_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    few = tmp_path / "instances"
-    few.write_text("8\n")
-    monkeypatch.setattr(machine, "INSTANCES", few)
-    monkeypatch.setattr(machine, "ROOM", 2**80)
-    one, other = machine.check_shared_memory()
-    assert one.state is other.state is State.ADVICE
-    assert "--shm-size" in one.remedy
-    assert other.remedy == "sysctl fs.inotify.max_user_instances=512"
-
-
-def test_shared_memory_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    (one,) = machine.check_shared_memory()
-    assert one.state is State.PROBLEM and "WOOL_SHM__DIRECTORY" in one.remedy
-
-
-@pytest.mark.parametrize("told", [True, False])
-def test_shared_memory_that_is_not_shared(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: bool
-) -> None:
-    """Where processes then meet is looked at: where the settings say, or in the temporary folder.
-
-    Nothing may be wrong there, and is not if the remedy was heeded.
-    """
-    access = os.access
-    monkeypatch.setattr(machine, "SHARED", tmp_path / "shm")
-    (tmp_path / "shm").mkdir()
-    denied = tmp_path / "shm"
-    monkeypatch.setattr(os, "access", lambda path, mode: path != denied and access(path, mode))
-    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
-    (first, *others) = machine.check_shared_memory(tmp_path if told else None)
-    assert first.state is (State.OK if told else State.ADVICE)
-    assert any(f"free in {tmp_path}" in finding.text for finding in (first, *others))
 
 
 def test_few_open_files() -> None:
@@ -326,29 +232,11 @@ def test_few_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
     try:
-        (one,) = machine.check_files()
+        _, findings = found()
+        (one,) = of(findings, "open files")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert one.state is State.ADVICE and "LimitNOFILE" in one.remedy
-
-
-def test_no_place_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: Any) -> Any:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(machine.tempfile, "mkdtemp", refuse)
-    (one,) = machine.check_sockets()
-    assert one.state is State.PROBLEM and "TMPDIR" in one.remedy
-
-
-def test_a_place_for_sockets_that_is_open_to_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tmp_path.chmod(0o777)
-    monkeypatch.setattr(machine.sockets, "place", lambda: str(tmp_path))
-    (one,) = machine.check_sockets()
-    assert one.state is State.PROBLEM and "sticky bit" in one.text
-    assert not list(tmp_path.iterdir())
+    assert one["state"] == "advice" and "LimitNOFILE" in one["remedy"]
 
 
 @pytest.fixture
@@ -359,61 +247,8 @@ def taken() -> Iterator[int]:
 
 
 def test_a_port_that_is_taken(taken: int) -> None:
-    assert machine.check_port(taken).state is State.ADVICE
     (one,) = problems("--address", f"grpc://127.0.0.1:{taken}", WOOL_TOKEN=TOKEN)
     assert one["check"] == "worker" and "ss -ltnp" in one["remedy"]
-
-
-# Multicast
-
-
-def test_multicast_on_an_interface() -> None:
-    (one,) = multicast.check_multicast(["127.0.0.1"])
-    assert one.state is State.OK and "lo (127.0.0.1)" in one.text
-
-
-def test_multicast_without_an_interface() -> None:
-    (one,) = multicast.check_multicast(["nosuch0"])
-    assert one.state is State.PROBLEM and "--discovery dns" in one.remedy
-
-
-@pytest.mark.parametrize(
-    ("error", "remedy"),
-    [
-        (OSError(101, "Network is unreachable"), "ip route add 224.0.0.0/4 dev lo"),
-        (OSError(98, "Address already in use"), "disallow-other-stacks=no"),
-        (OSError(1, "Operation not permitted"), "let UDP port 5353 through"),
-        (OSError(19, "No such device"), "--interface"),
-        (None, "let UDP port 5353 in and out"),
-    ],
-)
-def test_multicast_that_does_not_get_through(
-    error: OSError | None, remedy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def hears(address: str) -> bool:
-        if error is not None:
-            raise error
-        return False
-
-    monkeypatch.setattr(multicast, "_is_heard", hears)
-    (one,) = multicast.check_multicast(["lo"])
-    assert one.state is State.PROBLEM and remedy in one.remedy
-
-
-def test_multicast_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    one, _ = multicast.check_multicast(["lo"])
-    assert one.state is State.ADVICE and "container" in one.text
-
-
-def test_what_nobody_asked_for_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a discovery, a machine without multicast is as good as any."""
-    silence = [Finding("multicast", State.PROBLEM, "it does not get through")]
-    monkeypatch.setattr(multicast, "check_multicast", lambda *_: silence)
-    assert problems() == []
-    assert [one["text"] for one in problems("--discovery", "zeroconf", WOOL_TOKEN=TOKEN)] == [
-        "it does not get through"
-    ]
 
 
 # Trials
@@ -470,3 +305,13 @@ def test_workers_of_no_use() -> None:
 def test_a_discovery_that_fails() -> None:
     (one,) = problems("--discovery", "dns", WOOL_DNS__NAME="-..-", WOOL_TOKEN=TOKEN)
     assert one["check"] == "workers" and "cannot be a name" in one["text"]
+
+
+def test_a_place_of_no_use(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (one,) = [
+        finding
+        for finding in problems("--discovery", "shm", WOOL_SHM__DIRECTORY=str(tmp_path / "file"))
+        if finding["check"] == "discovery shm"
+    ]
+    assert str(tmp_path) in one["text"] and "WOOL_SHM__DIRECTORY" in one["remedy"]

@@ -15,8 +15,8 @@ import wool.testing
 from wool import abc
 from wool._transports import memory, unix
 from wool.testing import Faults, TransportSuite
-from wool.testing._faulty import FaultyTransport
 from wool.testing._pools import opened
+from wool.testing.faults import FaultyTransport
 
 
 class TestFaultless(TransportSuite):

@@ -193,7 +193,7 @@ def test_those_of_another_process_need_no_metadata() -> None:
         import sys
         from wool._plugins.lookup import observers_from
         assert observers_from([]) == ()
-        assert "wool._plugins.entrypoints" not in sys.modules
+        assert "importlib.metadata" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 

@@ -144,11 +144,13 @@ def test_the_kinds_are_apart(install: Install) -> None:
 
 
 def test_metadata_is_read_once(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wool._plugins import entrypoints
-
-    read = entrypoints.read
+    read = lookup.read_entries
     calls: list[object] = []
-    monkeypatch.setattr(entrypoints, "read", lambda groups: calls.append(groups) or read(groups))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        lookup,
+        "read_entries",
+        lambda groups: calls.append(groups) or read(groups),  # type: ignore[func-returns-value]
+    )
     install("acme", "1", {"pigeon": "acme_pigeon", "dove": "acme_dove"}, names=("pigeon", "dove"))
     here = Lookup()
     assert calls == []
@@ -433,7 +435,7 @@ def test_load_from_does_not_import_the_reader_of_metadata() -> None:
         import sys
         from wool._plugins.lookup import SERIALIZER, load_from
         load_from("wool._backends.cloudpickle", "cloudpickle", SERIALIZER)
-        assert "wool._plugins.entrypoints" not in sys.modules
+        assert "importlib.metadata" not in sys.modules
         assert "cloudpickle" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from wool._plugins import lookup
 from wool._plugins.lookup import Lookup, scheme_transport
 from wool.exceptions import ConfigurationError
 from wool.plugins import TransportPlugin, hookimpl
@@ -59,9 +60,7 @@ def test_this_process_is_asked_by_default() -> None:
 
 
 def test_no_metadata_is_read_for_a_name_without_an_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wool._plugins import entrypoints
-
-    monkeypatch.setattr(entrypoints, "read", lambda groups: pytest.fail("read"))
+    monkeypatch.setattr(lookup, "read_entries", lambda groups: pytest.fail("read"))
     assert scheme_transport("grpc://host", Lookup()) == "grpc"
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
 from pickle import PickleBuffer
 from typing import Any
+
+from wool.abc import Payload, Reduce, Serializer
 
 PROTOCOL = 5
 """The pickle protocol that knows out-of-band buffers; every supported Python has it."""
@@ -18,7 +22,6 @@ PLAIN = frozenset(
     | {tuple, list, dict, set, frozenset}
 )
 """Types that the C pickler never offers to `reducer_override`."""
-
 
 _ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 
@@ -54,3 +57,35 @@ def collector(buffers: list[memoryview]) -> Callable[[PickleBuffer], bool]:
         return False
 
     return in_band
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """There is nothing to choose."""
+
+
+class PickleSerializer(Serializer):
+    """Pickles with a library. One pickler per value, so threads share nothing but the class.
+
+    Args:
+        pickler: makes a pickler that asks its attribute `reduce` first.
+    """
+
+    def __init__(self, pickler: Callable[..., Any]) -> None:
+        self._pickler = pickler
+
+    def dumps(self, value: Any, reduce: Reduce) -> Payload:
+        """Serializes a value."""
+        plain = dump_plain(value)
+        if plain is not None:
+            return Payload(plain)
+        file = BytesIO()
+        buffers: list[memoryview] = []
+        pickler = self._pickler(file, PROTOCOL, buffer_callback=collector(buffers))
+        pickler.reduce = reduce
+        pickler.dump(value)
+        return Payload(file.getvalue(), buffers)
+
+    def loads(self, payload: Payload) -> Any:
+        """Rebuilds a value."""
+        return pickle.loads(payload.head, buffers=payload.buffers)

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pickle import PickleBuffer
 from typing import Any
 
-from wool._backends._pickling import PLAIN, PROTOCOL, collector, dump_plain
+from wool._backends._pickling import PLAIN, PROTOCOL, Options, PickleSerializer
 from wool.abc import Payload, Reduce, Serializer
 from wool.plugins import API, SerializerPlugin, hookimpl
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """There is nothing to choose."""
-
-
-class DillSerializer(Serializer):
+class DillSerializer(PickleSerializer):
     """Pickles with dill. The settings in `dill.settings` play no part."""
 
     def __init__(self) -> None:
         import dill  # pyright: ignore[reportMissingTypeStubs]
 
-        self._pickler = _pickler_class(dill.Pickler)
-        self._unpickler: Any = dill.Unpickler
-
-    def dumps(self, value: Any, reduce: Reduce) -> Payload:
-        plain = dump_plain(value)
-        if plain is not None:
-            return Payload(plain)
-        file = BytesIO()
-        buffers: list[memoryview] = []
         # Without `recurse`, a function of `__main__` would be sent without its globals.
-        pickler = self._pickler(
-            file, PROTOCOL, byref=False, fmode=0, recurse=True, buffer_callback=collector(buffers)
-        )
-        pickler.reduce = reduce
-        pickler.dump(value)
-        return Payload(file.getvalue(), buffers)
+        given = {"byref": False, "fmode": 0, "recurse": True}
+        super().__init__(partial(_pickler_class(dill.Pickler), **given))
+        self._unpickler: Any = dill.Unpickler
 
     def loads(self, payload: Payload) -> Any:
         # `ignore`: dill would otherwise turn the value into an instance of whatever class the

@@ -6,12 +6,12 @@ import asyncio
 import math
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from wool import abc
-from wool._backends.static import Silent
+from wool._backends.static import Listed
 from wool.plugins import API, DiscoveryPlugin, hookimpl
 
 Family = Literal["any", "ipv4", "ipv6"]
@@ -55,10 +55,8 @@ def wool_discoveries() -> Iterable[DiscoveryPlugin]:
     )
 
 
-class DnsDiscovery(abc.Discovery):
+class DnsDiscovery(Listed):
     """Resolves a name again and again, the way the system does."""
-
-    announces = False
 
     def __init__(self, options: Options) -> None:
         if not options.name:
@@ -69,11 +67,6 @@ class DnsDiscovery(abc.Discovery):
         self._options = options
         self.port: int = options.port
         self.scheme: str = options.scheme
-
-    @asynccontextmanager
-    async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
-        """Does nothing: whoever keeps the name's records knows who there is."""
-        yield Silent()
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[abc.Event]]:
         """Yields all workers whenever they are others than before.

@@ -37,19 +37,24 @@ class Silent(abc.Announcement):
         """Does nothing."""
 
 
-class StaticDiscovery(abc.Discovery):
-    """Finds workers at given addresses; nothing can be announced."""
+class Listed(abc.Discovery):
+    """Finds workers by a list that somebody else keeps, who needs no announcements."""
 
     announces = False
+
+    @asynccontextmanager
+    async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
+        """Does nothing."""
+        yield Silent()
+
+
+class StaticDiscovery(Listed):
+    """Finds workers at given addresses."""
+
     complete = True
 
     def __init__(self, options: Options) -> None:
         self._workers = [abc.WorkerInfo(address=address) for address in options.addresses]
-
-    @asynccontextmanager
-    async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
-        """Does nothing: whoever has the list knows already."""
-        yield Silent()
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[abc.Event]]:

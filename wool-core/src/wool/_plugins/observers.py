@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from wool._plugins.records import OBSERVER, Hooks, describe, imported, listing, origin_of
@@ -75,12 +76,7 @@ class Observer:
         """Tells of a call by one of its hooks, if it has that."""
         told = self._told[hook]
         if told is not None:
-            try:
-                told(call=call, **more)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                self._leave_out(hook, error)
+            _tried(partial(told, call=call, **more), hook, self._leave_out)
 
     def _leave_out(self, hook: str, error: BaseException) -> None:
         self._told = dict.fromkeys(self._told)
@@ -107,24 +103,12 @@ class Translator:
         """Returns what of the current context has to travel."""
         if self._capture is None:
             return None
-        try:
-            data: Any = self._capture()  # authors may use no type checker
-            return data if data is None or isinstance(data, bytes) else bytes(memoryview(data))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            self._leave_out("capture", error)
-            return None
+        return _tried(partial(_bytes_of, self._capture), "capture", self._leave_out)
 
     def restore(self, data: bytes | None) -> None:
         """Makes it part of the current context."""
         if self._restore is not None:
-            try:
-                self._restore(data)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                self._leave_out("restore", error)
+            _tried(partial(self._restore, data), "restore", self._leave_out)
 
     def _leave_out(self, what: str, error: BaseException) -> None:
         self._capture = self._restore = None
@@ -137,6 +121,24 @@ class Translator:
             describe(error),
             exc_info=error,
         )
+
+
+def _bytes_of(capture: Callable[[], Any]) -> bytes | None:
+    data = capture()  # authors may use no type checker
+    return data if data is None or isinstance(data, bytes) else bytes(memoryview(data))
+
+
+def _tried(
+    function: Callable[[], Any], what: str, failed: Callable[[str, BaseException], None]
+) -> Any:
+    """Returns what a function of a plug-in returns; None if it fails, which is told."""
+    try:
+        return function()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        failed(what, error)
+        return None
 
 
 def load_observer(name: str, module: str, provider: str | None) -> Observer:

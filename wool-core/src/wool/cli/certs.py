@@ -1,4 +1,4 @@
-"""`wool certs`: a small certificate authority, for mutual TLS."""
+"""`wool token` and `wool certs`: the secret of a cluster, or a small certificate authority."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ from pathlib import Path
 
 import click
 
+from wool._security import tokens
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
+@click.command()
+def token() -> None:
+    """Print a new token of 256 random bits.
+
+    Give the same one to all workers and callers of a cluster, as the environment variable
+    WOOL_TOKEN or in a file that WOOL_TOKEN_FILE names:
+
+        umask 077; wool token > token
+    """
+    click.echo(tokens.generate())
+
+
 @click.group()
-def command() -> None:
+def certs() -> None:
     """Make certificates for mutual TLS.
 
     First an authority, once; then a certificate for each machine:
@@ -35,7 +49,7 @@ _folder = click.option(
 )
 
 
-@command.command()
+@certs.command()
 @_folder
 @click.option("--days", type=_DAYS, default=3650, show_default=True, help="How long it is valid.")
 def authority(folder: Path, days: int) -> None:
@@ -47,7 +61,7 @@ def authority(folder: Path, days: int) -> None:
     click.echo(f"{folder / 'ca-key.pem'}  secret: signs certificates")
 
 
-@command.command()
+@certs.command()
 @click.argument("name")
 @click.argument("hosts", nargs=-1)
 @_folder

@@ -14,7 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command()
 @click.argument("shell", required=False, type=click.Choice(SHELLS))
 @click.pass_context
-def command(ctx: click.Context, shell: str | None) -> None:
+def completion(ctx: click.Context, shell: str | None) -> None:
     """Have a shell complete commands and options.
 
     Prints the script that does, by default for the shell in use. Have it read at each start:

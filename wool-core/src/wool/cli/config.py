@@ -14,8 +14,7 @@ from wool._settings.model import TABLES, Core, settings_of
 from wool._settings.settings import Settings, Value, blaming
 from wool._settings.sources import DEFAULT, TOKEN, TOKEN_FILE
 from wool._settings.values import dump
-from wool.cli.active import active, read_settings
-from wool.cli.tables import print_table
+from wool.cli.common import active, print_table, read_settings
 from wool.exceptions import WoolError
 
 MASK = "********"
@@ -23,7 +22,7 @@ MASK = "********"
 
 @click.command("config")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def command(as_json: bool) -> None:
+def config(as_json: bool) -> None:
     """Show every setting, and where its value comes from.
 
     Settings are read from environment variables (WOOL_…), then from [tool.wool] in the nearest

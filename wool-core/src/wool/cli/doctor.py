@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
 
 from wool._plugins import lookup
-from wool._plugins.lookup import DISCOVERY, scheme_transport
-from wool._security.credentials import MutualTls
-from wool._settings.settings import Settings, Value
+from wool._plugins.lookup import scheme_transport
+from wool._settings.settings import Value
 from wool._settings.sources import DEFAULT
-from wool._worker.backends import ChosenDiscovery, choose_discovery, choose_transport
+from wool._worker.backends import ChosenDiscovery, choose_transport
 from wool._worker.placement import credentials_of
-from wool.cli.active import read_settings
-from wool.cli.checks import machine, multicast
-from wool.cli.checks.configuration import check_plugins, check_settings
-from wool.cli.checks.credentials import check_credentials
-from wool.cli.checks.finding import Finding, State, advice, problem
-from wool.cli.checks.installation import check_installation
-from wool.cli.checks.serving import Trial, check_serving
-from wool.cli.group import FAILURE
-from wool.cli.options import (
-    credential_options,
-    credentials_from,
-    discovery_options,
-    names_of,
+from wool.cli.checks import (
+    Finding,
+    State,
+    advice,
+    check_credentials,
+    check_installation,
+    check_plugins,
+    check_settings,
+    problem,
 )
+from wool.cli.common import (
+    Files,
+    Where,
+    credential_options,
+    discovery_options,
+    read_settings,
+    transport_option,
+)
+from wool.cli.group import FAILURE
+from wool.cli.trials import Trial, check_serving
 from wool.exceptions import WoolError
 
 WIDTH = 9
@@ -42,68 +45,35 @@ WIDTH = 9
 OPTION = "option"
 """Where a choice comes from that the command line makes."""
 
-PORT = 7000
-"""Where workers listen in our examples, and where the discovery `dns` expects them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The options of the command line."""
-
-    address: str | None
-    advertise: str | None
-    transport: str | None
-    discovery: str | None
-    namespace: str | None
-    interfaces: Sequence[str]
-    files: tuple[Path | None, Path | None, Path | None, Path | None]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Of the discovery."""
-        return {"namespace": self.namespace, "interfaces": tuple(self.interfaces) or None}
-
 
 @click.command("doctor")
 @click.option("--address", metavar="ADDRESS", help="Where a worker is to listen.")
 @click.option("--advertise", metavar="ADDRESS", help="What others are to dial instead.")
-@click.option(
-    "--transport",
-    metavar="NAME",
-    help="Transport, if there is no address.",
-    shell_complete=names_of("transport"),
-)
+@transport_option
 @discovery_options("How workers are to be found; by default as the settings say.")
 @credential_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
-def command(
+def doctor(
     ctx: click.Context,
     address: str | None,
     advertise: str | None,
     transport: str | None,
-    discovery: str | None,
-    namespace: str | None,
-    interfaces: tuple[str, ...],
-    token_file: Path | None,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
+    where: Where,
+    files: Files,
     as_json: bool,
 ) -> None:
     """Check this machine, and say what to change.
 
-    Looks at versions and packages, settings, credentials and certificates, the clock, limits,
-    shared memory and multicast, as far as they matter with what is configured. Then it tries: a
-    pool of one process, a worker that listens and is dialled, the discovery, and the workers there
-    are. Give it the options that `wool worker` is to have. It changes nothing, and what it starts
-    takes no calls of others.
+    Looks at packages, settings, credentials and certificates, and the limit of open files. Then it
+    tries: a pool of one process, a worker that listens and is dialled, the discovery, and the
+    workers there are. Give it the options that `wool worker` is to have. It changes nothing, and
+    what it starts takes no calls of others.
 
     The exit code is 0 if there is no problem, else 1.
     """
-    files = (token_file, ca, cert, key)
-    asked = Asked(address, advertise, transport, discovery, namespace, interfaces, files)
-    findings = asyncio.run(_examine(asked, None if as_json else _show))
+    told = {"address": address, "advertise": advertise, "transport": transport, "where": where}
+    findings = asyncio.run(_examine(told, files, quiet=as_json))
     states = Counter(finding.state for finding in findings)
     if as_json:
         document = {"ok": not states[State.PROBLEM], "findings": [asdict(f) for f in findings]}
@@ -115,16 +85,16 @@ def command(
         ctx.exit(FAILURE)
 
 
-async def _examine(asked: Asked, show: Callable[[Finding], None] | None) -> list[Finding]:
+async def _examine(told: dict[str, Any], files: Files, *, quiet: bool) -> list[Finding]:
     findings: list[Finding] = []
-    async for finding in _findings(asked):
+    async for finding in _findings(told, files):
         findings.append(finding)
-        if show is not None:
-            show(finding)
+        if not quiet:
+            _show(finding)
     return findings
 
 
-async def _findings(asked: Asked) -> AsyncIterator[Finding]:
+async def _findings(told: dict[str, Any], files: Files) -> AsyncIterator[Finding]:
     for finding in check_installation():
         yield finding
     try:
@@ -133,95 +103,49 @@ async def _findings(asked: Asked) -> AsyncIterator[Finding]:
         yield problem("settings", str(error))
         return
     yield check_settings(settings)
+    trial = Trial(settings=settings, **told)
     stuck = False
-    discovery = asked.discovery or settings.get("discovery").value
-    for finding in [*_configured(asked, settings, discovery), *_limits(asked, settings, discovery)]:
+    for finding in _configured(trial, files):
         stuck |= finding.state is State.PROBLEM
         yield finding
     if stuck:
         yield advice("trials", "none were made", "solve the problems above, and run this again")
         return
-    trial = Trial(
-        settings=settings,
-        address=asked.address,
-        advertise=asked.advertise,
-        transport=asked.transport,
-        discovery=discovery,
-        options=asked.options,
-        credentials=credentials_from(*asked.files),
-    )
-    async for finding in check_serving(trial):
+    async for finding in check_serving(replace(trial, credentials=files.read())):
         yield finding
 
 
-def _configured(asked: Asked, settings: Settings, discovery: str | None) -> Iterator[Finding]:
+def _configured(trial: Trial, files: Files) -> Iterator[Finding]:
     """Looks at what the settings and the command line say."""
-    names = {} if asked.discovery is None else {"discovery": Value(asked.discovery, OPTION)}
+    given = trial.where.discovery
+    names = {} if given is None else {"discovery": Value(given, OPTION)}
+    check = "discovery"
     try:
-        chosen = choose_discovery(settings, discovery, asked.options)
-    except WoolError as error:
-        yield problem("discovery", str(error))
-        return
-    try:
-        names["transport"] = _transport(asked, settings, chosen)
+        chosen = trial.discover()
+        check = "transport"
+        names["transport"] = _transport(trial, chosen)
         networked = "network" in lookup.transport(names["transport"].value).plugin.capabilities
+        yield from check_plugins(trial.settings, names)
+        check = "credentials"
+        credentials = files.read() or credentials_of(trial.settings)
     except WoolError as error:
-        yield problem("transport", str(error))
-        return
-    yield from check_plugins(settings, names)
-    try:
-        credentials = credentials_from(*asked.files) or credentials_of(settings)
-    except WoolError as error:
-        yield problem("credentials", str(error))
+        yield problem(check, str(error))
         return
     yield from check_credentials(credentials, networked)
-    yield machine.check_clock(needed=isinstance(credentials, MutualTls))
 
 
-def _transport(asked: Asked, settings: Settings, chosen: ChosenDiscovery | None) -> Value:
+def _transport(trial: Trial, chosen: ChosenDiscovery | None) -> Value:
     """Returns which transport a worker would listen with, and why."""
-    if asked.address is not None:
-        return Value(scheme_transport(asked.address), OPTION)
-    if asked.transport is not None:
-        return Value(asked.transport, OPTION)
-    given = settings.get("transport")
+    if trial.address is not None:
+        return Value(scheme_transport(trial.address), OPTION)
+    if trial.transport is not None:
+        return Value(trial.transport, OPTION)
+    given = trial.settings.get("transport")
     if given.value is not None:
         return given
-    origin = DEFAULT
-    if chosen is not None and chosen.reaches_out:
-        origin = f"because of {chosen}"
+    reaches_out = chosen is not None and chosen.reaches_out
+    origin = f"because of {chosen}" if reaches_out else DEFAULT
     return Value(choose_transport(None, chosen), origin)
-
-
-def _limits(asked: Asked, settings: Settings, discovery: str | None) -> Iterator[Finding]:
-    """Looks at the machine, and at what discoveries need of it.
-
-    Without a discovery, nothing that one would need is a problem.
-    """
-    yield from machine.check_machine()
-    installed = lookup.process().names_of(DISCOVERY)
-    if discovery == "shm":
-        yield from machine.check_shared_memory(_meeting_place(settings))
-    elif discovery == "zeroconf":
-        yield from multicast.check_multicast(asked.interfaces)
-    elif discovery is None:
-        if asked.address is None:
-            yield machine.check_port(PORT)
-        optional = list[Finding]()
-        if "shm" in installed:
-            optional += machine.check_shared_memory(_meeting_place(settings))
-        optional += [*multicast.check_multicast()] if "zeroconf" in installed else []
-        for finding in optional:
-            state = State.ADVICE if finding.state is State.PROBLEM else finding.state
-            yield replace(finding, state=state)
-
-
-def _meeting_place(settings: Settings) -> Path | None:
-    """Returns where the settings have processes meet by the discovery `shm`, if they say."""
-    with contextlib.suppress(WoolError):
-        options, _ = settings.options("shm", lookup.discovery("shm").plugin.options)
-        return options.directory
-    return None
 
 
 def _show(finding: Finding) -> None:

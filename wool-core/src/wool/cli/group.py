@@ -27,9 +27,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "top": ("wool.cli.top", "Show workers and calls, live."),
     "worker": ("wool.cli.worker", "Serve calls in this process."),
     "workers": ("wool.cli.workers", "Show the workers there are, and why one is of no use."),
-    "token": ("wool.cli.token", "Print a new token of 256 random bits."),
+    "token": ("wool.cli.certs", "Print a new token of 256 random bits."),
 }
-"""Each sub-command: its module, in which it is called `command`, and the first line of its help."""
+"""Each sub-command: the module that has it under its name, and the first line of its help."""
 
 FAILURE = 1
 """Exit code when a command has failed; a wrong command line is 2, as everywhere."""
@@ -56,7 +56,7 @@ class Commands(click.Group):
         """Imports a command."""
         if cmd_name not in COMMANDS:
             return None
-        return import_module(COMMANDS[cmd_name][0]).command
+        return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -68,11 +68,11 @@ TEMPLATES: Mapping[str, Template] = {
 
 
 @click.group("plugin")
-def command() -> None:
+def plugin() -> None:
     """Begin a plug-in of your own."""
 
 
-@command.command()
+@plugin.command()
 @click.argument("kind", type=click.Choice(list(TEMPLATES)))
 @click.argument("name")
 @click.option(

@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 
 import click
 
@@ -16,16 +15,16 @@ from wool._client.probing import Probe, without_address
 from wool._pool.looking import Answer, Look, ask_at, local_probe
 from wool._protocol.status import CallStatus, ProcessStatus, document, merged
 from wool._security import sockets
-from wool.cli.active import read_settings
-from wool.cli.group import FAILURE
-from wool.cli.options import (
-    Seconds,
+from wool.cli.common import (
+    Files,
+    Where,
     credential_options,
-    credentials_from,
-    discovery_of,
     discovery_options,
+    print_table,
+    read_settings,
+    timeout_option,
 )
-from wool.cli.tables import print_table
+from wool.cli.group import FAILURE
 from wool.exceptions import ConnectFailed, WoolError
 
 
@@ -33,27 +32,15 @@ from wool.exceptions import ConnectFailed, WoolError
 @click.argument("programs", nargs=-1, metavar="[PROGRAM]...")
 @discovery_options("Ask the workers that this finds, in place of those of this machine and user.")
 @credential_options
-@click.option(
-    "--timeout",
-    default=3.0,
-    type=Seconds(min=0, min_open=True),
-    show_default=True,
-    metavar="SECONDS",
-    help="For each worker to be reached.",
-)
+@timeout_option("For each worker to be reached.")
 @click.option("--tree", is_flag=True, help="Draw who awaits whom, down to the line that waits.")
 @click.option("--json", "as_json", is_flag=True, help="Print what each process says, as JSON.")
 @click.pass_context
-def command(
+def ps(
     ctx: click.Context,
     programs: tuple[str, ...],
-    discovery: str | None,
-    namespace: str | None,
-    interfaces: tuple[str, ...],
-    token_file: Path | None,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
+    where: Where,
+    files: Files,
     timeout: float,
     tree: bool,
     as_json: bool,
@@ -66,9 +53,7 @@ def command(
 
     The exit code is 0 if at least one worker has answered, else 1.
     """
-    credentials = (token_file, ca, cert, key)
-    question = question_of(discovery, namespace, interfaces, credentials, timeout)
-    answers = asyncio.run(_ask(question))
+    answers = asyncio.run(_ask(question_of(where, files, timeout)))
     processes, silent = sort(answers, programs)
     if as_json:
         click.echo(json.dumps(list(map(document, processes))))
@@ -91,11 +76,7 @@ Its argument is the id of a call that is to be cancelled, or nothing.
 
 
 def question_of(
-    discovery: str | None,
-    namespace: str | None,
-    interfaces: Sequence[str],
-    credentials: tuple[Path | None, Path | None, Path | None, Path | None],
-    timeout: float,
+    where: Where, files: Files, timeout: float
 ) -> AbstractAsyncContextManager[Question]:
     """Returns what asks the workers that options mean, for as long as its context is entered.
 
@@ -103,11 +84,11 @@ def question_of(
         UsageError, ConfigurationError, PluginError: the options are of no use.
     """
     settings = read_settings()
-    if discovery or namespace or interfaces:
-        chosen = discovery_of(settings, discovery, namespace, interfaces)
+    if where:
+        chosen = where.choose(settings)
         assert chosen is not None
-        return _found(Look(settings, chosen, credentials_from(*credentials), timeout))
-    if any(credentials):
+        return _found(Look(settings, chosen, files.read(), timeout))
+    if files:
         raise click.UsageError("credentials are for a --discovery; name one")
     return nullcontext(partial(_ask_here, local_probe(settings, timeout)))
 

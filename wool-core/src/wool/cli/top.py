@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 
 import click
 
-from wool.cli.options import Seconds, credential_options, discovery_options
+from wool.cli.common import Files, Seconds, Where, credential_options, discovery_options
 from wool.cli.ps import question_of
 
 
@@ -29,15 +28,10 @@ from wool.cli.ps import question_of
 @click.option(
     "--port", default=8000, type=click.IntRange(1, 65535), show_default=True, help="For --web."
 )
-def command(
+def top(
     programs: tuple[str, ...],
-    discovery: str | None,
-    namespace: str | None,
-    interfaces: tuple[str, ...],
-    token_file: Path | None,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
+    where: Where,
+    files: Files,
     interval: float,
     read_only: bool,
     web: bool,
@@ -54,8 +48,7 @@ def command(
     except ModuleNotFoundError as error:
         missing = 'wool top needs Textual: pip install "wool-core[top]"'
         raise click.ClickException(missing) from error
-    credentials = (token_file, ca, cert, key)
-    question = question_of(discovery, namespace, interfaces, credentials, 3.0)
+    question = question_of(where, files, 3.0)
     if web:
         _serve(port)
     else:

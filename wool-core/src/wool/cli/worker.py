@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import logging
 import math
 import os
 import signal
@@ -11,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from pathlib import Path
+import warnings
 from typing import Any, cast
 
 import click
@@ -24,15 +26,15 @@ from wool._settings.sources import TOKEN
 from wool._texts import reason_of
 from wool._worker.backends import ChosenDiscovery
 from wool._worker.loops import new_loop
-from wool.cli.active import read_settings
-from wool.cli.events import Events
-from wool.cli.options import (
+from wool.cli.common import (
+    Files,
     Seconds,
+    Where,
     credential_options,
-    credentials_from,
-    discovery_of,
     discovery_options,
-    names_of,
+    name_option,
+    read_settings,
+    transport_option,
 )
 from wool.exceptions import ConfigurationError
 
@@ -59,19 +61,9 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.option("--address", metavar="ADDRESS", help="Where to listen, such as grpc://0.0.0.0:7000.")
 @click.option("--advertise", metavar="ADDRESS", help="What others are told to dial instead.")
-@click.option(
-    "--transport",
-    metavar="NAME",
-    help="Transport, if there is no address.",
-    shell_complete=names_of("transport"),
-)
+@transport_option
 @discovery_options("Where to announce the worker.")
-@click.option(
-    "--serializer",
-    metavar="NAME",
-    help="Serializer of arguments and results.",
-    shell_complete=names_of("serializer"),
-)
+@name_option("serializer", "Serializer of arguments and results.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A label it offers; repeatable.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls it runs at once.")
 @click.option(
@@ -85,22 +77,17 @@ Examples:
 @credential_options
 @click.option("--insecure", is_flag=True, help="No authentication; loopback interface only.")
 @click.option("--json", "as_json", is_flag=True, help="Tell events as JSON on standard output.")
-def command(
+def worker(
     address: str | None,
     advertise: str | None,
     transport: str | None,
-    discovery: str | None,
-    namespace: str | None,
-    interfaces: tuple[str, ...],
+    where: Where,
     serializer: str | None,
     tags: tuple[str, ...],
     concurrency: int | None,
     drain_timeout: float | None,
     lifespan: str | None,
-    token_file: Path | None,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
+    files: Files,
     insecure: bool,
     as_json: bool,
 ) -> None:
@@ -125,7 +112,7 @@ def command(
     events = Events(as_json=as_json)
     events.tell_warnings()
     settings = read_settings()
-    chosen = discovery_of(settings, discovery, namespace, interfaces)
+    chosen = where.choose(settings)
     worker = wool.Worker(
         address=address,
         advertise=advertise,
@@ -134,7 +121,7 @@ def command(
         serializer=serializer,
         tags=tags,
         concurrency=concurrency,
-        credentials=credentials_from(token_file, ca, cert, key),
+        credentials=files.read(),
         drain_timeout=drain_timeout,
         lifespan=None if lifespan is None else _find(lifespan),
         insecure=insecure,
@@ -249,3 +236,44 @@ def _notify(state: str) -> None:
         address = "\0" + path[1:] if path.startswith("@") else path
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.sendto(state.encode(), address)
+
+
+class Events:
+    """Tells of events: in words on standard error, or as JSON objects on standard output."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def tell(self, event: str, text: str, **facts: Any) -> None:
+        """Says what has happened, and when.
+
+        Args:
+            event: a word for it.
+            text: the same for people.
+            facts: what programs may want to know of it.
+        """
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        with contextlib.suppress(OSError):  # the terminal is closed, or who has read is gone
+            if self._as_json:
+                click.echo(json.dumps({"time": when, "event": event, "message": text, **facts}))
+            else:
+                click.echo(f"{when} wool: {text}", err=True)
+
+    def tell_warnings(self) -> None:
+        """Says what is warned of in the same way: in the log of Wool, or by Python's `warnings`."""
+        logging.getLogger("wool").addHandler(_Lines(self))
+
+        def show(message: Warning | str, *_: Any, **__: Any) -> None:
+            self.tell("warning", f"warning: {' '.join(str(message).split())}")
+
+        warnings.showwarning = show
+
+
+class _Lines(logging.Handler):
+    def __init__(self, events: Events) -> None:
+        super().__init__(logging.WARNING)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level, words = record.levelname.lower(), " ".join(record.getMessage().split())
+        self._events.tell(level, f"{level}: {words}")

@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,16 +14,17 @@ from wool._client.probing import Seen
 from wool._pool.looking import Look
 from wool._security.credentials import Insecure
 from wool._worker.backends import ChosenDiscovery, choose_discovery
-from wool.cli.active import read_settings
-from wool.cli.group import FAILURE
-from wool.cli.options import (
+from wool.cli.common import (
+    Files,
     Seconds,
+    Where,
     credential_options,
-    credentials_from,
-    discovery_of,
     discovery_options,
+    print_table,
+    read_settings,
+    timeout_option,
 )
-from wool.cli.tables import print_table
+from wool.cli.group import FAILURE
 
 PAUSE = 0.3
 """Seconds until workers are looked at again that are waited for."""
@@ -37,7 +37,7 @@ CLEAR = "\x1b[H\x1b[2J"
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
 @discovery_options("Where to look, if no address is given; by default that of the settings.")
 @credential_options
-@click.option("--insecure", is_flag=True, help="Such as authenticate nobody, on this machine.")
+@click.option("--insecure", is_flag=True, help="Workers that authenticate nobody, on this machine.")
 @click.option(
     "--wait",
     default=0.0,
@@ -51,14 +51,7 @@ CLEAR = "\x1b[H\x1b[2J"
     metavar="NUMBER",
     help="Fail unless so many can be used; with --wait, look again until there are.",
 )
-@click.option(
-    "--timeout",
-    default=3.0,
-    type=Seconds(min=0, min_open=True),
-    show_default=True,
-    metavar="SECONDS",
-    help="For each worker to answer.",
-)
+@timeout_option("For each worker to answer.")
 @click.option("--watch", is_flag=True, help="Go on, with a new table every other second.")
 @click.option(
     "--interval",
@@ -70,16 +63,11 @@ CLEAR = "\x1b[H\x1b[2J"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one line for each table.")
 @click.pass_context
-def command(
+def workers(
     ctx: click.Context,
     addresses: tuple[str, ...],
-    discovery: str | None,
-    namespace: str | None,
-    interfaces: tuple[str, ...],
-    token_file: Path | None,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
+    where: Where,
+    files: Files,
     insecure: bool,
     wait: float,
     quorum: int | None,
@@ -96,29 +84,25 @@ def command(
     The exit code is 0 if at least one can be used, or as many as --quorum says, else 1.
     """
     settings = read_settings()
-    if addresses and (discovery or namespace or interfaces):
+    if addresses and where:
         raise click.UsageError("give addresses or --discovery, not both")
     if quorum is not None and watch:
         raise click.UsageError("give --quorum or --watch, not both")
     chosen = (
         choose_discovery(settings, "static", {"addresses": addresses})
         if addresses
-        else discovery_of(settings, discovery, namespace, interfaces)
+        else where.choose(settings)
     )
     if chosen is None:
         raise click.UsageError(
             "say where to look: --discovery NAME, WOOL_DISCOVERY, or addresses of workers"
         )
-    if insecure and (token_file or ca or cert or key):
+    if insecure and files:
         raise click.UsageError("give --insecure or credentials, not both")
-    credentials = credentials_from(token_file, ca, cert, key)
-    look = Look(settings, chosen, Insecure() if insecure else credentials, timeout)
+    look = Look(settings, chosen, Insecure() if insecure else files.read(), timeout)
     shown = _Table(chosen, as_json=as_json, again=watch)
     try:
-        if quorum is not None:
-            asyncio.run(_wait(look, shown, quorum, wait))
-        else:
-            asyncio.run(_run(look, shown, wait, interval if watch else None))
+        asyncio.run(_run(look, shown, wait, quorum, interval if watch else None))
     except KeyboardInterrupt:
         if not watch:
             raise
@@ -126,24 +110,19 @@ def command(
         ctx.exit(FAILURE)
 
 
-async def _wait(look: Look, shown: _Table, quorum: int, seconds: float) -> None:
-    """Looks until enough can be used, or the time is up, and shows what was seen last."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    async with look.watching(0):
+async def _run(
+    look: Look, shown: _Table, wait: float, quorum: int | None, interval: float | None
+) -> None:
+    """Looks and shows; with a quorum, looks again until there is one or the time is up."""
+    deadline = asyncio.get_running_loop().time() + wait
+    async with look.watching(wait if quorum is None else 0):
         while True:
             seen = await look.at_all()
-            usable = sum(one.problem is None for one in seen)
-            if usable >= quorum or loop.time() >= deadline:
-                shown.show(seen)
-                return
-            await asyncio.sleep(PAUSE)
-
-
-async def _run(look: Look, shown: _Table, wait: float, interval: float | None) -> None:
-    async with look.watching(wait):
-        while True:
-            shown.show(await look.at_all())
+            lacking = quorum is not None and sum(one.problem is None for one in seen) < quorum
+            if lacking and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(PAUSE)
+                continue
+            shown.show(seen)
             if interval is None:
                 return
             await asyncio.sleep(interval)

@@ -10,7 +10,7 @@ from asyncio import CancelledError
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -29,7 +29,6 @@ from wool.abc import (
 from wool.testing._kit import (
     Process,
     cancelled,
-    chance,
     here,
     leaves_nothing,
     remedy,
@@ -217,33 +216,6 @@ async def held(
             pytest.fail(f"{what} swallows {error!r}")
         raise
     await here(context.__aexit__(None, None, None), f"leaving {what}", seconds)
-
-
-class Holder(Generic[T]):
-    """A context that a task of its own holds, so that contexts can be left in any order."""
-
-    value: T
-
-    def __init__(self, context: AbstractAsyncContextManager[T]) -> None:
-        self._entered, self._release = asyncio.Event(), asyncio.Event()
-        self._task = asyncio.ensure_future(self._hold(context))
-
-    async def _hold(self, context: AbstractAsyncContextManager[T]) -> None:
-        async with context as self.value:
-            self._entered.set()
-            await self._release.wait()
-
-    async def enter(self) -> T:
-        entering = asyncio.ensure_future(self._entered.wait())
-        await asyncio.wait([entering, self._task], return_when=asyncio.FIRST_COMPLETED)
-        entering.cancel()
-        if self._task.done():
-            self._task.result()
-        return self.value
-
-    async def leave(self) -> None:
-        self._release.set()
-        await self._task
 
 
 class Site:
@@ -444,12 +416,10 @@ class DiscoverySuite(Watching):
         in_process: whether workers are found in this process alone; then no other one is started.
         gone_within: seconds in which workers disappear whose process was killed.
         patience: seconds that anything else may take before it counts as hanging.
-        runs: how often the discovery is used at random.
     """
 
     in_process: bool = False
     gone_within: float = 10.0
-    runs: int = 20
 
     def discovery(self, namespace: str) -> Discovery:
         """Makes a discovery whose workers are found by those of the same namespace.
@@ -784,51 +754,3 @@ class DiscoverySuite(Watching):
                     await other.sees(stays, changes, within=recovery)
                     site.withdrawn.discard(comes.id)
             await watcher.sees(within=recovery)
-
-    @remedy("Repeat by hand the steps that are told; what the last one shows is wrong.")
-    async def test_random_use(self, site: Site) -> None:
-        """Whatever is announced and watched, in whatever order, watchers come to know the truth."""
-        for run in range(self.runs):
-            steps: list[str] = []
-            try:
-                await self._use_randomly(run, steps)
-            except (Exception, pytest.fail.Exception) as error:
-                error.add_note(f"Steps of run {run}: {', '.join(steps)}")
-                raise
-
-    async def _use_randomly(self, run: int, steps: list[str]) -> None:
-        luck, site = chance(run), self._begin()
-        instances = (site.ours, site.another())
-        there: list[tuple[WorkerInfo, Holder[Announcement]]] = []
-        watchers: list[Holder[Watcher]] = []
-        actions = ("announce", "watch", "update", "withdraw", "leave", "read and cancel", "agree")
-        for _ in range(20):
-            action, instance = luck.choice(actions), luck.choice(instances)
-            steps.append(action)
-            if action == "announce" and len(there) < 6:
-                worker = self._worker()
-                there.append((worker, Holder(site.announce(worker, instance))))
-                await there[-1][1].enter()
-            elif action == "watch" and len(watchers) < 4:
-                watchers.append(Holder(site.watch(instance)))
-                await watchers[-1].enter()
-            elif action == "update" and there:
-                index = luck.randrange(len(there))
-                worker, held = there[index]
-                there[index] = tagged(worker, len(steps)), held
-                await held.value.update(there[index][0])
-            elif action == "withdraw" and there:
-                await there.pop(luck.randrange(len(there)))[1].leave()
-            elif action == "leave" and watchers:
-                await watchers.pop(luck.randrange(len(watchers))).leave()
-            elif action == "read and cancel" and watchers:
-                await luck.choice(watchers).value.read_and_cancel(luck.randint(0, 5))
-            elif action == "agree" and watchers:
-                await luck.choice(watchers).value.sees(*(worker for worker, _ in there))
-            else:
-                steps.pop()  # it was not possible
-        while there:
-            await there.pop()[1].leave()
-        for watching in watchers:
-            await watching.value.sees()
-            await watching.leave()

@@ -1,24 +1,139 @@
-"""The credentials of this machine: how strong, how well kept, and for how long."""
+"""The checks of `wool doctor`: what there is, what is configured, and how credentials stand."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+import platform
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wool import _namesake
 from wool._security.credentials import Authenticator, MutualTls, Token
-from wool.cli.checks.finding import Finding, advice, ok, problem
+from wool._settings.settings import Settings, Value
+from wool.cli.common import active
+from wool.cli.plugins import check, installed
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
+FILES = 1024
+"""Open files that a worker with many callers may well need."""
+
 SOON = dt.timedelta(days=14)
 """A certificate that ends within that time is worth a word."""
+
+
+class State(StrEnum):
+    """How it stands with what was looked at."""
+
+    OK = "ok"
+    ADVICE = "advice"
+    """It works, but may disappoint."""
+    PROBLEM = "problem"
+    """It does not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of a check.
+
+    Attributes:
+        check: names what was looked at.
+        text: what is the case.
+        remedy: what to change; empty if nothing has to be, or the text says it.
+    """
+
+    check: str
+    state: State
+    text: str
+    remedy: str = ""
+
+
+def ok(check: str, text: str) -> Finding:
+    """It is as it should be."""
+    return Finding(check, State.OK, text)
+
+
+def advice(check: str, text: str, remedy: str) -> Finding:
+    """It works, but may disappoint."""
+    return Finding(check, State.ADVICE, text, remedy)
+
+
+def problem(check: str, text: str, remedy: str = "") -> Finding:
+    """It does not work."""
+    return Finding(check, State.PROBLEM, text, remedy)
+
+
+# The installation, and what is configured -----------------------------------------------------
+
+
+def check_installation() -> Iterator[Finding]:
+    """Looks at Python, at the distributions of Wool, and at the limit of open files."""
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    yield ok(
+        "python",
+        f"{platform.python_implementation()} {platform.python_version()}; workers and callers "
+        f"must all run {minor}",
+    )
+    clash = _namesake.problem()
+    if clash is not None:
+        yield problem("packages", clash)
+    found = {str(one.metadata["Name"]).replace("_", "-"): one.version for one in distributions()}
+    ours = [f"{name} {found[name]}" for name in sorted(found) if name.startswith("wool-")]
+    yield ok("packages", ", ".join(ours))
+    yield from _check_files()
+
+
+def _check_files() -> Iterator[Finding]:
+    """Looks at how many files a process may have open: each connection is one."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= FILES:
+        yield ok("open files", f"up to {'any number' if soft < 0 else soft} in a process")
+    else:
+        yield advice(
+            "open files",
+            f"up to {soft} in a process, and each connection is one",
+            f"ulimit -n {FILES} (the most allowed is {hard}), or LimitNOFILE= in a systemd unit",
+        )
+
+
+def check_settings(settings: Settings) -> Finding:
+    """Says where settings come from; that they have no mistakes is known by now."""
+    variables = sorted(settings.environment.variables)
+    places = [str(settings.file.path)] if settings.file is not None else []
+    return ok("settings", f"from {', '.join([*places, *variables]) or 'nowhere: all defaults'}")
+
+
+def check_plugins(settings: Settings, names: dict[str, Value]) -> Iterator[Finding]:
+    """Makes the back-ends that are in use.
+
+    Args:
+        names: what is chosen otherwise than by the settings, by the word for the kind.
+    """
+    for item in installed(active(settings) | names):
+        if item.kind is None or item.choice is None:
+            continue
+        failure = check(item, settings).problem
+        if failure is not None:
+            yield problem(item.word, str(failure))
+        else:
+            yield ok(item.word, f"{item.name} ({item.choice.origin})")
+
+
+# Credentials ----------------------------------------------------------------------------------
 
 
 def check_credentials(credentials: Authenticator | None, networked: bool) -> Iterator[Finding]:

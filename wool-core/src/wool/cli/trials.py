@@ -7,8 +7,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, cast
@@ -16,7 +16,7 @@ from typing import Any, cast
 import wool
 from wool import abc
 from wool._addresses import host_of, is_loopback
-from wool._backends.static import Silent
+from wool._backends.static import Listed
 from wool._client.probing import Seen
 from wool._plugins import lookup
 from wool._plugins.lookup import scheme_transport
@@ -26,8 +26,8 @@ from wool._security.credentials import Authenticator
 from wool._settings.model import settings_of
 from wool._settings.settings import Settings
 from wool._worker.backends import ChosenDiscovery, choose_discovery, words
-from wool.cli.checks.finding import Finding, advice, ok, problem
-from wool.cli.checks.machine import WHO
+from wool.cli.checks import Finding, advice, ok, problem
+from wool.cli.common import Where
 from wool.exceptions import WoolError
 
 PATIENCE = 5.0
@@ -36,30 +36,46 @@ PATIENCE = 5.0
 LISTENING = 1.0
 """Seconds in which workers of others are looked for."""
 
+_REMEDIES = {
+    "zeroconf": "have the firewall let UDP port 5353 in and out, or choose the network with "
+    "--interface; where multicast does not get through, as in most containers, workers are found "
+    "by `--discovery dns`, or `static` with their addresses",
+    "shm": "have /dev/shm mounted with mode 1777 and enough room (`docker run --shm-size`), or "
+    "name another place in WOOL_SHM__DIRECTORY",
+}
+"""What to change where a discovery does not work, by its name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """The trial to make: what a worker would be told.
+    """The trial to make: what a worker would be told by options, and the settings.
 
     Attributes:
-        discovery: its name; None: there is none.
-        options: of the discovery, that precede those of the settings.
+        where: the discovery, whose options precede those of the settings.
     """
 
     settings: Settings
-    address: str | None
-    advertise: str | None
-    transport: str | None
-    discovery: str | None
-    options: Mapping[str, Any]
-    credentials: Authenticator | None
+    where: Where
+    address: str | None = None
+    advertise: str | None = None
+    transport: str | None = None
+    credentials: Authenticator | None = None
+
+    @property
+    def discovery(self) -> str | None:
+        """The name of the discovery; None: there is none."""
+        return self.where.discovery or self.settings.get("discovery").value
+
+    def discover(self, **options: Any) -> ChosenDiscovery | None:
+        """Makes the discovery, perhaps with other options."""
+        return choose_discovery(self.settings, self.discovery, {**self.where.options, **options})
 
 
 async def check_serving(trial: Trial) -> AsyncIterator[Finding]:
     """Starts what would be started, talks to it, and ends it."""
     if sockets.SUPPORTED:
         yield await _check_pool()
-    chosen = choose_discovery(trial.settings, trial.discovery, trial.options)
+    chosen = trial.discover()
     async for finding in _check_worker(trial, chosen):
         yield finding
     if chosen is not None:
@@ -70,7 +86,7 @@ async def check_serving(trial: Trial) -> AsyncIterator[Finding]:
 # A pool ---------------------------------------------------------------------------------------
 
 
-class Quiet(abc.Discovery):
+class Quiet(Listed):
     """Finds nobody and tells nobody.
 
     Args:
@@ -81,11 +97,6 @@ class Quiet(abc.Discovery):
         if like is not None:
             self.host: str = like.host
             self.port: int = like.port
-
-    @asynccontextmanager
-    async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
-        """Does nothing."""
-        yield Silent()
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[abc.Event]]:
         """Says that there is nobody."""
@@ -182,7 +193,7 @@ async def _is_here(address: str) -> bool:
 def _port_remedy(error: WoolError) -> str:
     if "in use" not in str(error):
         return ""
-    return f"choose another port, or end the program that has it: {WHO}"
+    return "choose another port, or end the program that has it: `ss -ltnp` names it"
 
 
 async def _look(trial: Trial, *addresses: str) -> list[Seen]:
@@ -204,11 +215,10 @@ async def _check_announcing(trial: Trial, chosen: ChosenDiscovery) -> Finding:
     if "namespace" not in settings_of(plugin.options):
         return ok(check, "is configured; it knows workers without being told")
     namespace = f"wool-doctor-{secrets.token_hex(8)}"
-    private = {**trial.options, "namespace": namespace}
     info = abc.WorkerInfo(id=secrets.token_hex(8), address=f"grpc://{socket.gethostname()}:9")
     began = time.perf_counter()
     try:
-        one, other = (choose_discovery(trial.settings, plugin.name, private) for _ in range(2))
+        one, other = (trial.discover(namespace=namespace) for _ in range(2))
         assert one is not None
         assert other is not None
         async with (
@@ -222,10 +232,10 @@ async def _check_announcing(trial: Trial, chosen: ChosenDiscovery) -> Finding:
         return problem(
             check,
             f"what is announced is not heard within {PATIENCE:g} s, even on this machine",
-            "see what is said above of its network or memory",
+            _REMEDIES.get(plugin.name, ""),
         )
     except Exception as error:  # a discovery may raise anything
-        return problem(check, words(error))
+        return problem(check, words(error), _REMEDIES.get(plugin.name, ""))
     return ok(check, f"what is announced is heard on this machine: {_since(began)}")
 
 

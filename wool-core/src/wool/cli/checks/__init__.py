@@ -1,1 +1,0 @@
-"""The checks of `wool doctor`. Each module is one subject, and yields what it has found."""
