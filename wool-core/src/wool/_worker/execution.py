@@ -198,6 +198,11 @@ class Execution(Queued):
         if self.state is State.RUNNING and self.task is not None and not self._tidying:
             self.task.cancel("the caller is gone" if gone else "the worker was told to stop")
 
+    def interrupt(self) -> None:
+        """Cancels the call if it has begun, whatever its caller wants."""
+        if State.RUNNING <= self.state < State.ENDED and self.task is not None:
+            self.task.cancel("a user has cancelled the call from outside")
+
     @property
     def _orphaned(self) -> bool:
         return self._leaving is Leaving.CALLER
@@ -363,6 +368,7 @@ class Execution(Queued):
     def _end(self) -> tuple[int, int]:
         executor = self._executor
         if self.state is not State.ENDED:
+            executor.ended += 1
             executor.running.discard(self)  # before the worker hears that a call has ended
             self._leave_step(State.ENDED)
             super()._end()
