@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
@@ -462,6 +463,24 @@ async def test_a_value_changed_after_its_yield() -> None:
     # Without a pool it is one list, as for any generator.
     items = [list(item) async for item in growing()]
     assert items == [list(range(i + 1)) for i in range(20)]
+
+
+async def test_no_value_waits_for_the_next(journal: Journal) -> None:
+    """Not even while the generator blocks its thread."""
+
+    @wool.routine(prefetch=64)
+    async def blocking() -> Any:
+        yield 1
+        yield 2
+        while not journal.count("taken"):
+            time.sleep(0.01)
+        yield 3
+
+    stream = blocking()
+    async with asyncio.timeout(30):
+        assert [await anext(stream), await anext(stream)] == [1, 2]
+    journal.write("taken")
+    assert [item async for item in stream] == [3]
 
 
 async def test_a_pipeline() -> None:

@@ -324,8 +324,8 @@ MUTANTS = (
     Mutant(
         name="value-sent-without-its-context",
         promise="What a step sets holds for the consumer when it takes the value of that step.",
-        old="            and not (packed.codes or packed.exports or packed.calls or packed.context)\n",
-        new="            and not (packed.codes or packed.exports or packed.calls)\n",
+        old=" or packed.calls or packed.context)\n",
+        new=" or packed.calls)\n",
         tests=("tests/contract/test_prefetch.py",),
     ),
     # Live objects -------------------------------------------------------------------------------
