@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
@@ -429,6 +430,57 @@ async def test_context_variables() -> None:
     variable.set("before")
     seen = [(item, variable.get()) async for item in setting(10)]
     assert seen == [("before", 0), *((i - 1, i) for i in range(1, 10))]
+
+
+async def test_a_context_variable_that_is_unset() -> None:
+    """That takes no bytes, and still belongs to its value, whatever is sent together with it."""
+
+    @wool.routine(prefetch=64)
+    async def setting(n: int) -> Any:
+        for i in range(n):
+            token = variable.set(i)
+            yield i
+            variable.reset(token)
+            yield i
+            yield i
+
+    context: ContextVar[Any] = variable
+    before = context.get()
+    seen = [(item, context.get()) async for item in setting(20)]
+    assert seen == [(i, value) for i in range(20) for value in (i, before, before)]
+
+
+async def test_a_value_changed_after_its_yield() -> None:
+    """It is what it was when it was yielded, and no other one is it."""
+
+    @wool.routine(prefetch=64)
+    async def growing() -> Any:
+        seen: list[int] = []
+        for i in range(20):
+            seen.append(i)
+            yield seen
+
+    # Without a pool it is one list, as for any generator.
+    items = [list(item) async for item in growing()]
+    assert items == [list(range(i + 1)) for i in range(20)]
+
+
+async def test_no_value_waits_for_the_next(journal: Journal) -> None:
+    """Not even while the generator blocks its thread."""
+
+    @wool.routine(prefetch=64)
+    async def blocking() -> Any:
+        yield 1
+        yield 2
+        while not journal.count("taken"):
+            time.sleep(0.01)
+        yield 3
+
+    stream = blocking()
+    async with asyncio.timeout(30):
+        assert [await anext(stream), await anext(stream)] == [1, 2]
+    journal.write("taken")
+    assert [item async for item in stream] == [3]
 
 
 async def test_a_pipeline() -> None:

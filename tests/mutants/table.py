@@ -321,6 +321,13 @@ MUTANTS = (
         new="        if False:\n",
         tests=("tests/contract/test_prefetch.py",),
     ),
+    Mutant(
+        name="value-sent-without-its-context",
+        promise="What a step sets holds for the consumer when it takes the value of that step.",
+        old=" or packed.calls or packed.context)\n",
+        new=" or packed.calls)\n",
+        tests=("tests/contract/test_prefetch.py",),
+    ),
     # Live objects -------------------------------------------------------------------------------
     Mutant(
         name="release-not-sent",

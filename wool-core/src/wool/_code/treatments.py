@@ -52,8 +52,8 @@ class Reducer(msgspec.Struct):
     """
 
     modules: Modules
-    scopes: dict[int, Scope] = msgspec.field(default_factory=dict[int, Scope])
-    cells: dict[int, CellType] = msgspec.field(default_factory=dict[int, CellType])
+    scopes: dict[int, Scope] = {}  # Struct makes a new one for each
+    cells: dict[int, CellType] = {}
 
     of_type: ClassVar[Mapping[type, Callable[[Any, Any], Any]]]
     """By the types that no class derives from."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 from wool._peer.outgoing import Cancelled, Carrier, Failed, Outcome, OutgoingCall, Reply, Request
 from wool._protocol import frames as f
@@ -38,15 +39,10 @@ class PrefetchCall(OutgoingCall):
     def ask(self, *, urgent: bool) -> int:
         """Asks for one more value; returns for how many to ask the worker now.
 
-        It is asked when it is about to have to stop, not for each single value.
+        It is asked long before it has to stop, not for each single value.
         """
         self._unsaid += 1
-        if (
-            not urgent
-            and self._arrived
-            and self._unsaid < self._batch
-            and self._unsaid_bytes < AHEAD_BYTES // 4
-        ):
+        if not urgent and self._unsaid < self._batch and self._unsaid_bytes < AHEAD_BYTES // 4:
             return 0
         unsaid, self._unsaid, self._unsaid_bytes = self._unsaid, 0, 0
         return unsaid
@@ -70,7 +66,7 @@ class PrefetchCall(OutgoingCall):
         wanted = self._wanted(outcome) if self._closing else outcome
         if wanted is None:
             return
-        self._arrived.append(wanted)
+        self._arrived += _apart(wanted)
         if self._waiting and self._outcome is None:
             self._outcome = self._arrived.popleft()
         self._wake()
@@ -119,6 +115,16 @@ class PrefetchCall(OutgoingCall):
         if isinstance(frame, f.Raise) and frame.step < self._closing:
             return Reply(f.Return(frame.call, 0, 0, frame.load, frame.idle_as_of, []), [])
         return outcome
+
+
+def _apart(outcome: Outcome) -> Iterable[Outcome]:
+    """Returns the values of a frame that has several; anything else as it is."""
+    if not isinstance(outcome, Reply) or len(outcome.segments) < 2:
+        return (outcome,)
+    frame, segments = outcome.frame, outcome.segments
+    if type(frame) is f.Value and frame.apart and isinstance(segments, list):
+        return [Reply(frame, [segment]) for segment in segments]
+    return (outcome,)
 
 
 class PrefetchWindow:

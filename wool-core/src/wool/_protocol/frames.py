@@ -177,6 +177,7 @@ class Need(Frame, tag=14, frozen=True):
 class Value(Frame, tag=20, frozen=True):
     """A stream yielded. `delivered` and `uncancelled` count cancels during this step.
 
+    `apart` says that each segment is a value: a stream that runs ahead sends several at once.
     `load` is how many calls the worker has; `idle_as_of` is the last call of the receiver's that it
     had seen if it could begin another one at once, else 0.
     """
@@ -191,6 +192,7 @@ class Value(Frame, tag=20, frozen=True):
     codes: list[Code] = []
     references: list[bytes] = []
     context: list[Variable] = []
+    apart: bool = False
 
 
 class Return(Frame, tag=21, frozen=True):

@@ -86,11 +86,9 @@ class _Reducer(Reducer, kw_only=True):
     label: str | None
     thrown: Thrown | None
     failure: Failure | None
-    code: dict[bytes, type | FunctionType] = msgspec.field(
-        default_factory=dict[bytes, "type | FunctionType"]
-    )
-    calls: list[Call] = msgspec.field(default_factory=list["Call"])
-    exports: list[Export] = msgspec.field(default_factory=list[Export])
+    code: dict[bytes, type | FunctionType]
+    calls: list[Call]
+    exports: list[Export]
 
     def class_by_value(self, cls: type) -> Any:
         key = self.book.key(cls)
@@ -202,7 +200,14 @@ class Codec:
         """
         failure = self._failure if mend else None
         reducer = _Reducer(
-            self.modules, book=self.book, label=label, thrown=thrown, failure=failure
+            self.modules,
+            book=self.book,
+            label=label,
+            thrown=thrown,
+            failure=failure,
+            code={},
+            calls=[],
+            exports=[],
         )
         payload = self._dumps(_lift(value) if type(value) is bytes else value, reducer)
         if len(reducer.exports) > MOST_OBJECTS:
@@ -257,7 +262,7 @@ class Codec:
             Exception: whatever rebuilding raises: it runs the user's code.
             KeyboardInterrupt: Ctrl-C, or the user's code again.
         """
-        buffers = list(map(_writable, segments[1:]))
+        buffers = list(map(_writable, segments[1:])) if len(segments) > 1 else ()
         before = LOADING.set((self.store, thrown, referents))
         try:
             return self._loads(Payload(segments[0], buffers))

@@ -45,6 +45,13 @@ class Host(Protocol):
     def post(self, answer: Answer, *, more: bool = False) -> None:
         """Has an answer sent; on the executor's thread."""
 
+    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
+        """Adds a value to an answer that was posted; False if it is being sent."""
+        ...
+
+    def flush(self) -> None:
+        """Sends what was posted, as far as possible; on the executor's thread."""
+
     def call_ended(self) -> None:
         """A call has ended, or a caller is done; perhaps it was the last one. On any thread."""
 
@@ -222,6 +229,14 @@ class CallerPeer(Peer):
 
     def _post(self, frame: Frame, segments: Sequence[Buffer], *, more: bool = False) -> None:
         self._host.post((self, frame, segments), more=more)
+
+    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
+        """Adds a value to those of a frame; False if that is being sent."""
+        return self._host.join(frame, segments, value)
+
+    def flush(self) -> None:
+        """Sends what has been answered, as far as that is possible at once."""
+        self._host.flush()
 
     def give_back(self, call: int) -> None:
         """Says that a call has not begun and never will."""

@@ -63,6 +63,13 @@ class CallerEnd(End, Protocol):
     def give_back(self, call: int) -> None:
         """Says that a call has not begun and never will; on the executor's thread."""
 
+    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
+        """Adds a value to those of a frame; False if that is being sent."""
+        ...
+
+    def flush(self) -> None:
+        """Sends what has been answered, as far as that is possible at once."""
+
     def on_suspended(self) -> None:
         """A stream waits for its next step, while the worker waits for its calls to end."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -27,6 +28,7 @@ from wool._peer.incoming import State
 from wool._peer.routes import Routes
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
+from wool._protocol.frames import Buffer
 from wool._security.credentials import Acceptor, Keyring
 from wool._worker.callerpeer import Answer, CallerPeer
 from wool._worker.execution import Execution
@@ -88,6 +90,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: deque[Answer] = deque()
         self._woken = False
+        self._sending = threading.Lock()  # the answers, in their order
         self._idle = False
         self._quiet = asyncio.Event()
         executor.attach(self._post_idle)
@@ -227,6 +230,42 @@ class Server:
         self._answers.append(answer)
         self._wake()
 
+    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
+        """Adds a value to an answer that was posted; on the executor's thread.
+
+        Returns False if it is being sent, or is not the last one: to take it back is the claim.
+        """
+        if self.executor.forked:
+            leave_fork()
+        answers = self._answers
+        try:
+            answer = answers.pop()
+        except IndexError:
+            return False
+        waits = answer[1] is frame
+        if waits:
+            frame.sizes.append(len(value))
+            segments.append(value)
+        answers.append(answer)
+        self._wake()
+        return waits
+
+    def flush(self) -> None:
+        """Sends what was posted, as far as that is possible, on the executor's thread.
+
+        The I/O thread has been woken for it, and may have to wait long until it may run.
+        """
+        if not self._sending.acquire(blocking=False):
+            return
+        try:
+            while self._answers:
+                caller, frame, segments = self._answers[0]
+                if not caller.send_now(frame, segments):
+                    return
+                self._answers.popleft()
+        finally:
+            self._sending.release()
+
     def _post_idle(self) -> None:
         """There is nothing to begin; on the executor's thread."""
         for caller in list(self._callers):
@@ -241,7 +280,13 @@ class Server:
             self.call(self._send_answers)
 
     def _send_answers(self) -> None:
-        answers = self._answers
+        with self._sending:
+            self._send_all(self._answers)
+        if self._idle:
+            self._idle = False
+            self._tell_idle()
+
+    def _send_all(self, answers: deque[Answer]) -> None:
         alone = len(answers) == 1  # then the session's writer is of no use
         while answers or self._woken:
             if not answers:
@@ -256,9 +301,6 @@ class Server:
                 context = {"message": "an answer could not be sent", "exception": error}
                 self._loop.call_exception_handler(context)
                 caller.session.fail(error)
-        if self._idle:
-            self._idle = False
-            self._tell_idle()
 
     def _tell_idle(self) -> None:
         """Tells each caller once that a call could begin, unless a reply has just said so."""

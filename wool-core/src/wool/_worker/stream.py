@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from types import FunctionType
@@ -18,8 +19,11 @@ from wool._values.codec import rebuild_error
 from wool._worker.execution import CallerEnd, Execution, Leaving
 from wool._worker.executor import Executor
 
-TURN = 16
-"""After so many values a stream that runs ahead lets other calls run."""
+TURN = 250e-6
+"""Seconds that a stream runs ahead before it sends what it has, and lets other calls run."""
+
+BATCH = 32 << 10
+"""Bytes of values that go together: more gain nothing, and others have to wait for them."""
 
 
 class StreamExecution(Execution):
@@ -27,6 +31,7 @@ class StreamExecution(Execution):
 
     __slots__ = (
         "_abandoned",
+        "_batch",
         "_closing",
         "_counted",
         "_exiting",
@@ -35,6 +40,7 @@ class StreamExecution(Execution):
         "_requests",
         "_step",
         "_struck",
+        "_until",
         "_window",
     )
 
@@ -48,6 +54,8 @@ class StreamExecution(Execution):
     ) -> None:
         super().__init__(executor, caller, frame, segments, referents)
         self._window = PrefetchWindow(frame.prefetch) if frame.prefetch else None
+        self._until = 0.0  # then it lets others run
+        self._batch: tuple[f.Value, list[Buffer], int] | None = None  # sent last, and its bytes
         self._step = 0
         self._counted = 0  # how many cancels the task had when the step began
         self._requests: deque[tuple[f.Resume, Sequence[Buffer], Referents]] = deque()
@@ -180,6 +188,8 @@ class StreamExecution(Execution):
     async def _suspend(self) -> tuple[int, Any]:
         """Waits for the next step. A cancel of the task meanwhile is kept for it."""
         assert self.task is not None
+        if self._window is not None and self._runs_on(self._window, self.task):
+            return f.NEXT, None
         # Those of the caller were for the step, and it is its own task that goes on counting them.
         mine = self.task.cancelling() - self._counted
         cancels = self._cancels
@@ -187,6 +197,8 @@ class StreamExecution(Execution):
             self.task.uncancel()
         self._leave_step(State.SUSPENDED)
         self._tell_suspended()
+        if self._window is not None and not self._window.may_go:
+            self.peer.flush()
         while not (self._asked or self._orphaned):
             self._requested = self._executor.loop.create_future()
             try:
@@ -195,8 +207,10 @@ class StreamExecution(Execution):
                 self._kept = error
         self._requested = None
         self._enter_step()
-        if self._window is not None and not self._window.sent % TURN:
+        if self._window is not None and time.monotonic() > self._until:
+            self.peer.flush()
             await self._let_others()
+            self._until = time.monotonic() + TURN
         if self._orphaned:
             self._abandoned = True
             return f.THROW, GeneratorExit()
@@ -205,6 +219,16 @@ class StreamExecution(Execution):
         if not self._requests or (self._window is not None and self._kept is not None):
             return f.NEXT, None  # it runs ahead, or is cancelled before it is sent something
         return await self._take_request()
+
+    def _runs_on(self, window: PrefetchWindow, task: asyncio.Task[Any]) -> bool:
+        """Whether the next step can be made at once, as nothing has changed since the last one."""
+        return (
+            window.may_go
+            and not (self._requests or self._cancels.delivered or self._kept or self._closing)
+            and self._leaving is Leaving.NOBODY
+            and task.cancelling() == self._counted
+            and time.monotonic() < self._until
+        )
 
     async def _take_request(self) -> tuple[int, Any]:
         """Rebuilds what was sent or thrown in."""
@@ -264,8 +288,19 @@ class StreamExecution(Execution):
         if packed is None:
             return False
         packed = self._complete(packed)
-        if self._window is not None:
-            self._window.note(f.total(packed.segments))
+        window, segments = self._window, packed.segments
+        size = f.total(segments)
+        if window is not None:
+            window.note(size)
+        # Nothing goes along with it, so it may go along with others.
+        apart = (
+            window is not None
+            and len(segments) == 1
+            and not (packed.codes or packed.exports or packed.calls or packed.context)
+            and not self._cancels.delivered
+        )
+        if apart and self._join(segments[0]):
+            return True
         frame = f.Value(
             call=self.frame.call,
             step=self._step,
@@ -277,7 +312,20 @@ class StreamExecution(Execution):
             codes=packed.codes,
             references=self.peer.lend(packed),
             context=packed.context,
+            apart=apart,
         )
-        more = self._window is not None and self._window.may_go
+        self._batch = (frame, segments, size) if apart else None
+        more = window is not None and window.may_go
         self.peer.answer(frame, packed, more=more)
         return True
+
+    def _join(self, value: Buffer) -> bool:
+        """Sends a value together with those before it, if they have not left yet."""
+        if self._batch is None:
+            return False
+        frame, segments, size = self._batch
+        size += len(value)
+        if size > BATCH or frame.step != self._step:
+            return False
+        self._batch = frame, segments, size
+        return self.peer.join(frame, segments, value)
