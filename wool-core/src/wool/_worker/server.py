@@ -30,6 +30,7 @@ from wool._protocol import frames as f
 from wool._security.credentials import Acceptor, Keyring
 from wool._worker.callerpeer import Answer, CallerPeer
 from wool._worker.executor import Executor, leave_fork
+from wool._worker.stalls import StallWatch
 from wool._worker.status import worker_status
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
@@ -89,6 +90,7 @@ class Server:
         self._woken = False
         self._idle = False
         self._quiet = asyncio.Event()
+        self._stalls = StallWatch(executor, self.where)
         executor.attach(self._post_idle)
 
     async def handle(self, connection: abc.Connection, acceptor: Acceptor | None = None) -> None:
@@ -112,6 +114,7 @@ class Server:
             self.call_ended()
         caller = CallerPeer(self, session, self._pool(session.peer), number)
         self._callers.add(caller)
+        self._stalls.start()
         if self.draining:
             caller.drain()
         await session.run(caller.on_frame, caller.on_lost)
@@ -267,6 +270,8 @@ class Server:
     def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
         self._callers.discard(caller)
+        if not self._callers:
+            self._stalls.stop()
         self.call_ended()
         self._retire(caller.pool)
 
