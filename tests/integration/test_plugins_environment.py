@@ -477,7 +477,7 @@ def test_observers(tmp_path: Path) -> None:
     code = """
         from wool._plugins import lookup
         for _ in range(2):
-            print([plugin.module for plugin in lookup.companions() if plugin.listens])
+            print([plugin.module for plugin in lookup.companions([]) if plugin.listens])
     """
     done = scratch.run("-c", textwrap.dedent(code))
     assert done.stdout.splitlines() == ["['acme_watching_watching']"] * 2

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
 
-from opentelemetry import baggage, trace
+from opentelemetry import baggage, metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -15,8 +17,34 @@ import wool
 
 
 @cache
+def reader() -> InMemoryMetricReader:
+    """The reader of this process's metrics."""
+    made = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([made]))
+    return made
+
+
+def figures() -> dict[tuple[str, str], float]:
+    """What has been measured here: by instrument and routine, a count or a sum."""
+    data = reader().get_metrics_data()
+    points = [
+        (metric.name, point)
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+    ]
+    return {
+        (name, str(point.attributes["rpc.method"])): getattr(point, "count", None) or point.value
+        for name, point in points
+        if point.attributes is not None
+    }
+
+
+@cache
 def exporter() -> InMemorySpanExporter:
     """The exporter of this process, which keeps spans as they end."""
+    reader()
     made = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(made))
@@ -47,6 +75,9 @@ def collect() -> list[dict[str, Any]]:
             "trace": each.context.trace_id,
             "id": each.context.span_id,
             "parent": each.parent.span_id if each.parent else None,
+            "kind": each.kind.name,
+            "attributes": dict(each.attributes or {}),
+            "status": each.status.status_code.name,
         }
         for each in spans
     ]
@@ -81,6 +112,16 @@ async def plain_steps(name: str, n: int) -> AsyncIterator[int]:
         with span(f"{name}.{i}"):
             pass
         yield i
+
+
+@wool.routine
+async def failing() -> None:
+    raise KeyError("oh")
+
+
+@wool.routine
+async def measured() -> dict[tuple[str, str], float]:
+    return figures()
 
 
 @wool.routine

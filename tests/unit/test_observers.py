@@ -14,9 +14,9 @@ import pytest
 
 from wool._plugins import lookup
 from wool._plugins.lookup import Lookup, observers_from
-from wool._plugins.observers import Observer, Translator
+from wool._plugins.observers import FINISHED, STARTED, Observer, Translator
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import PluginError
+from wool.exceptions import ConfigurationError, PluginError
 from wool.plugins import CallInfo, ContextTranslator, Outcome, hookimpl
 
 CALL = CallInfo(id="1", parent=None, routine="birds:sing")
@@ -80,8 +80,8 @@ def test_an_installed_one_is_told(install: Install) -> None:
     install("acme", GOOD)
     here = Lookup()
     (observer,) = observers(here)
-    observer.started(CALL)
-    observer.finished(CALL, OUTCOME)
+    observer.tell(STARTED, CALL)
+    observer.tell(FINISHED, CALL, outcome=OUTCOME)
     assert sys.modules["acme_module"].told == [OUTCOME]
     assert observer.module == "acme_module"
     assert observers(here) == (observer,)
@@ -92,8 +92,8 @@ def test_a_registered_one_is_told_until_it_is_taken_back() -> None:
     with here.register(diary):
         (observer,) = observers(here)
         assert observers(here) == (observer,)
-        observer.started(CALL)
-        observer.finished(CALL, OUTCOME)
+        observer.tell(STARTED, CALL)
+        observer.tell(FINISHED, CALL, outcome=OUTCOME)
     assert diary.told == [CALL, (CALL, OUTCOME)]
     assert observer.module is None
     assert observers(here) == ()
@@ -131,8 +131,8 @@ def test_one_that_fails_is_logged_once_and_left_out(
     with here.register(broken), here.register(diary):
         for _ in range(2):
             for observer in observers(here):
-                observer.started(CALL)
-                observer.finished(CALL, OUTCOME)
+                observer.tell(STARTED, CALL)
+                observer.tell(FINISHED, CALL, outcome=OUTCOME)
     assert diary.told == [CALL, (CALL, OUTCOME)] * 2
     assert broken.told == ([CALL] if hook == "wool_call_started" else [CALL, CALL])
     (record,) = caplog.records
@@ -149,7 +149,7 @@ def test_one_that_fails_is_logged_once_and_left_out(
         ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
         ("raise BaseException('panic')", "cannot be imported: BaseException: panic"),
         ("import no_such_library", "Install what provides the module 'no_such_library'."),
-        ("", "has none of the hooks wool_call_started and wool_call_finished, nor wool_context_"),
+        ("", "has none of the hooks wool_call_started, wool_call_finished, "),
         (
             "from wool.plugins import hookimpl\n@hookimpl\ndef wool_call_begun(call): ...",
             "does not fit this version of wool-core",
@@ -183,7 +183,7 @@ def test_a_hook_with_an_unknown_parameter_is_refused() -> None:
 def test_those_of_another_process(install: Install, caplog: pytest.LogCaptureFixture) -> None:
     install("acme", GOOD)
     (observer,) = observers_from(["acme_module", "no_such_module_at_all"])
-    observer.finished(CALL, OUTCOME)
+    observer.tell(FINISHED, CALL, outcome=OUTCOME)
     assert sys.modules["acme_module"].told == [OUTCOME]
     assert "no_such_module_at_all" in caplog.text
 
@@ -202,7 +202,7 @@ def test_the_process_has_its_own() -> None:
     diary = Diary()
     with lookup.register(diary):
         (observer,) = observers(lookup.process())
-        observer.started(CALL)
+        observer.tell(STARTED, CALL)
     assert diary.told == [CALL]
     assert observers(lookup.process()) == ()
 
@@ -306,6 +306,15 @@ def test_one_that_yields_something_else_is_logged_once(
         assert observer.translators() == ()
         assert observer.translators() == ()
     assert caplog.text.count(words) == 1
+
+
+def test_one_that_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="no observer 'datadog' to choose. There is: open"):
+        Lookup().companions(["datadog"])
+    monkeypatch.delitem(sys.modules, "wool._backends.spans", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with pytest.raises(PluginError, match=r'pip install "wool-core\[otel\]"'):
+        Lookup().companions(["opentelemetry"])
 
 
 def test_without_opentelemetry_there_is_nothing_to_translate(

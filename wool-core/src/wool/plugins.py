@@ -18,7 +18,7 @@ Observers are not chosen: those that are installed are told of every call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
@@ -100,15 +100,17 @@ class SerializerPlugin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallInfo:
-    """A call to a worker, or a stream, as its caller sees it.
+    """A call to a worker, or a stream, as its caller or the worker sees it.
 
     Attributes:
-        id: unique among the calls of this process.
+        id: unique among the calls of this process; on a worker, that of `wool.current_call()`.
         parent: the `id` that `wool.current_call()` has in the routine that made it; None if it was
             not made inside a routine.
         routine: module and qualified name of the routine, `module:name`.
         stream: whether it is an async generator.
         tags: what the worker must offer.
+        waited: on a worker, seconds from the call's arrival until it began.
+        notes: what observers keep with the call from its start to its end.
     """
 
     id: str
@@ -116,6 +118,8 @@ class CallInfo:
     routine: str
     stream: bool = False
     tags: frozenset[str] = frozenset()
+    waited: float = 0.0
+    notes: dict[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +131,7 @@ class Outcome:
             or because the stream was closed early.
         error: what the caller gets instead of a result.
         worker: who ran it; None if no worker did.
-        seconds: from the moment it was made.
+        seconds: from the moment it was made; on a worker, from the moment it began.
     """
 
     status: Literal["returned", "raised", "cancelled"]
@@ -187,6 +191,19 @@ def wool_call_started(call: CallInfo) -> None:
 @hookspec
 def wool_call_finished(call: CallInfo, outcome: Outcome) -> None:
     """A call has ended; see `wool_call_started`, which was given the same object."""
+
+
+@hookspec
+def wool_execution_started(call: CallInfo) -> None:
+    """A call begins on this worker. Runs in the context of the routine, on its loop: be quick.
+
+    Errors are treated as those of `wool_call_started`.
+    """
+
+
+@hookspec
+def wool_execution_finished(call: CallInfo, outcome: Outcome) -> None:
+    """The routine has ended; see `wool_execution_started`, which was given the same object."""
 
 
 def register(plugin: object) -> Registration:

@@ -9,9 +9,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from contextvars import ContextVar
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from wool.plugins import ContextTranslator, hookimpl
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+CALLING: ContextVar[Span | None] = ContextVar("wool-calling", default=None)
+"""The span of the call that is about to be made, where `wool._backends.spans` makes one."""
+
+EXECUTING: ContextVar[Span | None] = ContextVar("wool-executing", default=None)
+"""The span of the call that is executed here. It stays current whatever step the caller makes."""
 
 
 def capture() -> bytes | None:
@@ -19,18 +30,22 @@ def capture() -> bytes | None:
     if "opentelemetry.context" not in sys.modules:
         return None
     from opentelemetry import propagate
+    from opentelemetry.trace import set_span_in_context
 
     headers: dict[str, str] = {}
-    propagate.inject(headers)
+    calling = CALLING.get()
+    propagate.inject(headers, context=calling and set_span_in_context(calling))
     return json.dumps(headers).encode() if headers else None
 
 
 def restore(data: bytes | None) -> None:
     """Makes the context that headers stand for the current one."""
     from opentelemetry import context, propagate
+    from opentelemetry.trace import set_span_in_context
 
     headers: dict[str, str] = {} if data is None else json.loads(data)
-    context.attach(propagate.extract(headers))
+    arrived, executing = propagate.extract(headers), EXECUTING.get()
+    context.attach(arrived if executing is None else set_span_in_context(executing, arrived))
 
 
 @hookimpl

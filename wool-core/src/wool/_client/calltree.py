@@ -79,6 +79,18 @@ class CallTree:
             return f"{waits}it has not begun on {worker}"
         return f"{waits}on {worker} it waits" + (f" at {call.stack[-1]}" if call.stack else "")
 
+    def around(self, ident: str) -> list[str]:
+        """Draws the tree that a call is in, by its id: one line for each call."""
+        seen = set[str]()
+        while ident not in seen:  # a report may be false
+            seen.add(ident)
+            call, _ = self._served.get(ident) or self._made.get(ident) or (None, None)
+            if call is None or not call.parent:
+                break
+            ident = call.parent
+        roots = [node for nodes in self.roots.values() for node in nodes if node.call.id in seen]
+        return list(_draw(roots))
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 

@@ -12,6 +12,7 @@ from wool._client.client import CallingPool
 from wool._client.remote import RemoteStream, Trace, call
 from wool._client.requests import describe
 from wool._client.routine import Routine
+from wool._plugins.observers import FINISHED, STARTED
 from wool.plugins import Outcome
 
 
@@ -24,7 +25,7 @@ class Observation:
         self._info = describe(pool.id, routine)
         self.trace = Trace(self._info)
         for observer in self._observers:
-            observer.started(self._info)
+            observer.tell(STARTED, self._info)
 
     def end(self, error: BaseException | None, *, cancelled: bool = False) -> None:
         """Tells how the call has ended."""
@@ -38,7 +39,7 @@ class Observation:
             seconds=time.monotonic() - self._began,
         )
         for observer in self._observers:
-            observer.finished(self._info, outcome)
+            observer.tell(FINISHED, self._info, outcome=outcome)
 
 
 async def observed_call(

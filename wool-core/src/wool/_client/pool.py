@@ -259,6 +259,7 @@ class Pool(CallingPool):
         """Has plug-ins told of calls, and asked for contexts; to be said before it is opened."""
         observers = tuple(observers)
         self.observers = tuple(o for o in observers if o.listens)
+        self.attendants = tuple(o for o in observers if o.attends)
         self.translators = tuple(t for o in observers for t in o.translators())
 
     def choose_context(self) -> None:

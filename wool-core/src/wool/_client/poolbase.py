@@ -39,12 +39,14 @@ class PoolBase(ActivePool):
         keeps: whether connections to own workers are kept even so.
         here: id of the worker whose calls use it, if they do.
         observers: who is told of calls.
+        attendants: who is told of calls that are executed for the pool here.
         translators: what has contexts of libraries travel.
         context: encodes context variables; None if they do not travel.
         complaints: what has been said of context variables that do not travel.
     """
 
     observers: tuple[Observer, ...] = ()
+    attendants: tuple[Observer, ...] = ()
     translators: tuple[Translator, ...] = ()
 
     idle_timeout: float = 300.0

@@ -71,11 +71,14 @@ class Probe:
         await session.connection.aclose()
         return Seen(met(info, welcome, session.peer), welcome.age)
 
-    async def ask(self, address: str, *, callers: bool = False) -> Sequence[ProcessStatus]:
+    async def ask(
+        self, address: str, *, callers: bool = False, cancel: str = ""
+    ) -> Sequence[ProcessStatus]:
         """Asks a worker what it is doing.
 
         Args:
             callers: whether it is to ask its callers as well.
+            cancel: id of a call that it is to cancel first, if it runs it.
 
         Raises:
             WoolError: it cannot be reached, or does not answer in time.
@@ -86,12 +89,12 @@ class Probe:
         session, _ = await dial(route, address, hello, credentials, self._timeout)
         try:
             async with asyncio.timeout(self._timeout + MARGIN):
-                return await _ask_once(session, callers=callers)
+                return await _ask_once(session, f.Inquire(1, callers, cancel))
         except TimeoutError:
             raise ConnectionLost(f"{address} has not said what it does in time") from None
 
 
-async def _ask_once(session: Session, *, callers: bool) -> Sequence[ProcessStatus]:
+async def _ask_once(session: Session, question: f.Inquire) -> Sequence[ProcessStatus]:
     """Asks over a session that is for nothing else, and closes it."""
     answer: asyncio.Future[Sequence[ProcessStatus]] = asyncio.get_running_loop().create_future()
 
@@ -103,7 +106,7 @@ async def _ask_once(session: Session, *, callers: bool) -> Sequence[ProcessStatu
         if not answer.done():
             answer.set_exception(error)
 
-    session.send(f.Inquire(1, callers))
+    session.send(question)
     pumping = asyncio.create_task(session.run(on_frame, on_lost))
     try:
         return await answer

@@ -13,7 +13,7 @@ from functools import cache
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from wool._plugins.observers import GROUP, Observer, load_observers
+from wool._plugins.observers import GROUP, Observer, chosen_observers, load_observers
 from wool._plugins.records import (
     BUILT_IN,
     DISCOVERY,
@@ -124,20 +124,20 @@ class Lookup:
             raise _ambiguous(kind, name, matches)
         return matches[0]
 
-    def companions(self) -> tuple[Observer, ...]:
-        """Returns all observers and translators of contexts, installed and registered.
+    def companions(self, chosen: Iterable[str] = ()) -> tuple[Observer, ...]:
+        """Returns all observers and translators of contexts: registered, chosen and installed.
 
-        A broken one is logged, once, and left out.
+        A broken one that was not chosen is logged, once, and left out.
+
+        Raises:
+            ConfigurationError, PluginError: one cannot be chosen.
         """
+        own = chosen_observers(chosen)
         if self._observers is None:
             entries = self.entries(GROUP)
             self._observers = load_observers((e.name, e.value, e.provider) for e in entries)
-        registered = [
-            plugin.observer
-            for plugin in self._registered
-            if plugin.observer.listens or plugin.observer.translates
-        ]
-        return (*registered, *self._observers)
+        registered = [plugin.observer for plugin in self._registered if plugin.observer.useful]
+        return (*registered, *own, *self._observers)
 
     def names(self) -> Iterator[str]:
         """Yields the names of all plug-ins there are or could be installed.
@@ -264,9 +264,9 @@ def names() -> Iterator[str]:
     return process().names()
 
 
-def companions() -> tuple[Observer, ...]:
+def companions(chosen: Iterable[str]) -> tuple[Observer, ...]:
     """Returns all observers and translators of contexts; see `Lookup.companions`."""
-    return process().companions()
+    return process().companions(chosen)
 
 
 def register(plugin: object) -> Registration:

@@ -7,14 +7,19 @@ owner a line in the log and not a single call.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wool._plugins.records import OBSERVER, Hooks, describe, imported, origin_of
-from wool.exceptions import PluginError
+from wool._plugins.records import OBSERVER, Hooks, describe, imported, listing, origin_of
+from wool.exceptions import ConfigurationError, PluginError
 from wool.plugins import CallInfo, ContextTranslator, Outcome
 
 GROUP = "wool.plugins"
+OF_CALLERS = STARTED, FINISHED = "wool_call_started", "wool_call_finished"
+OF_WORKERS = BEGAN, ENDED = "wool_execution_started", "wool_execution_finished"
+
+CHOICES: Mapping[str, str] = {"opentelemetry": "wool._backends.spans"}
+"""Observers of Wool's own that the setting `observers` chooses, and their modules."""
 
 _log = logging.getLogger("wool.plugins")
 
@@ -31,16 +36,25 @@ class Observer:
     def __init__(self, hooks: Hooks, module: str | None) -> None:
         self.module = module
         self.origin: str = hooks.origin
-        self._started = hooks.caller("wool_call_started")
-        self._finished = hooks.caller("wool_call_finished")
+        self._told = {name: hooks.caller(name) for name in (*OF_CALLERS, *OF_WORKERS)}
         self.translates: bool = hooks.caller("wool_context_translators") is not None
         """Whether it has a hook for contexts."""
         self._hooks = hooks
 
     @property
     def listens(self) -> bool:
-        """Whether it has a hook for calls at all."""
-        return self._started is not None or self._finished is not None
+        """Whether it has a hook for the calls that this process makes."""
+        return any(self._told[name] for name in OF_CALLERS)
+
+    @property
+    def attends(self) -> bool:
+        """Whether it has a hook for the calls that this process executes."""
+        return any(self._told[name] for name in OF_WORKERS)
+
+    @property
+    def useful(self) -> bool:
+        """Whether it has any hook."""
+        return self.listens or self.attends or self.translates
 
     def translators(self) -> tuple[Translator, ...]:
         """Returns its translators of contexts, none if it is broken."""
@@ -57,28 +71,19 @@ class Observer:
         if self.translates:
             self._hooks.translators()
 
-    def started(self, call: CallInfo) -> None:
-        """Tells of a call that begins."""
-        if self._started is not None:
+    def tell(self, hook: str, call: CallInfo, **more: Outcome) -> None:
+        """Tells of a call by one of its hooks, if it has that."""
+        told = self._told[hook]
+        if told is not None:
             try:
-                self._started(call=call)
+                told(call=call, **more)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                self._leave_out("wool_call_started", error)
-
-    def finished(self, call: CallInfo, outcome: Outcome) -> None:
-        """Tells of a call that has ended."""
-        if self._finished is not None:
-            try:
-                self._finished(call=call, outcome=outcome)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                self._leave_out("wool_call_finished", error)
+                self._leave_out(hook, error)
 
     def _leave_out(self, hook: str, error: BaseException) -> None:
-        self._started = self._finished = None
+        self._told = dict.fromkeys(self._told)
         _log.warning(
             "%s failed in its hook %s: %s. It is told of no more calls. Upgrade it, or report this "
             "to its authors.",
@@ -142,13 +147,30 @@ def load_observer(name: str, module: str, provider: str | None) -> Observer:
     """
     origin = origin_of(module, provider)
     observer = Observer(Hooks(imported(OBSERVER, name, module, origin), origin), module)
-    if not (observer.listens or observer.translates):
+    if not observer.useful:
         raise PluginError(
             f"{origin} is registered as an observer, but has none of the hooks "
-            f"wool_call_started and wool_call_finished, nor wool_context_translators. "
+            f"{', '.join((*OF_CALLERS, *OF_WORKERS))}, nor wool_context_translators. "
             f"Report this to its authors."
         )
     return observer
+
+
+def chosen_observers(names: Iterable[str]) -> tuple[Observer, ...]:
+    """Loads those of Wool's own that a setting names.
+
+    Raises:
+        ConfigurationError: there is none of a name.
+        PluginError: the library that it is for is not installed.
+    """
+    names = tuple(dict.fromkeys(names))
+    for name in names:
+        if name not in CHOICES:
+            raise ConfigurationError(
+                f"There is no observer {name!r} to choose. {listing('There is', set(CHOICES))} "
+                "Those of other distributions are in use once they are installed."
+            )
+    return tuple(load_observer("otel", CHOICES[name], "wool-core") for name in names)
 
 
 def load_observers(places: Iterable[tuple[str, str, str | None]]) -> tuple[Observer, ...]:

@@ -105,9 +105,10 @@ class Look:
         seen = await asyncio.gather(*(one(info) for info in self._membership.found))
         return sorted(seen, key=lambda one: one.info.address)
 
-    async def ask_all(self) -> dict[str, Answer]:
+    async def ask_all(self, cancel: str = "") -> dict[str, Answer]:
         """Asks all workers known now what they and their callers do; returns that by address."""
-        return await ask_at(self._probe, [i.address for i in self._membership.found if is_typed(i)])
+        known = [info.address for info in self._membership.found if is_typed(info)]
+        return await ask_at(self._probe, known, cancel)
 
 
 Answer = Sequence[ProcessStatus] | WoolError
@@ -120,14 +121,14 @@ def local_probe(settings: Settings, timeout: float) -> Probe:
     return Probe(routes, Keyring(SameUser()), lambda kind: hello([], security=kind), timeout)
 
 
-async def ask_at(probe: Probe, addresses: Sequence[str]) -> dict[str, Answer]:
-    """Asks workers what they and their callers do."""
+async def ask_at(probe: Probe, addresses: Sequence[str], cancel: str = "") -> dict[str, Answer]:
+    """Asks workers what they and their callers do; whoever runs the call `cancel` cancels it."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(address: str) -> Answer:
         try:
             async with gate:
-                return await probe.ask(address, callers=True)
+                return await probe.ask(address, callers=True, cancel=cancel)
         except WoolError as error:
             return error
 

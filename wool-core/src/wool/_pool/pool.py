@@ -233,7 +233,7 @@ class OwnedPool(Pool):
             given = {name: module for name, (module, _) in transports.export().items()}
             _check_shared({**given, serializer.plugin.name: serializer.module})
         self._news.forget()
-        plugins = self._plugins = lookup.companions()
+        plugins = self._plugins = lookup.companions(plan.core.observers)
         self.follow(plugins)
         placement = self._placement = self._place(plugin)
         keyring = placement.keyring
@@ -248,7 +248,7 @@ class OwnedPool(Pool):
             "cancel_grace": plan.core.cancel_grace,
             "loop": plan.core.loop,
             "pool": self.id if self.modules.imported_alike else "",
-            "observers": [o.module for o in plugins if o.module and (o.listens or o.translators())],
+            "observers": [o.module for o in plugins if o.module and o.useful],
         }
         self.opened(transports.routes, keyring, serializer.plugin.name, self._serializer)
 

@@ -351,10 +351,14 @@ class Release(Frame, tag=36, frozen=True):
 
 
 class Inquire(Frame, tag=37, frozen=True):
-    """Asks what a process is doing; a worker is asked for its callers as well, if `callers`."""
+    """Asks what a process is doing; a worker is asked for its callers as well, if `callers`.
+
+    A worker that runs the call `cancel` cancels it first.
+    """
 
     token: Count
     callers: bool = False
+    cancel: str = ""
 
 
 class Report(Frame, tag=38, frozen=True):

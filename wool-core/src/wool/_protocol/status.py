@@ -69,6 +69,10 @@ class ProcessStatus(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         serves: the calls that run here.
         makes: those that were made here and have not ended.
         omitted: how many further ones there are.
+        uptime: seconds since it began to serve.
+        cpu: seconds of processor time that it has used.
+        ended: how many calls have ended here.
+        delay: seconds until its main loop came round, when it was asked to; at most a tenth.
     """
 
     key: bytes
@@ -85,6 +89,10 @@ class ProcessStatus(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     serves: tuple[CallStatus, ...] = ()
     makes: tuple[CallStatus, ...] = ()
     omitted: int = 0
+    uptime: float = 0.0
+    cpu: float = 0.0
+    ended: int = 0
+    delay: float = 0.0
 
 
 def shortened(status: ProcessStatus) -> ProcessStatus:

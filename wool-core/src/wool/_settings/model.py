@@ -45,6 +45,7 @@ class Core:
     by_reference: Annotated[tuple[str, ...], "Modules of yours that all workers have."] = ()
     context: Annotated[Travel, "Whether context variables travel with calls."] = "auto"
     exclude: Annotated[tuple[str, ...], "Context variables that do not, as `module.name`."] = ()
+    observers: Annotated[tuple[str, ...], "Who is told of calls: `opentelemetry`, for spans."] = ()
     local: Annotated[bool, "Whether routines run locally where no pool is open."] = True
     loop: Annotated[Loop, "Event loop of workers; auto: uvloop where it is installed."] = "auto"
 

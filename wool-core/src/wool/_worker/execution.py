@@ -26,9 +26,11 @@ from wool._protocol.status import CallStatus, Line
 from wool._values.codec import rebuild_error
 from wool._values.context import Change, RoutineContext
 from wool._worker.executor import Executor, Queued, leave_fork
+from wool._worker.observing import observed
 from wool._worker.routines import find
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import SerializationError, WorkerStopped
+from wool.plugins import CallInfo
 
 
 class CallerEnd(End, Protocol):
@@ -202,6 +204,11 @@ class Execution(Queued):
         if self.state is State.RUNNING and self.task is not None and not self._tidying:
             self.task.cancel("the caller is gone" if gone else "the worker was told to stop")
 
+    def interrupt(self) -> None:
+        """Cancels the call if it has begun, whatever its caller wants."""
+        if State.RUNNING <= self.state < State.ENDED and self.task is not None:
+            self.task.cancel("a user has cancelled the call from outside")
+
     @property
     def _orphaned(self) -> bool:
         return self._leaving is Leaving.CALLER
@@ -220,6 +227,8 @@ class Execution(Queued):
                     raise asyncio.CancelledError
                 self._enter()
                 function, args, kwargs = await self._decode()
+                if attendants := self.peer.pool.attendants:
+                    function = observed(function, attendants, self._described(function))
             except BaseException as error:
                 self._finish_unbegun(error, dismissed=unwanted)
                 return
@@ -231,6 +240,15 @@ class Execution(Queued):
             # the collector of garbage.
             self.task = self.context = None
             self._shared.end()
+
+    def _described(self, function: FunctionType) -> CallInfo:
+        return CallInfo(
+            id=self.info.id,
+            parent=self.info.parent,
+            routine=f"{function.__module__}:{function.__qualname__}",
+            stream=self.frame.stream,
+            waited=time.monotonic() - self.since,
+        )
 
     def _recover(self, error: BaseException) -> None:
         """Answering went wrong: tries again with the error, else lets the caller lose the call."""
@@ -356,6 +374,7 @@ class Execution(Queued):
     def _end(self) -> tuple[int, int]:
         executor = self._executor
         if self.state is not State.ENDED:
+            executor.ended += 1
             executor.running.discard(self)  # before the worker hears that a call has ended
             self._leave_step(State.ENDED)
             super()._end()

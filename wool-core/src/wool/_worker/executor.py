@@ -53,6 +53,7 @@ class Executor:
     Attributes:
         pending: calls that have not begun, in order of arrival.
         running: calls that have begun and not ended.
+        ended: how many calls have ended.
         on_exhausted: called if there is no memory left to answer with.
     """
 
@@ -60,6 +61,7 @@ class Executor:
         self.loop = loop
         self.pending: dict[int, Queued] = {}
         self.running: set[Queued] = set()
+        self.ended = 0
         self.targets: dict[str, Any] = {}
         self._order: deque[int] = deque()
         self._starting: list[Queued] = []

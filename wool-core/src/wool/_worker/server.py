@@ -29,6 +29,7 @@ from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._security.credentials import Acceptor, Keyring
 from wool._worker.callerpeer import Answer, CallerPeer
+from wool._worker.execution import Execution
 from wool._worker.executor import Executor, leave_fork
 from wool._worker.stalls import StallWatch
 from wool._worker.status import worker_status
@@ -144,12 +145,22 @@ class Server:
         task.add_done_callback(self._tasks.discard)
 
     async def _report(self, caller: CallerPeer, frame: f.Inquire) -> None:
+        if frame.cancel:
+            self._cancel(frame.cancel)
         others = [c.ask() for c in self._callers if c is not caller] if frame.callers else []
         pools = list(self._pools.values())
-        own = await worker_status(self.info, self.executor, self._callers, pools)
+        uptime = self._loop.time() - self._began
+        own = await worker_status(self.info, uptime, self.executor, self._callers, pools)
         answers = await asyncio.gather(*map(in_time, others))
         processes = [own, *(process for answer in answers for process in answer)]
         caller.report(frame.token, processes)
+
+    def _cancel(self, ident: str) -> None:
+        """Cancels a call as if it had done so itself: its caller gets `CancelledError`."""
+        for caller in self._callers:
+            for call in list(caller.serving.values()):
+                if isinstance(call, Execution) and call.info.id == ident:
+                    self.executor.call(call.interrupt)
 
     # Pools --------------------------------------------------------------------------------------
 

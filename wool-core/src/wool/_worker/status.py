@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Iterable
 
 from wool._client.identity import PROGRAM
@@ -21,14 +22,20 @@ BLOCKED_AFTER = 0.1
 
 
 async def worker_status(
-    info: WorkerInfo, executor: Executor, callers: Iterable[CallerPeer], pools: Iterable[Pool]
+    info: WorkerInfo,
+    uptime: float,
+    executor: Executor,
+    callers: Iterable[CallerPeer],
+    pools: Iterable[Pool],
 ) -> ProcessStatus:
     """Returns what a worker is doing.
 
     Args:
         pools: what its routines make calls with.
     """
+    began = time.perf_counter()
     blocked = await _blocked(executor)
+    delay = time.perf_counter() - began
     callers = list(callers)
     served = [
         call
@@ -48,6 +55,10 @@ async def worker_status(
         load=executor.load,
         memory=_resident(),
         connections=len(callers),
+        uptime=uptime,
+        cpu=time.process_time(),
+        ended=executor.ended,
+        delay=delay,
         blocked=blocked,
         serves=tuple(call.status(blocked=blocked) for call in served[:MOST_CALLS]),
         omitted=max(0, len(served) - MOST_CALLS),

@@ -202,7 +202,7 @@ class Worker:
             serializer=found.make(options),
             serializer_name=found.plugin.name,
             listen=self._address or self._private_place(),
-            observers=lookup.companions(),
+            observers=lookup.companions(self._core.observers),
         )
         self._loop = asyncio.get_running_loop()
         self._service = Service(setup, Executor(asyncio.get_running_loop(), self._core.concurrency))

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "plugin": ("wool.cli.plugin", "Begin a plug-in of your own."),
     "plugins": ("wool.cli.plugins", "List the plug-ins that are installed."),
     "ps": ("wool.cli.ps", "Show the calls that run, and who awaits whom."),
+    "top": ("wool.cli.top", "Show workers and calls, live."),
     "worker": ("wool.cli.worker", "Serve calls in this process."),
     "workers": ("wool.cli.workers", "Show the workers there are, and why one is of no use."),
     "token": ("wool.cli.token", "Print a new token of 256 random bits."),

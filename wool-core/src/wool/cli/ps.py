@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import click
 
 from wool._client.calltree import CallTree, all_calls
-from wool._client.probing import without_address
+from wool._client.probing import Probe, without_address
 from wool._pool.looking import Answer, Look, ask_at, local_probe
 from wool._protocol.status import CallStatus, ProcessStatus, document, merged
 from wool._security import sockets
-from wool._settings.settings import Settings
 from wool.cli.active import read_settings
 from wool.cli.group import FAILURE
 from wool.cli.options import (
@@ -65,40 +66,68 @@ def command(
 
     The exit code is 0 if at least one worker has answered, else 1.
     """
-    settings = read_settings()
-    if discovery or namespace or interfaces:
-        chosen = discovery_of(settings, discovery, namespace, interfaces)
-        assert chosen is not None
-        look = Look(settings, chosen, credentials_from(token_file, ca, cert, key), timeout)
-        answers = asyncio.run(_ask_found(look))
-    elif token_file or ca or cert or key:
-        raise click.UsageError("credentials are for a --discovery; name one")
-    else:
-        answers = asyncio.run(_ask_here(settings, timeout))
-    processes, silent = _sort(answers, programs)
+    credentials = (token_file, ca, cert, key)
+    question = question_of(discovery, namespace, interfaces, credentials, timeout)
+    answers = asyncio.run(_ask(question))
+    processes, silent = sort(answers, programs)
     if as_json:
         click.echo(json.dumps(list(map(document, processes))))
     elif tree:
         click.echo(CallTree(processes))
     else:
         _print_calls(processes)
-    for problem in silent:
-        click.echo(problem, err=True)
+    for name, reason in silent.items():
+        click.echo(f"{name} has not answered: {reason}", err=True)
     if not processes:
         click.echo("wool: no worker has answered", err=True)
         ctx.exit(FAILURE)
 
 
-async def _ask_found(look: Look) -> dict[str, Answer]:
+Question = Callable[[str], Awaitable[dict[str, Answer]]]
+"""Asks workers what they do, and returns their answers by what names them.
+
+Its argument is the id of a call that is to be cancelled, or nothing.
+"""
+
+
+def question_of(
+    discovery: str | None,
+    namespace: str | None,
+    interfaces: Sequence[str],
+    credentials: tuple[Path | None, Path | None, Path | None, Path | None],
+    timeout: float,
+) -> AbstractAsyncContextManager[Question]:
+    """Returns what asks the workers that options mean, for as long as its context is entered.
+
+    Raises:
+        UsageError, ConfigurationError, PluginError: the options are of no use.
+    """
+    settings = read_settings()
+    if discovery or namespace or interfaces:
+        chosen = discovery_of(settings, discovery, namespace, interfaces)
+        assert chosen is not None
+        return _found(Look(settings, chosen, credentials_from(*credentials), timeout))
+    if any(credentials):
+        raise click.UsageError("credentials are for a --discovery; name one")
+    return nullcontext(partial(_ask_here, local_probe(settings, timeout)))
+
+
+@asynccontextmanager
+async def _found(look: Look) -> AsyncGenerator[Question]:
     async with look.watching(0):
-        return await look.ask_all()
+        yield look.ask_all
 
 
-async def _ask_here(settings: Settings, timeout: float) -> dict[str, Answer]:
-    """Asks the workers of this user on this machine; returns their answers by what names them."""
+async def _ask_here(probe: Probe, cancel: str) -> dict[str, Answer]:
+    """Asks the workers of this user on this machine."""
     named = {f"unix://{path}": pid for pid, path in sockets.status_sockets()}
-    answers = await ask_at(local_probe(settings, timeout), list(named))
+    answers = await ask_at(probe, list(named), cancel)
     return {f"process {named[a]}": answer for a, answer in answers.items() if not _is_over(answer)}
+
+
+async def _ask(question: AbstractAsyncContextManager[Question]) -> dict[str, Answer]:
+    async with question as ask:
+        return await ask("")
 
 
 def _is_over(answer: Answer) -> bool:
@@ -106,15 +135,19 @@ def _is_over(answer: Answer) -> bool:
     return isinstance(answer, ConnectFailed) and answer.reason == "refused"
 
 
-def _sort(
+def sort(
     answers: Mapping[str, Answer], programs: Sequence[str]
-) -> tuple[list[ProcessStatus], list[str]]:
-    """Returns the processes that somebody asks for, once each, and why others have not answered."""
+) -> tuple[list[ProcessStatus], dict[str, str]]:
+    """Returns the processes that somebody asks for, once each, and why others have not answered.
+
+    Args:
+        programs: numbers of processes, or parts of the paths of scripts; all if there are none.
+    """
     found: dict[bytes, ProcessStatus] = {}
-    silent: list[str] = []
+    silent: dict[str, str] = {}
     for name, answer in answers.items():
         if isinstance(answer, WoolError):
-            silent.append(f"{name} has not answered: {without_address(answer, name)}")
+            silent[name] = without_address(answer, name)
         elif not programs or any(_is_meant(process, programs) for process in answer):
             for process in answer:
                 before = found.get(process.key)

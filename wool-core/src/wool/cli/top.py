@@ -1,0 +1,71 @@
+"""`wool top`: workers and calls, live, in a terminal or a browser."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from wool.cli.options import Seconds, credential_options, discovery_options
+from wool.cli.ps import question_of
+
+
+@click.command("top")
+@click.argument("programs", nargs=-1, metavar="[PROGRAM]...")
+@discovery_options("Show the workers that this finds, in place of those of this machine and user.")
+@credential_options
+@click.option(
+    "--interval",
+    default=1.0,
+    type=Seconds(min=0.1),
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks.",
+)
+@click.option("--read-only", is_flag=True, help="Neither cancel calls nor drain workers.")
+@click.option("--web", is_flag=True, help="Serve it to browsers of this machine, read-only.")
+@click.option(
+    "--port", default=8000, type=click.IntRange(1, 65535), show_default=True, help="For --web."
+)
+def command(
+    programs: tuple[str, ...],
+    discovery: str | None,
+    namespace: str | None,
+    interfaces: tuple[str, ...],
+    token_file: Path | None,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    interval: float,
+    read_only: bool,
+    web: bool,
+    port: int,
+) -> None:
+    """Show workers and calls, live.
+
+    By default these are the workers of this user on this machine, whoever has started them. PROGRAM
+    is the number of a process, or a part of the path of its script: only workers that it is, or
+    that it calls, are shown.
+    """
+    try:
+        from wool.cli.dashboard import Dashboard
+    except ModuleNotFoundError as error:
+        missing = 'wool top needs Textual: pip install "wool-core[top]"'
+        raise click.ClickException(missing) from error
+    credentials = (token_file, ca, cert, key)
+    question = question_of(discovery, namespace, interfaces, credentials, 3.0)
+    if web:
+        _serve(port)
+    else:
+        Dashboard(question, programs, interval, read_only=read_only).run()
+
+
+def _serve(port: int) -> None:
+    """Serves the same command to browsers, which may not act: any user of the machine can look."""
+    from textual_serve.server import Server
+
+    given = [word for word in sys.argv[1:] if word != "--web"]
+    command = [sys.executable, "-m", "wool.cli", *given, "--read-only"]
+    Server(shlex.join(command), host="127.0.0.1", port=port, title="wool top").serve()
