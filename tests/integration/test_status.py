@@ -58,6 +58,17 @@ async def block(folder: Path, name: str) -> str:
     return name
 
 
+async def spin(folder: Path, name: str) -> str:
+    while not (folder / name).exists():
+        time.sleep(0.02)
+    return name
+
+
+@wool.routine
+async def block_in_a_task(folder: Path, name: str) -> str:
+    return await asyncio.create_task(spin(folder, name))
+
+
 @wool.routine
 async def fan(folder: Path) -> list[str]:
     return await asyncio.gather(hold(folder, "go"), block(folder, "go"))
@@ -415,3 +426,25 @@ async def test_a_deadlock_over_three_machines(hosts: list[Host], folder: Path) -
     # One is cut off.
     hosts[1].cut()
     await seen(told, (truth, silent))
+
+
+async def test_what_keeps_a_loop_from_turning_is_named(folder: Path, start: Any) -> None:
+    """Once, with the line where it stands, in the log of the worker."""
+    served = start("--address", f"unix://{folder}/s/w")
+    named: list[str] = []
+    async with wool.WorkerPool(discovery=[await served.address()]) as pool:
+        waits = asyncio.create_task(hold(folder, "last"))
+        for number, (routine, name) in enumerate(
+            [(block, "block()"), (block_in_a_task, "a task that a routine has started")]
+        ):
+            call = asyncio.create_task(routine(folder, str(number)))
+            [worker] = pool.workers
+            text = f"{name} has kept the event loop of worker {worker.pid} on"
+            named.append(await served.says(text))
+            (folder / str(number)).touch()
+            assert await call == str(number)
+        (folder / "last").touch()
+        await waits
+    assert ["in block:" in named[0], "in spin:" in named[1]] == [True, True]
+    assert all("test_status.py:" in line for line in named)
+    assert [line for line in served.lines if "has kept" in line] == named

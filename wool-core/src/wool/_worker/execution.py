@@ -155,6 +155,19 @@ class Execution(Queued):
         """The caller is told with the next answer."""
         self._shared.complain(label, text)
 
+    # What it is doing ---------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Names the routine."""
+        return self._name or self.frame.routine
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is this call's own code that runs now, and keeps the loop from turning."""
+        task = self.task
+        return task is not None and getattr(task.get_coro(), "cr_running", False)
+
     def status(self, *, blocked: tuple[Line, ...]) -> CallStatus:
         """Says where the call stands; on any thread.
 
@@ -166,12 +179,12 @@ class Execution(Queued):
         stack = lines_awaited(coroutine)
         if state == "running" and self._outstanding:
             state = "waiting"
-        elif state == "running" and blocked and getattr(coroutine, "cr_running", False):
+        elif state == "running" and blocked and self.stands:
             state, stack = "blocked", blocked
         return CallStatus(
             id=self.info.id,
             parent=frame.parent,
-            routine=self._name or frame.routine,
+            routine=self.name,
             state=state,
             age=time.monotonic() - self.since,
             steps=self._last_step() + 1 if frame.stream else 0,

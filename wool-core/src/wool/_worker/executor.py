@@ -132,6 +132,11 @@ class Executor:
         """Whether a call could begin at once."""
         return not self.pending and self._has_slot
 
+    @property
+    def delayed(self) -> bool:
+        """Whether calls would go on, or begin, if the loop turned."""
+        return len(self.running) > 1 or (bool(self.pending) and self._has_slot)
+
     # On the executor's thread -------------------------------------------------------------------
 
     def _pull(self) -> None:

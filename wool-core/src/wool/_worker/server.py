@@ -33,6 +33,7 @@ from wool._security.credentials import Acceptor, Keyring
 from wool._worker.callerpeer import Answer, CallerPeer
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor, leave_fork
+from wool._worker.stalls import StallWatch
 from wool._worker.status import worker_status
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
@@ -93,6 +94,7 @@ class Server:
         self._sending = threading.Lock()  # the answers, in their order
         self._idle = False
         self._quiet = asyncio.Event()
+        self._stalls = StallWatch(executor, self.where)
         executor.attach(self._post_idle)
 
     async def handle(self, connection: abc.Connection, acceptor: Acceptor | None = None) -> None:
@@ -116,6 +118,7 @@ class Server:
             self.call_ended()
         caller = CallerPeer(self, session, self._pool(session.peer), number)
         self._callers.add(caller)
+        self._stalls.start()
         if self.draining:
             caller.drain()
         await session.run(caller.on_frame, caller.on_lost)
@@ -320,6 +323,8 @@ class Server:
     def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
         self._callers.discard(caller)
+        if not self._callers:
+            self._stalls.stop()
         self.call_ended()
         self._retire(caller.pool)
 
