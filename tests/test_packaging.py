@@ -57,6 +57,7 @@ NAMES = {
     "current_worker",
     "map",
     "reference",
+    "remote",
     "routine",
 }
 SUBMODULES = {"abc", "exceptions", "plugins", "testing"}  # public; `__all__` may name them

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wool._client.calltree import CallNode, CallTree
     from wool._client.current import current_call, current_worker
     from wool._client.mapping import map
+    from wool._client.residents import remote
     from wool._client.routine import routine
     from wool._client.view import current_pool
     from wool._pool.worker_pool import WorkerPool
@@ -82,6 +83,7 @@ __all__ = [
     "map",
     "plugins",
     "reference",
+    "remote",
     "routine",
     "testing",
 ]
@@ -103,6 +105,7 @@ _HOMES = {
     "current_worker": "wool._client.current",
     "map": "wool._client.mapping",
     "reference": "wool._values.references",
+    "remote": "wool._client.residents",
     "routine": "wool._client.routine",
 }
 
