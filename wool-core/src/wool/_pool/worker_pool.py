@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType, TracebackType
-from typing import Any, Literal, NoReturn, Self, cast
+from typing import Any, Literal, Never, NoReturn, Self, cast
 
 from wool import abc
 from wool._client.client import Balancer
@@ -98,7 +100,10 @@ class WorkerPool(PoolView):
         context: Literal["auto", "off"] | None = None,
         exclude: Iterable[str] | None = None,
         insecure: bool = False,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise TypeError(unknown_argument(next(iter(unknown)), type(self)))
         settings = Settings.read(lookup.names)
         core, origins = settings.core(
             size=size,
@@ -263,6 +268,28 @@ def module_names(argument: str, given: Iterable[str | ModuleType] | None) -> lis
         if not isinstance(name, str):
             raise ConfigurationError(f"{argument} must name modules, not {name!r}")
     return names
+
+
+ALSO_CALLED = {
+    "max_workers": "size",
+    "num_workers": "size",
+    "n_workers": "size",
+    "n_jobs": "size",
+    "processes": "size",
+    "workers": "size",
+    "timeout": "quorum_timeout",
+    "labels": "tags",
+    "backend": "transport",
+}
+"""Arguments of other pools, and what they are called here."""
+
+
+def unknown_argument(name: str, cls: type) -> str:
+    """Says that a class takes no such argument, and which one may be meant."""
+    known = [known for known in inspect.signature(cls).parameters if known != "unknown"]
+    close = ALSO_CALLED.get(name) or next(iter(difflib.get_close_matches(name, known)), None)
+    hint = f". Did you mean {close}=?" if close else f". It takes {', '.join(known)}"
+    return f"{cls.__name__} takes no argument {name!r}{hint}"
 
 
 def call_options(core: Core, tags: frozenset[str], *, travels: bool) -> CallOptions:
