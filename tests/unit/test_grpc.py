@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import gc
 import logging
 import os
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +33,7 @@ from wool.abc import (
     Transport,
 )
 from wool.testing import TransportSuite, throwaway_tls
-from wool_grpc import Options, _addresses, _connection, _probe, _transport, wool_transports
+from wool_grpc import Options, _addresses, _probe, wool_transports
 from wool_grpc._addresses import parse
 from wool_grpc._connection import MAX_MESSAGE, WRITE, pack, unpack
 from wool_grpc._library import aio, grpc
@@ -343,17 +340,6 @@ async def test_places_on_the_loopback(address: str | None) -> None:
         await connection.aclose()
 
 
-async def test_what_is_known_of_whoever_dials() -> None:
-    transport = GrpcTransport(Options())
-    for address, peer in (("grpc://127.0.0.1:0", "127.0.0.1:"), ("grpc://[::1]:0", "[::1]:")):
-        async with serving(transport, address, keep=True) as served:
-            connection = await dial(transport, served.address)
-            accepted = await served.pipes.get()
-            assert accepted.extra("peer").startswith(peer)
-            assert accepted.extra("same_host") is True
-            await connection.aclose()
-
-
 def test_who_is_on_this_host() -> None:
     def same(text: str) -> bool:
         return _addresses.same_host(_addresses.peer_of(text))
@@ -375,21 +361,6 @@ async def test_a_wildcard(wildcard: str) -> None:
             await connection.aclose()
 
 
-def test_a_machine_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def connect(*args: object) -> None:
-        raise OSError
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo")])
-    assert _addresses.advertised("0.0.0.0", 5) == f"grpc://{socket.gethostname()}:5"
-
-
-def test_a_wildcard_stands_for_an_address_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket.socket, "connect", lambda *args: None)  # then it has no number yet
-    assert _addresses.advertised("0.0.0.0", 5) == "grpc://0.0.0.0:5"
-    assert _addresses.advertised("::", 5) == "grpc://[::]:5"
-
-
 async def test_a_port_that_is_taken() -> None:
     """By anybody, also by one who would share it."""
     with socket.socket() as sock:
@@ -399,12 +370,6 @@ async def test_a_port_that_is_taken() -> None:
         address = f"grpc://127.0.0.1:{sock.getsockname()[1]}"
         _, text = await failing(GrpcTransport(Options()).listen(address, credentials=None))
         assert text == f"cannot listen at {address}: Address already in use"
-
-
-async def test_an_address_of_another_machine() -> None:
-    listening = GrpcTransport(Options()).listen("grpc://192.0.2.1:0", credentials=None)
-    text = "cannot listen at grpc://192.0.2.1:0: Cannot assign requested address"
-    assert (await failing(listening))[1] == text
 
 
 async def test_sockets_that_are_in_the_way(tmp_path: Path) -> None:
@@ -432,12 +397,6 @@ async def test_nobody_listens(tmp_path: Path) -> None:
             reason, text = await failing(dial(transport, address))
             assert reason == "refused"
             assert text.startswith(f"{address} cannot be reached: ")
-
-
-async def test_a_zone_that_is_no_interface() -> None:
-    """The resolver's numbers for errors are not those of the system."""
-    dialling = dial(GrpcTransport(Options()), "grpc://[fe80::1%nowhere]:80")
-    assert "Unknown error" not in (await failing(dialling))[1]
 
 
 async def test_a_name_that_nobody_has() -> None:
@@ -619,42 +578,6 @@ async def test_a_partition_of_the_network(busy: bool) -> None:
             await end.aclose()
 
 
-async def test_a_connection_at_rest() -> None:
-    """Is kept, however often both sides have asked for a sign of life."""
-    transport = GrpcTransport(Options(keepalive=0.1, keepalive_timeout=5))
-    async with serving(transport) as served:
-        connection = await dial(transport, served.address)
-        await asyncio.sleep(1)
-        await answered(connection)
-        await connection.aclose()
-
-
-HOLDER = """
-    import asyncio, ctypes, sys, time
-    from wool_grpc import Options
-    from wool_grpc._transport import GrpcTransport
-
-    async def handle(connection):
-        while True:
-            for message in await connection.receive():
-                if bytes(message) == b"hold the GIL":
-                    ctypes.PyDLL(None).usleep(900_000)
-                elif bytes(message) == b"block":
-                    time.sleep(0.9)
-                await connection.send([[message]])
-
-    async def main(address):
-        transport = GrpcTransport(Options(keepalive=0.1, keepalive_timeout=0.6))
-        if address:
-            await handle(await transport.connect(address, credentials=None, timeout=10))
-        listener = await transport.listen(None, credentials=None)
-        print(listener.address, flush=True)
-        await listener.serve(handle)
-
-    asyncio.run(main(*sys.argv[1:]))
-"""
-
-
 @contextlib.contextmanager
 def process(code: str, *args: str) -> Iterator[Any]:
     command = [sys.executable, "-c", textwrap.dedent(code), *args]
@@ -665,40 +588,6 @@ def process(code: str, *args: str) -> Iterator[Any]:
     finally:
         running.kill()
         running.communicate()
-
-
-@pytest.mark.parametrize("role", ["listens", "dials"])
-async def test_a_peer_whose_code_holds_the_gil(role: str) -> None:
-    """It is slow, not dead: gRPC's own threads answer. And one whose loop is blocked."""
-    for trials_left in (2, 1, 0):
-        try:
-            return await hold_the_gil(role)
-        except (ConnectFailed, ConnectionLost, TimeoutError):
-            if not trials_left:  # else one of the processes may have been stopped for so long
-                raise
-
-
-async def hold_the_gil(role: str) -> None:
-    # Together less than it holds the GIL for, so that an answer is due meanwhile.
-    transport = GrpcTransport(Options(keepalive=0.1, keepalive_timeout=0.6))
-    async with serving(transport, keep=True) as served, contextlib.AsyncExitStack() as stack:
-        address = "" if role == "listens" else served.address
-        peer = stack.enter_context(process(HOLDER, address))
-        if role == "listens":
-            connection = await dial(
-                transport, (await asyncio.to_thread(peer.stdout.readline)).strip()
-            )
-        else:
-            async with asyncio.timeout(15):
-                connection = await served.pipes.get()
-        for message in (b"hold the GIL", b"block"):
-            await answered(connection, message)
-            # Also while there is something else for its Python to take.
-            await connection.send([[message]])
-            await asyncio.sleep(0.2)
-            await connection.send([[b"more"]])
-            await received(connection, [message, b"more"])
-        await connection.aclose()
 
 
 STUCK = """
@@ -754,22 +643,6 @@ async def greeted(host: str, port: int) -> None:
 
 
 # Loops and tasks ---------------------------------------------------------------------------------
-
-
-async def test_a_loop_that_cancels_all_its_tasks() -> None:
-    """As `asyncio.run` does at its end: connections still work for those who clean up."""
-    transport = GrpcTransport(Options())
-    async with serving(transport) as served:
-        connection = await dial(transport, served.address)
-        receiving = asyncio.create_task(connection.receive())
-        await asyncio.sleep(0)
-        ours = {served.task, asyncio.current_task()}
-        for task in asyncio.all_tasks() - ours:
-            if "_handle" not in repr(task.get_coro()):
-                task.cancel()
-        await asyncio.gather(receiving, return_exceptions=True)
-        await answered(connection)
-        await connection.aclose()
 
 
 LOOPS = """
@@ -894,60 +767,6 @@ async def test_closing_when_it_is_cancelled() -> None:
             with pytest.raises(ConnectionLost):
                 await sending
             await lost(accepted)
-
-
-async def test_connections_that_nobody_has_a_use_for() -> None:
-    """End when they are forgotten."""
-    transport = GrpcTransport(Options())
-    async with serving(transport, keep=True) as served:
-        connection = await dial(transport, served.address)
-        accepted = await served.pipes.get()
-        del connection
-        gc.collect()
-        await lost(accepted)
-
-
-async def test_thousands_of_connections() -> None:
-    """One after another, ended in all ways: nothing grows."""
-    enough = len(os.listdir("/proc/self/fd")) + 30  # what tests before have left open stays so
-    transport = GrpcTransport(Options())
-
-    async def visit(number: int) -> None:
-        connection = await dial(transport, served.address)
-        await connection.send([[bytes(number * 37 % 5000)]])
-        receiving = asyncio.ensure_future(connection.receive())
-        if number % 3:
-            await receiving
-        if number % 4 == 0:
-            closing = asyncio.ensure_future(connection.aclose())
-            await asyncio.sleep(0)
-            closing.cancel()
-            await asyncio.gather(closing, return_exceptions=True)
-        if number % 4 != 3:
-            await connection.aclose()
-        receiving.cancel()
-        await asyncio.gather(receiving, return_exceptions=True)
-
-    async def round_of(count: int) -> tuple[int, int, int, int]:
-        for start in range(0, count, 10):
-            await asyncio.gather(*(visit(start + number) for number in range(10)))
-        await until(lambda: len(asyncio.all_tasks()) == 2)
-        gc.collect()
-        await until(lambda: len(os.listdir("/proc/self/fd")) < enough)
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4
-        descriptors = len(os.listdir("/proc/self/fd"))
-        return len(gc.get_objects()), descriptors, threading.active_count(), resident
-
-    async with serving(transport) as served:
-        await round_of(300)
-        before = await round_of(100)
-        after = await round_of(1000)
-        # gRPC closes what is left of the last ones in its own time.
-        await until(lambda: len(os.listdir("/proc/self/fd")) <= before[1] + 2)
-        await until(lambda: threading.active_count() <= before[2])
-        gc.collect()
-        assert len(gc.get_objects()) <= before[0] + 200
-        assert after[3] <= before[3] + 8_000
 
 
 async def test_more_than_a_thousand_at_once() -> None:
@@ -1147,26 +966,6 @@ async def test_tls_without_grpc(protocols: list[str]) -> None:
     assert (reason, "it speaks TLS, but not gRPC" in text) == ("unknown", True), text
 
 
-async def test_a_peer_that_resets_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asyncio sees to that when it collects what it has in the right order, which it may not."""
-    monkeypatch.delattr(asyncio.StreamReaderProtocol, "__del__", raising=False)
-    logged: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: logged.append(context))
-
-    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        await reader.read(1)
-        writer.transport.abort()
-
-    async with await asyncio.start_server(reset, "127.0.0.1", 0) as server:
-        place = _addresses.parse(f"grpc://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        for _ in range(5):
-            assert "closed the connection" in str(await _probe.explain(place, None, "x", b""))
-            gc.collect()
-    assert logged == []
-
-
 def odd_leaf(kind: str) -> Pem:
     """A certificate of `AUTHORITY` whose key is of a kind that gRPC does not take."""
     from cryptography import x509
@@ -1258,28 +1057,6 @@ async def test_a_certificate_that_is_no_good() -> None:
     assert "certificate is bad" in (await failing(listening))[1]
 
 
-@pytest.mark.parametrize(
-    "certificate",
-    [
-        throwaway_tls().server_pem(),
-        pem_of(LOCAL),
-        pem_of(AUTHORITY.issue_cert("*.some.where")),
-        pem_of(AUTHORITY.issue_cert("192.0.2.3")),
-        pem_of(AUTHORITY.issue_cert(common_name="without other names")),
-    ],
-)
-async def test_any_certificate(certificate: Pem) -> None:
-    """Will do if nothing is to be verified, and is told."""
-    transport, anybody = GrpcTransport(Options()), FakeTls(Pem(), verify=False, server_name="wool")
-    async with serving(transport, None, FakeTls(certificate)) as served:
-        connection = await dial(transport, served.address, anybody)
-        await answered(connection)
-        assert certificate.certificate is not None
-        der = ssl.PEM_cert_to_DER_cert(certificate.certificate.decode().split("-\n\n")[0])
-        assert connection.extra("certificate") == der
-        await connection.aclose()
-
-
 @pytest.mark.parametrize("verify", [False, True])
 async def test_somebody_in_between_who_shows_another_certificate_later(verify: bool) -> None:
     """The one that is told is the one whose key is used: gRPC insists on it."""
@@ -1343,50 +1120,12 @@ async def test_probes_of_its_health(secured: bool, caplog: pytest.LogCaptureFixt
 # Strangers ---------------------------------------------------------------------------------------
 
 
-async def closed_by_peer(sock: socket.socket) -> None:
-    """Reads until the other side closes."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(10):
-        with contextlib.suppress(ConnectionError):
-            while await loop.sock_recv(sock, 65536):
-                pass
-    sock.close()
-
-
 async def stranger(place: tuple[str, int], says: bytes = b"") -> socket.socket:
     sock = socket.socket()
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, place)
     await asyncio.get_running_loop().sock_sendall(sock, says)
     return sock
-
-
-PREFACE = _probe._PREFACE
-
-
-@pytest.mark.parametrize(
-    ("secured", "says"),
-    [(False, b""), (False, PREFACE[:10]), (False, PREFACE), (True, b"\x16\x03\x01\x02\x00\x01")],
-)
-async def test_strangers_that_go_no_further(
-    monkeypatch: pytest.MonkeyPatch, secured: bool, says: bytes
-) -> None:
-    """Are given up; one who has a stream stays, however long it rests."""
-    monkeypatch.setattr(_transport, "HANDSHAKE", 200)
-    monkeypatch.setattr(_transport, "IDLE", 200)
-    transport = GrpcTransport(Options())
-    listening, dialling = (FakeTls(pem_of(LOCAL)), TRUSTING) if secured else (None, None)
-    async with serving(transport, None, listening) as served:
-        connection = None
-        async with asyncio.timeout(30):
-            while connection is None:  # its own handshake may take too long on a busy machine
-                with contextlib.suppress(ConnectFailed):
-                    connection = await dial(transport, served.address, dialling)
-        socks = [await stranger(served.place, says) for _ in range(20)]
-        await asyncio.gather(*map(closed_by_peer, socks))
-        await asyncio.sleep(0.5)
-        await answered(connection)
-        await connection.aclose()
 
 
 async def test_more_connections_than_it_may_have() -> None:
@@ -1412,34 +1151,6 @@ async def test_more_connections_than_it_may_have() -> None:
         for each in (connection, another):
             await answered(each)
             await each.aclose()
-
-
-async def test_no_memory_for_what_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection ends; nothing that was sent after that would arrive."""
-    async with serving(GrpcTransport(Options()), keep=True) as served:
-        connection = await dial(GrpcTransport(Options()), served.address)
-        accepted = await served.pipes.get()
-
-        def fail(*_: Any) -> Any:
-            raise MemoryError
-
-        with monkeypatch.context() as patch:
-            patch.setattr(_connection, "unpack", fail)
-            await connection.send([[b"hello"]])
-            assert "no memory" in await lost(accepted)
-        await lost(connection)
-        await connection.aclose()
-
-
-def test_how_many_connections_there_may_be() -> None:
-    import resource
-
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    here = parse("grpc://127.0.0.1:0")
-    given = dict(_transport.server_arguments(Options(), here))
-    assert given["grpc.max_allowed_incoming_connections"] == min(files * 3 // 4, 65536)
-    given = dict(_transport.server_arguments(Options(max_connections=7), here))
-    assert given["grpc.max_allowed_incoming_connections"] == 7
 
 
 EXHAUSTED = """
@@ -1475,25 +1186,6 @@ async def test_no_files_to_start_grpc_with(tmp_path: Path) -> None:
     async with serving(GrpcTransport(Options()), f"grpc+unix://{tmp_path}/socket") as served:
         done = await asyncio.to_thread(python, EXHAUSTED, served.address)
         assert silent(done) == "Too many open files\n" * 16
-
-
-async def test_a_stranger_that_opens_streams_and_reads_nothing() -> None:
-    """It gets few, and closing them does not wait for it."""
-    transport = GrpcTransport(Options())
-    async with serving(transport, keep=True) as served, raw_channel(served) as channel:
-        streams = [channel.stream_stream(METHOD)() for _ in range(5)]
-        accepted = [await served.pipes.get() for _ in range(2)]
-        await asyncio.sleep(0.1)
-        assert served.pipes.empty()
-        for connection in accepted:
-            sending = asyncio.ensure_future(connection.send([[bytes(MAX_MESSAGE)]] * 32))
-            async with asyncio.timeout(20):
-                await asyncio.sleep(0.01)
-                await connection.aclose()
-            with pytest.raises(ConnectionLost):
-                await sending
-        for stream in streams:
-            stream.cancel()
 
 
 async def test_what_a_stranger_can_make_us_hold() -> None:
