@@ -21,6 +21,7 @@ from websockets.asyncio.client import connect
 
 import wool
 from integration.test_status import stay
+from support.processes import alive, children
 from support.serving import CLI
 from support.waiting import caught, until
 from wool.cli.common import Files, Where
@@ -122,6 +123,10 @@ async def test_in_a_browser(pool: wool.WorkerPool, tmp_path: Path) -> None:
         (page,) = (page for page in pages if page["type"] == "page")
         shown = await received(page["webSocketDebuggerUrl"], f"http://127.0.0.1:{port}/")
         assert "Cancel call" not in shown
+        screens = children(top.pid)
+        assert screens
+        top.kill()  # and leaves nothing
+        await until(lambda: not any(alive(pid) for pid in screens), within=30)
     finally:
         for process in (browser, top):
             process.kill()

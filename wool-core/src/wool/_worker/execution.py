@@ -6,6 +6,7 @@ Everything here runs on the executor's thread. A call runs in a task and a conte
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from enum import IntEnum, auto
@@ -19,7 +20,7 @@ from wool._peer.end import End
 from wool._peer.incoming import State, cancel_argument
 from wool._peer.packing import Packed, pack_context, unpack_context
 from wool._peer.running import RUNNING, CurrentCall
-from wool._peer.stacks import lines_awaited
+from wool._peer.stacks import lines_awaited, lines_running
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._protocol.status import CallStatus, Line
@@ -179,8 +180,9 @@ class Execution(Queued):
         stack = lines_awaited(coroutine)
         if state == "running" and self._outstanding:
             state = "waiting"
-        elif state == "running" and blocked and self.stands:
-            state, stack = "blocked", blocked
+        elif state == "running" and self.stands:  # it does not say what it awaits
+            state = "blocked" if blocked else "running"
+            stack = blocked or lines_running(sys._current_frames().get(self._executor.thread))
         return CallStatus(
             id=self.info.id,
             parent=frame.parent,

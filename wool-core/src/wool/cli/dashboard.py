@@ -123,9 +123,10 @@ class Dashboard(App[None]):
     # Looking ------------------------------------------------------------------------------------
 
     async def _look_on(self) -> None:
+        parent = os.getppid()
         try:
             async with self._question as ask:
-                while True:
+                while os.getppid() == parent:  # a server of browsers may be killed
                     if not self._is_paused or self._to_cancel:
                         cancel, self._to_cancel = self._to_cancel, ""
                         self._show(*sort(await ask(cancel), self._programs))
@@ -137,6 +138,8 @@ class Dashboard(App[None]):
                         pass
         except WoolError as error:
             self.exit(return_code=1, message=f"wool: {error}")
+        else:
+            self.exit()
 
     def _show(self, processes: list[ProcessStatus], silent: Mapping[str, str]) -> None:
         now = time.monotonic()

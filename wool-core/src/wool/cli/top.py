@@ -61,4 +61,5 @@ def _serve(port: int) -> None:
 
     given = [word for word in sys.argv[1:] if word != "--web"]
     command = [sys.executable, "-m", "wool.cli", *given, "--read-only"]
-    Server(shlex.join(command), host="127.0.0.1", port=port, title="wool top").serve()
+    # The shell that runs it is not to stand between the two: who is left alone ends.
+    Server(f"exec {shlex.join(command)}", host="127.0.0.1", port=port, title="wool top").serve()
