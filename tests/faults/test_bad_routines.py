@@ -670,6 +670,7 @@ async def test_a_routine_that_leaves_no_memory_to_answer_with() -> None:
 
     async with opened(1):
         async with asyncio.timeout(30):
-            with suppress(wool.WorkerLost):
+            # The answer may be that there was too little memory for it, as text if need be.
+            with suppress(wool.WorkerLost, wool.SerializationError, wool.RemoteError):
                 assert await hoard() == "done"
         await until(serves)
