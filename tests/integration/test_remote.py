@@ -80,6 +80,16 @@ async def test_one_object_whoever_uses_it(pool: wool.WorkerPool) -> None:
             await counter.add()
 
 
+async def test_in_a_function_that_is_called_for_each_worker(pool: wool.WorkerPool) -> None:
+    async with wool.remote(Counter, 0) as counter:
+        home, _ = await counter.whence()
+
+        async def ask() -> int:
+            return (await counter.whence())[0]
+
+        assert [answer async for _, answer in pool.broadcast(ask)] == [home, home]
+
+
 async def test_made_inside_a_routine(pool: wool.WorkerPool) -> None:
     assert await make() == 2
 
@@ -128,7 +138,7 @@ async def test_its_worker_dies() -> None:
         async with wool.remote(Counter, 0) as counter:
             home, _ = await counter.whence()
             staying = asyncio.create_task(counter.stay())
-            await until(lambda: _has_two_calls(pool))
+            await until(lambda: _stays(pool))
             os.kill(home, signal.SIGKILL)
             with pytest.raises(wool.WorkerLost):
                 await staying
@@ -136,7 +146,7 @@ async def test_its_worker_dies() -> None:
                 await counter.add()
 
 
-async def _has_two_calls(pool: wool.WorkerPool) -> bool:
+async def _stays(pool: wool.WorkerPool) -> bool:
     return [call.state for call in await pool.calls()].count("running") == 1
 
 

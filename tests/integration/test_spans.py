@@ -89,11 +89,15 @@ async def test_a_stream_has_one_span_for_all_its_steps(
     with span("root"):
         await anext(stream)
         with span("other"):
+            await leaf("x")  # with which another call has been made since the first step
             await anext(stream)
             assert await anext(stream, None) is None
-    assert edges(await gathered(6)) == {
+    assert edges(await gathered(9)) == {
         ("", "INTERNAL root"),
         ("INTERNAL root", "INTERNAL other"),
+        ("INTERNAL other", "CLIENT leaf"),
+        ("CLIENT leaf", "SERVER leaf"),
+        ("SERVER leaf", "INTERNAL x"),
         ("INTERNAL root", "CLIENT plain_steps"),
         ("CLIENT plain_steps", "SERVER plain_steps"),
         ("SERVER plain_steps", "INTERNAL s.0"),

@@ -52,6 +52,15 @@ async def stubborn(folder: Path) -> None:
 
 
 @wool.routine
+async def busy(folder: Path) -> None:
+    while not (folder / "go").exists():
+        await asyncio.sleep(0)
+        end = time.monotonic() + 0.02
+        while time.monotonic() < end:
+            pass
+
+
+@wool.routine
 async def block(folder: Path, name: str) -> str:
     while not (folder / name).exists():
         time.sleep(0.02)
@@ -285,6 +294,20 @@ async def ps(*arguments: str, **variables: str) -> subprocess.CompletedProcess[s
         timeout=50,
         env={**os.environ, **variables},
     )
+
+
+async def test_a_call_that_runs_has_a_line(folder: Path) -> None:
+    async with wool.WorkerPool(size=1) as pool:
+        call = asyncio.create_task(busy(folder))
+
+        async def runs() -> bool:
+            return [one.state for one in await pool.calls()] == ["running"]
+
+        await until(runs)
+        told = [one for _ in range(20) for one in await pool.calls()]
+        assert sum(bool(one.stack) and one.stack[-1].function == "busy" for one in told) > 10
+        (folder / "go").touch()
+        await call
 
 
 @pytest.mark.parametrize("transport", ["unix", "grpc"])

@@ -1,8 +1,10 @@
 """Wool's workers as a backend of joblib, and so of scikit-learn.
 
-wool.joblib.register()
-with joblib.parallel_config("wool", n_jobs=4):
-GridSearchCV(…).fit(x, y)
+    wool.joblib.register()
+    with joblib.parallel_config("wool", n_jobs=4):
+        GridSearchCV(…).fit(x, y)
+
+The module imports joblib when `register` is called.
 """
 
 from __future__ import annotations

@@ -324,6 +324,9 @@ class _OneWorker(ActivePool):
     def check_open(self) -> None:
         self._pool.check_open()
 
+    def only(self, worker: WorkerInfo) -> ActivePool:
+        return self._pool.only(worker)
+
     def call(
         self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:

@@ -48,12 +48,12 @@ async def remote(
     if choose_pool() is None:
         yield make(*args, **kwargs)
         return
-    async with aclosing(_keep(make, args, kwargs)) as kept:
+    async with aclosing(remote_object(make, args, kwargs)) as kept:
         yield cast("T", await anext(kept))
 
 
 @routine
-async def _keep(
+async def remote_object(
     make: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Handle, None]:
     """Makes an object, and keeps it for as long as this stream is open."""
@@ -71,10 +71,10 @@ async def _keep(
 
 
 @routine
-async def _use(
+async def remote_method(
     key: bytes, name: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Calls a method of an object that is kept here."""
+    """Calls a method of an object that is kept here; `wool ps` shows the call by this name."""
     export = EXPORTS.own(key)
     if export is None:
         raise ReferenceError(
@@ -114,6 +114,6 @@ class Handle:
     async def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         before = ACTIVE.set(choose_elsewhere().only(self._worker))
         try:
-            return await _use(self._key, self._name, method, args, kwargs)
+            return await remote_method(self._key, self._name, method, args, kwargs)
         finally:
             ACTIVE.reset(before)

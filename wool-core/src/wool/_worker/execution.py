@@ -177,7 +177,7 @@ class Execution(Queued):
         """
         state, task, frame = _STATES[self.state], self.task, self.frame
         coroutine = None if task is None else task.get_coro()
-        stack = lines_awaited(coroutine)
+        stack: tuple[Line, ...] = ()
         if state == "running" and self._outstanding:
             state = "waiting"
         elif state == "running" and self.stands:  # it does not say what it awaits
@@ -192,7 +192,7 @@ class Execution(Queued):
             steps=self._last_step() + 1 if frame.stream else 0,
             worker=self.peer.worker.id,
             caller=self.peer.name,
-            stack=stack,
+            stack=stack or lines_awaited(coroutine),
         )
 
     # From the caller ----------------------------------------------------------------------------

@@ -20,12 +20,11 @@ from textual.widgets import DataTable, Footer, Header, Static
 
 from wool._client.calltree import CallTree, all_calls
 from wool._protocol.status import CallStatus, ProcessStatus
-from wool.cli.ps import Question, sort
+from wool.cli.ps import CALLS, Question, call_row, sort
 from wool.exceptions import WoolError
 
 MEASURED = ("load", "calls/s", "cpu %", "memory", "delay", "up", "callers")
 WORKERS = ("worker", "state", *MEASURED, "called by")
-CALLS = ("call", "routine", "state", "age", "steps", "worker", "stands at")
 MANY = 500
 """Calls that are listed, the longest."""
 
@@ -155,7 +154,10 @@ class Dashboard(App[None]):
         rows |= {name: [name, "silent", *empty, reason] for name, reason in silent.items()}
         self._last_look = {process.key: process for process in processes}
         _fill(self._table("workers"), rows)
-        _fill(self._table("calls"), {call.id: self._call_row(call) for call in calls[:MANY]})
+        _fill(
+            self._table("calls"),
+            {call.id: call_row(call, self._by_worker.get(call.worker)) for call in calls[:MANY]},
+        )
         self.sub_title = f"{len(self._by_worker)} workers, {len(calls)} calls"
         self._detail()
 
@@ -179,18 +181,6 @@ class Dashboard(App[None]):
             f"{status.uptime:.0f} s",
             str(status.connections),
             ", ".join(sorted(callers)),
-        ]
-
-    def _call_row(self, call: CallStatus) -> list[str]:
-        worker = self._by_worker.get(call.worker)
-        return [
-            call.id,
-            call.routine,
-            call.state,
-            f"{call.age:.1f} s",
-            str(call.steps or ""),
-            "" if worker is None else f"{worker.pid} on {worker.host}",
-            str(call.stack[-1]) if call.stack else "",
         ]
 
     def on_data_table_row_highlighted(self) -> None:

@@ -146,13 +146,15 @@ def _print_calls(processes: Sequence[ProcessStatus]) -> None:
     if not calls:
         click.echo("no calls")
         return
-    print_table(
-        ("call", "routine", "state", "age", "steps", "worker", "stands at"),
-        [_row(call, workers.get(call.worker)) for call in sorted(calls, key=lambda c: -c.age)],
-    )
+    longest_first = sorted(calls, key=lambda call: -call.age)
+    print_table(CALLS, [call_row(call, workers.get(call.worker)) for call in longest_first])
 
 
-def _row(call: CallStatus, worker: ProcessStatus | None) -> list[str]:
+CALLS = ("call", "routine", "state", "age", "steps", "worker", "stands at")
+
+
+def call_row(call: CallStatus, worker: ProcessStatus | None) -> list[str]:
+    """Returns what is shown of a call below `CALLS`."""
     return [
         call.id,
         call.routine,
