@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALL := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .NOTPARALLEL:
-.PHONY: demo test lint check compat kits mutants size docs format clean
+.PHONY: demo test lint check compat kits mutants size bench docs format clean
 
 demo: $(VENV)/.demo  ## run the examples
 	@$(BIN)/python docs/examples/quickstart.py
@@ -48,6 +48,11 @@ mutants: $(VENV)/.dev  ## whether the tests find defects; make mutants ARGS=name
 
 size: $(VENV)/.dev  ## lines per folder, and functions per call
 	$(BIN)/python tests/benchmarks/size.py
+
+bench: $(VENV)/.dev  ## Wool beside others that are installed, and how its cost grows
+	$(BIN)/python tests/benchmarks/compare.py $(ARGS)
+	@mkdir -p build
+	$(BIN)/python tests/benchmarks/growth.py --svg build/growth.svg
 
 docs: $(VENV)/.dev  ## the pages as a site, in build/site
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees docs build/site

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +20,8 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("wool-*/*.md"), *ROOT.glob("docs/**/*.md
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 AT_ONCE = 4
+RAY = {"RAY_AUTH_MODE": "disabled", "RAY_LOGGER_LEVEL": "warning"}
+"""Ray keeps a token in the home folder, and says on standard error that it has started."""
 
 
 class Block(NamedTuple):
@@ -49,14 +53,16 @@ def run(block: Block, folder: Path) -> Done:
     folder.mkdir()
     script = folder / "block.py"
     script.write_text("\n" * block.line + block.code, encoding="utf-8")  # lines as in the page
-    return subprocess.run(
-        [sys.executable, script],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        cwd=folder,
-    )
+    with tempfile.TemporaryDirectory(prefix="b-", ignore_cleanup_errors=True) as home:
+        return subprocess.run(
+            [sys.executable, script],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            cwd=folder,
+            env={**os.environ, **RAY, "HOME": home, "RAY_TMPDIR": home},
+        )
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import ceil, log10
 
 WIDTH, HEIGHT = 640, 250
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 44, 44
@@ -38,6 +39,33 @@ def cumulative(series: Mapping[str, Sequence[float]], x: str, y: str) -> str:
         line = [(ranked[at], 100 * (at + 1) / len(ranked)) for at in points]
         lines[name] = [point for point in line if point[0] <= most]
     return _chart(lines, x, f"% of {y}", most)
+
+
+def over_time(lines: Mapping[str, Line], x: str, y: str) -> str:
+    """Draws figures as they were at many moments."""
+    return _chart(lines, x, y, max(line[-1][0] for line in lines.values()))
+
+
+def growth(line: Sequence[tuple[float, float]], x: str, y: str) -> str:
+    """Draws a curve over powers of ten, from one to what is next to its highest."""
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    across, up = (ceil(max(log10(max(point[i] for point in line)), 1)) for i in (0, 1))
+
+    def place(a: float, b: float) -> tuple[float, float]:
+        return LEFT + (right - LEFT) * a / across, bottom - (bottom - TOP) * b / up
+
+    parts = [f'<path d="M{LEFT} {TOP}V{bottom}H{right}" fill="none" stroke="#444"/>']
+    parts += [_text(place(n, 0)[0], bottom + 16, f"{10**n:,}", "middle") for n in range(across + 1)]
+    parts += [_text(LEFT - 6, place(0, n)[1] + 4, f"{10**n:,}", "end") for n in range(up + 1)]
+    points = [place(log10(a), log10(max(b, 1))) for a, b in line]
+    told = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+    parts.append(f'<polyline points="{told}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>')
+    for (a, b), (_, figure) in zip(points, line, strict=True):
+        parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{COLOURS[0]}"/>')
+        parts.append(_text(a, b - 8, f"{figure:,.0f}", "middle", COLOURS[0]))
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 8, x, "middle"))
+    parts.append(_text(8, TOP - 22, y, "start"))
+    return "\n".join(parts)
 
 
 def stacked(charts: Sequence[str]) -> str:

@@ -2,13 +2,15 @@
 
     python tests/benchmarks/compare.py                # those that are installed
     python tests/benchmarks/compare.py wool-unix ray --repeat 5
+    python tests/benchmarks/compare.py --quick        # a tenth of the time, and rougher
     python tests/benchmarks/compare.py ray=/path/to/venv/bin/python
 
 Each measurement is a new process that starts two workers. Columns of the table: the seconds from
 the start of that process to the first result; the median of calls that add two numbers, one after
 another, in µs; how many of them are made in a second if 256 are under way; a megabyte there and
 back, in MB/s of both directions together; and numbers of an async generator in a second. Of all
-repetitions the table has the median, and the best in brackets.
+repetitions the table has the median, and the best in brackets. The row `pickles` is no peer: it
+sends pickles through a socket and does nothing else, which is what a call costs at least.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ import importlib.util
 import itertools
 import json
 import os
+import pickle
+import platform
+import socket
 import statistics
 import subprocess
 import sys
@@ -32,7 +37,7 @@ from typing import Any
 
 WORKERS = 2
 FLIGHT = 256
-LONGEST = 5.0
+LONGEST = 0.5 if "--quick" in sys.argv else 5.0
 """Seconds after which a measurement takes what it has."""
 
 Figures = dict[str, float]
@@ -125,6 +130,84 @@ async def dask() -> AsyncIterator[Calls]:
         yield Calls(partial(call, add), partial(call, echo))
 
 
+class Pickles(asyncio.Protocol):
+    """One end of a socket for pickles, each behind its length."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, take: Callable[[Any], object]) -> None:
+        self._take = take
+        self._arrived = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def send(self, message: object) -> None:
+        data = pickle.dumps(message, 5)
+        self.transport.write(len(data).to_bytes(4, "little") + data)
+
+    def data_received(self, data: bytes) -> None:
+        self._arrived += data
+        while len(self._arrived) >= 4:
+            end = 4 + int.from_bytes(self._arrived[:4], "little")
+            if len(self._arrived) < end:
+                break
+            self._take(pickle.loads(memoryview(self._arrived)[4:end]))
+            del self._arrived[:end]
+
+
+@asynccontextmanager
+async def pickles() -> AsyncIterator[Calls]:
+    loop = asyncio.get_running_loop()
+    waiting: dict[int, asyncio.Future[Any]] = {}
+    numbered = itertools.count()
+
+    def take(message: tuple[int, Any]) -> None:
+        waiting.pop(message[0]).set_result(message[1])
+
+    ends: list[Pickles] = []
+    processes: list[subprocess.Popen[bytes]] = []
+    for _ in range(WORKERS):
+        mine, other = socket.socketpair()
+        command = [sys.executable, __file__, "--serve", str(other.fileno())]
+        processes.append(subprocess.Popen(command, pass_fds=[other.fileno()]))
+        other.close()
+        ends.append((await loop.create_connection(lambda: Pickles(take), sock=mine))[1])
+
+    async def call(function: str, *args: object) -> Any:
+        number = next(numbered)
+        waiting[number] = future = loop.create_future()
+        ends[number % WORKERS].send((number, function, args))
+        return await future
+
+    async def numbers(n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            yield await call("echo", i)
+
+    yield Calls(partial(call, "add"), partial(call, "echo"), numbers)
+    for end, process in zip(ends, processes, strict=True):
+        end.transport.close()
+        await asyncio.to_thread(process.wait)
+
+
+async def serve(descriptor: int) -> None:
+    """Answers at the other end of `pickles`."""
+    over = asyncio.Event()
+
+    def take(message: tuple[int, str, tuple[Any, ...]]) -> None:
+        number, function, args = message
+        end.send((number, globals()[function](*args)))
+
+    class End(Pickles):
+        def connection_lost(self, exc: Exception | None) -> None:
+            over.set()
+
+    sock = socket.socket(fileno=descriptor)
+    _, end = await asyncio.get_running_loop().create_connection(lambda: End(take), sock=sock)
+    await over.wait()
+
+
 PEERS: dict[str, tuple[str, Callable[[], AbstractAsyncContextManager[Calls]]]] = {
     "wool-unix": ("wool.abc", partial(wool, size=WORKERS, transport="unix")),
     "wool-unix-prefetch": ("wool.abc", partial(wool, 64, size=WORKERS, transport="unix")),
@@ -134,6 +217,7 @@ PEERS: dict[str, tuple[str, Callable[[], AbstractAsyncContextManager[Calls]]]] =
     "processes": ("concurrent.futures", processes),
     "ray": ("ray", ray),
     "dask": ("distributed", dask),
+    "pickles": ("pickle", pickles),
 }
 """By name: the module that has to be installed, and what starts it."""
 
@@ -223,9 +307,10 @@ def is_installed(module: str) -> bool:
         return False
 
 
-def run(peer: str, python: str) -> Figures:
+def run(peer: str, python: str, quick: bool) -> Figures:
     """Measures a peer in a process of its own."""
     command = [python, __file__, "--measure", peer, "--began", repr(time.monotonic())]
+    command += ["--quick"] * quick
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{peer} cannot be measured:\n{done.stderr}")
@@ -255,9 +340,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Wool beside others")
     parser.add_argument("peers", nargs="*", help="NAME, or NAME=PYTHON if that is where it is")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="half a second for each figure")
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--measure", choices=PEERS, help=argparse.SUPPRESS)
     parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.serve:
+        asyncio.run(serve(given.serve))
+        return
     if given.measure:
         print(json.dumps(asyncio.run(measure(given.measure, given.began))))
         return
@@ -267,8 +357,11 @@ def main() -> None:
     for _ in range(given.repeat):
         for peer, python in pythons.items():
             print(f"{peer} …", file=sys.stderr)
-            runs[peer].append(run(peer, python))
-    print(HEAD)
+            runs[peer].append(run(peer, python, given.quick))
+    print(
+        f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the end, "
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}\n\n{HEAD}"
+    )
     for peer, several in runs.items():
         print(row(peer, several))
 

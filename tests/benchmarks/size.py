@@ -30,6 +30,10 @@ CALLS = 200
 class Calls(Counter[str]):
     """How many functions were called of each file; that of built-ins is ''."""
 
+    def __bool__(self) -> bool:
+        """Has `threading.setprofile` take it while it is empty: new threads are counted, too."""
+        return True
+
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
             self[frame.f_code.co_filename] += 1

@@ -3,8 +3,4 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
-
-def convert(amount: Decimal) -> Decimal:
-    return amount
+    pass

@@ -58,11 +58,6 @@ async def call(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @wool.routine
-async def call_many(function: Any, values: list[Any]) -> list[Any]:
-    return await asyncio.gather(*map(function, values))
-
-
-@wool.routine
 async def forward(source: Any) -> Any:
     """Pass it on to another worker."""
     return await drain(source)

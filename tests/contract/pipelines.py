@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -69,12 +68,6 @@ async def drain(source: AsyncIterator[Any]) -> list[Any]:
 
 
 @wool.routine
-async def first(source: AsyncIterator[Any]) -> Any:
-    """The first value; the source is left where it stands."""
-    return await anext(source)
-
-
-@wool.routine
 async def once(journal: Journal, value: Any = 1) -> Any:
     journal.write("once")
     return value
@@ -121,22 +114,6 @@ async def merging() -> Any:
         if source is None:
             return
         total += sum([value async for value in source])
-
-
-@wool.routine
-async def process_of(value: Any = None) -> int:
-    return os.getpid()
-
-
-@wool.routine
-async def processes(source: Any) -> set[int]:
-    """Where this runs, and where the source does."""
-    return {os.getpid(), await source}
-
-
-@wool.routine
-async def parameters(a: Any, /, b: Any = 2, *rest: Any, c: Any = 3, d: Any, **others: Any) -> Any:
-    return a, b, rest, c, d, others
 
 
 class Shop:

@@ -174,17 +174,6 @@ async def replaced(text: str) -> None:
 
 
 @wool.routine
-async def grouped(text: str) -> None:
-    errors: list[Exception] = []
-    for floor in (second_floor, third_floor):
-        try:
-            floor(text)
-        except ValueError as error:
-            errors.append(error)
-    raise ExceptionGroup("grouped", errors)
-
-
-@wool.routine
 async def stream_floor(text: str) -> AsyncIterator[int]:
     yield 1
     second_floor(text)
@@ -233,20 +222,6 @@ async def hang_and_raise(journal: Journal, error: BaseException) -> None:
     except asyncio.CancelledError:
         journal.write("finally")
         raise error  # the implicit context is what the tests look at
-
-
-@wool.routine
-async def hang_below(journal: Journal, depth: int) -> None:
-    """Await the same routine `depth` levels down."""
-    try:
-        if depth:
-            await hang_below(journal, depth - 1)
-        else:
-            journal.write("started")
-            await forever()
-    finally:
-        await asyncio.sleep(0)
-        journal.write(f"finally {depth}")
 
 
 @wool.routine
@@ -305,48 +280,7 @@ async def stalling(journal: Journal) -> AsyncIterator[str]:
         journal.write("finally")
 
 
-@wool.routine
-async def catching(kind: type[BaseException] = Exception) -> Any:
-    """Answer each exception of `kind` thrown in with its class name and arguments."""
-    answer: Any = "ready"
-    while True:
-        try:
-            answer = yield answer
-        except kind as error:
-            answer = (type(error).__name__, error.args)
-
-
-@wool.routine
-async def stubborn() -> AsyncIterator[int]:
-    """Ignores `GeneratorExit` once."""
-    try:
-        yield 1
-    except GeneratorExit:
-        yield 2
-
-
-@wool.routine
-async def tree(depth: int) -> AsyncIterator[str]:
-    """The leaves of a binary tree, left to right, by recursion."""
-    if depth == 0:
-        yield "leaf"
-        return
-    for _ in range(2):
-        async for leaf in tree(depth - 1):
-            yield f"{depth}{leaf}"
-
-
 ambient: contextvars.ContextVar[str] = contextvars.ContextVar("ambient", default="unset")
-
-
-@wool.routine
-async def setting() -> AsyncIterator[str]:
-    """Set a context variable in one step and reset it in a later one."""
-    token = ambient.set("set inside")
-    yield ambient.get()
-    yield ambient.get()
-    ambient.reset(token)
-    yield ambient.get()
 
 
 # Nesting
@@ -386,18 +320,6 @@ async def is_odd(n: int) -> bool:
     return False if n == 0 else await is_even(n - 1)
 
 
-@wool.routine
-async def total(n: int) -> int:
-    """Consume a generator routine inside a routine."""
-    return sum([i async for i in count(n)])
-
-
-@wool.routine
-async def doubled(n: int) -> AsyncIterator[int]:
-    async for i in count(n):
-        yield await add(i, i)
-
-
 # Leftovers
 
 _leftovers: set[asyncio.Task[Any]] = set()
@@ -414,12 +336,6 @@ async def leave_behind(journal: Journal) -> str:
     task = asyncio.get_running_loop().create_task(later())
     _leftovers.add(task)
     task.add_done_callback(_leftovers.discard)
-    return "returned"
-
-
-@wool.routine
-async def leave_callback(journal: Journal) -> str:
-    asyncio.get_running_loop().call_later(0.01, journal.write, "called back")
     return "returned"
 
 

@@ -6,7 +6,6 @@ import asyncio
 import collections.abc
 import gc
 import inspect
-import threading
 import types
 import warnings
 from typing import Any
@@ -16,12 +15,10 @@ import pytest
 import wool
 from contract import routines
 from contract.routines import (
-    Account,
     add,
     collect,
     count,
     echo,
-    echoing,
     parameters,
     serving,
     tracing,
@@ -113,14 +110,6 @@ async def test_a_call_never_awaited_warns_as_any_coroutine_does(journal: Journal
     assert journal.lines() == []
 
 
-async def test_a_method_never_awaited_warns_with_its_qualified_name() -> None:
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        Account().deposit(1)
-        gc.collect()
-    assert warned(seen) == [(RuntimeWarning, "coroutine 'Account.deposit' was never awaited")]
-
-
 async def test_a_generator_never_iterated_does_not_warn(journal: Journal) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -139,21 +128,6 @@ async def test_a_call_is_awaited_once() -> None:
         assert raised.value.args == ("cannot reuse already awaited coroutine",)
 
 
-async def test_a_failed_call_is_awaited_once() -> None:
-    call = routines.fail(ValueError("x"))
-    with pytest.raises(ValueError):
-        await call
-    with pytest.raises(RuntimeError, match="^cannot reuse already awaited coroutine$"):
-        await call
-
-
-async def test_a_closed_call_cannot_be_awaited() -> None:
-    call = add(1)
-    call.close()
-    with pytest.raises(RuntimeError, match="^cannot reuse already awaited coroutine$"):
-        await call
-
-
 async def test_a_call_being_awaited_cannot_be_awaited_again(journal: Journal) -> None:
     call = routines.finish_when(journal, "go on", "done")
     first = asyncio.create_task(call)
@@ -162,15 +136,6 @@ async def test_a_call_being_awaited_cannot_be_awaited_again(journal: Journal) ->
         await call
     journal.write("go on")
     assert await first == "done"
-
-
-async def test_an_exception_thrown_into_an_unstarted_call_comes_out(journal: Journal) -> None:
-    call = routines.write(journal, "ran")
-    error = ValueError("thrown")
-    with pytest.raises(ValueError) as raised:
-        call.throw(error)
-    assert raised.value is error
-    assert journal.lines() == []
 
 
 # Arguments
@@ -222,49 +187,6 @@ async def test_wrong_arguments_raise_at_the_call(args: Any, kwargs: dict[str, An
     assert str(raised.value) == str(expected.value)
 
 
-@pytest.mark.parametrize(
-    ("args", "kwargs"),
-    [((), {}), ((1,), {}), ((), {"a": 1, "d": 2}), ((1,), {"e": 2})],
-)
-async def test_wrong_parameters_raise_at_the_call(args: Any, kwargs: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="missing 1 required"):
-        parameters(*args, **kwargs)
-
-
-@pytest.mark.parametrize(("args", "kwargs"), _bad_calls[1:])
-async def test_wrong_arguments_of_a_generator_raise_at_the_call(
-    args: Any, kwargs: dict[str, Any]
-) -> None:
-    async def numbers(x: int = 1, *, y: int) -> Any:
-        yield x
-
-    stream = wool.routine(numbers)
-    if kwargs == {"y": 3}:
-        assert [i async for i in stream(*args, **kwargs)] == [1]
-        return
-    with pytest.raises(TypeError) as expected:
-        numbers(*args, **kwargs)
-    with pytest.raises(TypeError) as raised:
-        stream(*args, **kwargs)
-    assert str(raised.value) == str(expected.value)
-
-
-async def test_wrong_arguments_of_a_method_raise_at_the_call() -> None:
-    with pytest.raises(TypeError, match=r"deposit\(\) missing 1 required .*'amount'"):
-        Account().deposit()  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match=r"sum_inside\(\) takes 2 positional .* 3 were given"):
-        Account.sum_inside(1, 2, 3)  # type: ignore[call-arg]
-
-
-async def test_wrong_arguments_leave_no_warning() -> None:
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        with pytest.raises(TypeError):
-            add()  # type: ignore[call-arg]
-        gc.collect()
-    assert warned(seen) == []
-
-
 async def test_a_mutable_default_is_used() -> None:
     @wool.routine
     async def remember(value: int, seen: list[int] = []) -> list[int]:  # noqa: B006
@@ -274,17 +196,6 @@ async def test_a_mutable_default_is_used() -> None:
     assert await remember(1) == [1]
     assert await remember(2, []) == [2]
     assert await remember(3, [1, 2]) == [1, 2, 3]
-
-
-async def test_defaults_of_any_kind() -> None:
-    missing = object()
-
-    @wool.routine
-    async def lookup(key: str = "k", *, fallback: Any = missing, scale: float = 2.5) -> Any:
-        return (key, fallback is missing, scale)
-
-    assert await lookup() == ("k", True, 2.5)
-    assert await lookup(fallback=None) == ("k", False, 2.5)
 
 
 async def test_arguments_and_results_are_copies_elsewhere(place: Place) -> None:
@@ -302,64 +213,3 @@ async def test_arguments_and_results_are_copies_elsewhere(place: Place) -> None:
 
 
 # Where a call may be awaited
-
-
-async def test_every_way_to_run_a_coroutine() -> None:
-    loop = asyncio.get_running_loop()
-    assert await asyncio.create_task(add(1)) == 3
-    assert await asyncio.ensure_future(add(2)) == 4
-    assert await asyncio.gather(add(1), add(2), add(3)) == [3, 4, 5]
-    assert await asyncio.wait_for(add(1), 60) == 3
-    assert await asyncio.shield(add(1)) == 3
-    assert sorted([await f for f in asyncio.as_completed([add(1), add(2)])]) == [3, 4]
-    done, pending = await asyncio.wait([asyncio.create_task(add(1))])
-    assert [t.result() for t in done] == [3] and not pending
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(add(i), name=f"task {i}") for i in range(3)]
-    assert [task.result() for task in tasks] == [2, 3, 4]
-    future = loop.create_future()
-    loop.call_soon(lambda: asyncio.ensure_future(add(1)).add_done_callback(future.set_result))
-    assert (await future).result() == 3
-
-
-async def test_from_another_thread() -> None:
-    loop = asyncio.get_running_loop()
-
-    def other_thread() -> int:
-        return asyncio.run_coroutine_threadsafe(add(1), loop).result(60)
-
-    assert await asyncio.to_thread(other_thread) == 3
-
-
-async def test_from_the_loop_of_another_thread() -> None:
-    async def main() -> Any:
-        return await add(1), [i async for i in count(2)], await asyncio.gather(add(2), add(3))
-
-    expected = (3, [0, 1], [4, 5])
-    assert await asyncio.to_thread(asyncio.run, main()) == expected
-
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(asyncio.run(main())))
-    thread.start()
-    await asyncio.to_thread(thread.join)
-    assert results == [expected]
-
-
-async def test_many_loops_one_after_another() -> None:
-    def run_all() -> list[int]:
-        return [asyncio.run(add(i)) for i in range(5)]
-
-    assert await asyncio.to_thread(run_all) == [2, 3, 4, 5, 6]
-
-
-async def test_a_generator_driven_from_several_tasks() -> None:
-    stream = echoing()
-    assert await asyncio.create_task(asyncio.wait_for(anext(stream), 60)) == "ready"
-
-    async def send(value: Any) -> Any:
-        return await stream.asend(value)
-
-    assert await asyncio.create_task(send(1)) == 1
-    assert await asyncio.create_task(send(2)) == 2
-    with pytest.raises(StopAsyncIteration):
-        await stream.asend("stop")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 import pytest
@@ -11,14 +10,12 @@ import pytest
 import wool
 from contract.routines import (
     add,
-    fail,
     finish_when,
     hang,
     hang_and_raise,
     hang_and_swallow,
     hang_and_tidy,
     serving,
-    write,
 )
 from contract.types import KeywordOnly
 from support.parity import Journal, Place, started
@@ -47,43 +44,6 @@ async def test_a_coroutine_that_is_closed_by_hand(journal: Journal) -> None:
     call.close()
     await journal.wait("finally")
     assert journal.lines() == ["started", "finally"]
-
-
-async def test_cleanup_that_calls_routines_completes(journal: Journal) -> None:
-    @wool.routine
-    async def tidy_remotely() -> None:
-        journal.write("started")
-        try:
-            await forever()
-        finally:
-            await write(journal, f"tidied {await add(1, 2)}")
-
-    task = await started(tidy_remotely(), journal)
-    task.cancel()
-    await ended(task)
-    assert journal.lines() == ["started", "tidied 3"]
-    assert task.cancelled()
-
-
-async def test_context_managers_are_left(journal: Journal) -> None:
-    @contextlib.asynccontextmanager
-    async def resource(name: str) -> Any:
-        try:
-            yield
-        finally:
-            await asyncio.sleep(0)
-            journal.write(f"closed {name}")
-
-    @wool.routine
-    async def use() -> None:
-        async with resource("outer"), resource("inner"):
-            journal.write("started")
-            await forever()
-
-    task = await started(use(), journal)
-    task.cancel()
-    await ended(task)
-    assert journal.lines() == ["started", "closed inner", "closed outer"]
 
 
 async def test_a_swallowed_cancel_leaves_the_value(journal: Journal) -> None:
@@ -140,28 +100,6 @@ async def test_uncancel_is_mirrored(journal: Journal) -> None:
     assert seen == [0] and task.cancelling() == 0
 
 
-async def test_cancelling_is_visible_inside(journal: Journal) -> None:
-    @wool.routine
-    async def counting() -> list[int]:
-        task = asyncio.current_task()
-        assert task is not None
-        seen = [task.cancelling()]
-        for line in ("started", "started again"):
-            journal.write(line)
-            try:
-                await forever()
-            except asyncio.CancelledError:
-                seen.append(task.cancelling())
-        return seen
-
-    task = await started(counting(), journal)
-    task.cancel()
-    await journal.wait("started again")
-    task.cancel()
-    assert await task == [0, 1, 2]
-    assert task.cancelling() == 2
-
-
 async def test_an_exception_instead(journal: Journal) -> None:
     error = KeywordOnly(code=3)
     task = await started(hang_and_raise(journal, error), journal)
@@ -171,59 +109,6 @@ async def test_an_exception_instead(journal: Journal) -> None:
     assert isinstance(raised.__context__, asyncio.CancelledError)
     assert raised.__context__.args == ("reason",)
     assert not task.cancelled()
-
-
-async def test_an_exception_in_the_cleanup(journal: Journal) -> None:
-    @wool.routine
-    async def breaking() -> None:
-        journal.write("started")
-        try:
-            await forever()
-        finally:
-            raise ValueError("in the cleanup")
-
-    task = await started(breaking(), journal)
-    task.cancel()
-    with pytest.raises(ValueError, match="in the cleanup"):
-        await task
-
-
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
-async def test_an_odd_exception_instead(kind: type[BaseException], journal: Journal) -> None:
-    """Awaited within the task that is cancelled: tasks do not hold these."""
-
-    async def cancel(task: asyncio.Task[Any]) -> None:
-        await journal.wait("started")
-        task.cancel()
-
-    helper = asyncio.create_task(cancel(this_task()))
-    raised = await caught(hang_and_raise(journal, kind("odd")))
-    await helper
-    assert type(raised) is kind and raised.args == ("odd",)
-    assert this_task().uncancel() == 0
-    await serving()
-
-
-async def test_a_cancelled_error_of_a_class_of_its_own_instead(journal: Journal) -> None:
-    class Withdrawn(asyncio.CancelledError):
-        def __init__(self, *, code: int) -> None:
-            super().__init__(f"code {code}")
-            self.code = code
-
-    caught_there: list[Any] = []
-
-    async def caller() -> None:
-        try:
-            await hang_and_raise(journal, Withdrawn(code=4))
-        except Withdrawn as error:
-            caught_there.append((error.code, error.args))
-            raise
-
-    task = await started(caller(), journal)
-    task.cancel("reason")
-    await ended(task)
-    assert task.cancelled()
-    assert caught_there == [(4, ("code 4",))]
 
 
 # Messages
@@ -288,48 +173,6 @@ async def test_a_second_cancel_interrupts_the_cleanup(journal: Journal) -> None:
     assert task.cancelled() and task.cancelling() == 2
 
 
-async def test_many_cancels_swallowed_one_by_one(journal: Journal) -> None:
-    @wool.routine
-    async def persist(n: int) -> list[Any]:
-        seen = []
-        for i in range(n):
-            journal.write(f"waiting {i}")
-            try:
-                await forever()
-            except asyncio.CancelledError as error:
-                seen.append(error.args[0])
-        return seen
-
-    task = asyncio.create_task(persist(5))
-    for i in range(5):
-        await journal.wait(f"waiting {i}")
-        task.cancel(i)
-    assert await task == list(range(5))
-    assert task.cancelling() == 5
-
-
-async def test_two_cancels_at_once_are_one(journal: Journal) -> None:
-    """asyncio delivers cancels that meet before the task runs as one CancelledError."""
-
-    @wool.routine
-    async def persist() -> str:
-        journal.write("started")
-        try:
-            await forever()
-        except asyncio.CancelledError:
-            journal.write("swallowed")
-        await journal.wait("go on")
-        return "done"
-
-    task = await started(persist(), journal)
-    task.cancel("first")
-    task.cancel("second")
-    await journal.wait("swallowed")
-    journal.write("go on")
-    assert await task == "done"
-    assert task.cancelling() == 2
-
-
 # Early and late cancels
 
 
@@ -378,33 +221,6 @@ async def test_a_cancel_racing_with_the_result() -> None:
     await serving()
 
 
-async def test_a_cancel_racing_with_an_exception() -> None:
-    for delay in range(60):
-        task = asyncio.create_task(fail(KeyError(delay)))
-        await turns(delay % 20)
-        task.cancel()
-        [outcome] = await asyncio.gather(task, return_exceptions=True)
-        assert type(outcome) in (asyncio.CancelledError, KeyError)
-    await serving()
-
-
-async def test_calls_work_in_the_cleanup_of_a_cancelled_caller(journal: Journal) -> None:
-    results: list[int] = []
-
-    async def caller() -> None:
-        try:
-            await hang(journal)
-        finally:
-            results.append(await add(1, 2))
-            results.extend([i async for i in wool.map(add, [1, 2])])
-
-    task = await started(caller(), journal)
-    task.cancel()
-    await ended(task)
-    assert task.cancelled()
-    assert results == [3, 3, 4]
-
-
 @pytest.mark.parametrize("delay", [0, 1, 3, 10])
 async def test_a_cancel_while_a_large_argument_travels(delay: int, journal: Journal) -> None:
     data = bytes(20_000_000)
@@ -435,31 +251,6 @@ async def test_a_cancel_while_a_large_result_travels(journal: Journal) -> None:
     await ended(task)
     assert task.cancelled() or len(task.result()) == 20_000_000
     await serving()
-
-
-async def test_a_cancel_from_another_thread(journal: Journal) -> None:
-    loop = asyncio.get_running_loop()
-    task = await started(hang(journal), journal)
-    await asyncio.to_thread(loop.call_soon_threadsafe, task.cancel)
-    await ended(task)
-    assert task.cancelled()
-
-    future = asyncio.run_coroutine_threadsafe(hang(journal, "2"), loop)
-    await journal.wait("started2")
-    future.cancel()
-    await journal.wait("finally2")
-    assert journal.lines() == ["started", "finally", "started2", "finally2"]
-
-
-async def test_a_cancel_in_the_loop_of_another_thread(journal: Journal) -> None:
-    async def main() -> list[str]:
-        task = await started(hang_and_tidy(journal), journal)
-        task.cancel()
-        await ended(task)
-        assert task.cancelled()
-        return journal.lines()
-
-    assert await asyncio.to_thread(asyncio.run, main()) == ["started", "finally"]
 
 
 async def test_a_cancelled_call_that_waits_for_a_worker_never_starts(

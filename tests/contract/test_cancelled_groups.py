@@ -9,16 +9,13 @@ import pytest
 
 import wool
 from contract.routines import (
-    add,
     hang,
-    hang_and_raise,
     hang_and_swallow,
     hang_and_tidy,
-    hang_below,
 )
 from contract.types import KeywordOnly
 from support.parity import Journal, started
-from support.waiting import ended, forever
+from support.waiting import ended
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -58,34 +55,7 @@ async def test_a_group_inside_a_routine(journal: Journal) -> None:
     assert sorted(journal.lines()[3:]) == ["finallya", "finallyb", "finallyc"]
 
 
-async def test_gather_is_cancelled(journal: Journal) -> None:
-    gathered = asyncio.gather(*(hang(journal) for _ in range(10)))
-    await journal.wait("started", 10)
-    gathered.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await gathered  # which ends with the first of them
-    await journal.wait("finally", 10)
-
-
-async def test_wait_first_completed(journal: Journal) -> None:
-    slow = await started(hang(journal), journal)
-    quick = asyncio.create_task(add(1))
-    done, pending = await asyncio.wait([slow, quick], return_when=asyncio.FIRST_COMPLETED)
-    assert done == {quick} and pending == {slow}
-    slow.cancel()
-    await ended(slow)
-    assert journal.lines() == ["started", "finally"]
-
-
 # Nested routines
-
-
-async def test_nested_routines_are_cancelled_from_the_inside(journal: Journal) -> None:
-    task = await started(hang_below(journal, 4), journal)
-    task.cancel()
-    await ended(task)
-    assert task.cancelled()
-    assert journal.lines() == ["started", *(f"finally {depth}" for depth in range(5))]
 
 
 async def test_a_nested_routine_swallows(journal: Journal) -> None:
@@ -97,52 +67,6 @@ async def test_a_nested_routine_swallows(journal: Journal) -> None:
     task.cancel()
     assert await task == "outer of inner"
     assert task.cancelling() == 1
-
-
-async def test_a_nested_routine_raises_instead(journal: Journal) -> None:
-    @wool.routine
-    async def outer() -> str:
-        try:
-            await hang_and_raise(journal, KeyError("inner"))
-        except KeyError as error:
-            return f"caught {error}"
-        return "nothing"
-
-    task = await started(outer(), journal)
-    task.cancel()
-    assert await task == "caught 'inner'"
-
-
-async def test_a_routine_cancels_a_nested_one(journal: Journal) -> None:
-    @wool.routine
-    async def outer() -> Any:
-        task = asyncio.create_task(hang(journal))
-        await journal.wait("started")
-        task.cancel("from the routine")
-        try:
-            await task
-        except asyncio.CancelledError as error:
-            return error.args, task.cancelled(), journal.lines()
-
-    assert await outer() == (("from the routine",), True, ["started", "finally"])
-
-
-async def test_the_message_reaches_a_nested_routine(journal: Journal) -> None:
-    @wool.routine
-    async def inner() -> Any:
-        journal.write("started")
-        try:
-            await forever()
-        except asyncio.CancelledError as error:
-            return error.args
-
-    @wool.routine
-    async def outer() -> Any:
-        return await inner()
-
-    task = await started(outer(), journal)
-    task.cancel("deep")
-    assert await task == ("deep",)
 
 
 async def test_cancel_while_the_loop_ends(journal: Journal) -> None:

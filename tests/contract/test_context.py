@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import sys
 from contextvars import ContextVar
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 import wool
 from contract import variables as v
-from contract.types import Permission, Plain
+from contract.types import Permission
 from support.parity import AND_SERVED, Journal, Place, started
 from support.waiting import caught
 
@@ -46,17 +44,6 @@ async def test_what_the_routine_sets_comes_back() -> None:
     assert v.snapshot() == {"plain": "after", "defaulted": {"a": [1]}, "attribute": (1, 2)}
     assert v.Holder.Inner.deep.get() == frozenset("ab")
     assert await v.get() == v.snapshot()
-
-
-async def test_nothing_is_set_that_was_not() -> None:
-    before = dict(contextvars.copy_context().items())
-    await v.get()
-    async for _ in v.seeing():
-        break
-    after = dict(contextvars.copy_context().items())
-    assert {k: x for k, x in after.items() if k in v.VARIABLES.values()} == {
-        k: x for k, x in before.items() if k in v.VARIABLES.values()
-    }
 
 
 @pytest.mark.parametrize("error", [KeyError("k"), SystemExit(3), KeyboardInterrupt()])
@@ -101,39 +88,6 @@ async def test_what_is_set_though_a_cancel_crosses_the_result(
     assert await task == "done"
 
 
-async def test_what_is_set_before_a_time_out(journal: Journal) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(None) as timeout:
-
-            async def expire() -> None:
-                await journal.wait("started")
-                timeout.reschedule(asyncio.get_running_loop().time())
-
-            async with asyncio.TaskGroup() as group:
-                group.create_task(expire())
-                await v.put_when_cancelled(journal, "too late")
-    assert v.plain.get() == "too late"
-
-
-class Library:
-    """Claims to be a module, as those of cffi do."""
-
-    __slots__ = ()
-
-    @property
-    def __class__(self) -> Any:
-        return ModuleType
-
-
-async def test_what_only_claims_to_be_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is of no interest when the names of variables are looked for."""
-    monkeypatch.setitem(sys.modules, "contract.library", Library())  # type: ignore[arg-type]
-    monkeypatch.setattr(v, "fresh", ContextVar("fresh"), raising=False)
-    v.fresh.set(1)  # type: ignore[attr-defined]
-    v.plain.set(2)
-    assert (await v.get())["plain"] == 2
-
-
 async def test_isolation_between_tasks() -> None:
     async def one(n: int) -> tuple[Any, Any]:
         v.plain.set(n)
@@ -154,26 +108,6 @@ async def test_a_call_made_into_a_task_sets_nothing_here() -> None:
     v.plain.set("outside")
     await asyncio.ensure_future(v.put(plain="inside"))
     await asyncio.gather(v.put(plain="inside"), v.put(plain="inside"))
-    assert v.plain.get() == "outside"
-
-
-async def test_child_tasks_of_a_routine() -> None:
-    v.plain.set("p")
-    assert await v.children() == [("p", 0, 0), ("p", 1, 1), ("p", 2, 2), "p", v.UNSET]
-    assert v.plain.get() == "p"
-
-
-async def test_nested_calls() -> None:
-    v.plain.set(["outermost"])
-    assert await v.nested(3) == ["outermost", 3, 2, 1, 0]
-    assert v.plain.get() == ["outermost", 3, 2, 1, 0]
-    assert v.defaulted.get() == "default 0 1 2 3"
-
-
-async def test_map() -> None:
-    v.plain.set("outside")
-    seen = [item async for item in wool.map(v.get, ["plain", "other"])]
-    assert seen == [{"plain": "outside"}, {"other": v.UNSET}]
     assert v.plain.get() == "outside"
 
 
@@ -210,13 +144,6 @@ async def test_values_of_all_kinds() -> None:
         assert v.plain.get() == value
 
 
-async def test_many_variables_at_once() -> None:
-    v.plain.set("a" * 400_000)
-    v.other.set("b" * 400_000)
-    v.Holder.attribute.set("c")
-    assert await v.get("plain", "other", "attribute") == v.snapshot("plain", "other", "attribute")
-
-
 async def test_a_value_that_is_changed_in_place_is_seen_by_the_next_call() -> None:
     v.plain.set([1])
     assert (await v.get("plain"))["plain"] == [1]
@@ -248,38 +175,6 @@ async def test_variables_of_functions() -> None:
     local.set("set here")
     with_default.set([1])
     assert await use() == ("set here", [1])
-
-
-async def test_variables_as_arguments_and_results() -> None:
-    @wool.routine
-    async def use(variable: ContextVar[Any], value: Any) -> Any:
-        before = variable.get(v.UNSET)
-        variable.set(value)
-        return before, variable
-
-    v.plain.set("before")
-    before, variable = await use(v.plain, "after")
-    assert before == "before"
-    assert variable is v.plain
-    assert v.plain.get() == "after"
-
-
-async def test_a_variable_of_a_class_in_a_function() -> None:
-    class Request:
-        current: ContextVar[Any] = ContextVar("current", default=None)
-
-        @classmethod
-        @wool.routine
-        async def swap(cls, value: Any) -> Any:
-            before = cls.current.get()
-            cls.current.set(value)
-            return before
-
-    assert await Request.swap(1) is None
-    assert Request.current.get() == 1
-    Request.current.set(2)
-    assert await Request.swap(3) == 2
-    assert Request.current.get() == 3
 
 
 async def test_modules_that_the_worker_has_not_imported() -> None:
@@ -321,27 +216,6 @@ async def test_modules_that_the_worker_has_not_imported() -> None:
 # Streams
 
 
-async def test_each_step() -> None:
-    stream = v.counting(3)
-    v.other.set("first")
-    assert await anext(stream) == {"plain": v.UNSET, "other": "first"}
-    assert v.plain.get() == 0
-    v.other.set("second")
-    assert await anext(stream) == {"plain": 0, "other": "second"}
-    assert v.plain.get() == 1
-    v.plain.set("from outside")
-    assert await anext(stream) == {"plain": "from outside", "other": "second"}
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
-    assert v.plain.get() == "end"
-
-
-async def test_async_for() -> None:
-    seen = [(item["plain"], v.plain.get()) async for item in v.counting(4)]
-    assert seen == [(v.UNSET, 0), (0, 1), (1, 2), (2, 3)]
-    assert v.plain.get() == "end"
-
-
 async def test_a_token_across_a_yield() -> None:
     v.plain.set("before")
     async with contextlib.asynccontextmanager(v.borrowing)("inside") as value:
@@ -351,21 +225,6 @@ async def test_a_token_across_a_yield() -> None:
         async with contextlib.asynccontextmanager(v.borrowing)("inside"):
             raise KeyError
     assert v.plain.get() == "before"
-
-
-async def test_a_token_takes_a_value_away() -> None:
-    async for item in v.alternating(1, 2):
-        assert v.plain.get(v.UNSET) == item
-    assert v.plain not in contextvars.copy_context()
-
-
-async def test_what_a_token_brings_back_is_the_very_object() -> None:
-    mine = Plain(1)
-    v.plain.set(mine)
-    stream = v.borrowing("inside")
-    assert await anext(stream) == "inside"
-    await stream.aclose()
-    assert v.plain.get() is mine
 
 
 async def test_what_a_stream_sets_while_being_closed() -> None:
@@ -384,26 +243,6 @@ async def test_what_a_stream_sets_while_being_closed() -> None:
     await anext(stream)
     assert type(await caught(stream.athrow(KeyError("k")))) is KeyError
     assert v.plain.get() == "closed"
-
-
-async def test_what_is_sent_in() -> None:
-    @wool.routine
-    async def echo() -> Any:
-        sent = None
-        while True:
-            try:
-                sent = yield sent, v.plain.get(v.UNSET)
-            except KeyError:
-                v.plain.set("caught")
-
-    stream = echo()
-    assert await anext(stream) == (None, v.UNSET)
-    v.plain.set(1)
-    assert await stream.asend("s") == ("s", 1)
-    v.plain.set(2)
-    assert await stream.athrow(KeyError()) == ("s", "caught")
-    assert v.plain.get() == "caught"
-    await stream.aclose()
 
 
 async def test_steps_made_by_different_tasks() -> None:
@@ -447,53 +286,3 @@ async def test_a_task_that_has_nothing_set_steps() -> None:
             "defaulted": "default",
         }
     await stream.aclose()
-
-
-@pytest.mark.parametrize("start", ["of the second task", None])
-async def test_a_token_that_another_task_has_it_use(place: Place, start: Any) -> None:
-    """Remotely there is one context for all steps: the value from before the first change."""
-    stream = v.borrowing("inside")
-    v.plain.set("of the first task")
-    assert await anext(stream) == "inside"
-
-    async def close() -> Any:
-        await stream.aclose()
-        return v.plain.get()
-
-    context = contextvars.Context()
-    if start is not None:
-        context.run(v.plain.set, start)
-    closing = asyncio.create_task(close(), context=context)
-    if place.remote:
-        assert await closing == "of the first task"
-    else:
-        with pytest.raises(ValueError, match="was created in a different Context"):
-            await closing
-    assert v.plain.get() == "inside"
-
-
-async def test_a_stream_within_a_routine() -> None:
-    @wool.routine
-    async def consumer() -> Any:
-        seen = []
-        async for item in v.counting(2):
-            seen.append((item["plain"], v.plain.get()))
-            v.plain.set(f"between {len(seen)}")
-        return seen, v.plain.get()
-
-    v.plain.set("outermost")
-    assert await consumer() == ([("outermost", 0), ("between 1", 1)], "end")
-    assert v.plain.get() == "end"
-
-
-async def test_a_pipeline() -> None:
-    """A call that travels runs in the context of whoever consumes it."""
-
-    @wool.routine
-    async def consumer(source: Any) -> Any:
-        v.plain.set("the consumer's")
-        return [item["plain"] async for item in source]
-
-    v.plain.set("the caller's")
-    assert await consumer(v.counting(2)) == ["the consumer's", 0]
-    assert v.plain.get() == "end"

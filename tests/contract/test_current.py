@@ -97,16 +97,6 @@ async def test_a_pool_within(place: Place) -> None:
     assert (await surroundings())[0] is place.remote
 
 
-async def test_a_pool_of_a_derived_class() -> None:
-    class Sized(wool.WorkerPool):
-        def __len__(self) -> int:
-            return len(self.workers)
-
-    async with Sized(size=1, transport="memory") as pool:
-        assert wool.current_pool() is pool
-        assert len(pool) == 1
-
-
 async def test_what_pools_say_of_themselves() -> None:
     class Own(wool.WorkerPool):
         pass
@@ -137,12 +127,3 @@ async def test_pools_are_not_sent() -> None:
         for call in (take(pool), take([pool.wait]), give()):
             with pytest.raises(wool.SerializationError, match=r"wool\.current_pool\(\)"):
                 await call
-
-
-async def test_a_pool_by_reference() -> None:
-    @wool.routine
-    async def wait_for(pool: Any) -> None:
-        await pool.wait(1, timeout=20)
-
-    async with wool.WorkerPool(size=1, transport="memory") as pool:
-        await wait_for(wool.reference(pool))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import inspect
 import pickle
 import typing
-import weakref
 from typing import Any
 
 import pytest
@@ -168,32 +166,3 @@ async def test_a_coroutine_is_refused() -> None:
     with pytest.raises(TypeError):
         wool.routine(call)  # type: ignore[call-overload]
     call.close()
-
-
-async def test_a_routine_of_a_routine() -> None:
-    again = wool.routine(add)
-    assert await again(1) == 3
-    assert inspect.iscoroutinefunction(again)
-    numbers = wool.routine(count)
-    assert [i async for i in numbers(2)] == [0, 1]
-
-
-async def test_a_routine_is_a_plain_value() -> None:
-    assert copy.copy(add) is copy.deepcopy(add) is add
-    assert {add: 1}[add] == 1 and add != count
-    assert weakref.ref(add)() is add
-    assert callable(add)
-    assert "add" in repr(add)
-
-
-async def test_states_of_a_generator() -> None:
-    stream = count(2)
-    if not hasattr(inspect, "getasyncgenstate"):  # before 3.12
-        await stream.aclose()
-        return
-    states = [inspect.getasyncgenstate(stream)]
-    await anext(stream)
-    states.append(inspect.getasyncgenstate(stream))
-    await stream.aclose()
-    states.append(inspect.getasyncgenstate(stream))
-    assert states == ["AGEN_CREATED", "AGEN_SUSPENDED", "AGEN_CLOSED"]

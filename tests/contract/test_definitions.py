@@ -3,24 +3,17 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
-import abc
-import collections.abc
-import contextlib
-import copyreg
 import enum
-import gc
+import functools
 import struct
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 import pytest
 
 import wool
-from contract.routines import apply, echo
-from contract.types import REGISTERED, Registering, Token
+from contract.routines import echo
 from support.parity import NEAR, Place
 
 pytestmark = [
@@ -35,90 +28,40 @@ Define = Callable[[], tuple[Any, Callable[[], Any]]]
 """Returns an object, and a function that tells of it and of what is around it."""
 
 
-def mixed_enums() -> Any:
-    class Coordinate(bytes, enum.Enum):
-        X = (0, "x axis")
-        Y = (1, "y axis")
+def enums() -> Any:
+    class Planet(enum.Enum):
+        EARTH = (5.97e24, 6.37e6)
+        TELLUS = EARTH
+        MARS = (6.42e23, 3.39e6)
 
-        def __new__(cls, value: int, label: str) -> Coordinate:
-            self = bytes.__new__(cls, [value])
+        def __init__(self, mass: float, radius: float) -> None:
+            self.mass = mass
+            self.radius = radius
+
+    class Colour(str, enum.Enum):
+        RED = ("red", 0xFF0000)
+
+        def __new__(cls, value: str, rgb: int) -> Colour:
+            self = str.__new__(cls, value)
             self._value_ = value
-            self.label = label
+            self.rgb = rgb
             return self
 
-        label: str
-
-    @dataclass(frozen=True)
-    class Animal:
-        size: str
-        legs: int = 4
-
-    class Beast(Animal, enum.Enum):
-        BEETLE = "small", 6
-        DOG = "medium"
-
-    class Named(NamedTuple):
-        x: int
-        y: int
-
-    class Corner(Named, enum.Enum):
-        LOW = 0, 0
-        HIGH = 1, 1
+        rgb: int
 
     class Numbers(list[int], enum.Enum):
         FEW = [1, 2]
 
     def tell() -> Any:
-        members = [*Coordinate, *Beast, *Corner, *Numbers]
+        members = [*Planet, *Colour, *Numbers]
         return (
             [(member.name, member is type(member)[member.name]) for member in members],
-            [(bytes(member), member.label, Coordinate(member.value).name) for member in Coordinate],
-            [(member.size, member.legs) for member in Beast],
-            [(member.x, tuple(member)) for member in Corner],
-            list(Numbers.FEW),
+            [(planet.mass, planet is Planet(planet.value)) for planet in Planet],
+            (Planet.TELLUS is Planet["TELLUS"] is Planet.EARTH, list(Planet)),
+            (Colour.RED == "red", Colour("red").rgb, list(Numbers.FEW)),
         )
 
-    return [Coordinate.Y, Beast.DOG, Corner.HIGH, Numbers.FEW], tell
-
-
-def enums_of_anything() -> Any:
-    class Names(enum.EnumMeta):
-        def __contains__(cls, value: object) -> bool:
-            return any(value == member.name for member in cls)
-
-    class Thing(enum.Enum, metaclass=Names):
-        OBJECT = object()
-        NAN = float("nan")
-        LIST: Any = []
-        FUNCTION = enum.member(lambda: Thing.OBJECT)  # noqa: E731
-
-        @enum.member
-        class Inner:
-            pass
-
-    class Shifting(enum.EnumMeta):
-        def __new__(cls, name: str, bases: Any, body: Any, *, by: int) -> Any:
-            shifted: Any = cls.__prepare__(name, bases)
-            for key, value in body.items():
-                shifted[key] = value + by if key in ("ONE", "TWO") else value
-            return super().__new__(cls, name, bases, shifted)
-
-    class Shifted(enum.IntEnum, metaclass=Shifting, by=10):
-        ONE = 1
-        TWO = 2
-
-    other = Thing.OBJECT
-
-    def tell(default: Thing = Thing.NAN) -> Any:
-        return (
-            list(Shifted),
-            "LIST" in Thing,
-            default is Thing.NAN,
-            other is Thing.OBJECT is Thing.FUNCTION.value(),
-            [member is Thing[member.name] is Thing(member.value) for member in Thing],
-        )
-
-    return [*Thing, *Shifted], tell
+    return [Planet.MARS, Planet.TELLUS, Colour.RED, Numbers.FEW], tell
 
 
 def flags() -> Any:
@@ -185,6 +128,19 @@ def bodies() -> Any:
     return Ordered(), tell
 
 
+def keywords() -> Any:
+    class Plugin:
+        tag: Any = ""
+
+        def __init_subclass__(cls, /, tag: Any = None) -> None:
+            cls.tag = tag
+
+    class Named(Plugin, tag="named"):
+        pass
+
+    return Named(), lambda: Named.tag
+
+
 def typed_dictionaries() -> Any:
     class Above(TypedDict):
         a: int
@@ -206,138 +162,30 @@ def typed_dictionaries() -> Any:
     return [Of(2), {"a": 1}], tell
 
 
-def metaclasses() -> Any:
-    class Constant(type):
-        def __setattr__(cls, name: str, value: Any) -> None:
-            raise AttributeError(f"{name} is constant")
-
-    class Fixed(metaclass=Constant):
-        value = 1
-
-    class Sized(type):
-        @property
-        def size(cls) -> int:
-            return 42
-
-    class Small(metaclass=Sized):
-        size = 1
-
-    class Demanding(type):
-        def __new__(cls, name: str, bases: Any, body: Any) -> Any:
-            if "wanted" not in body:
-                raise TypeError("something is wanting")
-            return super().__new__(cls, name, bases, body)
-
-    class Complete(metaclass=Demanding):
-        wanted = 1
-
-    def tell() -> Any:
-        try:
-            Fixed.value = 2
-        except AttributeError as error:
-            said = str(error)
-        else:
-            said = ""
-        kinds = [type(cls).__name__ for cls in (Fixed, Complete, Small)]
-        return said, Small.size, Small().size, Fixed.value, Complete.wanted, kinds  # type: ignore[attr-defined]
-
-    return [Fixed(), Complete(), Small()], tell
-
-
-def names_of_properties() -> Any:
-    class Pretending:
-        __name__ = "what the body says"
-
-        @property
-        def __class__(self) -> Any:
-            return int
-
-        @abc.abstractproperty
-        def old(self) -> int: ...
-
-        def __reduce__(self) -> Any:
-            return object.__new__, (pretending,)
-
-    pretending = Pretending
-
-    def tell() -> Any:
-        made = Pretending()
-        body = vars(Pretending)
-        kinds = [type(body[name]).__name__ for name in ("__class__", "old")]
-        return made.__name__, isinstance(made, int), Pretending.__qualname__, kinds
-
-    return [Pretending()], tell
-
-
-def equal_classes() -> Any:
-    class Same(type):
-        def __eq__(cls, other: object) -> bool:
-            return isinstance(other, Same)
-
-        def __hash__(cls) -> int:
-            return 1
-
-    class One(metaclass=Same):
-        number = 1
-
-    class Two(metaclass=Same):
-        number = 2
-
-    def tell() -> Any:
-        return One().number, Two().number, [type(cls).__name__ for cls in (One, Two)]
-
-    return [One(), Two()], tell
-
-
-def bases_that_want_to_know() -> Any:
-    class Known(Registering):
-        name = "known"
-
-        def use(self) -> str:
-            return self.name
-
-    def tell() -> Any:
-        return Known().use(), REGISTERED["known"] is Known, vars(Known)["name"]
-
-    return [Known()], tell
-
-
 def descriptors() -> Any:
-    class Loud(property):
-        def __get__(self, instance: Any, owner: Any = None) -> Any:
-            return self if instance is None else f"{super().__get__(instance, owner)}!"
-
-    class Own(classmethod):  # type: ignore[type-arg]
-        pass
-
-    @contextlib.contextmanager
-    def surrounded(by: str) -> Iterator[None]:
-        User.told.append(by)
-        yield
-        User.told.append(by)
-
     class User:
-        told: ClassVar[list[str]] = []
         header = struct.Struct("<HI")
 
-        @Loud
+        @functools.cached_property
         def name(self) -> str:
             """What it is called."""
             return "user"
 
-        @surrounded("-")
-        def use(self) -> None:
-            User.told.append("use")
-
-        @Own
+        @classmethod
         def kind(cls) -> str:
             return cls.__name__
 
+        def called(self, *, by: str) -> str:
+            return by + self.name
+
+        greeted = functools.partialmethod(called, by="hello ")
+
+    User.by_name = {"kind": User.kind}  # type: ignore[attr-defined]
+
     def tell() -> Any:
         user = User()
-        User.told.clear()
-        user.use()
-        return User.told, user.name, User.name.__doc__, User.kind(), User.header.pack(1, 2)
+        said = user.greeted(), User.name.__doc__, User.kind(), User.by_name["kind"]()  # type: ignore[attr-defined]
+        return said, user.name, User.header.pack(1, 2)
 
     return User(), tell
 
@@ -388,16 +236,12 @@ def shared_by_methods() -> Any:
 
 
 DEFINITIONS: list[Define] = [
-    mixed_enums,
-    enums_of_anything,
+    enums,
     flags,
     slots,
     bodies,
+    keywords,
     typed_dictionaries,
-    metaclasses,
-    names_of_properties,
-    equal_classes,
-    bases_that_want_to_know,
     descriptors,
     shared_by_functions,
     shared_by_methods,
@@ -426,16 +270,7 @@ async def test_definitions(define: Define) -> None:
     assert repr(tell()) == repr(await told()) == expected, "nothing has changed here"
 
 
-async def test_members_that_are_equal_to_nothing_else() -> None:
-    """Also those of an `Enum` that the worker imports."""
-    assert await echo(Token.MISSING) is Token.MISSING
-    assert await echo({Token.MISSING: [Token.NUMBER]}) == {Token.MISSING: [Token.NUMBER]}
-    assert await apply(lambda value: value is Token.MISSING, Token.MISSING)
-
-
-async def test_classes_that_want_keywords(place: Place) -> None:
-    """They are not made again without; the error says what to do."""
-
+def wants_keywords() -> Any:
     class Tagged:
         def __init_subclass__(cls, /, tag: str) -> None:
             cls.tag = tag
@@ -443,104 +278,60 @@ async def test_classes_that_want_keywords(place: Place) -> None:
     class WithTag(Tagged, tag="t"):
         pass
 
-    @wool.routine
-    async def tag() -> str:
-        return WithTag.tag
+    return WithTag
 
-    if not place.elsewhere:
-        assert await tag() == "t"
+
+def refuses_attributes() -> Any:
+    class Constant(type):
+        def __setattr__(cls, name: str, value: Any) -> None:
+            raise AttributeError(f"{name} is constant")
+
+    class Fixed(metaclass=Constant):
+        def method(self) -> None: ...
+
+    return Fixed
+
+
+def made_of_more_than_values() -> Any:
+    class Coordinate(bytes, enum.Enum):
+        X = (0, "x axis")
+
+        def __new__(cls, value: int, label: str) -> Coordinate:
+            self = bytes.__new__(cls, [value])
+            self._value_ = value
+            return self
+
+    return Coordinate
+
+
+def made_of_several_values() -> Any:
+    @dataclass(frozen=True)
+    class Animal:
+        size: str
+        legs: int
+
+    class Beast(Animal, enum.Enum):
+        BEETLE = "small", 6
+
+    return Beast
+
+
+@pytest.mark.parametrize(
+    "define",
+    [wants_keywords, refuses_attributes, made_of_more_than_values, made_of_several_values],
+    ids=lambda define: define.__name__,
+)
+async def test_classes_that_cannot_be_made_again(define: Callable[[], Any], place: Place) -> None:
+    """The error names the class, and says what to do."""
+    cls = define()
+
+    @wool.routine
+    async def name() -> str:
+        return cls.__name__
+
+    if not (place.remote if issubclass(cls, enum.Enum) else place.elsewhere):
+        assert await name() == cls.__name__
         return
-    with pytest.raises(wool.SerializationError, match=r"WithTag.*Move it to a module[^.]*$"):
-        await tag()
-
-
-async def test_classes_of_bare_globals() -> None:
-    """They say that they were of `builtins`."""
-    scope: dict[str, Any] = {}
-    exec(
-        """
-class Plain:
-    def get(self): return 1
-class Error(Exception):
-    def __init__(self, a, *, b): super().__init__(a); self.b = b
-    def __reduce__(self): return make, (self.args[0], self.b)
-def make(a, b): return Error(a, b=b)
-def fail(): raise Error(1, b=2)
-""",
-        scope,
-    )
-    plain, method = scope["Plain"], scope["Plain"].get
-    assert type(await echo(plain())) is plain
-    assert await apply(lambda value: value.get(), plain()) == 1
-    with pytest.raises(scope["Error"]) as raised:
-        await apply(scope["fail"])
-    assert (raised.value.args, raised.value.b) == ((1,), 2)
-    group = await echo(ExceptionGroup("both", [ValueError(), scope["Error"](1, b=3)]))
-    assert type(group) is ExceptionGroup and group.exceptions[1].b == 3
-    assert plain.get is method, "it has not been changed"
-
-
-async def test_functions_that_are_passed_together() -> None:
-    add, get = counter()
-
-    def both() -> Any:
-        return add(), get()
-
-    def use(*functions: Any) -> Any:
-        return [function() for function in functions]
-
-    assert await apply(use, add, get, both) == [1, 1, (2, 2)]
-    more, got = (await echo({"add": add, "get": get})).values()
-    before = got()
-    assert (more(), got()) == (before + 1, before + 1)
-
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="they have none")
-async def test_type_parameters_of_functions() -> None:
-    scope: dict[str, Any] = {"__name__": "__main__"}
-    exec("def same[T: int, **P](x: T) -> T: return x\ndef kinds(): return same", scope)
-    parameters = scope["same"].__type_params__
-    assert (await echo(scope["same"])).__type_params__ == parameters
-    assert (await echo(scope["kinds"]))().__type_params__ == parameters
-    found = await apply(lambda f: [str(p) for p in f.__type_params__], scope["same"])
-    assert found == ["T", "P"]
-
-
-async def test_registered_with_abstract_classes() -> None:
-    """Tells it again and again, with garbage collected in between."""
-
-    class Shape(abc.ABC): ...
-
-    @Shape.register
-    @collections.abc.Sequence.register
-    class Square:
-        def __len__(self) -> int:
-            return 4
-
-    @wool.routine
-    async def is_shape(value: Any) -> tuple[bool, bool]:
-        gc.collect()
-        return isinstance(value, Shape), isinstance(value, collections.abc.Sequence)
-
-    for _ in range(4):
-        assert await is_shape(Square()) == (True, True)
-
-
-async def test_registered_with_copyreg() -> None:
-    """A result is pickled there as an argument is here."""
-
-    class Locked:
-        def __init__(self, n: int) -> None:
-            self.n = n
-            self.lock = threading.Lock()
-
-    copyreg.pickle(Locked, lambda locked: (Locked, (locked.n,)))
-
-    @wool.routine
-    async def double(locked: Locked) -> Locked:
-        return Locked(locked.n * 2)
-
-    try:
-        assert (await double(Locked(2))).n == 4
-    finally:
-        del copyreg.dispatch_table[Locked]
+    with pytest.raises(wool.SerializationError, match=rf"{cls.__name__}.*to a module") as caught:
+        await name()
+    assert str(caught.value).count("to a module that the worker can import") == 1

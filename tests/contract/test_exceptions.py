@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import json
-import os
 import subprocess
-import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +14,11 @@ import pytest
 import wool
 from contract import types
 from contract.routines import (
-    add,
     apply,
     echo,
     fail,
-    fail_below,
     fail_with,
     serving,
-    stream_fail,
 )
 from contract.types import Colour, Fatal, Group, KeywordOnly, NoArguments, Plain, Slotted
 from support.parity import NEAR, Journal, describe
@@ -87,59 +81,40 @@ async def test_builtin_exceptions(make: Callable[[], BaseException]) -> None:
     assert vars(raised.value) == vars(error)
 
 
-async def test_attributes_of_builtin_exceptions() -> None:
-    @wool.routine
-    async def provoke(what: str) -> Any:
-        if what == "file":
-            return open("/nonexistent/file")  # noqa: ASYNC230, SIM115
-        if what == "attribute":
-            return what.nosuchthing  # type: ignore[attr-defined]
-        if what == "import":
-            import contract_nosuchmodule  # type: ignore[import-not-found]
+def endless() -> Any:
+    return endless()
 
-            return contract_nosuchmodule
-        if what == "decode":
-            return b"a\xff".decode()
-        if what == "json":
-            return json.loads("[1,]")
-        if what == "recursion":
 
-            def endless() -> Any:
-                return endless()
+def imported() -> Any:
+    import contract_nosuchmodule  # type: ignore[import-not-found]
 
-            return endless()
-        if what == "name":
-            return nosuchname  # type: ignore[name-defined]  # noqa: F821
-        if what == "assert":
-            assert what == "nothing", "reason"
-        return compile("a b", "inline.py", "exec")
+    return contract_nosuchmodule
 
-    with pytest.raises(FileNotFoundError) as file:
-        await provoke("file")
-    assert (file.value.errno, file.value.filename) == (2, "/nonexistent/file")
-    with pytest.raises(AttributeError) as attribute:
-        await provoke("attribute")
-    assert attribute.value.name == "nosuchthing"
-    with pytest.raises(ModuleNotFoundError) as module:
-        await provoke("import")
-    assert module.value.name == "contract_nosuchmodule"
-    with pytest.raises(UnicodeDecodeError) as decode:
-        await provoke("decode")
-    assert (decode.value.object, decode.value.start) == (b"a\xff", 1)
-    with pytest.raises(json.JSONDecodeError) as parse:
-        await provoke("json")
-    assert parse.value.doc == "[1,]" and f"(char {parse.value.pos})" in str(parse.value)
-    with pytest.raises(RecursionError, match="maximum recursion depth exceeded"):
-        await provoke("recursion")
-    with pytest.raises(NameError) as name:
-        await provoke("name")
-    assert name.value.name == "nosuchname"
-    with pytest.raises(AssertionError, match="reason"):
-        await provoke("assert")
-    with pytest.raises(SyntaxError) as syntax:
-        await provoke("syntax")
-    assert (syntax.value.filename, syntax.value.lineno) == ("inline.py", 1)
-    assert syntax.value.text == "a b\n"
+
+PROVOKED: dict[type[Exception], tuple[Callable[[], Any], dict[str, Any]]] = {
+    FileNotFoundError: (
+        lambda: open("/nonexistent/file"),  # noqa: SIM115
+        {"errno": 2, "filename": "/nonexistent/file"},
+    ),
+    AttributeError: (lambda: "".nosuchthing, {"name": "nosuchthing"}),  # type: ignore[attr-defined]
+    ModuleNotFoundError: (imported, {"name": "contract_nosuchmodule"}),
+    UnicodeDecodeError: (lambda: b"a\xff".decode(), {"object": b"a\xff", "start": 1}),
+    json.JSONDecodeError: (lambda: json.loads("[1,]"), {"doc": "[1,]"}),
+    RecursionError: (endless, {}),
+    NameError: (lambda: nosuchname, {"name": "nosuchname"}),  # type: ignore[name-defined]  # noqa: F821
+    SyntaxError: (
+        lambda: compile("a b", "inline.py", "exec"),
+        {"filename": "inline.py", "lineno": 1, "text": "a b\n"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PROVOKED)
+async def test_what_the_interpreter_raises(kind: type[Exception]) -> None:
+    provoke, attributes = PROVOKED[kind]
+    with pytest.raises(kind) as raised:
+        await apply(provoke)
+    assert {name: getattr(raised.value, name) for name in attributes} == attributes
     await serving()
 
 
@@ -180,41 +155,10 @@ async def test_exceptions_of_modules(name: str) -> None:
     await serving()
 
 
-async def test_an_attribute_that_no_serializer_takes() -> None:
-    """Class, arguments and the other attributes are kept; a note may tell of the loss."""
-    with pytest.raises(types.WithLock) as raised:
-        await fail_with(types.WithLock, "message")
-    assert type(raised.value) is types.WithLock
-    assert (raised.value.args, raised.value.code) == (("message",), 7)
-    await serving()
-
-
-async def test_an_unset_slot_stays_unset() -> None:
-    with pytest.raises(Slotted) as raised:
-        await fail_with(Slotted, "s", 1, 2)
-    assert not hasattr(raised.value, "unset")
-
-
 async def test_constructors_do_not_run_again(journal: Journal) -> None:
     with pytest.raises(types.Noisy):
         await fail_with(types.Noisy, journal)
     assert journal.lines() == ["made"]
-
-
-async def test_attributes_given_later() -> None:
-    @wool.routine
-    async def annotate() -> None:
-        error = ValueError("x")
-        error.colour = Colour.RED  # type: ignore[attr-defined]
-        error.data = {"a": [1, 2]}  # type: ignore[attr-defined]
-        error.args = ("changed", 2)
-        raise error
-
-    with pytest.raises(ValueError) as raised:
-        await annotate()
-    assert raised.value.args == ("changed", 2)
-    assert raised.value.colour is Colour.RED  # type: ignore[attr-defined]
-    assert raised.value.data == {"a": [1, 2]}  # type: ignore[attr-defined]
 
 
 async def test_a_class_is_raised() -> None:
@@ -223,16 +167,6 @@ async def test_a_class_is_raised() -> None:
     assert raised.value.args == ("x",)
     with pytest.raises(TypeError, match="exceptions must derive from BaseException"):
         await fail(3)  # type: ignore[arg-type]
-
-
-async def test_arguments_that_no_serializer_takes() -> None:
-    @wool.routine
-    async def with_lock() -> None:
-        raise LookupError("message", threading.Lock())
-
-    with pytest.raises(LookupError):
-        await with_lock()
-    await serving()
 
 
 async def test_exceptions_made_in_a_closure() -> None:
@@ -288,123 +222,102 @@ async def test_an_exception_class_made_by_the_routine() -> None:
     assert (raised.value.args, raised.value.code) == (("made",), 1)  # type: ignore[attr-defined]
 
 
-async def test_caught_inside_a_routine_by_class() -> None:
-    class Local(Exception):
-        pass
-
-    @wool.routine
-    async def inner() -> None:
-        raise Local("inner")
-
-    @wool.routine
-    async def outer() -> str:
-        try:
-            await inner()
-        except Local as error:
-            return f"caught {error}"
-        return "not caught"
-
-    assert await outer() == "caught inner"
-
-
-async def test_enum_in_attributes_keeps_identity() -> None:
-    class Mood(enum.Enum):
-        GOOD = 1
-
-    class Moody(Exception):
-        mood = Mood.GOOD
-
-    @wool.routine
-    async def complain() -> None:
-        error = Moody(Mood.GOOD)
-        error.kept = [Mood.GOOD]  # type: ignore[attr-defined]
-        raise error
-
-    error = await caught(complain())
-    assert isinstance(error, Moody)
-    assert error.args[0] is error.kept[0] is error.mood is Mood.GOOD  # type: ignore[attr-defined]
-
-
 # What hangs on an exception
 
 
-async def test_notes() -> None:
-    @wool.routine
-    async def noted() -> None:
-        error = ValueError("x")
-        error.add_note("first")
-        error.add_note("second\nline")
-        raise error
-
-    error = await caught(noted())
-    assert error.__notes__ == ["first", "second\nline"]
-    assert not hasattr(await caught(fail(ValueError("x"))), "__notes__")
-    error.add_note("third")
-    assert (await caught(fail(error))).__notes__ == ["first", "second\nline", "third"]
+def with_notes() -> None:
+    error = ValueError("x")
+    error.add_note("first")
+    error.add_note("second\nline")
+    raise error
 
 
-async def test_cause() -> None:
-    @wool.routine
-    async def chained() -> None:
+def with_causes() -> None:
+    try:
         try:
-            try:
-                raise KeywordOnly(code=1)
-            except KeywordOnly as error:
-                raise Slotted("s", 2, None) from error
-        except Slotted as error:
-            raise LookupError("last") from error
-
-    error = await caught(chained())
-    assert isinstance(error, LookupError)
-    assert isinstance(error.__cause__, Slotted) and error.__cause__.code == 2
-    root = error.__cause__.__cause__
-    assert isinstance(root, KeywordOnly) and root.code == 1
-    assert error.__suppress_context__ and error.__cause__.__suppress_context__
-    assert error.__context__ is error.__cause__
-    assert root.__cause__ is root.__context__ is None
+            raise KeywordOnly(code=1)
+        except KeywordOnly as error:
+            raise Slotted("s", 2, None) from error
+    except Slotted as error:
+        raise LookupError("last") from error
 
 
-async def test_context() -> None:
-    @wool.routine
-    async def handling() -> None:
-        try:
-            raise ValueError("first")
-        except ValueError:
-            raise KeyError("second")  # noqa: B904
-
-    error = await caught(handling())
-    assert isinstance(error, KeyError)
-    assert error.__cause__ is None and not error.__suppress_context__
-    assert isinstance(error.__context__, ValueError)
-    assert error.__context__.args == ("first",)
-    assert error.__context__.__context__ is None
+def with_a_context() -> None:
+    try:
+        raise ValueError("first")
+    except ValueError:
+        raise KeyError("second")  # noqa: B904
 
 
-async def test_from_none() -> None:
-    @wool.routine
-    async def hiding() -> None:
-        try:
-            raise ValueError("hidden")
-        except ValueError:
-            raise KeyError("shown") from None
-
-    error = await caught(hiding())
-    assert error.__cause__ is None and error.__suppress_context__
-    assert isinstance(error.__context__, ValueError)
-    assert "hidden" not in "".join(traceback.format_exception(error))
+def with_a_cause_that_was_not_raised() -> None:
+    cause = Plain("cause")
+    cause.add_note("noted")
+    raise ValueError("x") from cause
 
 
-async def test_a_cause_given_as_a_value() -> None:
-    @wool.routine
-    async def with_cause() -> None:
-        cause = Plain("cause")
-        cause.add_note("noted")
-        raise ValueError("x") from cause
+def from_none() -> None:
+    try:
+        raise ValueError("hidden")
+    except ValueError:
+        raise KeyError("shown") from None
 
-    error = await caught(with_cause())
-    assert isinstance(error.__cause__, Plain)
-    assert error.__cause__.__notes__ == ["noted"]
-    assert error.__context__ is None
+
+def with_attributes_given_later() -> None:
+    error: Any = ValueError("x")
+    error.colour, error.data = Colour.RED, {"a": [1, 2]}
+    error.args = ("changed", 2)
+    raise error
+
+
+def a_circle() -> None:
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__, second.__cause__ = second, first
+    raise first
+
+
+def groups_in_groups() -> None:
+    deep = KeywordOnly(code=1)
+    deep.add_note("deep")
+    inner = ExceptionGroup("inner", [deep, NoArguments()])
+    inner.add_note("inner note")
+    try:
+        raise ValueError("first") from inner
+    except ValueError as error:
+        raise ExceptionGroup("outer", [error, ExceptionGroup("mid", [inner, Plain()])]) from None
+
+
+def a_group_of_interrupts() -> None:
+    raise BaseExceptionGroup("b", [KeyboardInterrupt("k"), SystemExit(3), ValueError("v")])
+
+
+SHAPES = [
+    with_notes,
+    with_causes,
+    with_a_context,
+    with_a_cause_that_was_not_raised,
+    from_none,
+    with_attributes_given_later,
+    a_circle,
+    groups_in_groups,
+    a_group_of_interrupts,
+]
+
+
+@pytest.mark.parametrize("fail_so", SHAPES)
+async def test_what_hangs_on_it(fail_so: Callable[[], None]) -> None:
+    """It travels back as well, and back again; a note more is one more."""
+    error = await caught(apply(fail_so))
+    try:
+        fail_so()
+    except BaseException as expected:
+        assert describe(error) == describe(expected)
+        assert {k: v for k, v in vars(error).items() if k != "__notes__"} == {
+            k: v for k, v in vars(expected).items() if k != "__notes__"
+        }
+    error.add_note("one more")
+    assert describe(await echo(error)) == describe(error)
+    assert "one more" in "".join(traceback.format_exception(error))
+    await serving()
 
 
 async def test_nothing_is_added_to_the_context() -> None:
@@ -421,121 +334,7 @@ async def test_nothing_is_added_to_the_context() -> None:
     assert handled.__context__ is None
 
 
-async def test_a_long_chain() -> None:
-    @wool.routine
-    async def long_chain() -> None:
-        error: Exception = ValueError(0)
-        for i in range(1, 50):
-            try:
-                raise ValueError(i) from error
-            except ValueError as raised:
-                error = raised
-        raise error
-
-    error: BaseException | None = await caught(long_chain())
-    seen = []
-    while error is not None:
-        seen.append(error.args[0])
-        error = error.__cause__
-    assert seen == list(range(49, -1, -1))
-
-
-async def test_a_circular_chain() -> None:
-    @wool.routine
-    async def circular() -> None:
-        first, second = ValueError("first"), KeyError("second")
-        first.__cause__, second.__cause__ = second, first
-        raise first
-
-    error = await caught(circular())
-    assert isinstance(error, ValueError) and isinstance(error.__cause__, KeyError)
-    assert error.__cause__.__cause__ is error
-    assert "second" in "".join(traceback.format_exception(error))
-
-
-async def test_cause_made_in_a_closure() -> None:
-    class Local(Exception):
-        def __init__(self, *, code: int) -> None:
-            self.code = code
-
-    @wool.routine
-    async def chained() -> None:
-        try:
-            raise Local(code=3)
-        except Local as error:
-            raise Local(code=4) from error
-
-    error = await caught(chained())
-    assert type(error) is Local and type(error.__cause__) is Local
-    assert (error.code, error.__cause__.code) == (4, 3)
-
-
-async def test_a_shared_exception_stays_shared() -> None:
-    @wool.routine
-    async def shared() -> None:
-        root = ValueError("root")
-        first, second = KeyError(1), KeyError(2)
-        first.__cause__ = second.__cause__ = root
-        first.other = second  # type: ignore[attr-defined]
-        raise ExceptionGroup("g", [first, second, root])
-
-    group = await caught(shared())
-    assert isinstance(group, ExceptionGroup)
-    first, second, root = group.exceptions
-    assert first.__cause__ is second.__cause__ is root
-    assert first.other is second  # type: ignore[attr-defined]
-
-
 # Groups
-
-
-async def test_except_star() -> None:
-    class Local(Exception):
-        pass
-
-    @wool.routine
-    async def several() -> None:
-        raise ExceptionGroup("several", [ValueError(1), Local(2), KeyError(3), ValueError(4)])
-
-    seen: list[Any] = []
-    try:
-        await several()
-    except* ValueError as group:
-        seen.append([error.args for error in group.exceptions])
-    except* Local as group:
-        seen.append([type(error) for error in group.exceptions])
-    except* KeyError as group:
-        seen.append(group.message)
-    assert seen == [[(1,), (4,)], [Local], "several"]
-
-
-async def test_what_except_star_leaves_goes_on() -> None:
-    with pytest.raises(ExceptionGroup) as raised:
-        try:
-            await fail(ExceptionGroup("g", [ValueError(1), KeyError(2)]))
-        except* ValueError:
-            pass
-    assert [type(error) for error in raised.value.exceptions] == [KeyError]
-
-
-async def test_nested_groups() -> None:
-    def make() -> BaseException:
-        deep = KeywordOnly(code=1)
-        deep.add_note("deep")
-        inner = ExceptionGroup("inner", [deep, NoArguments()])
-        inner.add_note("inner note")
-        try:
-            raise ValueError("first") from inner
-        except ValueError as error:
-            return ExceptionGroup("outer", [error, ExceptionGroup("mid", [inner, Plain()])])
-
-    expected = make()
-    error = await caught(fail_with(make))
-    assert type(error) is ExceptionGroup
-    assert describe(error) == describe(expected)
-    matched, rest = error.split(NoArguments)
-    assert matched is not None and rest is not None
-    assert error.subgroup(KeyError) is None
 
 
 async def test_group_subclass() -> None:
@@ -550,96 +349,7 @@ async def test_group_subclass() -> None:
     assert [e.args for e in error.exceptions] == [(1,), (2,)]
 
 
-async def test_group_of_a_task_group() -> None:
-    @wool.routine
-    async def siblings() -> None:
-        async def bad(n: int) -> None:
-            raise ValueError(n)
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(bad(1))
-            group.create_task(bad(2))
-            group.create_task(asyncio.sleep(60))
-
-    error = await caught(siblings())
-    assert type(error) is ExceptionGroup
-    assert error.message == "unhandled errors in a TaskGroup"
-    assert [e.args for e in error.exceptions] == [(1,), (2,)]
-
-
-async def test_base_exception_group() -> None:
-    def make() -> BaseException:
-        return BaseExceptionGroup("b", [KeyboardInterrupt("k"), SystemExit(3), ValueError("v")])
-
-    error = await caught(fail_with(make))
-    assert type(error) is BaseExceptionGroup
-    assert describe(error) == describe(make())
-    await serving()
-
-
-async def test_a_task_group_of_failing_routines() -> None:
-    with pytest.raises(ExceptionGroup) as raised:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(fail(Plain("a")))
-            group.create_task(fail(KeywordOnly(code=1)))
-    assert {type(error) for error in raised.value.exceptions} <= {Plain, KeywordOnly}
-
-
 # Where exceptions pass
-
-
-async def test_through_nested_routines() -> None:
-    error = await caught(fail_below(3, KeywordOnly(code=6)))
-    assert isinstance(error, KeywordOnly) and error.code == 6
-    assert error.__notes__ == ["seen at 1", "seen at 2", "seen at 3"]
-    assert error.__context__ is None
-
-
-async def test_a_routine_handles_what_another_raised() -> None:
-    @wool.routine
-    async def outer() -> Any:
-        try:
-            await fail(Plain("inner"))
-        except Plain as error:
-            raise LookupError("outer") from error
-
-    error = await caught(outer())
-    assert isinstance(error, LookupError) and isinstance(error.__cause__, Plain)
-    assert error.__cause__.args == ("inner",)
-
-
-async def test_of_a_generator_after_values() -> None:
-    seen = []
-    with pytest.raises(KeywordOnly) as raised:
-        async for i in stream_fail(KeywordOnly(code=2), 3):
-            seen.append(i)
-    assert seen == [0, 1, 2]
-    assert raised.value.code == 2
-
-
-async def test_of_a_generator_at_once() -> None:
-    stream = stream_fail(Plain("at once"), 0)
-    with pytest.raises(Plain, match="at once"):
-        await anext(stream)
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
-
-
-async def test_raised_again_by_the_caller() -> None:
-    error = await caught(fail(Plain("x")))
-    with pytest.raises(Plain) as raised:
-        raise error
-    assert raised.value is error
-    with pytest.raises(ValueError) as chained:
-        raise ValueError("y") from error
-    assert "Plain: x" in "".join(traceback.format_exception(chained.value))
-
-
-async def test_many_at_once() -> None:
-    results = await asyncio.gather(
-        *(fail(ValueError(i)) if i % 2 else add(i, 0) for i in range(100)), return_exceptions=True
-    )
-    assert [r.args[0] if isinstance(r, ValueError) else r for r in results] == list(range(100))
 
 
 async def test_an_exception_of_the_callers_own_calls_back() -> None:
@@ -653,9 +363,3 @@ async def test_an_exception_of_the_callers_own_calls_back() -> None:
 async def test_large_exceptions() -> None:
     error = await caught(fail(ValueError(bytes(3_000_000), "x" * 1_000_000)))
     assert error.args == (bytes(3_000_000), "x" * 1_000_000)
-
-
-async def test_errors_of_the_operating_system() -> None:
-    with pytest.raises(ProcessLookupError) as raised:
-        await apply(os.kill, 2**22 + 1, 0)
-    assert raised.value.errno == 3

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import importlib.util
 import inspect
 import re
 import sys
 import threading
-import types
 from typing import Any
 
-import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 import pytest
 
-import contract.types
 import wool
 from contract.routines import (
     add,
@@ -38,23 +33,6 @@ async def test_partial_of_a_routine() -> None:
     assert await functools.partial(add, 40)(2) == 42
     assert await functools.partial(add, y=1)(1) == 2
     assert [i async for i in functools.partial(count, 2)(start=5)] == [5, 6]
-
-
-async def test_routine_of_a_partial() -> None:
-    async def plain(x: int, y: int, *, z: int = 0) -> int:
-        return x + y + z
-
-    async def numbers(n: int, start: int) -> Any:
-        for i in range(n):
-            yield start + i
-
-    plus_one = wool.routine(functools.partial(plain, 1, z=10))
-    assert inspect.iscoroutinefunction(plus_one)
-    assert await plus_one(2) == 13
-    assert await plus_one(2, z=20) == 23
-    three = wool.routine(functools.partial(numbers, 3))
-    assert inspect.isasyncgenfunction(three)
-    assert [i async for i in three(5)] == [5, 6, 7]
 
 
 async def test_closures() -> None:
@@ -89,22 +67,6 @@ async def test_a_closure_sees_its_variables_at_the_time_of_the_call() -> None:
     assert await get() == 2
 
 
-async def test_nonlocal_within_one_call() -> None:
-    @wool.routine
-    async def counted() -> int:
-        n = 0
-
-        def up() -> None:
-            nonlocal n
-            n += 1
-
-        up()
-        up()
-        return n
-
-    assert await counted() == 2
-
-
 async def test_a_recursive_closure_keeps_what_its_function_has() -> None:
     @wool.routine
     async def factorial(n: int, *, product: int = 1) -> Any:
@@ -117,26 +79,6 @@ async def test_a_recursive_closure_keeps_what_its_function_has() -> None:
     factorial.unit = "pieces"  # type: ignore[attr-defined]
     names = {"n", "product", "return"}
     assert await factorial(5) == (120, "Multiplies.", names, {"product": 1}, "pieces")
-
-
-async def test_a_recursive_closure() -> None:
-    @wool.routine
-    async def factorial(n: int) -> int:
-        return 1 if n == 0 else n * await factorial(n - 1)
-
-    assert await factorial(10) == 3628800
-
-
-async def test_a_closure_that_calls_other_routines() -> None:
-    @wool.routine
-    async def inner(x: int) -> int:
-        return await add(x, 1)
-
-    @wool.routine
-    async def outer(x: int) -> int:
-        return await inner(x) + await add(0, 100)
-
-    assert await outer(1) == 102
 
 
 async def test_functions_as_arguments_and_results() -> None:
@@ -157,22 +99,6 @@ async def test_functions_as_arguments_and_results() -> None:
     assert await apply(local_routine, 3) == 15
     returned = await echo(local_routine)
     assert await returned(4) == 20
-
-
-async def test_what_wraps_a_routine_is_not_taken_for_it() -> None:
-    @contextlib.asynccontextmanager
-    @wool.routine
-    async def managed(x: int) -> Any:
-        yield x
-
-    @wool.routine
-    async def use(x: int) -> int:
-        async with managed(x) as value:
-            return value
-
-    assert await use(1) == 1
-    async with (await echo(managed))(2) as value:
-        assert value == 2
 
 
 async def test_decorators_above_and_below() -> None:
@@ -308,38 +234,6 @@ async def test_options_of_the_decorator() -> None:
     assert [i async for i in ahead(20)] == list(range(20))
 
 
-async def test_functions_of_a_module_made_at_run_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be among those that are imported, now or later."""
-    made = types.ModuleType("contract_made")
-    exec("x = 1\ndef get(): return x", made.__dict__)
-    assert await apply(made.get) == 1
-    monkeypatch.setitem(sys.modules, "contract_made", made)
-    assert await apply(made.get) == 1
-    also = types.ModuleType("contract_made_also")
-    exec("x = 2\ndef get(): return x", also.__dict__)
-    monkeypatch.setitem(sys.modules, "contract_made_also", also)
-    assert await apply(also.get) == 2
-    third = types.ModuleType("contract_made_third")
-    third.x = 3  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "contract_made_third", third)
-    assert await apply(getattr, third, "x") == 3
-
-
-async def test_modules_that_cloudpickle_has_been_told_to_send() -> None:
-    """Their classes are not changed by what comes back, either."""
-    import contract.types as module
-
-    method = module.Stateful.__getstate__
-    library: Any = cloudpickle
-    library.register_pickle_by_value(module)
-    try:
-        assert type(await echo(module.Stateful(1))) is module.Stateful
-        assert await apply(lambda value: module.Slots(value, 1).a, 3) == 3
-    finally:
-        library.unregister_pickle_by_value(module)
-    assert module.Stateful.__getstate__ is method
-
-
 async def test_a_module_that_no_worker_can_import(tmp_path: Any) -> None:
     path = tmp_path / "contract_homeless.py"
     path.write_text(
@@ -363,18 +257,6 @@ async def test_a_module_that_no_worker_can_import(tmp_path: Any) -> None:
         assert raised.value.args == (-1,)
     finally:
         del sys.modules["contract_homeless"]
-
-
-async def test_closures_over_each_other() -> None:
-    @wool.routine
-    async def even(n: int) -> bool:
-        return n == 0 or await odd(n - 1)
-
-    @wool.routine
-    async def odd(n: int) -> bool:
-        return n != 0 and await even(n - 1)
-
-    assert await even(6) and not await odd(6)
 
 
 async def test_what_a_closure_may_hold() -> None:
@@ -413,51 +295,6 @@ async def test_what_a_closure_may_hold() -> None:
     assert await use() == (True, 499500, 2, [0, 1], "child of base", True, True)
 
 
-async def test_a_large_closure() -> None:
-    data = bytes(range(256)) * 10_000
-
-    @wool.routine
-    async def size(n: int) -> int:
-        return len(data) + n
-
-    assert [await size(n) for n in range(5)] == [2_560_000 + n for n in range(5)]
-
-
-async def test_functions_made_by_hand() -> None:
-    import types
-
-    namespace: dict[str, Any] = {"wool": wool, "__name__": "contract_by_hand", "OFFSET": 3}
-    exec(
-        "def helper(x): return x + OFFSET\n"
-        "@wool.routine\n"
-        "async def run(x, *, y=1): return helper(x) * y\n"
-        "class Thing:\n"
-        "    @wool.routine\n"
-        "    async def get(self): return helper(1)\n",
-        namespace,
-    )
-    assert await namespace["run"](1) == 4
-    assert await namespace["run"](1, y=2) == 8
-    assert await namespace["Thing"]().get() == 4
-
-    async def template() -> Any:
-        return MARK  # type: ignore[name-defined]  # noqa: F821
-
-    made = types.FunctionType(template.__code__, {"MARK": "mark", "__builtins__": {}}, "made")
-    assert await wool.routine(made)() == "mark"
-
-
-async def test_many_different_routines() -> None:
-    def make(n: int) -> Any:
-        @wool.routine
-        async def value(x: int) -> int:
-            return x + n
-
-        return value
-
-    assert await asyncio.gather(*(make(n)(1) for n in range(100))) == list(range(1, 101))
-
-
 async def test_a_routine_made_inside_a_routine() -> None:
     @wool.routine
     async def outer(n: int) -> Any:
@@ -475,9 +312,3 @@ async def test_a_routine_made_inside_a_routine() -> None:
     first, second, inner = await outer(5)
     assert (first, second) == (6, 105)
     assert await inner(1) == 6
-
-
-async def test_a_function_with_a_descriptor_in_its_place() -> None:
-    function = vars(contract.types)["beneath"].__func__
-    assert await apply(function, None) == "beneath"
-    assert (await echo(function))(None) == "beneath"

@@ -10,25 +10,13 @@ import pytest
 
 import wool
 from contract.routines import (
-    catching,
-    count,
     tracing,
 )
 from contract.types import Fatal, KeywordOnly, Plain
 from support.parity import Journal, Place, started
-from support.waiting import caught, turns
+from support.waiting import caught
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
-
-
-async def test_athrow_that_is_answered() -> None:
-    stream = catching()
-    assert await anext(stream) == "ready"
-    assert await stream.athrow(ValueError("a", 1)) == ("ValueError", ("a", 1))
-    assert await stream.athrow(KeyError) == ("KeyError", ())
-    assert await stream.athrow(KeywordOnly(code=3)) == ("KeywordOnly", ("code 3",))
-    assert await anext(stream) is None
-    await stream.aclose()
 
 
 async def test_athrow_is_caught_by_class() -> None:
@@ -55,22 +43,6 @@ async def test_athrow_is_caught_by_class() -> None:
     noted.add_note("n")
     assert await stream.athrow(noted) == ("plain", ("p",), ["n"])
     await stream.aclose()
-
-
-async def test_athrow_that_ends_the_generator() -> None:
-    @wool.routine
-    async def ending() -> Any:
-        try:
-            yield 1
-        except ValueError:
-            return
-
-    stream = ending()
-    await anext(stream)
-    with pytest.raises(StopAsyncIteration):
-        await stream.athrow(ValueError("x"))
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
 
 
 @pytest.mark.parametrize(
@@ -114,23 +86,6 @@ async def test_athrow_of_what_cannot_travel_comes_back_too(journal: Journal) -> 
     error = Locked()
     assert await caught(stream.athrow(error)) is error
     assert journal.lines() == ["step 0", "finally"]
-
-
-async def test_athrow_that_is_caught_and_raised_again(journal: Journal) -> None:
-    @wool.routine
-    async def passing() -> Any:
-        try:
-            yield 1
-        except ValueError as error:
-            journal.write(f"seen {error}")
-            await turns(3)
-            raise
-
-    stream = passing()
-    await anext(stream)
-    error = ValueError("x")
-    assert await caught(stream.athrow(error)) is error
-    assert journal.lines() == ["seen x"]
 
 
 async def test_athrow_that_comes_out_in_a_later_step() -> None:
@@ -210,74 +165,6 @@ async def test_what_is_done_to_an_exception_that_was_thrown_in(passed: str) -> N
         assert "way = yield" in [frame.line for frame in extract_tb(error.__traceback__)]
 
 
-@pytest.mark.parametrize("passed", ["directly", "to a routine"])
-@pytest.mark.parametrize("thrown", [ValueError, GeneratorExit])
-async def test_what_is_thrown_while_another_is_handled_has_no_context(
-    thrown: type[BaseException], passed: str
-) -> None:
-    """Throwing sets none, unlike raising."""
-
-    async def two() -> Any:
-        yield 1
-        yield 2
-
-    @wool.routine
-    async def throw(stream: Any, error: BaseException) -> BaseException:
-        await anext(stream)
-        try:
-            raise OSError("handled")
-        except OSError:
-            raised = await caught(stream.athrow(error))
-        assert raised is error
-        return raised
-
-    if passed == "to a routine":
-        raised = await throw(two(), thrown())
-    else:
-        raised = await throw.__wrapped__(wool.routine(two)(), thrown())
-    assert raised.__context__ is None
-
-
-async def test_what_is_done_to_a_generator_exit_that_was_thrown_in() -> None:
-    @wool.routine
-    async def changing() -> Any:
-        try:
-            yield 1
-        except GeneratorExit as error:
-            error.add_note("on the way")
-            raise error from KeyError("cause")
-
-    stream = changing()
-    await anext(stream)
-    error = GeneratorExit("thrown")
-    assert await caught(stream.athrow(error)) is error
-    assert error.__notes__ == ["on the way"]
-    assert type(error.__cause__) is KeyError
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
-    stream = changing()
-    await anext(stream)
-    assert await stream.aclose() is None
-
-
-async def test_athrow_that_is_replaced() -> None:
-    @wool.routine
-    async def replacing() -> Any:
-        try:
-            yield 1
-        except ValueError:
-            raise KeyError("instead")  # noqa: B904
-
-    stream = replacing()
-    await anext(stream)
-    thrown = ValueError("thrown")
-    raised = await caught(stream.athrow(thrown))
-    assert type(raised) is KeyError and raised.args == ("instead",)
-    assert raised.__cause__ is None and not raised.__suppress_context__
-    assert type(raised.__context__) is ValueError and raised.__context__.args == ("thrown",)
-    assert raised.__context__.__context__ is None
-
-
 async def test_athrow_that_is_chained() -> None:
     @wool.routine
     async def chaining() -> Any:
@@ -296,95 +183,12 @@ async def test_athrow_that_is_chained() -> None:
     assert raised.__cause__ is thrown
 
 
-async def test_an_exception_after_a_handled_one_has_no_context() -> None:
-    @wool.routine
-    async def recovering() -> Any:
-        try:
-            yield 1
-        except ValueError:
-            pass
-        raise KeyError("later")
-
-    stream = recovering()
-    await anext(stream)
-    raised = await caught(stream.athrow(ValueError("handled")))
-    assert type(raised) is KeyError
-    assert raised.__context__ is raised.__cause__ is None
-
-
-async def test_athrow_into_an_unstarted_one(journal: Journal) -> None:
-    stream = tracing(journal)
-    error = ValueError("early")
-    assert await caught(stream.athrow(error)) is error
-    assert [i async for i in stream] == []
-    assert journal.lines() == []
-
-
-async def test_athrow_into_a_finished_one() -> None:
-    stream = count(1)
-    assert [i async for i in stream] == [0]
-    assert await stream.athrow(ValueError("late")) is None  # CPython's answer, odd as it is
-    with pytest.raises(StopAsyncIteration):
-        await stream.asend(1)
-    await stream.aclose()
-
-
 async def test_athrow_of_nonsense(journal: Journal) -> None:
     stream = tracing(journal)
     await anext(stream)
     with pytest.raises(TypeError, match="exceptions must be classes or instances"):
         await stream.athrow(3)
     await stream.aclose()
-
-
-async def test_throwing_and_sending_in_turns() -> None:
-    stream = catching()
-    assert await anext(stream) == "ready"
-    for i in range(20):
-        assert await stream.athrow(ValueError(i)) == ("ValueError", (i,))
-        assert await stream.asend(i) == i
-    await stream.aclose()
-
-
-async def test_generator_exit_thrown_and_answered() -> None:
-    """`athrow(GeneratorExit)` closes nothing by itself; `aclose` still works."""
-
-    @wool.routine
-    async def answering() -> Any:
-        for i in range(5):
-            try:
-                yield i
-            except GeneratorExit as error:
-                if not error.args:
-                    raise
-
-    stream = answering()
-    assert await anext(stream) == 0
-    assert await stream.athrow(GeneratorExit("first")) == 1
-    assert await anext(stream) == 2
-    assert await stream.athrow(GeneratorExit("second")) == 3
-    assert await stream.asend(None) == 4
-    await stream.aclose()
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
-
-
-async def test_generator_exit_answered_and_then_closed() -> None:
-    """After an answered GeneratorExit, `aclose` comes to an end, however the generator takes it."""
-
-    @wool.routine
-    async def answering() -> Any:
-        try:
-            yield 0
-        except GeneratorExit:
-            yield 1
-
-    stream = answering()
-    assert await anext(stream) == 0
-    assert await stream.athrow(GeneratorExit("thrown")) == 1
-    await stream.aclose()
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
 
 
 async def test_a_cancel_that_crosses_a_value(place: Place, journal: Journal) -> None:

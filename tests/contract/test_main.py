@@ -17,7 +17,7 @@ TRANSPORTS = sorted({place.partition("+")[0] for place in PLACES}, key=PLACES.in
 #: Each script, and how many outcomes it compares.
 COMPARED = {
     "main_plain": 2,
-    "main_functions": 14,
+    "main_functions": 15,
     "main_classes": 9,
     "main_sentinels": 4,
     "main_globals": 7,
@@ -51,13 +51,12 @@ def said(finished: subprocess.CompletedProcess[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("how", "place", "script"),
     # How a script is started is no concern of a transport, nor is most of what a script compares.
-    # That it can be started in any way is none of the script that opens many pools.
     [
         (how, place, script)
         for script in COMPARED
         for how in ("file", "stdin", "-c", "-m")
         for place in TRANSPORTS
-        if how == "file" or (place == "unix" and script != "main_runs")
+        if how == "file" or (place == "unix" and script in ("main_plain", "main_globals"))
         if place in NEAR or script == "main_functions"
     ],
 )
@@ -105,3 +104,26 @@ def test_a_script_in_development_mode(script: str, place: str) -> None:
     complaints = finished.stderr.splitlines()  # but for slow imports on a slow machine
     finished.stderr = "\n".join(c for c in complaints if not c.startswith("Executing <"))
     assert said(finished) == [f"same {COMPARED[script]}"]
+
+
+COLUMNS = """
+import asyncio, json, wool
+
+@wool.routine
+async def parse(text):
+    return json.loads(text)
+
+async def main():
+    async with wool.WorkerPool(1):
+        try:
+            await parse("{x")
+        except json.JSONDecodeError as error:
+            print(error.pos)
+
+asyncio.run(main())
+"""
+
+
+def test_exceptions_without_columns() -> None:
+    """Workers keep the columns that tracebacks underline, and their caller does not."""
+    assert said(run("-X", "no_debug_ranges", "-c", COLUMNS)) == ["1"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import itertools
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -70,14 +69,6 @@ async def test_as_they_come() -> None:
     assert sorted(results) == [x * x for x in range(100)]
 
 
-async def test_it_is_an_async_generator() -> None:
-    results = wool.map(square, [3])
-    assert inspect.isasyncgen(results)
-    assert await anext(results) == 9
-    with pytest.raises(StopAsyncIteration):
-        await anext(results)
-
-
 async def test_nothing_happens_before_the_first_step(journal: Journal) -> None:
     taken: list[int] = []
 
@@ -89,11 +80,6 @@ async def test_nothing_happens_before_the_first_step(journal: Journal) -> None:
     await serving()
     assert taken == [] and journal.lines() == []
     assert [x async for x in results] == [1]
-
-
-async def test_nothing_to_do() -> None:
-    assert [x async for x in wool.map(square, [])] == []
-    assert [x async for x in wool.map(square, [], ordered=False, limit=3)] == []
 
 
 async def test_several_iterables() -> None:
@@ -250,41 +236,6 @@ async def test_cancelling_the_consumer_cancels(journal: Journal) -> None:
     assert task.cancelled()
     assert journal.count("finally") == 3
     await serving()
-
-
-async def test_a_timeout(journal: Journal) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
-            async for _ in wool.map(hanging, [journal] * 3, range(3), limit=3):
-                pass
-    starts = sum(line.startswith("started") for line in journal.lines())
-    assert journal.count("finally") == starts
-    await serving()
-
-
-async def test_values_and_methods() -> None:
-    class Scale:
-        def __init__(self, factor: int) -> None:
-            self.factor = factor
-
-        @wool.routine
-        async def apply(self, x: Any) -> Any:
-            return x * self.factor
-
-    assert [x async for x in wool.map(Scale(2).apply, ["a", 1, [None]])] == ["aa", 2, [None, None]]
-
-
-async def test_two_at_once() -> None:
-    async def collect(offset: int) -> list[int]:
-        return [x async for x in wool.map(add, range(50), [offset] * 50, limit=5)]
-
-    assert await asyncio.gather(*(collect(n) for n in range(5))) == [
-        [x + n for x in range(50)] for n in range(5)
-    ]
-
-
-async def test_a_thousand() -> None:
-    assert [x async for x in wool.map(square, range(1000))] == [x * x for x in range(1000)]
 
 
 @wool.routine

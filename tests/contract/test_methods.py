@@ -14,7 +14,6 @@ from contract import routines
 from contract.routines import (
     Account,
     Savings,
-    add,
     apply,
     echo,
 )
@@ -134,32 +133,6 @@ async def test_methods_of_dataclasses_slots_and_properties() -> None:
     assert await Slotted(5).get() == 5
 
 
-async def test_private_names_in_methods() -> None:
-    class Secretive:
-        def __init__(self) -> None:
-            self.__hidden = 3
-
-        def __reveal(self) -> int:
-            return self.__hidden
-
-        @wool.routine
-        async def reveal(self) -> int:
-            return self.__reveal()
-
-    assert await Secretive().reveal() == 3
-
-
-async def test_partialmethod() -> None:
-    class Till:
-        @wool.routine
-        async def put(self, kind: str, n: int) -> str:
-            return f"{n} {kind}"
-
-        put_coins = functools.partialmethod(put, "coins")
-
-    assert await Till().put_coins(3) == "3 coins"
-
-
 async def test_the_asynchronous_protocols(journal: Journal) -> None:
     class Resource:
         def __init__(self, n: int) -> None:
@@ -194,109 +167,6 @@ async def test_the_asynchronous_protocols(journal: Journal) -> None:
     async with resource:
         raise KeyError(1)
     assert journal.lines()[3] == "exit KeyError 1 test_the_asynchronous_protocols"
-
-
-async def test_one_name_for_another() -> None:
-    class Machine:
-        speed = 2
-
-        @wool.routine
-        async def run(self, n: int) -> int:
-            return n * self.speed
-
-        start = run
-        default = staticmethod(add)
-
-    class Fast(Machine):
-        speed = 10
-
-    machine = Machine()
-    assert await machine.start(1) == 2
-    assert await Fast().start(1) == 10
-    assert await Machine.run(Fast(), 3) == 30
-    assert await machine.default(1) == 3
-    machine.run = machine.start  # type: ignore[method-assign]
-    assert await machine.run(4) == 8
-    run = Fast().run
-    assert [await r(1) for r in (run, machine.start)] == [10, 2]
-
-
-async def test_abstract_and_generic_classes() -> None:
-    import abc
-    from typing import Generic, Protocol, TypeVar
-
-    T = TypeVar("T")
-
-    class Base(abc.ABC, Generic[T]):
-        def __init__(self, value: T) -> None:
-            self.value = value
-
-        @wool.routine
-        @abc.abstractmethod
-        async def get(self) -> T: ...
-
-        @wool.routine
-        async def twice(self) -> list[T]:
-            return [await self.get(), await self.get()]
-
-    class Gettable(Protocol):
-        async def get(self) -> Any: ...
-
-    class Concrete(Base[int], Gettable):
-        @wool.routine
-        async def get(self) -> int:
-            return self.value
-
-    with pytest.raises(TypeError, match="abstract"):
-        Base(1)  # type: ignore[abstract]
-    assert await Concrete(4).twice() == [4, 4]
-
-
-async def test_cooperative_inheritance() -> None:
-    class Root:
-        @wool.routine
-        async def names(self) -> list[str]:
-            return ["root"]
-
-    class Left(Root):
-        @wool.routine
-        async def names(self) -> list[str]:
-            return ["left", *await super().names()]
-
-    class Right(Root):
-        @wool.routine
-        async def names(self) -> list[str]:
-            return ["right", *await super().names()]
-
-    class Both(Left, Right):
-        @wool.routine
-        @classmethod
-        async def make(cls) -> Both:
-            return cls()
-
-        @wool.routine
-        async def names(self) -> list[str]:
-            return ["both", *await super().names()]
-
-    assert await Both().names() == ["both", "left", "right", "root"]
-    assert type(await Both.make()) is Both
-
-
-async def test_a_class_with_a_metaclass() -> None:
-    class Meta(type):
-        def __new__(mcs, name: str, bases: Any, namespace: Any, **options: Any) -> Any:
-            namespace["options"] = options
-            return super().__new__(mcs, name, bases, namespace)
-
-        def __init__(cls, name: str, bases: Any, namespace: Any, **options: Any) -> None:
-            super().__init__(name, bases, namespace)
-
-    class Model(metaclass=Meta, table="t"):
-        @wool.routine
-        async def describe(self) -> Any:
-            return type(self).options, type(type(self)).__name__  # type: ignore[attr-defined]
-
-    assert await Model().describe() == ({"table": "t"}, "Meta")
 
 
 async def test_changes_of_self_stay_where_they_were_made(place: Place) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import sys
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
 
 import wool
-from contract.routines import fail, fail_below, fail_with, serving, stream_fail
+from contract.routines import fail, serving, stream_fail
 from contract.types import Fatal
 from support.parity import NEAR, describe
 from support.waiting import caught
@@ -143,59 +142,6 @@ async def test_out_of_an_async_generator(make: Callable[[], BaseException], step
     await serving()
 
 
-@pytest.mark.parametrize("make", ODD, ids=lambda make: repr(make()))
-async def test_through_nested_routines(make: Callable[[], BaseException]) -> None:
-    error = make()
-    raised = await caught(fail_below(2, make()))
-    assert type(raised) is type(error)
-    assert raised.args == error.args
-    assert raised.__notes__ == ["seen at 1", "seen at 2"]
-    await serving()
-
-
-async def test_caught_by_another_routine() -> None:
-    @wool.routine
-    async def guard(error: BaseException) -> str:
-        try:
-            await fail(error)
-        except BaseException as raised:
-            return type(raised).__name__
-        return "nothing"
-
-    for make in ODD:
-        error = make()
-        assert await guard(error) == type(error).__name__
-    assert await guard(StopIteration()) == "RuntimeError"
-    assert await guard(StopAsyncIteration()) == "StopAsyncIteration"
-
-
-async def test_sys_exit() -> None:
-    @wool.routine
-    async def leave(*args: Any) -> None:
-        sys.exit(*args)
-
-    for args, code in (((), None), ((0,), 0), ((3,), 3), (("text",), "text")):
-        raised = await caught(leave(*args))
-        assert type(raised) is SystemExit
-        assert raised.code == code
-    await serving()
-
-
-async def test_made_in_a_closure() -> None:
-    class LocalFatal(BaseException):
-        def __init__(self, *, code: int) -> None:
-            super().__init__("local")
-            self.code = code
-
-    def make() -> BaseException:
-        return LocalFatal(code=4)
-
-    raised = await caught(fail_with(make))
-    assert type(raised) is LocalFatal
-    assert (raised.args, raised.code) == (("local",), 4)
-    await serving()
-
-
 async def test_a_cancelled_error_of_its_own_is_no_cancellation() -> None:
     """A routine that raises CancelledError cancels a task that awaits it, and nothing else."""
     task = asyncio.create_task(fail(asyncio.CancelledError("own")))
@@ -238,53 +184,6 @@ async def test_a_routine_that_cancels_itself() -> None:
     await serving()
 
 
-async def test_odd_exceptions_thrown_into_a_generator() -> None:
-    @wool.routine
-    async def answering() -> Any:
-        answer: Any = "ready"
-        while True:
-            try:
-                answer = yield answer
-            except BaseException as error:
-                answer = (type(error), error.args)
-                if isinstance(error, GeneratorExit) and not error.args:
-                    raise
-
-    stream = answering()
-    assert await anext(stream) == "ready"
-    for make in (*ODD, lambda: StopIteration(3), lambda: StopAsyncIteration(4)):
-        error = make()
-        if isinstance(error, GeneratorExit):
-            continue
-        assert await stream.athrow(error) == (type(error), error.args)
-    await stream.aclose()
-    await serving()
-
-
-@pytest.mark.parametrize("make", ODD, ids=lambda make: repr(make()))
-async def test_odd_exceptions_that_come_back_out(make: Callable[[], BaseException]) -> None:
-    error = make()
-    stream = stream_fail(ValueError("never"), 2)
-    await anext(stream)
-    raised = await caught(stream.athrow(error))
-    assert raised is error
-    with pytest.raises(StopAsyncIteration):
-        await anext(stream)
-    await serving()
-
-
-@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration])
-async def test_stops_that_come_back_out(kind: type[BaseException]) -> None:
-    stream = stream_fail(ValueError("never"), 2)
-    await anext(stream)
-    thrown = kind("thrown")
-    raised = await caught(stream.athrow(thrown))
-    assert type(raised) is RuntimeError
-    assert raised.args == (f"async generator raised {kind.__name__}",)
-    assert raised.__cause__ is thrown  # contextlib looks at this
-    await serving()
-
-
 @dataclasses.dataclass(frozen=True)
 class Frozen(Exception):
     code: int
@@ -322,14 +221,6 @@ async def test_one_that_nothing_may_be_set_on(stream: bool) -> None:
         codes.append(error.code)
         error = error.__context__
     assert codes == [2, 1, 0]
-
-
-async def test_odd_exceptions_in_groups() -> None:
-    for make in ODD:
-        raised = await caught(fail(BaseExceptionGroup("g", [make(), ValueError("v")])))
-        assert type(raised) is BaseExceptionGroup
-        assert describe(raised) == describe(BaseExceptionGroup("g", [make(), ValueError("v")]))
-    await serving()
 
 
 async def test_a_storm_of_odd_exceptions() -> None:

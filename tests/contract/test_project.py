@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import wool
-from contract.project import inner, jobs, kinds, named, streams
+from contract.project import inner, jobs, kinds, streams
 from contract.project.inner import state
 from contract.project.kinds import Box, Broken, Colour, Frozen, Mask, Pair, Point, Worse
 from support.parity import AND_SERVED_BY_ALL, Place
@@ -101,14 +101,6 @@ async def test_functions_as_values() -> None:
     assert (await jobs.echo(kinds.plus))[0] is kinds.plus
     assert (await jobs.echo(jobs.put))[0] is jobs.put
     assert await jobs.apply(Point(1).__eq__, Point(1)) is True
-
-
-@pytest.mark.parametrize("name", ["ONLY", "cached"])
-async def test_what_pickles_itself_by_name(name: str, place: Place) -> None:
-    value = getattr(named, name)
-    if name != "cached" or "dill" not in place.name:  # which takes caches apart
-        assert (await jobs.echo(value))[0] is value
-    assert await jobs.apply(named.cached, 1) == 101
 
 
 async def test_modules_as_values() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -35,16 +34,6 @@ async def use():
     global count
     count += 1
     return count, helper()
-"""
-
-
-DEFAULTS = """
-variable = ContextVar("variable", default="first")
-@wool.routine
-async def use():
-    old = variable.get()
-    variable.set(f"after {old}")
-    return old
 """
 
 
@@ -112,48 +101,3 @@ async def test_a_script_that_is_run_again(monkeypatch: pytest.MonkeyPatch) -> No
         count, text = await script.use()
         assert count in (start + 1, start + 2)  # each worker counts for itself
         assert text == str(start)
-
-
-async def test_context_variables_of_a_script_that_is_run_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    first = run_script(1, "contract_variables", monkeypatch)
-    first.variable.set(10)
-    assert await first.look() == 11
-    second = run_script(2, "contract_variables", monkeypatch)
-    second.variable.set(20)
-    assert await second.look() == 21
-    assert await first.look() == 12
-    assert await second.look() == 22
-    assert (first.variable.get(), second.variable.get()) == (12, 22)
-
-
-async def test_a_context_variable_that_is_made_again_with_another_default(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    module = ModuleType("contract_defaults")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    vars(module).update(wool=wool, ContextVar=ContextVar)
-    exec(DEFAULTS, vars(module))
-    assert await module.use() == "first"
-    assert module.variable.get() == "after first"
-    for default in "second", "third", "first":
-        module.variable = ContextVar("variable", default=default)  # as a cell that is run again
-        assert await module.use() == default
-        assert module.variable.get() == f"after {default}"
-        module.variable.set("ours")
-        assert await module.use() == "ours"
-    exec("variable = ContextVar('variable')", vars(module))
-    with pytest.raises(LookupError):
-        await module.use()
-
-
-async def test_globals_that_are_made_again() -> None:
-    """Nothing is left in them of those that had their name, and perhaps their place in memory."""
-    for start in 10, 10, 20:
-        scope: dict[str, Any] = {"wool": wool, "__name__": "contract_again"}
-        scope["ContextVar"] = ContextVar
-        exec(SCRIPT.format(start=start), scope)
-        assert await scope["use"]() == (start + 1, str(start))
-        del scope
-        gc.collect()

@@ -10,10 +10,8 @@ import os
 import threading
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from functools import partial
+from contextlib import aclosing
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 
@@ -24,7 +22,6 @@ from contract.lending import (
     Tape,
     break_after,
     call,
-    call_many,
     close,
     counting,
     doubled,
@@ -38,7 +35,7 @@ from contract.lending import (
     take,
 )
 from support.parity import AND_SERVED, Journal, Place
-from support.waiting import caught, this_task, until
+from support.waiting import caught, until
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
 
@@ -55,10 +52,6 @@ async def numbers(n: int = 10) -> AsyncIterator[int]:
 
 
 # Generators and iterators of the caller
-
-
-async def test_an_unstarted_generator() -> None:
-    assert await drain(numbers(5)) == [0, 1, 2, 3, 4]
 
 
 async def test_a_running_generator_goes_on_where_it_is() -> None:
@@ -121,37 +114,6 @@ async def test_two_consumers_at_once_share_it() -> None:
     assert sorted(value for part in parts for value in part) == list(range(40))
 
 
-async def test_what_it_looks_like() -> None:
-    @wool.routine
-    async def look(generator: Any, iterator: Any) -> Any:
-        return (
-            isinstance(generator, AsyncGenerator),
-            isinstance(iterator, AsyncIterator),
-            isinstance(iterator, AsyncGenerator),
-            hasattr(iterator, "aclose"),
-            aiter(generator) is generator,
-            aiter(iterator) is iterator,
-        )
-
-    assert await look(numbers(), Tape()) == (True, True, False, False, True, True)
-
-
-async def test_many_steps() -> None:
-    assert await drain(numbers(500)) == list(range(500))
-
-
-async def test_large_values() -> None:
-    async def blocks() -> AsyncIterator[bytes]:
-        for i in range(3):
-            yield bytes([i]) * 3_000_000
-
-    @wool.routine
-    async def measure(source: Any) -> list[tuple[int, int]]:
-        return [(block[0], len(block)) async for block in source]
-
-    assert await measure(blocks()) == [(i, 3_000_000) for i in range(3)]
-
-
 async def test_a_stream_of_a_routine_that_has_begun() -> None:
     @wool.routine
     async def count(n: int) -> AsyncIterator[int]:
@@ -165,66 +127,7 @@ async def test_a_stream_of_a_routine_that_has_begun() -> None:
     assert [value async for value in stream] == []
 
 
-async def test_what_map_makes() -> None:
-    assert await drain(wool.map(same, [1, 2, 3])) == [1, 2, 3]
-
-
 # Sending, throwing, closing
-
-
-async def echoing() -> AsyncGenerator[Any, Any]:
-    value: Any = "ready"
-    while True:
-        try:
-            value = yield value
-        except LookupError as error:
-            value = "caught", error.args
-
-
-async def test_asend_and_athrow() -> None:
-    outcomes = await drive(
-        echoing(),
-        ("__anext__",),
-        ("asend", 5),
-        ("asend", [6]),
-        ("athrow", LookupError("a", 1)),
-        ("athrow", LookupError),
-        ("asend", None),
-    )
-    assert outcomes == ["ready", 5, [6], ("caught", ("a", 1)), ("caught", ()), None]
-
-
-async def test_errors_of_generators() -> None:
-    generator = echoing()
-    early, first, thrown, end, value = await drive(
-        generator,
-        ("asend", 1),
-        ("asend", None),
-        ("athrow", ValueError("out")),
-        ("__anext__",),
-        ("aclose",),
-    )
-    assert type(early) is TypeError
-    assert "just-started" in str(early)
-    assert first == "ready"
-    assert (type(thrown), thrown.args) == (ValueError, ("out",))
-    assert type(end) is StopAsyncIteration
-    assert value is None
-    assert [v async for v in generator] == []
-
-
-async def test_an_exception_thrown_in_comes_back_itself() -> None:
-    @wool.routine
-    async def check(generator: Any) -> bool:
-        await anext(generator)
-        error = ValueError("mine")
-        try:
-            await generator.athrow(error)
-        except ValueError as seen:
-            return seen is error
-        return False
-
-    assert await check(echoing())
 
 
 async def test_aclose_closes_it_here(journal: Journal) -> None:
@@ -234,19 +137,6 @@ async def test_aclose_closes_it_here(journal: Journal) -> None:
     assert journal.lines() == ["counting ends"]
     assert [value async for value in generator] == []
     await close(generator)
-
-
-async def test_ignoring_generator_exit() -> None:
-    async def stubborn() -> AsyncIterator[int]:
-        try:
-            yield 1
-        except GeneratorExit:
-            yield 2
-
-    first, error = await drive(stubborn(), ("__anext__",), ("aclose",))
-    assert first == 1
-    assert type(error) is RuntimeError
-    assert str(error) == "async generator ignored GeneratorExit"
 
 
 async def test_dropping_it_leaves_it_to_its_owner(journal: Journal) -> None:
@@ -265,35 +155,9 @@ async def test_dropped_by_all_it_is_closed(journal: Journal) -> None:
     await journal.wait("counting ends")
 
 
-async def test_running_already(journal: Journal) -> None:
-    @wool.routine
-    async def twice(generator: Any, journal: Journal) -> Any:
-        first = asyncio.ensure_future(anext(generator))
-        await asyncio.sleep(0)
-        second = await caught(anext(generator))
-        journal.write("refused")
-        return await first, repr(second)
-
-    async def slow() -> AsyncIterator[int]:
-        await journal.wait("refused")
-        yield 1
-
-    assert await twice(slow(), journal) == (
-        1,
-        "RuntimeError('anext(): asynchronous generator is already running')",
-    )
-
-
 async def test_a_pipeline_stage_over_a_generator_here(journal: Journal) -> None:
     async with aclosing(doubled(counting(journal, 4))) as stream:
         assert [value async for value in stream] == [0, 2, 4, 6]
-    assert journal.lines() == ["counting ends"]
-
-
-async def test_closing_the_stage_closes_the_source(journal: Journal) -> None:
-    stream = doubled(counting(journal, 4))
-    assert await anext(stream) == 0
-    await stream.aclose()
     assert journal.lines() == ["counting ends"]
 
 
@@ -318,31 +182,6 @@ async def test_an_exception_passes_through(place: Place) -> None:
     text = "".join(traceback.format_exception(error))
     assert "raise Broke(missing=3)" in text
     assert "return [value async for value in source]" in text
-
-
-async def test_it_is_caught_there_by_its_class() -> None:
-    @wool.routine
-    async def careful(source: Any) -> Any:
-        try:
-            async for _ in source:
-                pass
-        except Broke as error:
-            return error.missing
-
-    assert await careful(failing()) == 3
-
-
-async def test_odd_exceptions_of_an_iterator() -> None:
-    class Odd:
-        def __init__(self, error: BaseException) -> None:
-            self.error = error
-
-        async def __anext__(self) -> Any:
-            raise self.error
-
-    for error in (KeyboardInterrupt("k"), SystemExit(3), GeneratorExit("g")):
-        [seen] = await drive(Odd(error), ("__anext__",))
-        assert (type(seen), seen.args) == (type(error), error.args)
 
 
 async def test_a_value_that_cannot_travel(place: Place) -> None:
@@ -389,43 +228,6 @@ async def test_a_cancel_reaches_the_owner_and_waits(journal: Journal) -> None:
         "CancelledError",
         "consumer ends",
     ]
-
-
-async def test_a_timeout_around_a_step(journal: Journal) -> None:
-    @wool.routine
-    async def impatient(source: Any, journal: Journal) -> Any:
-        assert await anext(source) == 1
-        try:
-            async with asyncio.timeout(3600) as timeout:
-                step = asyncio.ensure_future(anext(source))
-                await journal.wait("waits")
-                timeout.reschedule(asyncio.get_running_loop().time())
-                await step
-        except TimeoutError:
-            return "late", [value async for value in source]
-
-    assert await impatient(waiting(journal), journal) == ("late", [])
-    assert "source ends" in journal.lines()
-
-
-async def test_an_owner_that_swallows_the_cancel(journal: Journal) -> None:
-    async def deaf() -> AsyncIterator[int]:
-        try:
-            journal.write("waits")
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            pass
-        yield 1
-        yield 2
-
-    @wool.routine
-    async def cancel_one(source: Any, journal: Journal) -> Any:
-        step = asyncio.ensure_future(anext(source))
-        await journal.wait("waits")
-        step.cancel()
-        return await step, await anext(source)
-
-    assert await cancel_one(deaf(), journal) == (1, 2)
 
 
 @wool.routine
@@ -475,26 +277,6 @@ async def test_a_cancel_that_crosses_a_value_and_is_swallowed(journal: Journal) 
     assert await cancel_late(source(), journal) == (2, [3])
 
 
-@pytest.mark.parametrize("generator", [True, False])
-async def test_a_cancel_that_crosses_the_end(generator: bool, journal: Journal) -> None:
-    async def source() -> AsyncIterator[int]:
-        await asyncio.sleep(0)
-        journal.write("steps")
-        return
-        yield 0
-
-    class Empty:
-        def __aiter__(self) -> Any:
-            return self
-
-        async def __anext__(self) -> int:
-            await asyncio.sleep(0)
-            journal.write("steps")
-            raise StopAsyncIteration
-
-    assert await cancel_late(source() if generator else Empty(), journal) == (LATE, [])
-
-
 @pytest.mark.parametrize(
     ("kind", "operation"),
     [
@@ -530,35 +312,6 @@ async def test_a_cancel_that_crosses_a_lock(kind: Any, operation: str, journal: 
     assert not lock.locked()
 
 
-async def test_a_cancel_that_crosses_the_entering_of_an_object(journal: Journal) -> None:
-    class Room:
-        async def __aenter__(self) -> None:
-            await asyncio.sleep(0)
-            journal.write("steps")
-
-        async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool:
-            await asyncio.sleep(0.01)
-            journal.write(f"left {kind.__name__} {error.args}")
-            return True
-
-    @wool.routine
-    async def enter(room: Any, journal: Journal) -> None:
-        async def use() -> None:
-            async with room:
-                journal.write("inside")
-
-        task = asyncio.ensure_future(use())
-        await asyncio.sleep(0)
-        if wool.current_call() is not None:
-            journal.block("steps")
-        task.cancel("late")
-        await task
-
-    error = await caught(enter(wool.reference(Room()), journal))
-    assert (type(error), error.args) == LATE
-    assert journal.lines() in ([], ["steps", "left CancelledError ('late',)"])
-
-
 class Unsent(Exception):
     """Has a part that cannot be pickled."""
 
@@ -582,19 +335,6 @@ def raises() -> None:
 async def fail_inside(room: Any, error: str) -> None:
     async with room:
         raise {"unsent": Unsent, "unknown": Unknown}[error]("in there")
-
-
-@pytest.mark.parametrize("error", ["unsent", "unknown"])
-async def test_leaving_because_of_what_cannot_travel(error: str) -> None:
-    """What was entered is left, whatever the exception is, and that is what is raised."""
-    for lock in (asyncio.Lock(), asyncio.Semaphore(), asyncio.Condition()):
-        raised = await caught(fail_inside(lock, error))
-        if error == "unsent":
-            assert (type(raised), raised.args) == (Unsent, ("in there",))
-        else:
-            assert type(raised) in (Unknown, wool.RemoteError)
-        assert raised.__context__ is None or isinstance(raised.__context__, LookupError)
-        assert not lock.locked()
 
 
 async def test_leaving_is_told_of_the_exception() -> None:
@@ -722,16 +462,6 @@ async def test_steps_after_a_cancelled_one(journal: Journal) -> None:
     assert await skip_one(Slow(), journal) == (1, True, 3)
 
 
-async def test_the_owner_raises_cancelled_error(journal: Journal) -> None:
-    async def suicidal() -> AsyncIterator[int]:
-        yield 1
-        raise asyncio.CancelledError("mine")
-
-    error = await caught(drain(suicidal()))
-    assert type(error) is asyncio.CancelledError
-    assert this_task().cancelling() == 0
-
-
 # One task, one context
 
 
@@ -761,109 +491,10 @@ async def test_it_sees_the_context_it_was_passed_in() -> None:
 # Callbacks
 
 
-async def test_a_function() -> None:
-    seen: list[Any] = []
-
-    async def report(*args: Any, **kwargs: Any) -> Any:
-        seen.append((args, kwargs, os.getpid()))
-        return len(seen)
-
-    assert await call(wool.reference(report), 1, b=2) == 1
-    assert await call(report) == 2  # once marked, it stays so
-    assert seen == [((1,), {"b": 2}, os.getpid()), ((), {}, os.getpid())]
-
-
 async def test_a_bound_method() -> None:
     ledger = Ledger()
     assert await call(wool.reference(ledger.note), "a", loudly=True) == 1
     assert ledger.entries == ["a!"]
-
-
-async def test_a_partial() -> None:
-    ledger = Ledger()
-    assert await call(wool.reference(partial(ledger.note, "p")), loudly=True) == 1
-    assert ledger.entries == ["p!"]
-
-
-async def test_a_lambda_around_a_class() -> None:
-    class Adder:
-        total = 0
-
-        async def __call__(self, n: int) -> int:
-            self.total += n
-            return self.total
-
-    adder = Adder()
-    assert await call(wool.reference(adder), 2) == 2
-    assert await call(adder, 3) == 5
-    assert adder.total == 5
-
-
-async def test_callbacks_at_once() -> None:
-    running = 0
-    most = 0
-
-    async def work(n: int) -> int:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        while most < 5:
-            await asyncio.sleep(0)
-        running -= 1
-        return n * n
-
-    assert await call_many(wool.reference(work), list(range(5))) == [0, 1, 4, 9, 16]
-    assert most == 5
-
-
-async def test_a_callback_that_raises() -> None:
-    async def refuse() -> None:
-        raise Broke(missing=1)
-
-    error = await caught(call(wool.reference(refuse)))
-    assert type(error) is Broke
-
-
-async def test_what_a_callback_looks_like() -> None:
-    async def report() -> None: ...
-
-    async def stream() -> AsyncIterator[int]:
-        yield 1
-
-    @wool.routine
-    async def look(function: Any, generator: Any) -> Any:
-        return (
-            function.__name__,
-            inspect.iscoroutinefunction(function),
-            inspect.isasyncgenfunction(generator),
-        )
-
-    found = await look(wool.reference(report), wool.reference(stream))
-    assert found == ("report", True, True)
-
-
-async def test_a_generator_function() -> None:
-    ended: list[int] = []
-
-    async def stream(n: int) -> AsyncGenerator[Any, Any]:
-        try:
-            for i in range(n):
-                sent = yield i
-                if sent:
-                    yield sent
-        finally:
-            ended.append(n)
-
-    @wool.routine
-    async def use(stream: Any) -> Any:
-        values = [value async for value in stream(3)]
-        generator = stream(9)
-        async with aclosing(generator):
-            values += [await anext(generator), await generator.asend("sent")]
-        return values
-
-    assert await use(wool.reference(stream)) == [0, 1, 2, 0, "sent"]
-    assert ended == [3, 9]
 
 
 async def test_a_routine_called_by_a_callback() -> None:
@@ -873,25 +504,12 @@ async def test_a_routine_called_by_a_callback() -> None:
     assert await call(wool.reference(nested), 4) == 5
 
 
-async def test_a_callback_calls_back() -> None:
-    async def outer(inner: Any) -> Any:
-        return await call(inner, 2)
-
-    @wool.routine
-    async def start(outer: Any) -> Any:
-        async def inner(n: int) -> int:
-            return n + 1
-
-        return await outer(wool.reference(inner))
-
-    assert await start(wool.reference(outer)) == 3
-
-
 # Objects
 
 
 async def test_an_object_with_async_methods() -> None:
     ledger = Ledger()
+    assert wool.reference(ledger) is ledger
 
     @wool.routine
     async def write(ledger: Any) -> Any:
@@ -914,30 +532,6 @@ async def test_a_queue_between_here_and_there() -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(produce(queue, 5))
         assert [await queue.get() for _ in range(5)] == [0, 1, 2, 3, 4]
-
-
-class Channel:
-    """Travels by value; the queue in it does not."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[int | None] = asyncio.Queue(1)
-
-    async def __aiter__(self) -> AsyncIterator[int]:
-        while (item := await self.queue.get()) is not None:
-            yield item
-
-
-async def test_an_iterable_with_a_queue_in_it() -> None:
-    @wool.routine
-    async def total(channel: Channel) -> int:
-        return sum([item async for item in channel])
-
-    channel = Channel()
-    async with asyncio.TaskGroup() as group:
-        adding = group.create_task(total(channel))
-        for item in (1, 2, 3, None):
-            await channel.queue.put(item)
-    assert adding.result() == 6
 
 
 async def test_events_semaphores_and_conditions() -> None:
@@ -980,17 +574,6 @@ async def test_an_async_iterable() -> None:
     assert await twice(feed) == [0, 1, 2, 0, 1, 2]
 
 
-async def test_what_is_not_async_stays_out_of_reach(place: Place) -> None:
-    if not place.remote:
-        pytest.skip("nothing is out of reach")
-
-    @wool.routine
-    async def look(ledger: Any) -> list[bool]:
-        return [hasattr(ledger, name) for name in ("note", "sync", "entries", "aclose")]
-
-    assert await look(wool.reference(Ledger())) == [True, False, False, False]
-
-
 async def test_what_cannot_be_marked() -> None:
     with pytest.raises(TypeError, match="Write `async def`"):
         wool.reference(print)
@@ -1006,11 +589,6 @@ async def test_what_cannot_be_marked() -> None:
 
     with pytest.raises(TypeError, match="cannot be marked"):
         wool.reference(Slotted())
-
-
-async def test_the_mark_returns_what_it_was_given() -> None:
-    ledger = Ledger()
-    assert wool.reference(ledger) is ledger
 
 
 # Coming home, and going on
@@ -1029,54 +607,10 @@ async def test_a_reference_that_comes_back_is_the_object() -> None:
     assert await anext(generator) == 0
 
 
-async def test_large_things_beside_what_comes_back() -> None:
-    tape = Tape(1)
-    block, found = await same((b"x" * 5_000_000, tape))
-    assert len(block) == 5_000_000
-    assert found is tape
-
-
-async def test_an_argument_of_a_callback_that_lives_here() -> None:
-    async def check(value: Any) -> bool:
-        return value is tape
-
-    tape = Tape()
-
-    @wool.routine
-    async def give_back(check: Any, tape: Any) -> bool:
-        return await check(tape)
-
-    assert await give_back(wool.reference(check), tape)
-
-
 async def test_passed_on_to_another_routine(journal: Journal) -> None:
     generator = counting(journal, 4)
     assert await forward(generator) == [0, 1, 2, 3]
     assert journal.lines() == ["counting ends"]
-
-
-async def test_passed_on_by_several() -> None:
-    @wool.routine
-    async def down(depth: int, source: Any, check: Any) -> Any:
-        if depth:
-            return await down(depth - 1, source, check)
-        return await anext(source), await check(source)
-
-    async def check(source: Any) -> bool:
-        return source is generator
-
-    generator = numbers()
-    assert await down(5, generator, wool.reference(check)) == (0, True)
-    assert await anext(generator) == 1
-
-
-async def test_passed_on_and_back_by_several() -> None:
-    @wool.routine
-    async def around(depth: int, source: Any) -> Any:
-        return await around(depth - 1, source) if depth else source
-
-    generator = numbers()
-    assert await around(4, generator) is generator
 
 
 async def test_a_cancel_passes_all_that_pass_it_on(journal: Journal) -> None:
@@ -1090,49 +624,13 @@ async def test_a_cancel_passes_all_that_pass_it_on(journal: Journal) -> None:
 # As results
 
 
-async def test_a_generator_that_a_routine_returns(journal: Journal, place: Place) -> None:
-    generator = await make_counter(journal, 5)
-    assert isinstance(generator, AsyncGenerator)
-    assert [value async for value in generator] == [1, 2, 3, 4]
-    await journal.wait("counting ends")
-
-
 async def test_closing_what_a_routine_returned(journal: Journal) -> None:
     generator = await make_counter(journal)
+    assert isinstance(generator, AsyncGenerator)
     assert await anext(generator) == 1
     await generator.aclose()
     assert journal.lines() == ["counting ends"]
     assert [value async for value in generator] == []
-
-
-async def test_dropping_what_a_routine_returned(journal: Journal) -> None:
-    generator = await make_counter(journal)
-    assert await anext(generator) == 1
-    del generator
-    gc.collect()
-    await journal.wait("counting ends")
-
-
-async def test_dropping_what_was_never_used(journal: Journal) -> None:
-    await make_counter(journal)
-    gc.collect()
-    await journal.wait("counting ends")
-
-
-async def test_cancelling_a_step_of_what_a_routine_returned(journal: Journal) -> None:
-    @wool.routine
-    async def make() -> Any:
-        generator = waiting(journal)
-        await anext(generator)
-        return generator
-
-    generator = await make()
-    task = asyncio.ensure_future(anext(generator))
-    await journal.wait("waits")
-    task.cancel("no more")
-    error = await caught(task)
-    assert (type(error), error.args) == (asyncio.CancelledError, ("no more",))
-    assert journal.lines() == ["waits", "CancelledError ('no more',)", "source ends"]
 
 
 async def test_generators_that_a_stream_yields(journal: Journal) -> None:
@@ -1163,53 +661,6 @@ async def test_a_callback_that_a_routine_returns() -> None:
     add = await make_adder(1)
     assert [await add(2), await add(3)] == [3, 6]
     assert inspect.iscoroutinefunction(add)
-
-
-async def test_sent_and_thrown_into_a_stream() -> None:
-    @wool.routine
-    async def concatenate() -> AsyncGenerator[Any, Any]:
-        source = yield None
-        while True:
-            values = [value async for value in source]
-            try:
-                source = yield values
-            except LookupError as error:
-                source = error.args[0]
-
-    async with aclosing(concatenate()) as stream:
-        await anext(stream)
-        assert await stream.asend(numbers(2)) == [0, 1]
-        assert await stream.athrow(LookupError(numbers(3))) == [0, 1, 2]
-
-
-async def test_in_an_exception(journal: Journal) -> None:
-    @wool.routine
-    async def fail() -> None:
-        raise LookupError(wool.reference(Ledger().note), "and more")
-
-    error = await caught(fail())
-    assert await error.args[0]("x") == 1
-
-
-async def test_a_context_manager_made_of_one(journal: Journal) -> None:
-    @asynccontextmanager
-    async def resource() -> AsyncIterator[str]:
-        journal.write("opened")
-        try:
-            yield "it"
-        except LookupError:
-            journal.write("failed")
-        finally:
-            journal.write("closed")
-
-    @wool.routine
-    async def use(generator: Any) -> None:
-        assert await anext(generator) == "it"
-        with pytest.raises(StopAsyncIteration):
-            await generator.athrow(LookupError())
-
-    await use(resource().gen)
-    assert journal.lines() == ["opened", "failed", "closed"]
 
 
 # What has no place
@@ -1256,115 +707,3 @@ async def test_what_could_be_marked_says_what_to_do(place: Place) -> None:
         with pytest.raises(wool.SerializationError, match="such as the data to make it from$"):
             await same(other)
     assert await same(wool.reference(download)) is download
-
-
-async def test_code_takes_no_copy_of_what_has_to_stay(place: Place) -> None:
-    if not place.remote:
-        pytest.skip("nothing is pickled")
-    queue: asyncio.Queue[int] = asyncio.Queue()
-
-    async def wait() -> int:
-        return await queue.get()
-
-    @wool.reference
-    async def put(value: int) -> None:
-        await queue.put(value)
-
-    @wool.routine
-    async def indirectly() -> int:
-        return await wait()
-
-    @wool.routine
-    async def marked() -> None:
-        await put(1)
-
-    for routine, name in (indirectly, "queue"), (marked, "put"):
-        with pytest.raises(wool.SerializationError, match=f"'{name}' .* as an argument"):
-            await routine()
-    queue.put_nowait(1)
-    assert await call(wait) == 1
-
-
-async def test_another_loop_than_the_one_it_came_to(place: Place, journal: Journal) -> None:
-    if not place.remote:
-        pytest.skip("a generator of this process")
-    generator = await make_counter(journal)
-
-    async def step() -> Any:
-        return await anext(generator)
-
-    with pytest.raises(RuntimeError, match="different event loop"):
-        await asyncio.to_thread(asyncio.run, step())
-    assert await anext(generator) == 1
-    await generator.aclose()
-
-
-class Kept:
-    """Lends an iterator: closing what it lends does nothing, as in asyncstdlib's `borrow`."""
-
-    def __init__(self) -> None:
-        self.n = -1
-
-    def __aiter__(self) -> Any:
-        return self
-
-    async def __anext__(self) -> int:
-        self.n += 1
-        return self.n
-
-    async def asend(self, value: Any) -> int:
-        return await self.__anext__()
-
-    async def athrow(self, *error: Any) -> int:
-        return await self.__anext__()
-
-    async def aclose(self) -> None: ...
-
-
-@wool.routine
-async def close_and_go_on(source: Any) -> tuple[Any, Any]:
-    first = await anext(source)
-    await source.aclose()
-    return first, await anext(source, "end")
-
-
-async def test_closing_what_is_no_generator_need_not_end_it() -> None:
-    assert await close_and_go_on(Kept()) == (0, 1)
-
-
-async def test_an_iterator_that_can_be_called() -> None:
-    class Ticker(Kept):
-        def __call__(self) -> None: ...
-
-    ticker = Ticker()
-    assert await close_and_go_on(ticker) == (0, 1)
-    assert ticker.n == 1  # it has stayed where it is
-
-
-async def test_closing_a_generator_ends_it() -> None:
-    async def numbers() -> AsyncIterator[int]:
-        yield 0
-        yield 1
-
-    assert await close_and_go_on(numbers()) == (0, "end")
-
-
-@wool.routine
-async def call_it(function: Any) -> Any:
-    return await function(1)
-
-
-async def test_a_mock_that_is_marked() -> None:
-    """It has every method, those of iterators among them; what is asked of it is to be called."""
-    mock = wool.reference(AsyncMock(return_value="called"))
-    assert await call_it(mock) == "called"
-    mock.assert_awaited_once_with(1)
-
-
-async def test_a_mock_that_is_not(place: Place) -> None:
-    mock = AsyncMock(return_value="called")
-    if place.remote:
-        with pytest.raises(wool.SerializationError, match="'function' .*wool.reference"):
-            await call_it(mock)
-    else:
-        assert await call_it(mock) == "called"

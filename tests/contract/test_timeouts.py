@@ -13,13 +13,12 @@ from contract.routines import (
     fail,
     finish_when,
     hang,
-    hang_and_raise,
     hang_and_swallow,
     hang_and_tidy,
     serving,
 )
 from support.parity import Journal, started, when_started
-from support.waiting import caught, ended, forever, this_task
+from support.waiting import ended, forever, this_task
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("place")]
 
@@ -54,39 +53,6 @@ async def test_timeout_seen_from_within(journal: Journal) -> None:
     assert this_task().cancelling() == 0
 
 
-async def test_timeout_zero(journal: Journal) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0):
-            await hang(journal)
-    assert journal.lines() in ([], ["started", "finally"])
-    assert this_task().cancelling() == 0
-
-
-async def test_the_outer_of_two_timeouts(journal: Journal) -> None:
-    inner_expired = outer_expired = None
-    try:
-        async with asyncio.timeout(None) as outer:
-            helper = asyncio.create_task(when_started(outer, journal))
-            async with asyncio.timeout(60) as inner:
-                await hang(journal)
-    except TimeoutError:
-        inner_expired, outer_expired = inner.expired(), outer.expired()
-    await helper
-    assert (inner_expired, outer_expired) == (False, True)
-    assert journal.lines() == ["started", "finally"]
-
-
-async def test_the_inner_of_two_timeouts(journal: Journal) -> None:
-    async with asyncio.timeout(60) as outer:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as inner:
-                helper = asyncio.create_task(when_started(inner, journal))
-                await hang(journal)
-        await helper
-        assert await add(1) == 3
-    assert not outer.expired()
-
-
 async def test_timeout_with_a_swallowing_routine(journal: Journal) -> None:
     """Python turns nothing but a CancelledError into a TimeoutError."""
     async with asyncio.timeout(None) as timeout:
@@ -99,41 +65,6 @@ async def test_timeout_with_a_swallowing_routine(journal: Journal) -> None:
     assert this_task().cancelling() == 0
 
 
-async def test_timeout_with_a_failing_routine(journal: Journal) -> None:
-    with pytest.raises(KeyError, match="instead"):
-        async with asyncio.timeout(None) as timeout:
-            helper = asyncio.create_task(when_started(timeout, journal))
-            await hang_and_raise(journal, KeyError("instead"))
-    await helper
-    assert this_task().cancelling() == 0
-
-
-async def test_timeout_inside_the_routine() -> None:
-    @wool.routine
-    async def impatient() -> str:
-        try:
-            async with asyncio.timeout(0.001):
-                await forever()
-        except TimeoutError:
-            return "timed out"
-        return "not"
-
-    assert await impatient() == "timed out"
-    assert this_task().cancelling() == 0
-
-
-async def test_timeout_error_of_the_routine() -> None:
-    @wool.routine
-    async def impatient() -> None:
-        async with asyncio.timeout(0):
-            await forever()
-
-    raised = await caught(impatient())
-    assert type(raised) is TimeoutError
-    assert isinstance(raised.__cause__, asyncio.CancelledError)
-    assert this_task().cancelling() == 0
-
-
 async def test_wait_for(journal: Journal) -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(hang_and_tidy(journal, 3), 0.05)
@@ -141,14 +72,6 @@ async def test_wait_for(journal: Journal) -> None:
     assert await asyncio.wait_for(add(1), 60) == 3
     with pytest.raises(KeyError):
         await asyncio.wait_for(fail(KeyError()), 60)
-
-
-async def test_wait_for_that_is_cancelled(journal: Journal) -> None:
-    task = await started(asyncio.wait_for(hang_and_tidy(journal), 60), journal)
-    task.cancel()
-    await ended(task)
-    assert task.cancelled()
-    assert journal.lines() == ["started", "finally"]
 
 
 # Shields
@@ -191,23 +114,3 @@ async def test_shielded_cleanup_in_the_routine(journal: Journal) -> None:
     await ended(task)
     assert task.cancelled()
     assert journal.lines() == ["started", "tidying", "go on", "tidied"]
-
-
-async def test_a_shielded_nested_routine(journal: Journal) -> None:
-    """A second cancel ends the wait, and what is shielded goes on."""
-
-    @wool.routine
-    async def careful() -> None:
-        inner = asyncio.ensure_future(finish_when(journal, "go on"))
-        try:
-            await asyncio.shield(inner)
-        except asyncio.CancelledError:
-            journal.write("go on")
-            await inner
-            raise
-
-    task = await started(careful(), journal)
-    task.cancel()
-    await ended(task)
-    assert task.cancelled()
-    assert journal.lines() == ["started", "go on", "finished"]

@@ -17,10 +17,8 @@ import pytest
 import wool
 from contract import routines
 from contract.routines import (
-    fail,
     first_floor,
     ground_floor,
-    grouped,
     replaced,
     serving,
     stream_floor,
@@ -88,21 +86,6 @@ async def test_the_callers_frame_comes_first() -> None:
     assert names[-1] == "third_floor"
 
 
-async def test_line_numbers() -> None:
-    error = await caught(first_floor("boom"))
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    assert last.lineno is not None
-    assert linecache.getline(last.filename, last.lineno).strip().endswith("# third floor")
-
-
-async def test_line_tables_end_where_the_code_does() -> None:
-    """Under a tracer or profiler, CPython 3.11 writes past the end of its memory otherwise."""
-    error = await caught(first_floor("boom"))
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        *_, (_, end, _) = frame.f_code.co_lines()
-        assert end == len(frame.f_code.co_code)
-
-
 async def test_where_a_cancel_struck(journal: Journal) -> None:
     """What cancels says what was too slow: in a call, in calls below it and in a stream."""
 
@@ -134,27 +117,6 @@ async def test_where_a_cancel_struck(journal: Journal) -> None:
         assert_hidden(cancelled)
 
 
-async def test_what_became_of_a_cancel(journal: Journal) -> None:
-    @wool.routine
-    async def wait() -> None:
-        try:
-            raise KeyError("first")
-        except KeyError:
-            journal.write("started")
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError as error:
-                error.add_note("noted")
-                raise
-
-    task = await started(wait(), journal)
-    task.cancel()
-    cancelled = await caught(task)
-    assert cancelled.__notes__ == ["noted"]
-    assert repr(cancelled.__context__) == "KeyError('first')"
-    assert cancelled.__cause__ is None and not cancelled.__suppress_context__
-
-
 async def test_frames_of_a_closure() -> None:
     def helper(n: int) -> float:
         return 1 / n  # in the helper
@@ -169,30 +131,6 @@ async def test_frames_of_a_closure() -> None:
     assert "return 1 / n  # in the helper" in text
     assert "return helper(n)  # in the routine" in text
     assert f'File "{__file__}"' in text
-    assert_hidden(error)
-
-
-@wool.routine
-async def apply(function: Any, argument: Any) -> Any:
-    return function(argument)
-
-
-async def test_frames_of_a_function_passed_as_a_value() -> None:
-    error = await caught(apply(lambda n: 1 / n, 0))  # in the lambda
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    assert (last.name, last.filename) == ("<lambda>", __file__)
-    assert "# in the lambda" in "".join(traceback.format_exception(error))
-
-
-async def test_frames_of_a_method() -> None:
-    class Thing:
-        @wool.routine
-        async def break_down(self) -> None:
-            raise RuntimeError("broken")  # in the method
-
-    error = await caught(Thing().break_down())
-    assert functions(error)[-1] == "break_down"
-    assert "# in the method" in "".join(traceback.format_exception(error))
     assert_hidden(error)
 
 
@@ -221,16 +159,6 @@ async def test_frames_of_a_cause() -> None:
     assert_hidden(error)
 
 
-async def test_frames_of_group_members() -> None:
-    error = await caught(grouped("boom"))
-    assert isinstance(error, ExceptionGroup)
-    first, second = error.exceptions
-    assert functions(first)[-3:] == ["grouped", "second_floor", "third_floor"]
-    assert functions(second)[-2:] == ["grouped", "third_floor"]
-    assert "# third floor" in "".join(traceback.format_exception(error))
-    assert_hidden(error)
-
-
 async def test_frames_of_a_generator() -> None:
     stream = stream_floor("boom")
     await anext(stream)
@@ -247,45 +175,6 @@ async def test_frames_of_an_exception_thrown_in() -> None:
     assert error is thrown
     assert functions(error)[-1] == "tracing"
     assert_hidden(error)
-
-
-async def test_frames_through_tasks() -> None:
-    @wool.routine
-    async def parent() -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(first_floor("boom"))
-
-    error = await caught(parent())
-    assert isinstance(error, ExceptionGroup)
-    assert functions(error.exceptions[0])[-1] == "third_floor"
-    assert_hidden(error)
-
-
-async def test_frames_of_cancellation() -> None:
-    @wool.routine
-    async def cancelled() -> None:
-        raise asyncio.CancelledError("own")
-
-    error = await caught(cancelled())
-    assert functions(error)[-1] == "cancelled"
-    assert_hidden(error)
-
-
-async def test_frames_of_odd_exceptions() -> None:
-    for error in (KeyboardInterrupt("k"), SystemExit(3)):
-        raised = await caught(fail(error))
-        assert functions(raised)[-1] == "fail"
-        assert_hidden(raised)
-
-    @wool.routine
-    async def stop() -> None:
-        raise StopIteration(3)  # a stop
-
-    raised = await caught(stop())
-    assert raised.__cause__ is not None
-    assert functions(raised.__cause__)[-1] == "stop"
-    assert "raise StopIteration(3)  # a stop" in "".join(traceback.format_exception(raised))
-    assert_hidden(raised)
 
 
 async def test_frames_of_code_without_a_file() -> None:
@@ -310,12 +199,6 @@ async def test_source_known_only_to_the_caller() -> None:
         assert "raise ValueError('x')  # in the cell" in "".join(traceback.format_exception(error))
     finally:
         del linecache.cache[name]
-
-
-async def test_wrong_arguments_name_the_routine() -> None:
-    with pytest.raises(TypeError) as raised:
-        routines.add()  # type: ignore[call-arg]
-    assert str(raised.value).startswith("add() missing 1 required")
 
 
 async def test_the_worker_is_named(place: Place) -> None:

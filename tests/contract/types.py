@@ -43,13 +43,6 @@ class Permission(enum.Flag):
     WRITE = enum.auto()
 
 
-class Token(enum.Enum):
-    """Its members have values that are equal to nothing but themselves."""
-
-    MISSING = object()
-    NUMBER = float("nan")
-
-
 class Slots:
     __slots__ = ("a", "b")
 
@@ -63,20 +56,6 @@ class Slots:
     __hash__ = None  # type: ignore[assignment]
 
 
-class Stateful:
-    """Decides itself what travels."""
-
-    def __init__(self, kept: Any) -> None:
-        self.kept = kept
-        self.lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"kept": self.kept}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["kept"])  # type: ignore[misc]
-
-
 class Box(Generic[T]):
     def __init__(self, content: T) -> None:
         self.content = content
@@ -86,19 +65,6 @@ class Box(Generic[T]):
 
     def __hash__(self) -> int:
         return hash(self.content)
-
-
-REGISTERED: dict[str, type] = {}
-
-
-class Registering:
-    """Wants a name of each class that derives from it."""
-
-    name: str
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        REGISTERED[cls.name] = cls
 
 
 class _Missing:

@@ -102,21 +102,6 @@ async def nested(depth: int) -> Any:
 
 
 @wool.routine
-async def children() -> list[Any]:
-    """What child tasks set is theirs."""
-
-    async def child(n: int) -> Any:
-        before = plain.get()
-        plain.set(n)
-        await put(other=n)
-        return before, plain.get(), other.get()
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(child(n)) for n in range(3)]
-    return [*(task.result() for task in tasks), plain.get(), other.get(UNSET)]
-
-
-@wool.routine
 async def counting(n: int) -> AsyncIterator[Any]:
     """Sets at each step, and at the end."""
     for i in range(n):
@@ -140,15 +125,6 @@ async def borrowing(value: Any) -> AsyncIterator[Any]:
         yield plain.get()
     finally:
         plain.reset(token)
-
-
-@wool.routine
-async def alternating(*values: Any) -> AsyncIterator[Any]:
-    for value in values:
-        token = plain.set(value)
-        yield plain.get()
-        plain.reset(token)
-        yield plain.get(UNSET)
 
 
 Operation = tuple[str, str, Any]

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -174,57 +174,12 @@ async def cancel_everything() -> int:
 
 
 @wool.routine
-async def cancel_everything_until(path: Path, go: Path) -> None:
-    """Cancels also tasks that have not had their first step."""
-    tell(path)
-    while not go.exists():
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-        await asyncio.sleep(0)
-
-
-class Lent:
-    async def method(self) -> None:
-        """Waits for nothing."""
-
-
-@wool.routine
-async def lend() -> tuple[Lent, AsyncIterator[int]]:
-    async def numbers() -> AsyncIterator[int]:
-        for number in range(100):
-            yield number
-
-    return wool.reference(Lent()), numbers()
-
-
-@wool.routine
 async def ignore_signals() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
         signal.signal(number, signal.SIG_IGN)
     with suppress(NotImplementedError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
     return os.getpid()
-
-
-@wool.routine
-async def recurse(n: int = 0) -> int:
-    async def deeper(n: int) -> int:
-        return await deeper(n + 1)
-
-    return await deeper(n)
-
-
-@wool.routine
-async def change_the_process(folder: Path) -> None:
-    os.chdir(folder)
-    os.environ.clear()
-    sys.path.clear()
-    sys.argv[:] = []
-    threading.excepthook = lambda *_: None
-    sys.excepthook = lambda *_: None
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    asyncio.set_event_loop(None)
-    sys.setrecursionlimit(300)
 
 
 @wool.routine
@@ -274,15 +229,6 @@ async def fork(way: str) -> int:
         return -1
     _, status = await asyncio.to_thread(os.waitpid, child, 0)
     return os.waitstatus_to_exitcode(status)
-
-
-@wool.routine
-async def fork_in_a_step() -> AsyncIterator[int]:
-    yield os.getpid()
-    child = os.fork()
-    yield child
-    _, status = await asyncio.to_thread(os.waitpid, child, 0)
-    yield os.waitstatus_to_exitcode(status)
 
 
 @wool.routine
@@ -405,53 +351,6 @@ async def test_every_task_cancelled(transport: str, folder: Path) -> None:
         assert {worker.id for worker in pool.workers} == workers
 
 
-@both
-async def test_tasks_cancelled_before_they_begin(transport: str, folder: Path) -> None:
-    """The calls end as they would locally, and take no slot away for ever."""
-    async with opened(1, transport=transport, concurrency=2):
-        lent, numbers = await lend()
-        going = asyncio.ensure_future(cancel_everything_until(folder / "pid", folder / "go"))
-        async with asyncio.timeout(20):
-            await pid_in(folder / "pid")
-            for _ in range(3):
-                for make in (
-                    lambda: add(1, 2),
-                    lambda: anext(count(3)),
-                    lent.method,
-                    lambda: anext(numbers),
-                ):
-                    with pytest.raises(asyncio.CancelledError):
-                        await make()
-            (folder / "go").touch()
-            await going
-            assert await asyncio.gather(*(add(i, 1) for i in range(5))) == [1, 2, 3, 4, 5]
-            await lent.method()
-            assert await anext(numbers) == 0
-
-
-async def from_the_depths(depth: int, make: Callable[[], Awaitable[object]]) -> object:
-    return await (from_the_depths(depth - 1, make) if depth else make())
-
-
-async def test_called_where_recursion_comes_to_its_limit() -> None:
-    """Wherever on the way to a worker the error strikes, nothing is left that leaving waits for."""
-    limit = sys.getrecursionlimit()
-    failed = 0
-    async with asyncio.timeout(50):
-        async with opened(1):
-            lent, _ = await lend()
-            for make in (lambda: add(1, 2)), lent.method:
-                for depth in range(limit - 150, limit - 20):
-                    try:
-                        await asyncio.ensure_future(from_the_depths(depth, make))
-                    except (RecursionError, wool.WoolError):
-                        failed += 1
-                await make()
-            began = time.monotonic()
-        assert time.monotonic() - began < 25  # it would be 30 s for calls that never end
-    assert failed
-
-
 @pytest.mark.everywhere
 @pytest.mark.parametrize(("way", "status"), [("exit", 3), ("raise", 1), ("return", 1)])
 async def test_forked_child_that_comes_back(
@@ -465,14 +364,6 @@ async def test_forked_child_that_comes_back(
     assert ("on purpose" in told) == (way == "raise")
 
 
-@pytest.mark.everywhere
-async def test_forked_child_that_comes_back_from_a_step(folder: Path) -> None:
-    async with unharmed(folder):
-        worker, child, status = [number async for number in fork_in_a_step()]
-        assert 0 < child != worker
-        assert status == 1
-
-
 async def test_signal_handlers_replaced_and_killed() -> None:
     """Its death is noticed though it ignores SIGCHLD and everything else."""
     async with opened() as pool:
@@ -481,21 +372,6 @@ async def test_signal_handlers_replaced_and_killed() -> None:
         await until(lambda: ignorant not in pids(pool), what="the death to be noticed")
         await pool.wait(2, timeout=30)
         assert await add(1, 2) == 3
-
-
-@both
-async def test_endless_recursion(transport: str, folder: Path) -> None:
-    """`RecursionError`, as locally, with a traceback of bearable size."""
-    async with unharmed(folder, transport):
-        with pytest.raises(RecursionError):
-            await recurse()
-
-
-async def test_process_wide_changes(folder: Path) -> None:
-    """Working directory, environment, `sys.path`, hooks: whatever it changes, calls go on."""
-    async with unharmed(folder):
-        assert await add(1, 2) == 3
-        await change_the_process(folder)
 
 
 async def test_standard_streams_closed(folder: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ import pytest
 
 import wool
 from support.jobs import add, count, hold
-from support.pools import ASIDE_AND_WITHIN, TRANSPORTS, opened, pids
+from support.pools import ASIDE_AND_WITHIN, opened, pids
 from support.waiting import pid_in, until
 from wool._values import codec
 
@@ -149,48 +148,6 @@ async def test_bad_argument(transport: str, folder: Path) -> None:
             assert await take("fine") == "str"
 
 
-class HasNoMemory:
-    def __reduce__(self) -> Any:
-        raise MemoryError
-
-
-@wool.routine
-async def use(give: Any) -> str:
-    try:
-        return await give()
-    except wool.SerializationError as error:
-        return str(error)
-
-
-async def test_words_for_bad_values() -> None:
-    """No name is there twice, and nothing is said where there is nothing to say."""
-
-    async def make() -> Any:
-        return FailsToUnpickle(ValueError("not here"))
-
-    async with opened(1):
-        with pytest.raises(wool.SerializationError, match=r"to a worker: MemoryError\. There is"):
-            await take(HasNoMemory())
-        with pytest.raises(
-            wool.SerializationError, match=r"[^:]: rebuilding it raised SystemExit\."
-        ):
-            await take(FailsInSetstate(SystemExit))
-        said = await use(wool.reference(make))
-        assert "make() cannot be rebuilt on this side: ValueError: not here" in said
-
-
-async def test_bad_result_of_a_routine_that_travels() -> None:
-    """The message names the routine also where it came by value."""
-
-    @wool.routine
-    async def local() -> Any:
-        return FailsToPickle()
-
-    async with opened(1):
-        with pytest.raises(wool.SerializationError, match=r"local\(\)"):
-            await local()
-
-
 @both
 async def test_bad_result(transport: str, folder: Path) -> None:
     """The same for a result, whether it fails on the worker or here.
@@ -281,28 +238,6 @@ async def test_bad_value_of_a_context_variable(kind: str, transport: str, folder
         assert await add(1, 2) == 3
 
 
-class WithoutName(type):
-    def __getattribute__(cls, name: str) -> Any:
-        if name in ("__name__", "__qualname__"):
-            raise RuntimeError("nameless")
-        return super().__getattribute__(name)
-
-
-class Nameless(metaclass=WithoutName):
-    def __reduce__(self) -> Any:
-        raise ValueError("reduce says no")
-
-
-@wool.routine
-async def give_nameless() -> Any:
-    return Nameless()
-
-
-async def test_bad_result_whose_class_has_no_name(folder: Path) -> None:
-    async with unharmed(folder, "unix"):
-        await fails(give_nameless(), "reduce says no")
-
-
 async def live() -> AsyncIterator[int]:
     yield 1
 
@@ -332,21 +267,6 @@ async def test_argument_that_kills_its_worker(folder: Path) -> None:
         (folder / "go").touch()
         assert await beside == victim_of_chance
         assert await add(1, 2) == 3
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_mixed_with_good_calls(transport: str, folder: Path) -> None:
-    """A hundred bad calls among two hundred good ones fail alone."""
-    async with unharmed(folder, transport):
-        # What would end this process, should it arrive in a task, is left to the tests above.
-        kinds = [kind for kind in BAD_ARGUMENTS if not kind.endswith(("Exit", "Interrupt", "deep"))]
-        calls: list[Any] = []
-        for i in range(100):
-            calls += [add(i, 1), take(BAD_ARGUMENTS[kinds[i % len(kinds)]]()), add(i, 2)]
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        assert results[0::3] == [i + 1 for i in range(100)]
-        assert results[2::3] == [i + 2 for i in range(100)]
-        assert {type(result) for result in results[1::3]} == {wool.SerializationError}
 
 
 # Exceptions
@@ -528,37 +448,3 @@ async def test_what_an_odd_exception_keeps(transport: str, folder: Path) -> None
         assert "worse" in str(worse)
         error = await outcome(fail("large"))
         assert len(str(error)) == 20 << 20
-
-
-@pytest.mark.usefixtures("ends_are_known")
-async def test_signal_in_a_routine(folder: Path) -> None:
-    """A process that a routine kills with a signal of its own is a death like others."""
-
-    @wool.routine
-    async def suicide() -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-        await asyncio.sleep(3600)
-
-    async with opened() as pool:
-        async with asyncio.timeout(20):
-            with pytest.raises(wool.WorkerLost) as caught:
-                await suicide()
-        assert caught.value.signal == signal.SIGKILL
-        await pool.wait(2, timeout=30)
-        assert await add(1, 2) == 3
-
-
-async def test_class_whose_definition_cannot_be_rebuilt() -> None:
-    """It fails each time in the same words; what was made of it is not taken for the class."""
-
-    class Holder:
-        held = FailsToUnpickle(LookupError("not here"))
-
-    @wool.routine
-    async def look(holder: Any) -> Any:
-        return holder.held
-
-    async with opened(1):
-        for _ in range(2):
-            await fails(look(Holder()), "not here")
-        assert await add(1, 2) == 3

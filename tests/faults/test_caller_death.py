@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import Script, alive, gone, kill, marked, shared_memory
+from support.processes import Script, alive, gone, kill
 from support.waiting import until_sync
 
 pytestmark = pytest.mark.timeout(150)
@@ -100,15 +100,6 @@ def test_process_group_killed(folder: Path, number: signal.Signals) -> None:
         assert ended(folder) == 4
 
 
-def test_process_group_killed_while_nothing_runs(folder: Path) -> None:
-    """Who is the last removes the socket folder."""
-    with caller(folder, calls=0, then="await asyncio.sleep(3600)") as script:
-        workers_of(script)
-        os.killpg(script.process.pid, signal.SIGTERM)
-        assert script.finish() == -signal.SIGTERM
-        gone(script, within=20)
-
-
 FORKING = """child = os.fork()
         if child == 0:
             time.sleep(600)
@@ -187,9 +178,10 @@ def test_caller_killed_as_it_has_started_a_process(folder: Path) -> None:
     """The worker, which nobody has told what to do, has nothing to say."""
     code = (
         "import asyncio, os, signal\n"
+        "from wool._launchers.local import LocalLauncher\n"
         "from wool._worker.process import WorkerProcess\n"
         "async def main():\n"
-        "    process = WorkerProcess()\n"
+        "    process = WorkerProcess(LocalLauncher(), 0)\n"
         "    print('started', flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
@@ -326,33 +318,6 @@ def test_nothing_is_left_after_killed_workers(folder: Path) -> None:
         assert script.output(60) == "3"
         assert script.survivors() == set()
         assert script.leftovers() == []
-
-
-def test_everything_killed_at_once(folder: Path) -> None:
-    """`kill -9` of caller and workers together, as at a container's end.
-
-    Nobody is left who could remove the socket folder, so only what a later pool of the same user
-    can clean is allowed: shared memory never.
-    """
-    with caller(folder) as script:
-        workers_of(script)
-        kill(script.survivors())
-        script.finish()
-        until_sync(lambda: not marked(script.mark), what="all to be dead")
-        assert not shared_memory() - script.shm
-
-
-def test_temporary_folder_with_a_long_path(folder: Path) -> None:
-    """A socket's path has at most about 100 bytes; a longer temporary folder must not matter."""
-    long = folder / ("x" * 120)
-    long.mkdir()
-    code = ENDING.format(way="pass")
-    with Script(
-        code, folder, str(folder), env={"TMPDIR": str(long), "XDG_RUNTIME_DIR": ""}
-    ) as script:
-        assert script.output() == "3"
-        assert script.leftovers() == []
-        assert list(long.iterdir()) == []
 
 
 # Workers that take their time

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import wool
-from support.jobs import block, block_until, count, fib, nap, tell
+from support.jobs import block, block_until, count, nap, tell
 from support.pools import opened, pids
 from support.waiting import pid_in
 
@@ -68,15 +68,6 @@ async def fan_out(n: int, seconds: float) -> list[tuple[int, float]]:
     return await gathered([seconds] * n)
 
 
-@wool.routine
-async def tree(depth: int, seconds: float) -> list[tuple[int, float]]:
-    """Blocks at every leaf of a binary tree of calls."""
-    if depth == 0:
-        return await gathered([seconds])
-    halves = await asyncio.gather(*(tree(depth - 1, seconds) for _ in range(2)))
-    return [*halves[0], *halves[1]]
-
-
 async def gathered(durations: list[float]) -> list[tuple[int, float]]:
     """Returns where each call was served."""
     served = await asyncio.gather(*(block(seconds) for seconds in durations))
@@ -121,14 +112,6 @@ async def test_uneven_work(concurrency: int | None) -> None:
     async with opened(2, concurrency=concurrency):
         await warm_up()
         await divided(lambda: gathered(durations))
-
-
-@one_at_a_time
-async def test_uneven_work_that_alternates(concurrency: int | None) -> None:
-    """The order that is worst for dealing out in turns: every second call is long."""
-    async with opened(2, concurrency=concurrency):
-        await warm_up()
-        await divided(lambda: gathered([0.1, 0.001] * 20))
 
 
 @unlimited
@@ -192,40 +175,3 @@ async def test_the_first_nested_calls(concurrency: int | None) -> None:
             return await fan_out(12, 0.3)
 
     await divided(divide)
-
-
-@one_at_a_time
-async def test_calls_of_several_callers(concurrency: int | None) -> None:
-    """Two routines on different workers each make calls, and so does the caller."""
-
-    async def divide() -> list[tuple[int, float]]:
-        fans = [fan_out(20, 0.02), fan_out(20, 0.06), fan_out(5, 0.1), gathered([0.5])]
-        return [each for work in await asyncio.gather(*fans) for each in work]
-
-    async with opened(2, concurrency=concurrency):
-        await warm_up()
-        await divided(divide)
-
-
-@unlimited
-async def test_tree_of_calls(concurrency: int | None) -> None:
-    """64 blocking leaves under 63 nested calls: both workers stay busy, nothing deadlocks."""
-    async with opened(2, concurrency=concurrency):
-        await warm_up()
-        await tree(1, 0.01)
-
-        async def divide() -> list[tuple[int, float]]:
-            work = await tree(6, 0.03)
-            assert len(work) == 64
-            return work
-
-        await divided(divide)
-
-
-@one_at_a_time
-async def test_nesting_on_one_worker(concurrency: int | None) -> None:
-    """A routine that awaits another holds no slot: one worker is enough for any depth."""
-    async with opened(1, concurrency=concurrency):
-        async with asyncio.timeout(30):
-            assert len(await tree(5, 0.0)) == 32
-            assert await fib(8) == 21

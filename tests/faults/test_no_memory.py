@@ -30,7 +30,7 @@ def refuse(size: int) -> bytearray:
 
 @wool.routine
 async def starve() -> None:
-    transfer._allocate = refuse
+    transfer.allocate = refuse
 
 
 def large_object() -> Any:
@@ -104,7 +104,7 @@ async def test_at_the_caller(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
         pid = await pid_in(folder / "pid")
         with monkeypatch.context() as patch:
-            patch.setattr(transfer, "_allocate", refuse)
+            patch.setattr(transfer, "allocate", refuse)
             with pytest.raises(wool.SerializationError, match=NOTHING_LEFT):
                 await make()
         assert type(await make()).__name__ == "Large"

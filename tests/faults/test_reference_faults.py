@@ -73,12 +73,6 @@ async def keep(value: Any) -> None:
 
 
 @wool.routine
-async def forget() -> None:
-    kept.clear()
-    gc.collect()
-
-
-@wool.routine
 async def step_kept() -> Any:
     return await anext(kept[-1])
 
@@ -180,22 +174,6 @@ async def test_the_connection_is_cut(folder: Path) -> None:
             await anext(generator)
 
 
-async def test_an_object_is_used_in_the_moment_of_the_loss(folder: Path) -> None:
-    """Nothing can be sent any more, and nobody has said why yet."""
-    async with opened(1) as pool:
-        _, generator = await lend(folder / "log")
-        [client] = pool._pool._clients.values()
-        [link] = client.links.values()
-        session = link.session
-        assert session is not None
-        session._lost = True
-        step = asyncio.ensure_future(anext(generator))
-        await asyncio.sleep(0)
-        await session.connection.aclose()
-        with pytest.raises(wool.WorkerLost, match="source"):
-            await step
-
-
 # The owner is the caller
 
 
@@ -264,14 +242,6 @@ async def look(*objects: Any) -> None:
 
 
 @wool.routine
-async def make_many(log: Path, n: int) -> AsyncIterator[Any]:
-    for _ in range(n):
-        generator = source(log, 1)
-        await anext(generator)
-        yield generator
-
-
-@wool.routine
 async def burden() -> tuple[int, int, int, int]:
     from wool._values.references import EXPORTS
 
@@ -301,21 +271,6 @@ async def restored(exports: int, tasks: int, objects: int) -> bool:
     """Whether the worker has no more of all that than it had."""
     _, exports_now, tasks_now, objects_now = await burden()
     return exports_now <= exports and tasks_now <= tasks and objects_now < objects + 200
-
-
-@pytest.mark.slow
-async def test_ten_thousand_results(folder: Path) -> None:
-    async with opened(1):
-
-        async def use(n: int) -> None:
-            async for generator in make_many(Path("/dev/null"), n):
-                assert await anext(generator, None) is None or True
-
-        await use(10)
-        _, there, tasks_there, objects_there = await burden()
-        await asyncio.gather(*(use(1000) for _ in range(10)))
-        gc.collect()
-        await until(lambda: restored(there, tasks_there, objects_there), what="the worker's")
 
 
 # Pipelines past the dead

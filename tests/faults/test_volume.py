@@ -34,12 +34,6 @@ async def swallow(*blobs: Any) -> int:
     return len(blobs)
 
 
-@wool.routine
-async def relay(size: int) -> tuple[int, int]:
-    """A large value from worker to worker."""
-    return await checksum(blob("bytes", size))
-
-
 active = 0
 highest = 0
 
@@ -90,17 +84,6 @@ async def test_many_streams_open_at_once(concurrency: int | None) -> None:
             await all_serve(pool)
 
 
-@pytest.mark.parametrize("concurrency", [None, 1])
-async def test_many_streams_consumed(concurrency: int | None) -> None:
-    """2,000 streams, each consumed to its end by a task of its own."""
-
-    async def consume() -> int:
-        return sum([i async for i in count(5)])
-
-    async with opened(2, concurrency=concurrency), asyncio.timeout(60):
-        assert await asyncio.gather(*(consume() for _ in range(2000))) == [10] * 2000
-
-
 @pytest.mark.slow
 async def test_fib_16_on_two_workers() -> None:
     """3,193 nested calls, up to a thousand of them waiting for others: no gate is exhausted."""
@@ -113,21 +96,6 @@ async def test_fib_12_with_one_call_at_a_time(size: int) -> None:
     """`concurrency=1` limits load; nesting alone never deadlocks."""
     async with opened(size, concurrency=1), asyncio.timeout(60):
         assert await fib(12) == 144
-
-
-@wool.routine
-async def add_in_thread(x: int) -> int:
-    async def made() -> int:
-        return await add(x, 1)
-
-    return await asyncio.to_thread(lambda: asyncio.run(made()))
-
-
-async def test_nesting_by_way_of_a_thread() -> None:
-    """A thread that has a call's context calls on its behalf, which takes no slot meanwhile."""
-    async with opened(1, concurrency=1), asyncio.timeout(20):
-        assert await add_in_thread(1) == 2
-        assert await asyncio.gather(*(add_in_thread(n) for n in range(5))) == [1, 2, 3, 4, 5]
 
 
 async def test_many_calls_at_once() -> None:
@@ -184,18 +152,6 @@ async def test_large_result_while_small_calls_flow(kind: str) -> None:
         expected = blob(kind, SIZE)
         assert bool((value == expected).all()) if kind == "numpy" else value == expected
         assert beside >= 5, "no small call completed during the transfer"
-        assert pids(pool) == before
-
-
-async def test_several_large_arguments_at_once() -> None:
-    """Four transfers of 64 MB beside each other, and one from worker to worker."""
-    async with opened() as pool:
-        before = pids(pool)
-        values = [bytes([i]) * (64 << 20) for i in range(4)]
-        async with asyncio.timeout(60):
-            results = await asyncio.gather(*(checksum(v) for v in values), relay(64 << 20))
-        assert results[:4] == [(len(v), zlib.crc32(v)) for v in values]
-        assert results[4] == (64 << 20, zlib.crc32(blob("bytes", 64 << 20)))
         assert pids(pool) == before
 
 

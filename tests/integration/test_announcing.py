@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import wool
-from support.waiting import until
 from wool import abc
 
 
@@ -122,38 +121,3 @@ async def test_errors_of_the_library_that_a_discovery_uses(address: str) -> None
         async with wool.Worker(address=address, discovery=Noting(leaving=error)):
             pass
     assert raised.value.__cause__ is error
-
-
-async def test_cancelled_while_it_is_announced(address: str) -> None:
-    discovery = Noting()
-    discovery.may_enter.clear()
-    entering = asyncio.ensure_future(wool.Worker(address=address, discovery=discovery).__aenter__())
-    await until(lambda: discovery.noted)
-    entering.cancel()
-    await asyncio.wait([entering])
-    assert entering.cancelled()
-    assert discovery.noted == ["entered", "left"]
-
-
-@wool.routine
-async def forever(path: Path) -> None:
-    path.touch()
-    await asyncio.Event().wait()
-
-
-async def test_cancelled_while_it_is_withdrawn(address: str, folder: Path) -> None:
-    """Then nobody is in the mood to wait for calls."""
-    discovery = Noting()
-    discovery.may_leave.clear()
-    worker = wool.Worker(address=address, discovery=discovery)
-    await worker.__aenter__()
-    async with wool.WorkerPool(discovery=[address]):
-        call = asyncio.ensure_future(forever(folder / "began"))
-        await until((folder / "began").exists)
-        leaving = asyncio.ensure_future(worker.__aexit__(None, None, None))
-        await until(lambda: "left" in discovery.noted)
-        leaving.cancel()
-        async with asyncio.timeout(30):
-            await asyncio.wait([leaving, call])
-        assert leaving.cancelled()
-        assert isinstance(call.exception(), wool.WorkerStopped)

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,19 +79,6 @@ async def test_it_knows_the_load() -> None:
     assert loads[:20] == list(range(20))
 
 
-async def test_it_chooses_of_all_workers_of_the_pool() -> None:
-    """Whatever is known of their load by then."""
-    pool: wool.WorkerPool
-
-    def first(call: CallInfo, workers: Sequence[wool.WorkerInfo]) -> wool.WorkerInfo:
-        return replace(pool.workers[0], load=1000)
-
-    async with opened(2, balancer=first) as pool:
-        await connected(pool)
-        ran = await asyncio.gather(*(work() for _ in range(20)))
-        assert set(ran) == {pool.workers[0].pid}
-
-
 @pytest.mark.parametrize(
     ("returned", "reason"),
     [(None, "returned None"), ("junk", "returned 'junk'"), (KeyError("no"), r"KeyError\('no'\)")],
@@ -150,9 +136,3 @@ async def test_calls_that_fail_at_once_let_others_run(call: Callable[[], Awaitab
                 await call()
             assert ran > number
         task.cancel()
-
-
-def test_it_is_no_function() -> None:
-    nothing: Any = 3
-    with pytest.raises(wool.ConfigurationError, match="balancer must be a function, not 3"):
-        wool.WorkerPool(size=1, balancer=nothing)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from wool._launchers.local import LocalLauncher
 from wool._worker.process import WorkerProcess
 from wool.exceptions import ConfigurationError
 
@@ -63,7 +64,7 @@ def test_a_program_without_what_only_posix_has(tmp_path: Path) -> None:
 async def test_processes_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ConfigurationError, match="cannot start worker processes on Windows yet"):
-        WorkerProcess()
+        WorkerProcess(LocalLauncher(), 0)
 
 
 WITHOUT_LIBFFI = """

@@ -7,11 +7,9 @@ import contextlib
 import decimal
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,13 +45,6 @@ def remembered(variable: ContextVar[Any], *values: Any) -> Any:
 async def through(names: list[str]) -> Any:
     """The values here, then those another routine sees."""
     return v.snapshot(*names), await v.get(*names)
-
-
-@wool.routine
-async def set_lock() -> Any:
-    v.unsuitable.set(threading.Lock())
-    v.plain.set("set with it")
-    return await v.get("plain")
 
 
 @wool.routine
@@ -125,18 +116,6 @@ asyncio.run(main())
     assert done.stdout.splitlines() == ["default default 1"] * 2 + ["ContextWarning True"]
 
 
-async def test_a_variable_without_a_name(transport: str) -> None:
-    mine: ContextVar[int] = ContextVar("of this function")
-    async with pool(transport):
-        mine.set(1)
-        v.plain.set("travels")
-        with remembered(mine) as caught:
-            for _ in range(3):
-                assert (await v.get("plain"))["plain"] == "travels"
-        assert len(caught) == 1
-        assert "cannot be identified" in str(caught[0].message)
-
-
 async def test_variables_of_libraries_are_passed_over(transport: str) -> None:
     decimal.getcontext().prec = 7
     async with pool(transport):
@@ -154,20 +133,6 @@ async def test_a_warning_may_be_an_error(transport: str) -> None:
             with pytest.raises(wool.ContextWarning, match="an error"):
                 await v.get("plain")
         assert await v.get("plain") == {"plain": "unset"}
-
-
-async def test_a_large_value_that_may_change(transport: str) -> None:
-    async with pool(transport):
-        v.other.set([b"x" * (3 << 19)])
-        with remembered(v.other) as caught:
-            for _ in range(3):
-                assert await v.get("other") == v.snapshot("other")
-        assert len(caught) == 1
-        assert "1.5 MiB" in str(caught[0].message)
-        v.other.set(b"y" * (3 << 19))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert await v.get("other") == v.snapshot("other")
 
 
 async def test_what_may_change_is_pickled_each_time(transport: str) -> None:
@@ -211,20 +176,6 @@ async def test_context_off(transport: str) -> None:
         await v.get("plain")
 
 
-async def test_context_off_holds_for_nested_calls(transport: str) -> None:
-    @wool.routine
-    async def outer() -> Any:
-        v.plain.set("of the outer routine")
-        seen = await v.get("plain")
-        await v.put(plain="of the inner one")
-        return seen["plain"], v.plain.get()
-
-    async with pool(transport, context="off"):
-        assert await outer() == ("unset", "of the outer routine")
-    async with pool(transport):
-        assert await outer() == ("of the outer routine", "of the inner one")
-
-
 async def test_exclude(transport: str) -> None:
     names = ["contract.variables.excluded", "contract.variables.Holder.attribute", "nameless"]
     async with pool(transport, exclude=names):
@@ -241,35 +192,6 @@ async def test_exclude(transport: str) -> None:
             "attribute": "here",
             "plain": "changed",
         }
-
-
-async def test_the_environment_and_the_file(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("WOOL_EXCLUDE", "contract.variables.excluded, contract.variables.other")
-    v.excluded.set("here")
-    v.other.set("here")
-    async with pool("memory"):
-        assert await v.get("excluded", "other") == {"excluded": "default", "other": "unset"}
-    monkeypatch.delenv("WOOL_EXCLUDE")
-    file = tmp_path / "pyproject.toml"
-    file.write_text('[tool.wool]\ncontext = "off"\n')
-    monkeypatch.setenv("WOOL_CONFIG", str(file))
-    async with pool("memory"):
-        assert await v.get("excluded", "other") == {"excluded": "default", "other": "unset"}
-    async with pool("memory", context="auto"):
-        assert await v.get("excluded", "other") == {"excluded": "here", "other": "here"}
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [
-        ({"context": "on"}, "context must be one of 'auto', 'off'"),
-        ({"exclude": "a.b"}, "exclude must be several names, not the string"),
-        ({"exclude": [1]}, "exclude must be a list"),
-    ],
-)
-async def test_values_of_no_use(options: Any, match: str) -> None:
-    with pytest.raises(wool.exceptions.ConfigurationError, match=match):
-        wool.WorkerPool(**options)
 
 
 async def test_a_value_that_cannot_be_rebuilt(transport: str) -> None:

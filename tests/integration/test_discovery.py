@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 import wool
 from support.discoveries import Told, at
-from support.jobs import add, fib
+from support.jobs import fib
 from support.serving import TOKEN
 from support.waiting import until
 from wool import abc
@@ -125,22 +125,6 @@ async def test_quorum_says_what_was_found(serving: Any) -> None:
         if "1 of 2 workers" in str(caught.value):
             break
     assert "1 of 2 workers" in str(caught.value) and stranger in str(caught.value)
-
-
-async def test_several_pools_share_workers(serving: Any) -> None:
-    addresses = [serving()[1] for _ in range(2)]
-    async with AsyncExitStack() as stack:
-        pools = [
-            await stack.enter_async_context(wool.WorkerPool(discovery=addresses, quorum=2))
-            for _ in range(5)
-        ]
-
-        async def use(pool: wool.WorkerPool) -> None:
-            with pool.use():
-                assert await asyncio.gather(*(add(i, 1) for i in range(50))) == list(range(1, 51))
-                assert await fib(7) == 13
-
-        await asyncio.gather(*(use(pool) for pool in pools))
 
 
 async def test_own_workers_are_announced_and_used_by_others() -> None:

@@ -1,7 +1,6 @@
 """The discovery `dns` with a real name server, whose records change, and workers that come and go.
 
-Server, workers and callers live in a network namespace of their own, in which the resolver asks
-that server, at its usual port.
+Server, workers and callers live on a machine of their own, whose resolver asks that server.
 """
 
 from __future__ import annotations
@@ -13,12 +12,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
+from support.network import Host, lan
 from support.serving import CLI, environment
 from support.waiting import until_sync
 
@@ -54,83 +55,39 @@ async def main():
 asyncio.run(main())
 """
 
-COUNT = """
-import asyncio
-from wool._plugins import lookup
-from wool._settings.settings import Settings
-from wool._worker.backends import choose_discovery
 
-async def main():
-    chosen = choose_discovery(Settings.read(lookup.names), "dns")
-    async with chosen.backend.watch() as events:
-        print(*(worker.address for worker in (await anext(events)).workers))
-
-asyncio.run(main())
-"""
+# Has a program ask the name server of its machine.
+RESOLVING = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
 class Network:
-    """A network of its own, with a name server that can be stopped and told new records."""
+    """A machine with a name server that can be stopped and told new records."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, host: Host, folder: Path) -> None:
+        self._host = host
+        self._folder = folder
         self._records = folder / "records"
-        self._records.write_text("")
-        (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:10 attempts:1\n")
-        script = (
-            f"ip link set lo up && mount --bind {folder}/resolv.conf /etc/resolv.conf && echo up "
-            "&& exec sleep infinity"
-        )
-        flags = ["--net", "--mount"]
-        if os.geteuid():
-            flags += ["--user", "--map-root-user"]
-        self._holder = self._popen(["unshare", *flags, "sh", "-c", script], text=True)
-        assert self._holder.stdout is not None
-        if self._holder.stdout.readline() != "up\n":
-            self.close()
-            missing("a network namespace could not be made")
-        flags = ["--target", str(self._holder.pid), "--net", "--mount"]
-        if os.geteuid():
-            flags += ["--user", "--preserve-credentials"]
-        self._enter = ["nsenter", *flags, f"--wd={folder}", "--"]
-        self._running: list[subprocess.Popen[Any]] = []
         self._server: subprocess.Popen[Any] | None = None
-
-    def _popen(self, command: list[str], **options: Any) -> subprocess.Popen[Any]:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, **options)
+        (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:10 attempts:1\n")
 
     def start(self, command: list[str], **variables: str) -> subprocess.Popen[str]:
-        """Starts a program in the network; it is killed in the end."""
-        process = subprocess.Popen(
-            [*self._enter, *command],
+        """Starts a program on the machine."""
+        place = str(self._folder / "resolv.conf")
+        return self._host.popen(
+            ["unshare", "--mount", "sh", "-c", RESOLVING, place, *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=self._folder,
             env=environment(**{"WOOL_DNS__NAME": NAME, "WOOL_DNS__INTERVAL": "0.1", **variables}),
         )
-        self._running.append(process)
-        return process
-
-    def run(self, command: list[str], **variables: str) -> tuple[int, str, str]:
-        process = self.start(command, **variables)
-        out, err = process.communicate(timeout=50)
-        return process.returncode, out, err
 
     def serve(self) -> None:
         """Starts the name server."""
-        command = SERVER.format(records=self._records, log=self.folder / "log").split()
-        self._server = subprocess.Popen([*self._enter, *command])
-        probe = "import socket; socket.create_connection(('127.0.0.1', 53)).close()"
-        until_sync(
-            lambda: (
-                subprocess.run(
-                    [*self._enter, sys.executable, "-c", probe], capture_output=True
-                ).returncode
-                == 0
-            ),
-            within=30,
-            what="the name server",
-        )
+        command = SERVER.format(records=self._records, log=self._folder / "log").split()
+        self._server = self._host.popen(command)
+        probe = "import socket; print(socket.socket().connect_ex(('127.0.0.1', 53)))"
+        until_sync(lambda: self._host.run([sys.executable, "-c", probe]) == "0\n", within=30)
 
     def silence(self) -> None:
         """Kills the name server."""
@@ -139,12 +96,12 @@ class Network:
         self._server.wait()
 
     def resolves_to(self, *addresses: str) -> None:
-        """Changes the records of the name."""
+        """Changes the records of the name; a name server that runs reads them at once."""
         new = self._records.with_suffix(".new")
         new.write_text("".join(f"{address} {NAME}\n" for address in addresses))
         new.rename(self._records)
         if self._server is not None and self._server.poll() is None:
-            self._server.send_signal(signal.SIGHUP)  # has it read them
+            self._server.send_signal(signal.SIGHUP)
 
     def worker(self, host: str) -> subprocess.Popen[str]:
         """Starts a worker as in a pod: all listen at the same port of hosts of their own."""
@@ -153,33 +110,15 @@ class Network:
         assert "serves at" in process.stderr.readline()
         return process
 
-    def close(self) -> None:
-        for process in (*getattr(self, "_running", ()), getattr(self, "_server", None)):
-            if process is not None:
-                process.kill()
-                process.wait()
-                for pipe in (process.stdout, process.stderr):
-                    if pipe is not None:
-                        pipe.close()
-        self._holder.kill()
-        self._holder.wait()
-        assert self._holder.stdout is not None
-        self._holder.stdout.close()
 
-
-def missing(what: str) -> None:
-    (pytest.fail if os.environ.get("REQUIRE_TOOLS") else pytest.skip)(what)
-
-
-@pytest.fixture
-def network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+@pytest_asyncio.fixture
+async def network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Network]:
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    for tool, package in [("dnsmasq", "dnsmasq-base"), ("ip", "iproute2"), ("unshare", "mount")]:
-        if shutil.which(tool) is None:
-            missing(f"{tool} is missing: install it, with `apt-get install {package}` on Debian")
-    network = Network(folder)
-    yield network
-    network.close()
+    if shutil.which("dnsmasq") is None:
+        missing = pytest.fail if os.environ.get("REQUIRE_TOOLS") else pytest.skip
+        missing("dnsmasq is missing: install it, with `apt-get install dnsmasq-base` on Debian")
+    async with lan(1) as (host,):
+        yield Network(host, folder)
 
 
 class Told:
@@ -248,32 +187,3 @@ def test_a_pod_that_is_gone_before_its_record(network: Network) -> None:
     told.until(["127.0.0.2", "127.0.0.3"], [other])
     again = network.worker("127.0.0.2")
     told.until(["127.0.0.2", "127.0.0.3"], [again, other])
-
-
-def test_more_records_than_fit_a_packet(network: Network) -> None:
-    addresses = [f"127.1.{n // 200}.{n % 200 + 1}" for n in range(1000)]
-    network.resolves_to(*addresses, "fd00::1")
-    network.serve()
-    command = [sys.executable, "-c", COUNT]
-    code, out, err = network.run(command)
-    assert code == 0, err
-    assert set(out.split()) == {f"grpc://{host}:7000" for host in [*addresses, "[fd00::1]"]}
-    code, out, err = network.run(command, WOOL_DNS__FAMILY="ipv6", WOOL_DNS__SCHEME="ws")
-    assert out.split() == ["ws://[fd00::1]:7000"], err
-
-
-def test_wool_workers_says_what_is_wrong(network: Network) -> None:
-    network.resolves_to("127.0.0.2")
-    code, out, err = network.run([*CLI, "workers", "--discovery", "dns"])
-    assert (code, out) == (1, "")
-    assert f"the discovery 'dns' fails: OSError: '{NAME}' cannot be resolved" in err
-    network.serve()
-    code, out, err = network.run([*CLI, "workers", "--discovery", "dns"], WOOL_DNS__SCHEME="ws")
-    assert code == 1, err
-    assert "ws://127.0.0.2:7000" in out and "nobody listens there" in out
-    network.worker("127.0.0.2")
-    code, out, err = network.run([*CLI, "workers", "--discovery", "dns"], WOOL_DNS__SCHEME="ws")
-    assert code == 0, out + err
-    network.resolves_to()
-    code, out, err = network.run([*CLI, "workers", "--discovery", "dns"])
-    assert (code, out) == (1, "the discovery 'dns' has found no workers\n"), err

@@ -11,7 +11,7 @@ import pytest
 
 import wool
 from support.jobs import add, count, hold, mark, pid
-from support.pools import opened, pids
+from support.pools import arrived, opened, pids
 from support.processes import alive, kill
 from support.waiting import pid_in, until
 
@@ -27,7 +27,7 @@ async def test_sigterm_drains(folder: Path) -> None:
         victim = await pid_in(folder / "a")
         assert await pid_in(folder / "b") != victim
         queued = [asyncio.ensure_future(mark(folder, f"m{i}")) for i in range(20)]
-        await asyncio.sleep(0.2)  # lets them arrive
+        await arrived(pool, 20)
         os.kill(victim, signal.SIGTERM)
         async with asyncio.timeout(25):
             # Both old workers are busy: only a replacement can run these.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
-import functools
 import math
 import multiprocessing
 import os
@@ -160,16 +158,6 @@ async def test_environment_and_working_directory(
         assert values == ["yes, ünïcode", None, os.environ["PATH"]]
 
 
-async def test_the_token_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that a routine starts has no need to know it."""
-    monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
-    async with opened(1) as pool:
-        _, values = await surroundings("WOOL_TOKEN")
-        assert values == [None]
-        (worker,) = pids(pool)
-        assert b"WOOL_TOKEN" not in Path(f"/proc/{worker}/environ").read_bytes()
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 async def test_process_pool_in_a_routine(method: str) -> None:
     """Worker processes may have children, by every start method, and leave none."""
@@ -209,42 +197,6 @@ async def test_descriptors_are_not_inherited(folder: Path) -> None:
             assert str(path) not in held
 
 
-async def test_callers_of_every_kind() -> None:
-    """A partial, a bound method, a lambda's inner routine, a task with an empty context."""
-
-    class Counter:
-        def __init__(self, start: int) -> None:
-            self.start = start
-
-        @wool.routine
-        async def plus(self, x: int) -> int:
-            return self.start + x
-
-        @staticmethod
-        @wool.routine
-        async def static(x: int) -> int:
-            return x
-
-        @classmethod
-        @wool.routine
-        async def named(cls) -> str:
-            return cls.__name__
-
-        @wool.routine
-        @classmethod
-        async def named_inside_out(cls) -> str:
-            return cls.__name__
-
-    async with opened(1):
-        assert await functools.partial(add, 1)(2) == 3
-        assert await Counter(4).plus(5) == 9
-        assert await Counter.static(6) == 6
-        assert await Counter.named() == "Counter"
-        assert await Counter.named_inside_out() == "Counter"
-        empty = asyncio.create_task(add(1, 2), context=contextvars.Context())
-        assert await empty == 3
-
-
 async def test_pool_reports_its_workers() -> None:
     """`pool.workers` tells id, address, host, pid and versions; `wait` waits for them."""
     async with opened(2) as pool:
@@ -265,27 +217,6 @@ async def test_pool_reports_its_workers() -> None:
         await pool.wait(2, timeout=1)
         with pytest.raises((TimeoutError, wool.NoWorkersAvailable)):
             await pool.wait(3, timeout=0.2)
-
-
-async def test_current_call() -> None:
-    """`wool.current_call()` inside a routine knows its call, its parent, its worker."""
-
-    @wool.routine
-    async def inner() -> tuple[object, object]:
-        call = wool.current_call()
-        assert call is not None
-        return call.id, call.parent
-
-    @wool.routine
-    async def outer() -> tuple[object, tuple[object, object]]:
-        call = wool.current_call()
-        assert call is not None
-        return call.id, await inner()
-
-    async with opened(2):
-        outer_id, (inner_id, parent_id) = await outer()
-        assert outer_id and inner_id and outer_id != inner_id
-        assert parent_id == outer_id
 
 
 async def test_workers_are_direct_children() -> None:

@@ -22,15 +22,8 @@ from wool import abc
 from wool._client import link
 from wool._client.identity import PYTHON
 from wool._client.peer_pool import PeerPool
-from wool._client.subset import MANY
-from wool._peer.session import Session
-from wool._plugins import lookup
-from wool._pool import pool as owned
-from wool._pool.looking import Look
 from wool._pool.pool import OwnedPool
 from wool._protocol.frames import CallOptions, Peers
-from wool._settings.settings import Settings
-from wool._worker.backends import ChosenDiscovery
 from wool.exceptions import NoWorkersAvailable
 
 pytestmark = pytest.mark.usefixtures("token")
@@ -104,23 +97,6 @@ async def at_a() -> tuple[str, CallOptions]:
     return await at_b()
 
 
-@wool.routine(tags=["c"])
-async def known_to_c() -> set[str]:
-    pool = wool.current_pool()
-    assert pool is not None
-    return {worker.address for worker in pool.workers}
-
-
-@wool.routine(tags=["a"])
-async def known_to_c_asked_by_a() -> set[str]:
-    return await known_to_c()
-
-
-@wool.routine(tags=["b"])
-async def stay_at_b() -> AsyncIterator[set[str]]:
-    yield await known_to_c()
-
-
 def found(*infos: wool.WorkerInfo) -> Told:
     return Told(abc.Snapshot(infos))
 
@@ -162,15 +138,6 @@ async def test_as_many_are_connected_as_are_waited_for(workers: Any) -> None:
         assert connected(pool) == 4
 
 
-async def test_callers_do_not_all_prefer_the_same_worker(workers: Any) -> None:
-    infos = await workers(4)
-    preferred = set()
-    for _ in range(12):
-        async with wool.WorkerPool(discovery=found(*infos)):
-            preferred.add(await here())
-    assert len(preferred) > 1
-
-
 async def test_a_call_does_not_wait_for_a_worker_that_does_not_answer(
     workers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,15 +164,6 @@ async def test_nested_calls_far_from_the_caller(
         where, options = await at_a()
         assert where in {info.id for info in infos}
         assert (options.quorum_timeout, options.cancel_grace) == (20, 0.25)
-
-
-async def test_what_is_known_of_a_worker_that_was_met(workers: Any) -> None:
-    (info,) = await workers(1, "gpu", "big")
-    async with wool.WorkerPool(discovery=[info.address]) as pool:
-        (met,) = pool.workers
-        assert met == info
-        assert met.python == PYTHON
-        assert met.version and met.serializers and met.pid == os.getpid() and met.host
 
 
 async def test_two_addresses_of_one_worker(workers: Any, folder: Path) -> None:
@@ -260,22 +218,6 @@ async def test_a_worker_changes_its_tags(workers: Any) -> None:
         assert {await on_gpu() for _ in range(5)} == {info.id}
 
 
-async def test_news_reach_a_worker_that_its_pool_has_hung_up_on(
-    workers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By way of a newcomer, which the pool has told."""
-    monkeypatch.setattr(OwnedPool, "idle_timeout", 0.2)
-    [a], [b], [c] = [await workers(1, tag) for tag in "abc"]
-    told = found(b, c)
-    async with wool.WorkerPool(discovery=told) as pool:
-        staying = stay_at_b()
-        assert await anext(staying) == await known_to_c() == {b.address, c.address}
-        await until(lambda: connected(pool) == 1, what="only b to be connected")
-        told.events.put_nowait(abc.Joined(a))
-        assert await known_to_c_asked_by_a() == {a.address, b.address, c.address}
-        await staying.aclose()
-
-
 def test_workers_heed_their_pool_and_newer_editions_of_its_news() -> None:
     pool = PeerPool("a pool", CallOptions())
 
@@ -312,59 +254,6 @@ async def test_workers_with_rare_tags_are_found_among_many(workers: Any) -> None
     async with wool.WorkerPool(size=1, discovery=told, quorum_timeout=20) as pool:
         assert await on_gpu() == info.id
         await until(lambda: len(pool.workers) == 2002)  # its own one, too
-
-
-@pytest.mark.usefixtures("patient")
-async def test_links_are_few_unless_there_is_much_to_do(
-    workers: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(OwnedPool, "idle_timeout", 0.4)
-    infos = await workers(MANY + 8)
-    async with wool.WorkerPool(discovery=found(*infos), quorum=2) as pool:
-        links = pool._pool.client().links
-        assert len(links) == MANY
-        await asyncio.gather(*(meet(folder / "few", MANY // 2) for _ in range(MANY // 2)))
-        assert len(links) == MANY
-        book = folder / "many"
-        meeting = asyncio.gather(*(meet(book, 201) for _ in range(200)))
-        await until(lambda: book.exists() and book.stat().st_size == 200, within=60)
-        assert len(links) == connected(pool) == MANY + 8  # with the last calls, they would go
-        book.write_text("x" * 201)
-        assert len(set(await meeting)) == MANY + 8
-        await until(lambda: len(links) == MANY, what="links to be few again")
-        await until(lambda: connected(pool) == 0, what="them to be closed")
-        assert await here() in {info.id for info in infos}
-
-
-async def test_many_are_told_of_one_another_at_once(
-    workers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not of each one that is met, to all: that would be thousands of messages for dozens."""
-    told: list[Peers] = []
-    send = Session.send
-
-    def noted(session: Session, frame: Any, segments: Any = ()) -> None:
-        if isinstance(frame, Peers):
-            told.append(frame)
-        send(session, frame, segments)
-
-    monkeypatch.setattr(Session, "send", noted)
-    monkeypatch.setattr(owned, "GATHERING", 3.0)
-    addresses = [info.address for info in await workers(MANY)]
-    async with wool.WorkerPool(discovery=addresses) as pool:
-        for number in range(1, MANY + 1):
-            await pool.wait(number, timeout=20)
-        everybody = {worker.id for worker in pool.workers}
-        await until(lambda: {peer.id for peer in told[-1].workers} == everybody)
-    assert len(told) < MANY * MANY / 4, "each as it is met, and all once or twice"
-
-
-async def test_others_stand_in_for_those_that_cannot_be_reached(workers: Any) -> None:
-    """Of one in two nobody answers; as many can be used as if all did."""
-    infos = await workers(MANY)
-    many = [*infos, *fakes(MANY)]
-    async with wool.WorkerPool(discovery=found(*many), quorum=MANY, quorum_timeout=30) as pool:
-        assert pool._pool.ready == MANY
 
 
 # Not usable
@@ -410,17 +299,6 @@ async def test_the_discovery_fails(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-async def test_the_discovery_of_a_pool_with_own_workers_is_set_wrongly(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """It goes on with those, but not in silence."""
-    async with wool.WorkerPool(size=1, discovery=[]) as pool:
-        await pool.wait(1)
-    (record,) = caplog.records
-    assert "the discovery 'static' fails, and is asked again" in record.getMessage()
-    assert "needs addresses of workers" in record.getMessage()
-
-
 async def test_why_those_that_were_found_are_of_no_use(workers: Any) -> None:
     (info,) = await workers(1)
     message = await refused(
@@ -437,42 +315,6 @@ async def test_why_those_that_were_found_are_of_no_use(workers: Any) -> None:
         "has no serializer 'cloudpickle', only dill",
     )
     assert message.count("No such file or directory") == 1, "two have the same trouble"
-
-
-@pytest.mark.parametrize("scheme", ["unix", "grpc+unix", "ws+unix"])
-async def test_a_socket_whose_path_is_not_whole(scheme: str) -> None:
-    with pytest.raises(wool.NoWorkersAvailable, match="that needs its whole path, as in unix:///"):
-        async with wool.WorkerPool(discovery=[f"{scheme}://folder/w"], quorum_timeout=0.5):
-            pass
-
-
-@pytest.mark.parametrize("field", ["id", "address", "host", "tags"])
-async def test_one_whose_description_is_no_text(field: str, workers: Any) -> None:
-    """Nobody can be told of it, which is no reason for calls to others to hang."""
-    good, other = await workers(2)
-    odd = f"{good.address}\udcff"
-    bad = replace(other, **{field: frozenset([odd]) if field == "tags" else odd})
-    async with asyncio.timeout(30), wool.WorkerPool(discovery=found(bad, good)):
-        assert await here() == good.id
-    await refused(found(bad), "is described by what is no text")
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [{"address": None}, {"id": 7}, {"tags": None}, {"tags": ["gpu"]}, {"pid": "7"}, {"host": b"x"}],
-    ids=lambda fields: str(fields),
-)
-async def test_one_whose_description_has_other_types(fields: dict[str, Any], workers: Any) -> None:
-    """A discovery that checks nothing of what it reads hides nobody else."""
-    good, other = await workers(2)
-    bad = replace(other, **fields)
-    async with asyncio.timeout(30), wool.WorkerPool(discovery=found(bad, good)):
-        assert await here() == good.id
-    await refused(found(bad), "is described by values of other types")
-    look = Look(Settings.read(lookup.names), ChosenDiscovery(found(bad, good), None), None, 30.0)
-    async with look.watching(0.1):
-        seen = await look.at_all()
-    assert sorted(one.problem is None for one in seen) == [False, True]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["announced", "by address"])
@@ -523,31 +365,6 @@ async def test_news_of_others_while_a_call_waits(workers: Any) -> None:
         telling.cancel()
 
 
-async def test_why_there_are_no_workers_is_raised_anew(workers: Any) -> None:
-    """Who is told keeps nothing alive of others who were."""
-    (info,) = await workers(1)
-    async with wool.WorkerPool(discovery=found(info)) as pool:
-        pool._pool.fail(NoWorkersAvailable("on purpose"))
-        for _ in range(2):
-            with pytest.raises(NoWorkersAvailable, match="on purpose"):
-                await pool.wait(2)
-        assert pool._pool.failure is not None
-        assert pool._pool.failure.__traceback__ is None
-
-
-async def test_a_worker_that_drains_soon_after_it_came_back(workers: Any) -> None:
-    (info,) = await workers(1)
-    async with wool.WorkerPool(discovery=found(info)) as pool:
-        (link,) = pool._pool.client().links.values()
-        await link.session.connection.aclose()
-        await until(lambda: link.session is None)
-        pause = link._resuming
-        link.connect()
-        await until(lambda: link.session is not None)
-        assert pause.cancelled(), "what it has said since would be forgotten"
-        assert await here() == info.id
-
-
 async def test_somebody_who_takes_connections_and_says_nothing(token: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"ws://127.0.0.1:{silent.getsockname()[1]}"
@@ -559,14 +376,6 @@ async def test_other_credentials(workers: Any) -> None:
     token = wool.Credentials.token(wool.Credentials.new_token())
     (info,) = await workers(1, address="ws://127.0.0.1:0", credentials=token)
     await refused(found(info), info.address, "secret", kind=wool.AuthenticationError)
-
-
-async def test_other_credentials_at_all_addresses_there_are(workers: Any) -> None:
-    """Waiting for others would be in vain."""
-    token = wool.Credentials.token(wool.Credentials.new_token())
-    (info,) = await workers(1, address="ws://127.0.0.1:0", credentials=token)
-    words = info.address, "secret"
-    await refused([info.address], *words, kind=wool.AuthenticationError, patience=3600)
 
 
 async def test_addresses_of_no_use() -> None:

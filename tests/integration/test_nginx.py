@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -19,8 +18,11 @@ import trustme
 
 import wool
 from support.jobs import add
+from support.network import free_port
 from support.serving import TOKEN
-from unit.wskit import MIB, GivenTls, answered, dial, echo, failing, lost, read, serving
+from support.tls import given
+from support.transports import answered, echo, lost, read
+from unit.wskit import MIB, dial, failing, serving
 from wool.abc import ConnectionLost
 from wool_ws import Options
 
@@ -65,17 +67,6 @@ http {{
     }}
 }}
 """
-
-
-def free_port() -> int:
-    """Below those that the system gives to others, until it is used."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
 
 
 class Nginx:
@@ -158,7 +149,7 @@ async def through(
     worker = f"ws://127.0.0.1:{nginx.worker}/work1/"
     async with serving(worker, None, handler, heartbeat=theirs) as served:
         address = f"wss://{nginx.address}/work1/"
-        connection = await dial(address, GivenTls(trusts=ca), heartbeat=ours)
+        connection = await dial(address, given(trusts=ca), heartbeat=ours)
         try:
             yield connection, served
         finally:
@@ -228,61 +219,31 @@ async def test_nginx_drops_idle_connections(impatient: Nginx, ca: trustme.CA) ->
         await asyncio.gather(lost(ours), lost(theirs))
 
 
-async def test_closing(nginx: Nginx, ca: trustme.CA) -> None:
-    async with through(nginx, ca) as (ours, served):
-        theirs = await served.next()
-        await ours.send([[b"last words"]])
-        await ours.aclose()
-        assert await read(theirs, 1) == [b"last words"]
-        await lost(theirs, "the peer has closed the connection")
-
-
 async def test_nginx_is_killed(nginx: Nginx, ca: trustme.CA) -> None:
     """Both ends notice."""
     async with through(nginx, ca) as (ours, served):
         theirs = await served.next()
         nginx.close()
         await asyncio.gather(lost(ours), lost(theirs))
-        error = await failing(f"wss://{nginx.address}/work1/", GivenTls(trusts=ca))
+        error = await failing(f"wss://{nginx.address}/work1/", given(trusts=ca))
         assert error.reason == "refused"
 
 
 async def test_a_proxy_that_is_not_trusted(nginx: Nginx, ca: trustme.CA) -> None:
     address = f"wss://{nginx.address}/work1/"
     for credentials, says in (
-        (GivenTls(trusts=ca, server_name="other.example"), "not valid for 'other.example'"),
-        (GivenTls(trusts=trustme.CA()), "certificate is not accepted"),
+        (given(trusts=ca, server_name="other.example"), "another name than 'other.example'"),
+        (given(trusts=trustme.CA()), "certificate is not accepted"),
     ):
         error = await failing(address, credentials)
         assert error.reason == "tls"
         assert says in str(error)
 
 
-async def test_no_tls_to_a_proxy_that_wants_it(nginx: Nginx) -> None:
-    error = await failing(f"ws://{nginx.address}/work1/")
-    assert error.reason == "tls"
-    assert "credentials" in str(error)
-
-
 async def test_a_worker_that_is_down(nginx: Nginx, ca: trustme.CA) -> None:
-    error = await failing(f"wss://{nginx.address}/work1/", GivenTls(trusts=ca))
+    error = await failing(f"wss://{nginx.address}/work1/", given(trusts=ca))
     assert error.reason == "refused"
     assert "the proxy there does not reach the worker (HTTP 502 Bad Gateway)" in str(error)
-
-
-@pytest.mark.parametrize(
-    ("path", "says"),
-    [
-        ("/nowhere", "nobody listens at the path /nowhere (HTTP 404 Not Found)"),
-        ("/work1/x", "nobody listens at the path /work1/x (HTTP 404 Not Found)"),
-        ("/dull/", "must speak HTTP/1.1 and pass on the headers Upgrade, Connection (HTTP 426"),
-        ("/duller/", "must speak HTTP/1.1 and pass on the headers Upgrade, Connection (HTTP 505"),
-    ],
-)
-async def test_paths_that_lead_nowhere(nginx: Nginx, ca: trustme.CA, path: str, says: str) -> None:
-    async with serving(f"ws://127.0.0.1:{nginx.worker}/work1/"):
-        error = await failing(f"wss://{nginx.address}{path}", GivenTls(trusts=ca))
-        assert says in str(error)
 
 
 # Calls, with a token ------------------------------------------------------------------------------
@@ -307,7 +268,7 @@ async def behind(nginx: Nginx, start: Any, **variables: str) -> str:
 
 @pytest.fixture
 def proxied(ca: trustme.CA, tmp_path: Path) -> wool.Credentials:
-    """What callers have who know of the proxy."""
+    """The credentials of callers that know of the proxy."""
     ca.cert_pem.write_to_path(tmp_path / "proxy-ca.pem")
     authority = str(tmp_path / "proxy-ca.pem")
     return wool.Credentials.token(TOKEN, proxy="127.0.0.1", ca=authority)

@@ -54,13 +54,8 @@ def tree(spans: Spans, root: str) -> dict[str, str | None]:
     return {name: names.get(each["parent"]) for name, each in spans.items()}
 
 
-async def test_a_call(pool: wool.WorkerPool) -> None:
-    with span("caller"):
-        await leaf("callee")
-    assert tree(await gathered(pool), "caller") == {"caller": None, "callee": "caller"}
-
-
-async def test_calls_one_after_another_and_at_once(pool: wool.WorkerPool) -> None:
+async def test_calls_and_streams(pool: wool.WorkerPool) -> None:
+    """One after another, at once, and nested; a stream that travels is read by its consumer."""
     with span("root"):
         with span("first"):
             await leaf("a")
@@ -68,36 +63,20 @@ async def test_calls_one_after_another_and_at_once(pool: wool.WorkerPool) -> Non
             async with asyncio.TaskGroup() as group:
                 for name in "bc":
                     group.create_task(leaf(name))
-        await leaf("d")
-    assert tree(await gathered(pool), "root") == {
-        "root": None,
-        "first": "root",
-        "second": "root",
-        "a": "first",
-        "b": "second",
-        "c": "second",
-        "d": "root",
-    }
-
-
-async def test_nested_calls(pool: wool.WorkerPool) -> None:
-    with span("root"):
-        await branch("branch", 3)
-    assert tree(await gathered(pool), "root") == {
-        "root": None,
-        "branch": "root",
-        **{f"branch.{n}": "branch" for n in range(3)},
-    }
-
-
-async def test_steps_of_a_generator(pool: wool.WorkerPool) -> None:
-    with span("root"):
+        await branch("branch", 2)
         async for i in plain_steps("s", 2):
             await leaf(f"between.{i}")
+        assert [i async for i in stepping("t", 2)] == [0, 1]
+        assert await total("total", plain_steps("u", 2)) == 1
     assert tree(await gathered(pool), "root") == {
         "root": None,
-        **{f"s.{i}": "root" for i in range(2)},
-        **{f"between.{i}": "root" for i in range(2)},
+        **dict.fromkeys(["first", "second", "branch", "t.around", "total"], "root"),
+        "a": "first",
+        **dict.fromkeys("bc", "second"),
+        **dict.fromkeys(["branch.0", "branch.1"], "branch"),
+        **dict.fromkeys(["s.0", "s.1", "between.0", "between.1"], "root"),
+        **dict.fromkeys(["t.0", "t.1"], "t.around"),
+        **dict.fromkeys(["u.0", "u.1"], "total"),
     }
 
 
@@ -117,28 +96,6 @@ async def test_each_step_belongs_to_what_is_current_then(pool: wool.WorkerPool) 
         "s.0": "one",
         "s.1": "two",
         "s.2": "root",
-    }
-
-
-async def test_a_span_around_steps(pool: wool.WorkerPool) -> None:
-    with span("root"):
-        assert [i async for i in stepping("s", 2)] == [0, 1]
-    assert tree(await gathered(pool), "root") == {
-        "root": None,
-        "s.around": "root",
-        "s.0": "s.around",
-        "s.1": "s.around",
-    }
-
-
-async def test_a_pipeline(pool: wool.WorkerPool) -> None:
-    """A call that travels is made by whoever consumes it."""
-    with span("root"):
-        assert await total("total", plain_steps("s", 3)) == 3
-    assert tree(await gathered(pool), "root") == {
-        "root": None,
-        "total": "root",
-        **{f"s.{i}": "total" for i in range(3)},
     }
 
 

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import random
-import traceback
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -39,15 +38,6 @@ async def begin(n: int) -> Any:
             yield await add(i, i)
 
     return sums()
-
-
-@wool.routine
-async def fail_later() -> Any:
-    async def failing() -> AsyncIterator[int]:
-        yield 1
-        raise LookupError("there")
-
-    return failing()
 
 
 @wool.routine
@@ -206,23 +196,6 @@ async def test_a_thousand_at_a_time() -> None:
         steps = await asyncio.gather(*map(anext, generators))
         assert steps == [0] * 1000
         await asyncio.gather(*(generator.aclose() for generator in generators))
-
-
-# What a reader sees
-
-
-async def test_a_traceback_names_the_lines_and_nothing_of_ours() -> None:
-    async with opened(1):
-        generator = await fail_later()
-        assert await anext(generator) == 1
-        with pytest.raises(LookupError) as caught:
-            await anext(generator)
-    text = "".join(traceback.format_exception(caught.value))
-    assert 'raise LookupError("there")' in text
-    assert "await anext(generator)" in text
-    assert "<live object>" in text
-    package = os.path.dirname(wool.__file__)
-    assert package not in text
 
 
 # Left to itself

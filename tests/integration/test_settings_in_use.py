@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "quickstart.py"
-
 SCRIPT = """
 import asyncio, sys, wool
 
@@ -62,24 +60,6 @@ def test_argument_over_environment_over_file(
     monkeypatch.setenv("WOOL_LOOP", "uvloop")
     assert run(below, "memory").split()[:2] == ["memory", "1"]
     assert run(below, "unix") == "unix 1 uvloop"
-
-
-def test_the_quickstart_by_environment_file_and_argument(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With each transport, and an argument overrides both of the others."""
-    code = EXAMPLE.read_text()
-    monkeypatch.delenv("WOOL_TRANSPORT", raising=False)
-    expected = run(tmp_path, code=code)
-    assert expected.startswith("1 + 2 = 3")
-    for transport in ("unix", "memory", "grpc", "ws"):
-        monkeypatch.setenv("WOOL_TRANSPORT", transport)
-        assert run(tmp_path, code=code) == expected
-    (tmp_path / "pyproject.toml").write_text('[tool.wool]\ntransport = "memory"\n')
-    monkeypatch.setenv("WOOL_TRANSPORT", "")
-    assert run(tmp_path, code=code) == expected
-    monkeypatch.setenv("WOOL_TRANSPORT", "no-such-transport")
-    assert run(tmp_path, "memory", code=code) == expected
 
 
 def test_a_wrong_name_is_blamed_on_the_file_that_has_it(

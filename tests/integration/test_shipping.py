@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import msgspec
 import pytest
@@ -154,133 +153,6 @@ async def test_loaded_anew(address: str, project: Project) -> None:
         importlib.reload(importlib.import_module("words"))
         importlib.reload(jobs)
         assert await jobs.greet("you") == "good day you???"
-
-
-@pytest.mark.parametrize("cancelled", [True, False])
-async def test_loaded_anew_and_sent_with_a_large_argument(
-    address: str, project: Project, cancelled: bool
-) -> None:
-    """Calls that overtake it have what was loaded as well, and once it has come no others."""
-    project(words=hello("hello"), jobs=JOBS.replace("(name):", "(name, data=b''):"))
-    project(punctuation="mark = '!'")
-    jobs, words = (importlib.import_module(name) for name in ("jobs", "words"))
-    async with wool.WorkerPool(discovery=[address]) as pool:
-        assert await jobs.greet("you") == "hello you!"
-        [link] = pool._pool.client().links.values()
-        project(words=hello("good day"))
-        importlib.reload(words)
-        importlib.reload(jobs)
-        large = asyncio.create_task(jobs.greet("you", bytearray(64 << 20)))
-        await asyncio.sleep(0)
-        if cancelled:
-            large.cancel()
-            await asyncio.wait([large])
-        assert await jobs.greet("me") == "good day me!"
-        if not cancelled:
-            assert await large == "good day you!"
-        project(words=hello("well"))
-        importlib.reload(words)
-        importlib.reload(jobs)
-        assert await jobs.greet("you", bytearray(4 << 20)) == "well you!"
-        assert link.peer._version == pool._pool.codec.modules.version()
-        assert not link.peer._shipping
-
-
-async def test_loaded_anew_and_used_by_code_that_was_sent_before(
-    address: str, project: Project
-) -> None:
-    project(words=hello("hello"))
-    words = importlib.import_module("words")
-
-    def make() -> Any:
-        @wool.routine
-        async def greet(name: str) -> str:
-            return words.greeting(name)
-
-        return greet
-
-    greet = make()
-    async with wool.WorkerPool(discovery=[address]):
-        assert await greet("you") == "hello you"
-        project(words=hello("good day"))
-        importlib.reload(words)
-        assert await greet("you") == "good day you"
-        project(words="raise OSError('not there')")
-        with pytest.raises(OSError, match="not there"):
-            importlib.reload(words)
-        with pytest.raises(wool.SerializationError, match="loaded anew.*OSError: not there"):
-            await greet("you")
-        project(words=hello("well"))
-        importlib.reload(words)
-        assert await greet("you") == "well you"
-
-
-async def test_sent_and_executed_once(address: str, project: Project, tmp_path: Path) -> None:
-    project(
-        counted=f"""
-        import wool
-        with open({str(tmp_path / "executed")!r}, "a") as file:
-            file.write("x")
-        SHELF = {{}}
-        count = 0
-
-        @wool.routine
-        async def put(name, value):
-            global count
-            SHELF[name] = value
-            count += 1
-
-        @wool.routine
-        async def get():
-            return SHELF, count
-        """
-    )
-    counted = importlib.import_module("counted")
-    async with wool.WorkerPool(discovery=[address]) as pool:
-        sent: list[int] = []
-        units = pool._pool.modules.units
-        pool._pool.modules.units = lambda: sent.append(1) or units()  # type: ignore[method-assign]
-        await counted.put("a", 1)
-        await counted.put("b", 2)
-        assert await counted.get() == ({"a": 1, "b": 2}, 2)
-        assert counted.SHELF == {} and counted.count == 0
-        assert len(sent) == 1
-    # Once here, once there; what comes to this process from there is its own module.
-    assert (tmp_path / "executed").read_text() == "xx"
-
-
-async def test_context_variables_of_one_pool_after_another(address: str, project: Project) -> None:
-    """Each has its own copy of the module, and of the variables in it."""
-    project(
-        scoped="""
-        from contextvars import ContextVar
-        import wool
-
-        class Scope:
-            user = ContextVar("user", default="nobody")
-
-        @wool.routine
-        async def swap(user):
-            import lazily
-            before = Scope.user.get(), lazily.late.get()
-            Scope.user.set(user)
-            lazily.late.set(user)
-            return before
-        """,
-        lazily="""
-        from contextvars import ContextVar
-        late = ContextVar("late", default="nothing")
-        """,
-    )
-    scoped = importlib.import_module("scoped")
-    lazily = importlib.import_module("lazily")
-    for user in ("ann", "bob"):
-        async with wool.WorkerPool(discovery=[address]):
-            scoped.Scope.user.set(user)
-            lazily.late.set(f"late {user}")
-            assert await scoped.swap(user.upper()) == (user, f"late {user}")
-            assert scoped.Scope.user.get() == lazily.late.get() == user.upper()
-            assert await scoped.swap("") == (user.upper(), user.upper())
 
 
 async def test_own_workers_beside_others(
@@ -431,27 +303,6 @@ async def test_modules_that_all_workers_have(
             assert await asks.where() == ("here", "here")
 
 
-async def test_modules_found_by_a_name_made_at_run_time(
-    address: str, project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    project(
-        plugs____init__="",
-        plugs__a="NAME = 'a'",
-        host="""
-        import importlib
-        import wool
-
-        @wool.routine
-        async def name(plug):
-            return importlib.import_module("plugs." + plug).NAME
-        """,
-    )
-    host = importlib.import_module("host")
-    monkeypatch.setenv("WOOL_SHIP", "plugs")
-    async with wool.WorkerPool(discovery=[address]):
-        assert await host.name("a") == "a"
-
-
 async def test_a_worker_keeps_its_own(project: Project, tmp_path: Path) -> None:
     """What the program that serves has imported itself stays what it is."""
     project(
@@ -566,22 +417,3 @@ async def test_what_was_sent_is_forgotten(address: str, project: Project) -> Non
 
         while not await gone():
             await asyncio.sleep(0.05)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"ship": "jobs"}, "ship must be a list of modules"),
-        ({"ship": [1]}, "ship must name modules, not 1"),
-        ({"ship": ["contract_nothing"]}, "no such module here"),
-        ({"ship": ["json"]}, "every worker has it"),
-        ({"ship": ["wool"]}, "every worker has it"),
-        ({"ship": ["__main__"]}, "sent anyway"),
-        ({"ship": ["numpy.linalg._umath_linalg"]}, "install it on the workers"),
-        ({"ship": ["numpy"], "by_reference": ["numpy"]}, "both in ship and in by_reference"),
-        ({"by_reference": [None]}, "by_reference must name modules"),
-    ],
-)
-def test_arguments_of_no_use(arguments: dict[str, object], words: str) -> None:
-    with pytest.raises(wool.ConfigurationError, match=words):
-        wool.WorkerPool(size=1, **arguments)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What calls are doing, as their pool, `wool ps` and other machines see it."""
+"""The state of calls, as their pool, `wool ps` and other machines see it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,23 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 import wool
 from integration import deadlock
 from integration.lanmachines import Served, environment
+from support import jobs
 from support.network import Host, lan
 from support.pools import TRANSPORTS
 from support.serving import CLI
-from support.waiting import until
+from support.waiting import pid_in, until
 from wool._client.pool import Pool
-from wool._peer.peer import Peer
-from wool._protocol import frames
-from wool._protocol.status import MOST_CALLS, CallStatus, Line, ProcessStatus
-from wool._security import sockets
+from wool._protocol.status import MOST_CALLS, ProcessStatus
 
 
 @wool.routine
@@ -107,7 +104,7 @@ async def seen(look: Callable[[], Any], expected: object) -> None:
     try:
         await until(same)
     except AssertionError:
-        assert last[0] == expected
+        assert not last or last[0] == expected
         raise
 
 
@@ -182,7 +179,7 @@ async def test_calls_that_no_worker_has(folder: Path) -> None:
 
 
 async def test_more_calls_than_are_told() -> None:
-    """What is left out is counted."""
+    """The calls that are left out are counted."""
     async with wool.WorkerPool(size=1, transport="memory") as pool:
         calls = [asyncio.create_task(stay()) for _ in range(MOST_CALLS + 500)]
 
@@ -194,51 +191,6 @@ async def test_more_calls_than_are_told() -> None:
         for call in calls:
             call.cancel()
         await asyncio.wait(calls)
-
-
-def test_more_lines_than_a_frame_has_room_for() -> None:
-    """Half of the calls are left out until the rest fits."""
-    line = Line("f" * 4000, 1, "g")
-    call = CallStatus(id="", routine="", state="running", stack=(line,) * 50)
-    status = ProcessStatus(key=b"", pid=1, host="", serves=(call,) * 20)
-    sent: list[frames.Report] = []
-
-    class Session:
-        def send(self, frame: frames.Report) -> None:
-            frames.encode(frame)
-            sent.append(frame)
-
-    peer = Peer.__new__(Peer)
-    peer.session = cast("Any", Session())
-    peer.report(1, [status])
-    [told] = sent[0].processes
-    assert 0 < len(told.serves) < 20
-    assert len(told.serves) + told.omitted == 20
-
-
-def chain(depth: int) -> list[ProcessStatus]:
-    """Calls each of which waits for the next one."""
-    calls = [
-        CallStatus(id=str(n), parent=str(n - 1) if n else "", routine=f"r{n}", state="waiting")
-        for n in range(depth)
-    ]
-    return [ProcessStatus(key=b"w", pid=1, host="here", serves=tuple(calls))]
-
-
-def test_calls_nested_deeper_than_python_recurses() -> None:
-    depth = 3 * sys.getrecursionlimit()
-    tree = wool.CallTree(chain(depth))
-    assert len(str(tree).splitlines()) == depth + 1
-    assert tree.locate("0").count("it waits for") == depth - 1
-    assert tree.locate("0").endswith("on worker 1 on here it waits")
-
-
-def test_reports_that_contradict_themselves() -> None:
-    one = CallStatus(id="1", parent="2", routine="one", state="waiting")
-    other = CallStatus(id="2", parent="1", routine="other", state="waiting")
-    tree = wool.CallTree([ProcessStatus(key=b"w", pid=1, host="here", serves=(one, other))])
-    assert str(tree) == ""
-    assert tree.locate("1").count("it waits for") == 2
 
 
 async def test_calls_that_do_not_end_share_a_question(
@@ -319,9 +271,9 @@ async def test_another_terminal(transport: str, folder: Path) -> None:
 
         async def states() -> set[tuple[str, str]]:
             done = await ps("--json", me)
-            assert done.stderr == ""
             served = [call for process in json.loads(done.stdout) for call in process["serves"]]
-            return {(call["routine"], call["state"]) for call in served}
+            said = {("stderr", line) for line in done.stderr.splitlines()}
+            return said | {(call["routine"], call["state"]) for call in served}
 
         await seen(states, {("fan", "waiting"), ("hold", "running"), ("block", "blocked")})
         table = (await ps(me)).stdout
@@ -337,50 +289,37 @@ async def test_another_terminal(transport: str, folder: Path) -> None:
         assert {worker.pid for worker in pool.workers}
 
 
-async def test_a_worker_in_a_directory_of_the_user(folder: Path) -> None:
-    """It is found, and leaves nothing there but the socket that it was told to have."""
-    place = folder / "own"
-    place.mkdir(mode=0o700)
-    async with wool.Worker(address=f"unix://{place}/worker") as worker:
-        assert [path.name for path in place.iterdir()] == ["worker"]
-        told = json.loads((await ps("--json", str(os.getpid()))).stdout)
-        assert worker.info.id in {process["worker"] for process in told}
-    assert list(place.iterdir()) == []
-
-
-async def test_the_longest_temporary_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path of a socket is limited."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        long = os.path.join(short, "x" * (sockets.MAX_PATH - 37 - len(short)))
-        os.mkdir(long, 0o700)
-        monkeypatch.setenv("TMPDIR", long)
-        monkeypatch.setattr(tempfile, "tempdir", None)
-        async with wool.WorkerPool(size=1) as pool:
-            [folder] = os.listdir(long)
-            assert folder.startswith(sockets.PREFIX)
-            told = json.loads((await ps("--json", str(os.getpid()), TMPDIR=long)).stdout)
-            assert {p["pid"] for p in told} >= {worker.pid for worker in pool.workers}
-
-
-async def test_a_worker_that_is_stopped(folder: Path) -> None:
-    """It is named, and the others are shown."""
+@pytest.mark.parametrize("how", ["stopped", "seized"])
+async def test_a_worker_that_does_not_answer(how: str, folder: Path) -> None:
+    """It is named, with how long its call has been out, and the others are shown."""
+    if how == "seized":
+        os.mkfifo(folder / "go")
+    routine = jobs.seize_until if how == "seized" else jobs.hold
     async with wool.WorkerPool(size=2, quorum=2) as pool:
-        call = asyncio.create_task(hold(folder, "go"))
-        await seen(lambda: _names(pool), {"hold"})
-        [busy] = [c.worker for c in await pool.calls()]
-        [stopped] = [worker.pid for worker in pool.workers if worker.id == busy]
-        os.kill(stopped, signal.SIGSTOP)
+        other = asyncio.create_task(hold(folder, "end"))
+        await seen(lambda: _states(pool), ["running"])
+        call = asyncio.create_task(routine(folder / "pid", folder / "go"))
+        silent = await pid_in(folder / "pid")
+        if how == "stopped":
+            os.kill(silent, signal.SIGSTOP)
         try:
             shown = await ps("--timeout", "0.5", str(os.getpid()))
-            assert f"process {stopped} has not answered" in shown.stderr
+            assert f"process {silent} has not answered" in shown.stderr
+            rows = [line.split()[1:3] for line in shown.stdout.splitlines()[1:]]
+            assert sorted(rows) == sorted([["hold", "running"], [routine.__name__, "sent"]])
             tree = await pool.tree()
-            [[node]] = tree.roots.values()
-            assert (node.call.state, node.process) == ("sent", None)
+            [nodes] = tree.roots.values()
+            assert {node.call.state: node.process is None for node in nodes} == {
+                "sent": True,
+                "running": False,
+            }
             assert "whose worker has not answered" in str(tree)
         finally:
-            os.kill(stopped, signal.SIGCONT)
-        (folder / "go").touch()
-        await call
+            os.kill(silent, signal.SIGCONT)
+            (folder / "go").write_bytes(b".")
+        (folder / "end").touch()
+        assert await asyncio.gather(call, other) == [silent, "end"]
+        await seen(pool.calls, [])
 
 
 # Machines

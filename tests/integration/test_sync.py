@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import gc
 import os
 import signal
 import subprocess
@@ -23,7 +22,6 @@ import pytest
 
 import wool
 from support.jobs import add, count, pid
-from support.processes import alive
 from support.waiting import until_sync
 from wool.exceptions import BrokenWorkerPool
 
@@ -175,16 +173,6 @@ def test_what_can_be_cancelled_and_what_not(folder: Path) -> None:
     assert not left
     assert sum(future.cancelled() for future in done) >= 8  # one may have been given to the worker
     executor.shutdown()
-
-
-def test_one_that_nobody_has_any_more_does_what_it_was_given() -> None:
-    executor = wool.Executor(1)
-    futures = [executor.submit(square, n) for n in range(20)]
-    (worker,) = {executor.submit(os.getpid).result()}
-    del executor
-    gc.collect()
-    assert [future.result() for future in futures] == [n * n for n in range(20)]
-    until_sync(lambda: not alive(worker))
 
 
 def test_a_worker_that_dies_is_replaced() -> None:

@@ -141,26 +141,6 @@ def test_it_never_listens_on_a_network(courier: Courier, address: str, insecure:
         wool.Worker(address=address, insecure=insecure)
 
 
-@pytest.mark.parametrize(
-    ("address", "fits"),
-    [
-        ("courier://0.0.0.0:7000", False),
-        ("courier://[::]:7000", False),
-        ("courier://host:7000", False),
-        ("courier://127.0.0.1:7000", True),
-        ("courier://pigeonhole-7", False),
-        ("courier:///run/pipes/7", True),
-    ],
-)
-def test_nor_does_one_without_sockets(address: str, fits: bool) -> None:
-    with register(Plugin(Courier(), "local")):
-        if fits:
-            wool.Worker(address=address)
-        else:
-            with pytest.raises(ConfigurationError, match="can be reached from others"):
-                wool.Worker(address=address)
-
-
 @pytest.mark.parametrize("address", [None, "courier+unix:///tmp/x/w"])
 def test_one_that_does_not_know_its_callers(address: str | None) -> None:
     with register(Plugin(Courier(), "local", "unix")):

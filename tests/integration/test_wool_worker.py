@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import importlib.util
 import json
 import os
-import pty
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-import termios
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -70,36 +67,6 @@ async def test_asked_to_leave_it_runs_what_its_calls_call(start: Any, folder: Pa
     assert await served.exit() == 0
 
 
-async def test_asked_twice_it_cancels(start: Any, folder: Path) -> None:
-    served = start("--address", f"unix://{folder}/s/w")
-    async with wool.WorkerPool(discovery=[await served.address()]):
-        held = asyncio.create_task(hold(folder / "pid", folder / "go"))
-        await pid_in(folder / "pid")
-        served.process.send_signal(signal.SIGINT)
-        await served.says("SIGINT: takes no more calls")
-        await asyncio.sleep(TOGETHER)
-        served.process.send_signal(signal.SIGINT)
-        with pytest.raises((wool.WorkerStopped, asyncio.CancelledError)):
-            await held
-    assert await served.exit() == 0
-    assert served.lines[-1].endswith("left in a hurry")
-
-
-async def test_asked_by_several_at_once_it_still_drains(start: Any, folder: Path) -> None:
-    """As by `timeout`, which signals the process and then the whole of its group."""
-    served = start("--address", f"unix://{folder}/s/w")
-    async with wool.WorkerPool(discovery=[await served.address()]):
-        held = asyncio.create_task(hold(folder / "pid", folder / "go"))
-        await pid_in(folder / "pid")
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            served.process.send_signal(number)
-        await served.says("takes no more calls")
-        (folder / "go").touch()
-        assert await held == served.process.pid
-    assert await served.exit() == 0
-    assert served.lines[-1].endswith("wool: left")
-
-
 async def test_a_terminal_that_is_closed(start: Any, folder: Path) -> None:
     """It leaves as if it was told to, unless `nohup` says that it is to stay."""
     served = start("--address", f"unix://{folder}/a/w")
@@ -154,44 +121,6 @@ async def test_a_folder_that_is_gone(folder: Path) -> None:
             assert await spoken.exit() == 0
         finally:
             process.kill()
-
-
-async def test_a_terminal_that_is_gone(folder: Path) -> None:
-    """As when an SSH connection breaks: there is nobody to tell, and it leaves all the same."""
-    ours, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [*CLI, "worker", "--address", f"unix://{folder}/s/w"],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        env=environment(),
-    )
-    os.close(terminal)
-    try:
-        said = b""
-        while b"serves at" not in said:
-            said += await asyncio.to_thread(os.read, ours, 1000)
-        os.close(ours)
-        assert await asyncio.to_thread(process.wait, 30) == 0
-    finally:
-        process.kill()
-
-
-async def test_asked_three_times_it_ends_at_once(start: Any, folder: Path) -> None:
-    served = start("--address", f"unix://{folder}/s/w")
-    async with wool.WorkerPool(discovery=[await served.address()]):
-        stuck = asyncio.create_task(block(600, folder / "pid"))
-        await pid_in(folder / "pid")
-        for said in ("no more calls", "again: cancels", None):
-            served.process.send_signal(signal.SIGTERM)
-            if said is not None:
-                await served.says(said)
-                await asyncio.sleep(TOGETHER)
-        assert await served.exit() == 128 + signal.SIGTERM
-        with pytest.raises((wool.WorkerLost, wool.WorkerStopped)):
-            await stuck
 
 
 async def test_asked_twice_it_stops_whatever_a_routine_does(start: Any, folder: Path) -> None:
@@ -285,18 +214,6 @@ async def test_credentials_from_files(start: Any, folder: Path) -> None:
     assert TOKEN not in Path(f"/proc/{served.process.pid}/cmdline").read_text()
 
 
-async def test_the_token_is_not_inherited(start: Any) -> None:
-    """A program that a routine starts has no need to know it."""
-
-    @wool.routine
-    async def knows() -> bool:
-        return "WOOL_TOKEN" in os.environ
-
-    served = start("--address", "ws://127.0.0.1:0")
-    async with wool.WorkerPool(discovery=[await served.address()]):
-        assert not await knows()
-
-
 async def test_certificates_from_files(start: Any, folder: Path) -> None:
     certificates.make_authority(folder, 1)
     certificates.make_certificate(folder, "own", ["127.0.0.1"], 1)
@@ -314,22 +231,6 @@ async def test_what_is_wrong_with_a_discovery_is_a_line(start: Any, folder: Path
     served = start("--discovery", "shm", WOOL_SHM__DIRECTORY=str(folder / "dev"))
     assert await served.exit() == 1
     assert len(served.lines) == 1 and "is open to other users" in served.lines[0]
-
-
-@pytest.mark.parametrize("discovery", ["static", "dns", "shm"])
-async def test_it_says_that_it_is_announced_only_if_somebody_is_told(
-    discovery: str, start: Any, folder: Path
-) -> None:
-    served = start(
-        *("--discovery", discovery, "--address", "ws://127.0.0.1:0"),
-        WOOL_DNS__NAME="localhost",
-        WOOL_SHM__DIRECTORY=str(folder),
-    )
-    await served.says("serves at")
-    served.process.send_signal(signal.SIGTERM)
-    assert await served.exit() == 0
-    announced = any("announced by the discovery" in line for line in served.lines)
-    assert announced == (discovery == "shm")
 
 
 async def test_systemd_is_told(start: Any, folder: Path) -> None:

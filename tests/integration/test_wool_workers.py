@@ -18,9 +18,8 @@ import pytest
 
 import wool
 from support.jobs import block, fib, pid
-from support.serving import CLI, TOKEN, Served, environment
+from support.serving import CLI, TOKEN, environment
 from support.waiting import until
-from wool.cli.workers import duration
 
 ROOT = Path(__file__).parents[2]
 
@@ -211,31 +210,6 @@ async def test_nobody_is_there(namespace: str) -> None:
     assert await workers("--discovery", "shm") == []
 
 
-async def test_watching(start: Any, namespace: str) -> None:
-    """A line for each table, until it is interrupted."""
-    watching = subprocess.Popen(
-        [*CLI, "workers", "--discovery", "shm", "--json", "--watch", "--interval", "0.1"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(PYTHONUNBUFFERED="1"),
-    )
-    assert watching.stdout is not None
-    with watching.stdout as lines:
-
-        async def until(count: int) -> None:
-            async with asyncio.timeout(20):
-                while len(json.loads(await asyncio.to_thread(lines.readline))) != count:
-                    pass
-
-        await until(0)
-        served: list[Served] = [start("--discovery", "shm") for _ in range(2)]
-        await until(2)
-        served[0].process.kill()
-        await until(1)
-        watching.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(watching.wait, 20) == 0
-
-
 async def test_waiting_for_some(start: Any, namespace: str) -> None:
     await start("--discovery", "shm").says("announced")
     wanted = ["workers", "--discovery", "shm", "--quorum", "2", "--json"]
@@ -257,7 +231,6 @@ async def test_waiting_for_some(start: Any, namespace: str) -> None:
         (["ws://x:1", "--token-file", __file__, "--ca", __file__], "not both"),
         (["ws://x:1", "--cert", __file__], "takes all of --ca, --cert and --key"),
         (["ws://x:1", "--insecure", "--token-file", __file__], "not both"),
-        (["ws://x:1", "--watch", "--interval", "nan"], "nan is no number of seconds"),
     ],
 )
 async def test_a_wrong_command_line(arguments: list[str], message: str) -> None:
@@ -279,11 +252,3 @@ async def test_what_cannot_work(arguments: list[str], message: str) -> None:
     done = await command("workers", *arguments)
     assert done.returncode == 1
     assert message in done.stderr and done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (3660, "1h01m"), (200_000, "2d")],
-)
-def test_durations(seconds: int, words: str) -> None:
-    assert duration(seconds) == words

@@ -55,29 +55,36 @@ MUTANTS = (
     Mutant(
         name="credit-not-given-back",
         promise="The receiver of a large payload gives credit for what it has taken.",
-        old="f.Credit(frame.call, inbound.unacknowledged)",
-        new="f.Credit(frame.call, 0)",
+        old="f.Credit(ident, inbound.unacknowledged)",
+        new="f.Credit(ident, 0)",
         tests=("tests/faults/test_volume.py::test_large_argument_on_every_transport",),
+    ),
+    Mutant(
+        name="variable-waits-for-values",
+        promise="A variable set beside values that have arrived is sent with the next step.",
+        old="        if self._shared.changed():\n            return False\n",
+        new="",
+        tests=("tests/contract/test_prefetch.py::test_a_variable_set_between_steps",),
     ),
     Mutant(
         name="credit-between-payloads-lost",
         promise="Credit that comes while no payload is under way counts for the next one.",
-        old="            call.credit += frame.amount\n",
-        new="            pass\n",
+        old="self._credit[ident] = self._credit.get(ident, self._window) + frame.amount",
+        new="pass",
         tests=("tests/contract/test_generators.py::test_large_items",),
     ),
     Mutant(
         name="payload-overtaken",
         promise="Frames about a call that follow a large payload of it stay behind it.",
-        old="if outbound is None or (isinstance(frame, f.Cancel) and not outbound.after):",
+        old="if outbound is None or (kind is f.Cancel and not outbound.after):",
         new="if True:",
-        tests=("tests/contract/test_prefetch.py",),
+        tests=("tests/unit/test_protocol_connection.py", "tests/contract/test_prefetch.py"),
     ),
     Mutant(
         name="incomplete-call-not-given-back",
         promise="A call that is cancelled before all of it has arrived is given back at once.",
-        old="release(call.inbound.frame)\n        self.send(f.GiveBack([frame.call], 0))\n",
-        new="release(call.inbound.frame)\n",
+        old="release(inbound.frame)\n        self.send(f.GiveBack([frame.call], 0))\n",
+        new="release(inbound.frame)\n",
         tests=("tests/contract/test_cancellation.py",),
     ),
     Mutant(
@@ -167,7 +174,7 @@ MUTANTS = (
     Mutant(
         name="uncancel-not-mirrored",
         promise="A cancel that the routine has uncancelled is uncancelled at the caller.",
-        old="        return max(0, self.delivered - self.pending(task))\n",
+        old="        return max(0, self.delivered - self._pending(self.task))\n",
         new="        return 0\n",
         tests=("tests/contract/test_cancellation.py", "tests/contract/test_timeouts.py"),
     ),
@@ -220,7 +227,7 @@ MUTANTS = (
         name="begun-calls-counted-for-ever",
         promise="A caller knows how many of its calls have not begun.",
         old="            self._begun -= 1\n",
-        new="            pass\n",
+        new="            pass",
         tests=("tests/faults/test_late_binding.py::test_short_calls_get_past_a_long_one",),
     ),
     Mutant(
@@ -233,8 +240,8 @@ MUTANTS = (
     Mutant(
         name="drained-worker-stays-drained",
         promise="A worker in place of one that has drained is a worker as any other.",
-        old="        self.draining, self._others = False, 0  #",
-        new="        self._others = 0  #",
+        old="        self.draining = False\n        self.load =",
+        new="        self.load =",
         tests=(
             "tests/integration/test_worker.py::test_one_in_place_of_another_that_was_told_to_stop",
         ),
@@ -267,7 +274,7 @@ MUTANTS = (
     Mutant(
         name="slot-exhausted",
         promise="A call that ends frees its slot.",
-        old="        if self._outstanding == 0:\n            self._executor.leave()\n",
+        old="        if self._outstanding == 0:\n            executor.leave()\n",
         new="        pass\n",
         tests=("tests/faults/test_volume.py::test_concurrency_is_kept",),
     ),
@@ -291,7 +298,7 @@ MUTANTS = (
         name="drain-gives-nothing-back",
         promise="A worker that drains gives back the calls that have not begun.",
         old="            self._give_back(waiting, recalled=False)\n",
-        new="            pass\n",
+        new="            pass",
         tests=(
             "tests/integration/test_drain.py",
             "tests/faults/test_blocking.py::test_drain_while_blocked",
@@ -300,8 +307,8 @@ MUTANTS = (
     Mutant(
         name="nested-calls-refused-in-drain",
         promise="A routine that runs on a worker that drains can still call.",
-        old="return self._host.draining and not",
-        new="return self._host.draining  # not",
+        old="        return not frame.parent.startswith",
+        new="        return True  # not",
         tests=(
             "tests/integration/test_drain.py::test_sigterm_before_a_nested_call",
             "tests/integration/test_wool_worker.py::test_asked_to_leave_it_runs_what_its_calls_call",
@@ -347,7 +354,7 @@ MUTANTS = (
         name="use-outlives-its-user",
         promise="The use of an object ends when the process that uses it is gone.",
         old="            if isinstance(call, IncomingUse):\n                call.abandon()\n",
-        new="            pass\n",
+        new="            pass",
         tests=(
             "tests/faults/test_reference_faults.py::test_the_user_is_killed_in_a_step",
             "tests/faults/test_reference_faults.py::test_the_user_is_killed_between_steps",
@@ -385,7 +392,7 @@ MUTANTS = (
     Mutant(
         name="class-made-twice",
         promise="A class that travels by value is one class in each process.",
-        old="            cls = self._classes.get(key)\n            if cls is None:\n",
+        old="            cls = self._get(key)\n            if cls is None:\n",
         new="            cls = None\n            if cls is None:\n",
         tests=("tests/contract/test_main.py", "tests/contract/test_definitions.py"),
     ),
@@ -432,8 +439,8 @@ MUTANTS = (
     Mutant(
         name="grpc-queues-without-end",
         promise="A sender that is faster than its peer has to wait.",
-        old="        while self._stream.full():\n",
-        new="        while False:\n",
+        old="            self._full = self.get_write_buffer_size() > QUEUE\n",
+        new="            self._full = False\n",
         tests=("tests/unit/test_grpc.py::TestTcp",),
     ),
     Mutant(
@@ -449,16 +456,29 @@ MUTANTS = (
         promise="The workers of a process that was killed are gone for all who watch.",
         old="        alive = not _locks(descriptor, fcntl.LOCK_SH)\n",
         new="        alive = True\n",
-        tests=(
-            "tests/integration/test_shm_processes.py::test_a_killed_process_is_gone_for_all_within_a_second",
-        ),
+        tests=("tests/unit/test_discovery_kit.py::TestShm",),
     ),
     Mutant(
         name="zeroconf-goodbye-undone",
         promise="Late copies of what a worker told before its goodbye do not bring it back.",
         old="            self._gone[name] = known.revision, GHOSTS\n",
-        new="            pass\n",
+        new="            pass",
         tests=("tests/unit/test_zeroconf.py::test_answers_that_come_after_the_goodbye",),
+        unit=True,
+    ),
+    Mutant(
+        name="busy-worker-retired",
+        promise="A worker leaves a pool that shrinks only if it has nothing to do nor to keep.",
+        old="            if not self._has_calls():\n                for",
+        new="            if not self.executor.pending:\n                for",
+        tests=("tests/integration/test_elastic.py::test_a_worker_that_is_asked_to_leave",),
+    ),
+    Mutant(
+        name="grown-for-a-moment",
+        promise="Calls that wait for a moment only have no worker started.",
+        old="needed, self._before = min(demand.busy + more, self._before)",
+        new="needed, self._before = max(demand.busy + more, self._before)",
+        tests=("tests/unit/test_scaling.py",),
         unit=True,
     ),
 )

@@ -37,8 +37,9 @@ def test_they_see_what_any_stranger_sees(folder: Path) -> None:
     assert not [name for name in tests if name.startswith("wool._")]
 
 
-def test_a_discovery_takes_less_than_200_lines() -> None:
-    sources = FOLDER.glob("wool-redis/src/**/*.py")
+@pytest.mark.parametrize("name", ["wool-redis", "wool-ray"])
+def test_a_discovery_or_a_launcher_takes_less_than_200_lines(name: str) -> None:
+    sources = FOLDER.glob(f"{name}/src/**/*.py")
     assert sum(len(path.read_text().splitlines()) for path in sources) < 200
 
 

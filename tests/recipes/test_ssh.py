@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from publishing.walk import File, Shell, Walk
 from recipes.kit import commands_of, follow, need
 from support.network import Host, lan
+from support.processes import alive
 from support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -88,6 +92,46 @@ async def test_over_ssh(folder: Path, walk: Walk, program: File, variables: dict
         finally:
             walk.close()
             walk.shells.clear()
+
+
+PROGRAM = """
+import asyncio, os, wool
+
+@wool.routine
+async def where():
+    return os.getpid()
+
+async def main():
+    async with wool.WorkerPool(launcher="ssh") as pool:
+        print(await where(), pool.workers[0].address, flush=True)
+        await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+async def test_workers_on_a_machine_with_two_networks(
+    folder: Path, variables: dict[str, str]
+) -> None:
+    """The pool dials the address that SSH did, which is not that of the default route."""
+    need(("sshd", "openssh-server"), ("ssh", "openssh-client"))
+    async with lan(2) as (alpha, beta), serving(beta, folder, variables):
+        for host, number in ((alpha, 1), (beta, 2)):
+            host.run(["ip", "address", "add", f"10.98.0.{number}/24", "dev", "eth0"])
+        beta.run(["ip", "route", "add", "prohibit", "10.99.0.1"])
+        config = folder / "config"
+        config.write_text(config.read_text().replace(beta.address, "10.98.0.2"))
+        caller = alpha.popen(
+            [sys.executable, "-c", PROGRAM],
+            env={**os.environ, **variables, "WOOL_SSH__HOSTS": "beta"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert caller.stdout is not None
+        pid, address = (await asyncio.to_thread(caller.stdout.readline)).split()
+        assert urlsplit(address).hostname == "10.98.0.2"
+        caller.kill()
+        await until(lambda: not alive(int(pid)), within=30, what="the worker to end")
 
 
 def workers_in(folder: Path) -> list[int]:

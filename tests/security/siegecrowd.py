@@ -16,7 +16,7 @@ from security.siegeproxies import host_and_port, unverified
 from wool import abc
 from wool._addresses import is_socket
 from wool._security.credentials import Authenticator, PoolSecret, Token
-from wool._worker.backends import Transports
+from wool._worker.transports import Transports
 from wool.exceptions import WoolError
 
 AT_ONCE = 64

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import json
-import os
 import resource
 import sys
 
@@ -32,9 +31,6 @@ async def stay(worker: wool.WorkerInfo, secret: bytes) -> None:
     await asyncio.to_thread(sys.stdin.buffer.read)
 
 
-FILES = int(os.environ.get("SIEGE_FILES", "1024"))
-"""How many files it may have open: as many as usual unless somebody has raised that."""
-
-resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 faulthandler.dump_traceback_later(30, exit=True)
 asyncio.run(main(sys.argv[1]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -19,7 +18,7 @@ from wool._peer.routes import Route, Routes
 from wool._protocol import frames as f
 from wool._protocol.handshake import Handshake, Role, hello
 from wool._security.credentials import Authenticator
-from wool._worker.backends import Transports
+from wool._worker.transports import Transports
 from wool.exceptions import ConnectionLost, ProtocolError
 
 PATIENCE = 30.0
@@ -259,12 +258,6 @@ def opening(example: bytes, payload: bytes | memoryview, **others: Any) -> bytes
     fields = {name: getattr(frame, name) for name in frame.__struct_fields__}
     fields |= {"sizes": [len(payload)], "codes": []} | others
     return f.encode(f.Open(**fields)) + bytes(payload)
-
-
-def pickles(trace: Path) -> list[bytes]:
-    """Pickles of an `Intruder`, in every protocol."""
-    protocols = range(pickle.HIGHEST_PROTOCOL + 1)
-    return [pickle.dumps(Intruder(trace), protocol) for protocol in protocols]
 
 
 async def failure(work: Any) -> BaseException:

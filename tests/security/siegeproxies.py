@@ -14,7 +14,7 @@ from wool import abc
 from wool._plugins.lookup import scheme_transport
 from wool._security.certificates import throwaway
 from wool._security.tls import ThrowawayChannel, server_context
-from wool._worker.backends import Transports
+from wool._worker.transports import Transports
 from wool.exceptions import TransportError, WoolError
 
 Rewrite = Callable[[bytes], bytes]
@@ -143,14 +143,10 @@ async def relaying(
     address: str,
     upward: Rewrite = bytes,
     downward: Rewrite = bytes,
-    *,
-    dials: abc.Tls | None = None,
 ) -> AsyncIterator[Middle]:
     """Passes on messages between callers and a worker, rewritten.
 
-    Args:
-        dials: how it secures its own connection to the worker; callers meet a certificate of its
-            own if the worker has one, and a Unix socket if that is what the worker has.
+    Callers meet a certificate of its own, or a Unix socket if that is what the worker has.
     """
 
     async def pump(
@@ -167,7 +163,7 @@ async def relaying(
                 await sink.send([[rewrite(message)] for message in messages])
 
     async def handle(caller: abc.Connection) -> None:
-        worker = await route.transport.connect(address, credentials=dials, timeout=10)
+        worker = await route.transport.connect(address, credentials=None, timeout=10)
         await asyncio.gather(
             pump(caller, worker, upward, middle.up), pump(worker, caller, downward, middle.down)
         )

@@ -13,7 +13,7 @@ from typing import Any
 from security.siegekit import LOCAL
 from security.siegepeers import Caller, UnixStream, dial
 from wool._security.credentials import PoolSecret, SameUser
-from wool._worker.backends import Transports
+from wool._worker.transports import Transports
 from wool.exceptions import ConnectionLost, WoolError
 
 NOBODY = 65534

@@ -6,16 +6,15 @@ import os
 import pickle
 from collections.abc import Awaitable, Callable
 
-from security.siegekit import RAW, Table, Target, besieged, every_channel, served
+from security.siegekit import RAW, Target, besieged, every_channel, served
 from security.siegepeers import Caller, opening, recorded, side_by_side
 from support.jobs import add
 from wool._protocol import frames as f
-from wool._worker.backends import Transports
+from wool._worker.transports import Transports
 
 Garbage = Callable[[bytes], list[bytes]]
 """Makes messages, given a good `Open`."""
 
-HEADER = f.encode(f.Ping(1))[4:]
 
 GARBAGE: dict[str, Garbage] = {
     "nothing": lambda example: [b""],
@@ -47,7 +46,7 @@ GARBAGE: dict[str, Garbage] = {
 
 
 @every_channel
-async def test_garbage_after_authentication(target: Target, table: Table) -> None:
+async def test_garbage_after_authentication(target: Target) -> None:
     """Ends the connection that it came on; the worker does not even complain."""
     example = (await recorded(target))[2]
     routes = Transports({}).routes
@@ -66,11 +65,10 @@ async def test_garbage_after_authentication(target: Target, table: Table) -> Non
         await side_by_side(map(attack, GARBAGE))
     assert set(ends) == set(GARBAGE)
     assert not [end for end in ends.values() if RAW.search(end)]
-    table.add("garbage after authentication", target, "the connection ends", await served(target))
 
 
 @every_channel
-async def test_a_payload_of_no_use(target: Target, table: Table) -> None:
+async def test_a_payload_of_no_use(target: Target) -> None:
     """A pickle that is none ends its call and not even the connection."""
     example = (await recorded(target))[2]
     bad = [b"", b"\x80", b"no pickle", os.urandom(100), pickle.dumps(add)[:-5], b"(" * 100_000]
@@ -88,12 +86,10 @@ async def test_a_payload_of_no_use(target: Target, table: Table) -> None:
                 if isinstance(frame, (f.Raise, f.Reject)):
                     answered.add(frame.call)
         await caller.leave()
-    seen = "SerializationError for that call"
-    table.add("arguments that are no pickle", target, seen, await served(target))
 
 
 @every_channel
-async def test_a_caller_that_does_not_read(target: Target, table: Table) -> None:
+async def test_a_caller_that_does_not_read(target: Target) -> None:
     """Thousands of calls of somebody who takes no answer: he waits, others are served."""
     example = (await recorded(target))[2]
     opened, payload = f.decode_call(example)
@@ -107,4 +103,3 @@ async def test_a_caller_that_does_not_read(target: Target, table: Table) -> None
             await caller.say(*calls)
         await served(target)
         await caller.leave()
-    table.add("caller that does not read answers", target, "nothing", await served(target))

@@ -20,31 +20,22 @@ from security.siegekit import (
     LOCAL,
     NETWORK,
     TOKEN,
-    Table,
     Target,
     besieged,
-    calling,
-    every_network,
     served,
 )
 from security.siegepeers import Caller, dial, ending
-from security.siegeproxies import forwarding
 from security.siegewire import Wire
-from support.jobs import add
 from support.processes import rss
 from support.waiting import until
 from wool._addresses import is_socket
 from wool._security.credentials import Authenticator, Token
 
-PASSING = int(os.environ.get("SIEGE_CROWD", "0"))
-"""How many come in all, instead of the usual numbers."""
-
 HELD = 2000
 """How many of them are there at once, as far as they are concerned."""
 
 SHOWN_OUT = 30.0
-"""Seconds after which a silent client is not there any more; ten are promised, and gRPC gives two
-at a Unix socket."""
+"""Seconds after which a silent client is not there any more; ten are promised."""
 
 STAGES = {"connected": 3000, "encrypted": 400, "open": 300, "greeted": 300}
 
@@ -101,7 +92,7 @@ async def worker_at(channel: str) -> AsyncIterator[tuple[str, Authenticator]]:
 
 
 @pytest.mark.slow
-async def test_clients_that_never_finish_are_shown_out(table: Table) -> None:
+async def test_clients_that_never_finish_are_shown_out() -> None:
     """After ten seconds, at whatever stage, also where there is no crowd."""
     waits: dict[tuple[str, str], float] = {}
 
@@ -122,18 +113,7 @@ async def test_clients_that_never_finish_are_shown_out(table: Table) -> None:
             for stage in STAGES:
                 if channel in NETWORK or stage != "encrypted":
                     group.create_task(wait(channel, stage, *there))
-    for (channel, stage), waited in waits.items():
-        assert 1 < waited < SHOWN_OUT
-        seen = f"disconnected after {waited:.0f} s"
-        table.add(f"one client that stops when {stage}", channel, seen, "nothing")
-
-
-@every_network
-async def test_a_newcomer_that_is_pushed_out(target: Target) -> None:
-    """Comes again: whoever is dropped to make room for others has done nothing wrong."""
-    async with forwarding(target.address, listens=None, dials=None, drops=1) as middle:
-        async with calling(middle.address, target.credentials):
-            assert await add(1, 2) == 3
+    assert all(1 < waited < SHOWN_OUT for waited in waits.values()), waits
 
 
 @pytest.mark.parametrize(
@@ -147,35 +127,20 @@ async def test_a_newcomer_that_is_pushed_out(target: Target) -> None:
     indirect=["target"],
     scope="session",
 )
-@pytest.mark.timeout(600 if PASSING else 60)
-async def test_clients_that_never_finish(target: Target, table: Table, stage: str) -> None:
+async def test_clients_that_never_finish(target: Target, stage: str) -> None:
     """Cost the worker little, and keep nobody else from being served."""
-    total = PASSING or STAGES[stage]
+    total = STAGES[stage]
     memory, files = rss(target.pid), target.descriptors
-    waits: list[float] = []
-
-    async def newcomer() -> None:
-        began = time.monotonic()
-        assert await served(target) == "served"
-        waits.append(time.monotonic() - began)
 
     async with besieged(target), crowd(target, stage) as come:
         first = min(total, HELD)
         await come(first)
-        most_files = target.descriptors
-        await newcomer()
+        await served(target)
         rest = asyncio.ensure_future(come(total - first))
         while not rest.done():
-            await newcomer()
+            await served(target)
             await asyncio.wait([rest], timeout=0.1)
         await rest
-        most_files = max(most_files, target.descriptors)
         growth = (rss(target.pid) - memory) / (1 << 20)
     await until(lambda: target.descriptors <= files + 8)
     assert growth < 200
-    seen = (
-        f"{total} connections, no answer; worker: {most_files - files:+} files, {growth:+.0f} MiB"
-    )
-    user = f"served; a new connection takes at most {max(waits):.2f} s"
-    print(seen, user, len(waits), sep="; ")
-    table.add(f"clients that stop when {stage}", target, seen, user)

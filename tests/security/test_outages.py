@@ -15,7 +15,7 @@ from support.jobs import add
 from wool import abc
 from wool._protocol import frames as f
 from wool._security.credentials import Token
-from wool._worker.backends import Transports
+from wool._worker.transports import Transports
 
 pytestmark = [pytest.mark.parametrize("transport", NETWORK), pytest.mark.timeout(60)]
 

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 import wool
-from security.siegekit import LOCAL, RAW, Table, Target, besieged, calling, every_local, served
+from security.siegekit import LOCAL, RAW, Target, besieged, calling, every_local
 from security.siegepeers import failure
 from support.jobs import add
 from wool.exceptions import ConfigurationError, NoWorkersAvailable
@@ -69,47 +69,38 @@ def opened_by_force(address: str) -> Iterator[None]:
 
 
 @every_local
-async def test_the_socket_of_a_pool(target: Target, table: Table, nobody: User) -> None:
+async def test_the_socket_of_a_pool(target: Target, nobody: User) -> None:
     async with besieged(target):
         seen = await nobody.ask("visit", target.address, "pool")
         assert seen == "cannot enter the directory, permission denied"
-        table.add("another user at a pool's socket", target, seen, await served(target))
         with opened_by_force(target.address):
             seen = await nobody.ask("visit", target.address, "pool")
         assert seen.startswith("enters the directory, then") and "Welcome" not in seen
         if target.channel == "unix":
             assert seen == "enters the directory, then nothing, then the connection ends"
-        table.add("the same, its directory opened by force", target, seen, await served(target))
 
 
 @pytest.mark.parametrize("channel", LOCAL)
-async def test_the_socket_of_a_worker(
-    channel: str, table: Table, nobody: User, folder: Path
-) -> None:
+async def test_the_socket_of_a_worker(channel: str, nobody: User, folder: Path) -> None:
     """There is no secret: who one is, is enough, so the kernel must be asked."""
     folder.chmod(0o755)
     try:
         served_here = wool.Worker(address=f"{channel}://{folder}/sockets/w")
-    except ConfigurationError as error:  # the transport cannot tell who is there
-        table.add("another user at a worker's socket", channel, "nothing", str(error))
+    except ConfigurationError:  # the transport cannot tell who is there
         return
     async with served_here as worker:
         address = worker.info.address
         seen = await nobody.ask("visit", address, "worker")
         assert seen == "cannot enter the directory, permission denied"
-        table.add("another user at a worker's socket", channel, seen, "served")
         with opened_by_force(address):
             seen = await nobody.ask("visit", address, "worker")
         assert seen.startswith("enters the directory, then") and "Welcome" not in seen
-        table.add("the same, its directory opened by force", channel, seen, "served")
         async with calling(address):
             assert await add(1, 2) == 3
 
 
 @pytest.mark.parametrize("channel", LOCAL)
-async def test_a_socket_of_somebody_else(
-    channel: str, table: Table, nobody: User, folder: Path
-) -> None:
+async def test_a_socket_of_somebody_else(channel: str, nobody: User, folder: Path) -> None:
     """A discovery leads to a socket that another user has made: it is not even dialled."""
     folder.chmod(0o777)
     path = f"{folder}/theirs/w"
@@ -122,4 +113,3 @@ async def test_a_socket_of_somebody_else(
     assert "must be a directory of this user" in str(error)
     heard = await nobody.ask("go on")
     assert heard == "nobody came"
-    table.add("a worker of another user", channel, heard, f"{type(error).__name__}: {error}")

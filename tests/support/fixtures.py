@@ -1,11 +1,12 @@
-"""Fixtures that the fault and the integration tests share; their `conftest.py` import them."""
+"""Fixtures that several tests share; their `conftest.py` import them."""
 
 from __future__ import annotations
 
+import configparser
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,27 @@ def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is set, and no file is near."""
+    for name in [name for name in os.environ if name.startswith("WOOL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def write_distribution(
+    site: Path, name: str, version: str, groups: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Writes the metadata of a distribution, with entry points by their groups."""
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    points = configparser.ConfigParser()
+    points.read_dict(groups)
+    with (info / "entry_points.txt").open("w") as file:
+        points.write(file)
 
 
 @pytest.fixture

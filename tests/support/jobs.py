@@ -84,6 +84,17 @@ async def seize(seconds: float, path: Path | None = None) -> int:
 
 
 @wool.routine
+async def seize_until(path: Path, fifo: Path) -> int:
+    """Blocks its process until something is written: C code that keeps the interpreter lock."""
+    source = os.open(fifo, os.O_RDWR)
+    byte = ctypes.create_string_buffer(1)
+    tell(path)
+    ctypes.PyDLL(None).read(source, byte, 1)
+    os.close(source)
+    return os.getpid()
+
+
+@wool.routine
 async def mark(folder: Path, name: str, seconds: float = 0.0) -> str:
     """Leaves one byte in a file of that name for every time that it runs."""
     with open(folder / name, "ab", buffering=0) as file:

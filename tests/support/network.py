@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -198,3 +200,14 @@ def _sweep() -> None:
 
 def _ip(command: str) -> None:
     subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True)
+
+
+def free_port() -> int:
+    """Below those that the system gives to others, until it is used."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port

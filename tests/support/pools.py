@@ -45,3 +45,12 @@ async def all_serve(pool: wool.WorkerPool) -> None:
 
     await until(serve, what="all workers to serve")
     assert served == pids(pool)
+
+
+async def arrived(pool: wool.WorkerPool, count: int) -> None:
+    """Waits until so many calls have come to workers that have not begun them."""
+
+    async def pending() -> bool:
+        return sum(call.state == "pending" for call in await pool.calls()) == count
+
+    await until(pending, what=f"{count} calls to arrive")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import shutil
+import tempfile
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,15 @@ from typing import Any
 
 import pytest
 
-from unit.sound_discovery import FolderAnnouncement, FolderDiscovery, FolderWatch
+from unit.scaffold import scaffold
 from wool import abc
 from wool._watching import Watch
 from wool.abc import Discovery
 from wool.testing import AddressDiscoverySuite, DiscoverySuite
+
+files = scaffold("discovery", "files")
+Entry: Any = files.Entry
+FilesDiscovery: Any = files.FilesDiscovery
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -26,29 +31,39 @@ class Broken(DiscoverySuite):
 
     Attributes:
         caught_by: tests that must fail, or whose end must: `"end of test_…"`.
+        disturbed: whether something may have been missed.
+        folders: those in use.
     """
 
     gone_within = 0.6
     patience = 1.0
-    runs = 5
     caught_by: tuple[str, ...] = ()
-    Announcement: type[FolderAnnouncement] = FolderAnnouncement
-    Watch: type[FolderWatch] = FolderWatch
-    Discovery: type[FolderDiscovery] = FolderDiscovery
+    disturbed = False
+    folders: set[Path] = set()
+    is_held = staticmethod(files.is_held)
+    Entry: Any = Entry
+    Discovery: Any = FilesDiscovery
 
     def discovery(self, namespace: str) -> Discovery:
-        if not hasattr(self, "watches"):
-            self.watches: list[FolderWatch] = []
-        discovery = self.Discovery(namespace, self.watches)
-        discovery.Announcement, discovery.Watch = self.Announcement, self.Watch  # type: ignore[misc]
+        files.Entry, files.is_held = self.Entry, self.is_held
+        folder = Path(tempfile.gettempdir())
+        options = files.Options(namespace=namespace, directory=folder, interval=0.003)
+        discovery = self.Discovery(options)
+        self.folders.add(discovery._folder)
         return discovery
 
     async def disturb(self) -> None:
-        for watch in self.watches:
-            await watch.restart()
+        Broken.disturbed = True
+
+    @pytest.fixture(autouse=True)
+    def cleared(self) -> Iterator[None]:
+        Broken.disturbed = False
+        yield
+        while self.folders:
+            shutil.rmtree(self.folders.pop(), ignore_errors=True)
 
 
-class TestFolder(Broken):
+class TestFiles(Broken):
     """What the broken ones are made of is sound."""
 
     gone_within = 4.0
@@ -59,69 +74,86 @@ class TestFolder(Broken):
 
 
 class TestForgetsWhoWasThereBefore(Broken):
-    caught_by = ("test_late_watchers",)
+    caught_by = ("test_a_worker_joins_changes_and_leaves",)
 
-    class Watch(FolderWatch):
-        def put(self, event: Any) -> None:
-            super().put(abc.Snapshot([]) if isinstance(event, abc.Snapshot) else event)
+    class Discovery(FilesDiscovery):
+        async def _events(self) -> AsyncGenerator[Any]:
+            async for event in super()._events():
+                yield abc.Snapshot([]) if isinstance(event, abc.Snapshot) else event
 
 
 class TestSharesIterators(Broken):
     caught_by = ("test_watches_are_apart",)
 
-    class Discovery(FolderDiscovery):
-        users = 0
+    class Discovery(FilesDiscovery):
         common: Any = None
 
         @asynccontextmanager
         async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
-            self.users += 1
-            self.common = self.common or self.Watch(self.folder)
-            try:
+            if self.common is not None:
                 yield self.common
-            finally:
-                self.users -= 1
-                if not self.users:
-                    await self.common.aclose()
-                    self.common = None
+                return
+            async with super().watch() as self.common:
+                yield self.common
+            self.common = None
+
+
+class Altered(AsyncIterator[Any]):
+    """The events of a watch, and what is done to them."""
+
+    def __init__(self, events: Any) -> None:
+        self.events = events
+
+    async def __anext__(self) -> Any:
+        return await anext(self.events)
+
+
+class Altering(FilesDiscovery):
+    Events: Any = Altered
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
+        async with super().watch() as events:
+            yield self.Events(events)
 
 
 class TestLetsReadersWaitForEver(Broken):
     caught_by = ("test_leaving_a_watch",)
 
-    class Watch(FolderWatch):
-        async def aclose(self) -> None:
-            self.task.cancel()
-            await asyncio.wait([self.task])
-
-
-class TestEndsAllWatchesWithOne(Broken):
-    caught_by = ("test_watches_are_apart",)
-
-    class Discovery(FolderDiscovery):
-        @asynccontextmanager
-        async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
-            async with super().watch() as watch:
-                yield watch
-                for other in self.watches:
-                    await other.aclose()
+    class Discovery(Altering):
+        class Events(Altered):
+            async def __anext__(self) -> Any:
+                try:
+                    return await super().__anext__()
+                except StopAsyncIteration:
+                    return await asyncio.get_running_loop().create_future()
 
 
 class TestDropsWhatDoesNotFit(Broken):
     caught_by = ("test_a_watcher_that_does_not_keep_up",)
 
-    class Watch(FolderWatch):
-        def put(self, event: Any) -> None:
-            if len(self.queue) < 2:
-                super().put(event)
+    class Discovery(Altering):
+        class Events(Altered):
+            def __init__(self, events: Any) -> None:
+                super().__init__(events)
+                self.queue: asyncio.Queue[Any] = asyncio.Queue()
+                self.filling = asyncio.ensure_future(self.fill())
+
+            async def fill(self) -> None:
+                async for event in self.events:
+                    if self.queue.empty() or not isinstance(event, abc.Changed):
+                        self.queue.put_nowait(event)
+
+            async def __anext__(self) -> Any:
+                return await self.queue.get()
 
 
 class TestKnowsOneNamespace(Broken):
     caught_by = ("test_namespaces_are_apart",)
 
-    class Discovery(FolderDiscovery):
-        def __init__(self, namespace: str, watches: Any) -> None:
-            super().__init__("wool-broken-namespaces", watches)
+    class Discovery(FilesDiscovery):
+        def __init__(self, options: Any) -> None:
+            super().__init__(replace(options, namespace="all"))
 
 
 class TestBelongsToItsFirstLoop(Broken):
@@ -129,49 +161,50 @@ class TestBelongsToItsFirstLoop(Broken):
 
     caught_by = ("test_several_event_loops",)
 
-    class Discovery(FolderDiscovery):
+    class Discovery(FilesDiscovery):
         loop: asyncio.AbstractEventLoop | None = None
 
-        @asynccontextmanager
-        async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
+        def watch(self) -> Any:
             self.loop = self.loop or asyncio.get_running_loop()
             if asyncio.get_running_loop() is not self.loop:
                 raise RuntimeError("is bound to a different event loop")
-            async with super().watch() as watch:
-                yield watch
+            return super().watch()
 
 
 class TestLeaksWhenCancelled(Broken):
     caught_by = ("end of test_cancelling_at_any_time",)
 
-    class Discovery(FolderDiscovery):
+    class Discovery(FilesDiscovery):
         @asynccontextmanager
         async def watch(self) -> AsyncGenerator[AsyncIterator[Any]]:
-            watch = self.Watch(self.folder)
+            task = asyncio.ensure_future(asyncio.sleep(1000))
             await asyncio.sleep(0)
             try:
-                yield watch
+                async with super().watch() as events:
+                    yield events
             finally:
-                await watch.aclose()
+                task.cancel()
 
 
 class TestLeaksThreads(Broken):
     caught_by = ("test_nothing_is_left",)
 
-    class Watch(FolderWatch):
-        def __init__(self, folder: Path) -> None:
-            super().__init__(folder)
-            import threading
-
+    class Discovery(FilesDiscovery):
+        def watch(self) -> Any:
             threading.Thread(target=threading.Event().wait, daemon=True).start()
+            return super().watch()
 
 
 class TestNeverRecovers(Broken):
     caught_by = ("test_a_disturbance",)
 
-    class Watch(FolderWatch):
-        async def restart(self) -> None:
-            self.task.cancel()
+    class Discovery(FilesDiscovery):
+        known: Any = None
+
+        def _read(self) -> Any:
+            if not Broken.disturbed or self.known is None:
+                self.known = super()._read()
+            return self.known
 
 
 # Workers are announced wrongly, or withdrawn too little, too much, too late -------------------
@@ -182,9 +215,9 @@ class TestForgetsKilledAnnouncers(Broken):
 
     caught_by = ("test_an_announcer_that_is_killed",)
 
-    class Watch(FolderWatch):
-        def is_alive(self, path: Path) -> bool:
-            return True
+    @staticmethod
+    def is_held(lock: Path) -> bool:
+        return True
 
 
 class TestResurrectsWorkers(Broken):
@@ -192,97 +225,89 @@ class TestResurrectsWorkers(Broken):
 
     caught_by = ("test_who_has_left_stays_away",)
 
-    class Discovery(FolderDiscovery):
+    class Discovery(FilesDiscovery):
         @asynccontextmanager
         async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
             async with super().announce(worker) as announcement:
                 yield announcement
-            await asyncio.sleep(5 * 0.003)
 
-            def renew() -> None:
-                again = FolderAnnouncement(self.folder, worker)
-                asyncio.get_running_loop().call_later(0.3, again.withdraw)
+            async def renew() -> None:
+                await asyncio.sleep(0.1)
+                again = Entry(self._folder / f"w{worker.id}")
+                await again.update(worker)
+                asyncio.get_running_loop().call_later(0.3, again.remove)
 
-            asyncio.get_running_loop().call_later(0.1, renew)
+            self.renewing = asyncio.ensure_future(renew())
 
 
 class TestKeepsWhoseBodyFails(Broken):
     caught_by = ("test_leaving_withdraws[Boom]", "test_leaving_withdraws[CancelledError]")
 
-    class Discovery(FolderDiscovery):
+    class Discovery(FilesDiscovery):
         @asynccontextmanager
         async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
-            announcement = self.Announcement(self.folder, worker)
-            yield announcement
-            announcement.withdraw()
+            self.kept = kept = super().announce(worker)
+            yield await kept.__aenter__()
+            await kept.__aexit__(None, None, None)
 
 
 class TestWithdrawsEverything(Broken):
     caught_by = ("test_leaving_withdraws[None]",)
 
-    class Discovery(FolderDiscovery):
+    class Discovery(FilesDiscovery):
         @asynccontextmanager
         async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
             async with super().announce(worker) as announcement:
                 yield announcement
-                for path in self.folder.glob("*.json"):
+                for path in self._folder.glob("*.json"):
                     path.unlink()
-
-
-class TestStaysWithinItsProcess(Broken):
-    caught_by = ("test_an_announcer_that_is_killed",)
-
-    class Discovery(FolderDiscovery):
-        def __init__(self, namespace: str, watches: Any) -> None:
-            super().__init__(f"{namespace}-{os.getpid()}", watches)
 
 
 class TestIgnoresUpdates(Broken):
     caught_by = ("test_a_worker_joins_changes_and_leaves",)
 
-    class Announcement(FolderAnnouncement):
-        async def update(self, worker: abc.WorkerInfo) -> None: ...
+    class Entry(Entry):
+        written = False
+
+        async def update(self, worker: abc.WorkerInfo) -> None:
+            if not self.written:
+                await super().update(worker)
+            self.written = True
 
 
 class TestLimitsWorkers(Broken):
     caught_by = ("test_many_announcers",)
 
-    class Watch(FolderWatch):
-        def look(self) -> dict[str, abc.WorkerInfo]:
-            return dict(list(super().look().items())[:32])
+    class Discovery(FilesDiscovery):
+        def _read(self) -> dict[str, abc.WorkerInfo]:
+            return dict(list(super()._read().items())[:32])
 
 
 class TestSplitsTags(Broken):
     caught_by = ("test_all_is_told_of_a_worker[no letters]",)
 
-    class Announcement(FolderAnnouncement):
-        def write(self, worker: abc.WorkerInfo) -> None:
-            super().write(replace(worker, tags=frozenset(",".join(worker.tags).split(","))))
-
-
-class TestIsAscii(Broken):
-    caught_by = ("test_all_is_told_of_a_worker[any script]",)
-
-    class Announcement(FolderAnnouncement):
-        def write(self, worker: abc.WorkerInfo) -> None:
-            tags = {tag.encode("ascii", "replace").decode() for tag in worker.tags}
-            super().write(replace(worker, tags=frozenset(tags)))
+    class Entry(Entry):
+        async def update(self, worker: abc.WorkerInfo) -> None:
+            tags = frozenset(",".join(worker.tags).split(","))
+            await super().update(replace(worker, tags=tags))
 
 
 class TestLosesTheOrder(Broken):
     caught_by = ("test_all_is_told_of_a_worker[order]",)
 
-    class Announcement(FolderAnnouncement):
-        def write(self, worker: abc.WorkerInfo) -> None:
-            super().write(replace(worker, serializers=tuple(sorted(worker.serializers))))
+    class Entry(Entry):
+        async def update(self, worker: abc.WorkerInfo) -> None:
+            serializers = tuple(sorted(worker.serializers))
+            await super().update(replace(worker, serializers=serializers))
 
 
 class TestDropsTheTail(Broken):
-    caught_by = ("test_long_values[2000]", "test_long_values[100000]")
+    caught_by = ("test_all_is_told_of_a_worker[2000 characters]",)
 
-    class Announcement(FolderAnnouncement):
-        def write(self, worker: abc.WorkerInfo) -> None:
-            super().write(replace(worker, tags=frozenset(tag[:255] for tag in worker.tags)))
+    class Entry(Entry):
+        async def update(self, worker: abc.WorkerInfo) -> None:
+            tags = frozenset(tag[:255] for tag in worker.tags)
+            await super().update(replace(worker, tags=tags))
 
 
 # Addresses that somebody else keeps -----------------------------------------------------------
@@ -346,31 +371,11 @@ class BrokenList(AddressDiscoverySuite):
         self.list.change(addresses)
 
 
-class TestSaysJoined(BrokenList):
-    caught_by = ("test_watches_are_apart",)
-
-    class List(List):
-        def snapshot(self) -> Any:
-            return abc.Joined(abc.WorkerInfo(address=self.addresses[0]))
-
-
 class TestNeverLooksAgain(BrokenList):
     caught_by = ("test_addresses_change",)
 
     class List(List):
         def change(self, addresses: Sequence[str]) -> None: ...
-
-
-class TestListSharesIterators(BrokenList):
-    caught_by = ("test_watches_are_apart",)
-
-    class List(List):
-        def __init__(self, addresses: Sequence[str]) -> None:
-            super().__init__(addresses)
-            self.common = super().events()
-
-        def events(self) -> Any:
-            return self.common
 
 
 class TestIsAGenerator(BrokenList):
@@ -385,13 +390,6 @@ class TestIsAGenerator(BrokenList):
         def end(self, events: Any) -> None: ...
 
 
-class TestListLetsReadersWaitForEver(BrokenList):
-    caught_by = ("test_leaving_a_watch",)
-
-    class List(List):
-        def end(self, events: Any) -> None: ...
-
-
 class TestRefusesAnnouncements(BrokenList):
     caught_by = ("test_announcing_does_no_harm",)
 
@@ -400,23 +398,3 @@ class TestRefusesAnnouncements(BrokenList):
         async def announce(self, worker: abc.WorkerInfo) -> AsyncGenerator[abc.Announcement]:
             raise abc.ConfigurationError("nothing can be announced here")
             yield
-
-
-class TestListBelongsToItsFirstLoop(BrokenList):
-    caught_by = ("test_several_event_loops",)
-
-    class List(List):
-        def events(self) -> Any:
-            self.loop = getattr(self, "loop", asyncio.get_running_loop())
-            if asyncio.get_running_loop() is not self.loop:
-                raise RuntimeError("is bound to a different event loop")
-            return super().events()
-
-
-class TestListLeaksThreads(BrokenList):
-    caught_by = ("test_nothing_is_left",)
-
-    class List(List):
-        def events(self) -> Any:
-            threading.Thread(target=threading.Event().wait, daemon=True).start()
-            return super().events()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
+from support.waiting import until
 from wool._transports.stream import StreamConnection
-from wool.abc import ConnectionLost, Transport
+from wool.abc import ConnectionLost
 
 
 class Elsewhere:
@@ -67,37 +67,6 @@ async def elsewhere() -> AsyncGenerator[Elsewhere, None]:
 
 
 Ends = tuple[StreamConnection, StreamConnection]
-
-
-@asynccontextmanager
-async def ends(transport: Transport) -> AsyncGenerator[Ends, None]:
-    """The two ends of a connection."""
-    accepted: asyncio.Queue[Any] = asyncio.Queue()
-
-    async def keep(connection: object) -> None:
-        accepted.put_nowait(connection)
-        await asyncio.get_running_loop().create_future()
-
-    listener = await transport.listen(None, credentials=None)
-    serving = asyncio.ensure_future(listener.serve(keep))
-    ours = await transport.connect(listener.address, credentials=None, timeout=10)
-    theirs = await accepted.get()
-    try:
-        assert isinstance(ours, StreamConnection)
-        for end in (ours, theirs):
-            end.receive_limit = end.max_message_size
-        yield ours, theirs
-    finally:
-        await ours.aclose()
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Waits for something that nothing announces."""
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class Split:

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from wool._protocol import frames as f
-from wool._protocol.connection import Machine
+from wool._protocol.connection import Event, Machine
 
 CHUNK = 1024
 WINDOW = 4096
@@ -23,7 +23,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     """Returns a strategy for the values of a field's type, as msgspec describes it."""
     match kind:
         case msgspec.inspect.IntType():
-            return st.integers(kind.ge or 0, kind.le or 2**62)
+            return st.integers(kind.ge or 0, 2**62 if kind.le is None else kind.le)
         case msgspec.inspect.FloatType():
             return st.floats(kind.ge, allow_nan=False)
         case msgspec.inspect.StrType():
@@ -32,6 +32,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
             return st.binary(max_size=20)
         case msgspec.inspect.BoolType():
             return st.booleans()
+        case msgspec.inspect.LiteralType():
+            return st.sampled_from(kind.values)
         case msgspec.inspect.NoneType():
             return st.none()
         case msgspec.inspect.UnionType():
@@ -54,6 +56,11 @@ def instances(struct: type[Any]) -> st.SearchStrategy[Any]:
 
 def frames(kinds: Iterable[type[f.Frame]] = FRAMES) -> st.SearchStrategy[Any]:
     return st.one_of([instances(kind) for kind in kinds])
+
+
+def receive(machine: Machine, message: bytes | memoryview) -> list[Event]:
+    """Has a machine take one message."""
+    return machine.receive(*f.decode_call(message))
 
 
 def content(sizes: Sequence[int], seed: int = 0) -> list[bytes]:
@@ -100,7 +107,7 @@ class Pair:
         receiver = self.acceptor if sender is self.dialler else self.dialler
         events: list[Any] = []
         for message in sender.outgoing(limit):
-            events += receiver.receive(joined(message))
+            events += receive(receiver, joined(message))
         return events
 
     def pump(self) -> tuple[list[Any], list[Any]]:

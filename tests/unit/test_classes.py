@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,8 @@ from contextvars import copy_context
 from types import ModuleType
 from typing import Any
 
-from wool._code.classes import setter_of
 from wool._code.code import CodeBook, CodeStore
-from wool._code.identity import ClassTable
+from wool._code.identity import IdentityTable
 from wool._code.loading import LOADING, NO_REFERENTS, find_class
 from wool._code.modules import Modules
 
@@ -47,13 +45,13 @@ def test_a_definition_that_is_a_name() -> None:
 def test_other_threads_see_a_class_when_all_of_it_is_there() -> None:
     seen: list[Any] = []
 
-    class Table(ClassTable):
+    class Table(IdentityTable):
         def look(self) -> None:
             with ThreadPoolExecutor(1) as other:
                 seen.append(other.submit(self.find, b"key").result())
 
-        def _add(self, key: bytes, cls: type) -> None:
-            super()._add(key, cls)
+        def _add(self, key: bytes, obj: object) -> None:
+            super()._add(key, obj)
             self.look()
 
     def fill(cls: Any, state: object) -> None:
@@ -66,20 +64,6 @@ def test_other_threads_see_a_class_when_all_of_it_is_there() -> None:
     table.finish(cls, b"key", fill, "all")
     table.look()
     assert seen == [None, None, cls]
-
-
-def test_attributes_are_set_beneath_what_is_written_in_python() -> None:
-    """And no deeper: a metaclass of C code that says what setting them means is asked."""
-
-    of_structures: Any = type(ctypes.Structure)
-
-    class Refusing(of_structures):
-        def __setattr__(cls, name: str, value: Any) -> None:
-            raise AttributeError
-
-    assert setter_of(Refusing) is setter_of(of_structures) is not setter_of(type)
-    setter_of(type)(Plain, "number", 4)
-    assert vars(Plain)["number"] == 4
 
 
 def test_two_threads_that_load_one_function() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,8 @@ from wool._worker.backends import ChosenDiscovery, choose_discovery, choose_tran
 from wool.exceptions import ConfigurationError
 from wool.plugins import DiscoveryPlugin, hookimpl
 
+pytestmark = pytest.mark.usefixtures("unset")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -27,14 +28,6 @@ class Nothing(wool.abc.Discovery):
     """Finds nobody."""
 
     announce = watch = None  # type: ignore[assignment]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is set, and no file is near."""
-    for name in [name for name in os.environ if name.startswith("WOOL_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -92,15 +85,6 @@ def test_what_a_discovery_can_do(
     assert str(chosen) == f"the discovery {name!r}"
 
 
-def test_what_is_not_known_of_an_instance() -> None:
-    class Mine:
-        pass
-
-    chosen = ChosenDiscovery(Mine())  # type: ignore[arg-type]
-    assert not chosen.reaches_out
-    assert str(chosen) == "the discovery Mine"
-
-
 def far(scheme: str = "") -> ChosenDiscovery:
     """A discovery that reaches other machines."""
 
@@ -129,13 +113,6 @@ def test_the_transport_that_reaches_others(
     assert choose_transport(None, others) == expected
     assert choose_transport("mine", others) == "mine"
     assert choose_transport(None, None) == "unix"
-
-
-def test_no_transport_that_reaches_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    others = far()
-    monkeypatch.setattr(lookup.Lookup, "names_of", lambda self, kind: {"unix", "memory"})
-    with pytest.raises(ConfigurationError, match=r"pip install .wool-core\[grpc\]"):
-        choose_transport(None, others)
 
 
 def test_a_worker_listens_where_those_who_find_it_reach_it(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from unit.sound_discovery import Board, BoardDiscovery
 from wool._backends import dns, static
 from wool.abc import Discovery
 from wool.testing import AddressDiscoverySuite, DiscoverySuite
@@ -51,22 +49,9 @@ class TestShm(DiscoverySuite):
 
 
 class TestZeroconf(DiscoverySuite):
-    runs = 3
-
     def discovery(self, namespace: str) -> Discovery:
         options = ZeroconfOptions(namespace=namespace, interfaces=("127.0.0.1",), interval=1.0)
         return ZeroconfDiscovery(options)
-
-
-class TestBoard(DiscoverySuite):
-    """One that nobody else can look at."""
-
-    in_process = True
-    gone_within = 1.0
-    boards: defaultdict[str, Board] = defaultdict(Board)
-
-    def discovery(self, namespace: str) -> Discovery:
-        return BoardDiscovery(self.boards[namespace])
 
 
 class TestStatic(AddressDiscoverySuite):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import io
 import linecache
 import pickle
@@ -11,26 +9,18 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import cloudpickle
 import pytest
 
-from wool._backends import cloudpickle as cloudpickle_backend
 from wool._backends import dill as dill_backend
 from wool._values import tracebacks
-from wool._values.exceptions import (
-    Summary,
-    dump_exception,
-    load_exception,
-    reduce_mended,
-    summarise,
-)
+from wool._values.exceptions import dump_exception, load_exception
 from wool._values.reduction import reduce_exception
-from wool.exceptions import RemoteError, WorkerLost
+from wool._values.summaries import Summary, summarise
+from wool.exceptions import RemoteError
 
 LABEL = "<worker pid 42 on elsewhere>"
 
@@ -39,7 +29,7 @@ def dumps(value: Any, label: str | None = LABEL, mend: bool = False) -> bytes:
     class Pickler(cloudpickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, BaseException):
-                return reduce_mended(obj, label, failure) if mend else reduce_exception(obj, label)
+                return reduce_exception(obj, label, failure if mend else None)
             return super().reducer_override(obj)
 
     file = io.BytesIO()
@@ -98,50 +88,6 @@ def names(exc: BaseException) -> list[str]:
 class Plain(Exception): ...
 
 
-class KeywordOnly(Exception):
-    def __init__(self, *, code: int) -> None:
-        super().__init__(f"code {code}")
-        self.code = code
-
-
-class NoArguments(Exception):
-    def __init__(self) -> None:
-        super().__init__("always the same")
-
-
-class Required(Exception):
-    def __init__(self, first: int, second: int) -> None:
-        super().__init__(f"{first} and {second}")
-        self.first = first
-
-
-class RaisingInit(Exception):
-    ready = False
-
-    def __init__(self) -> None:
-        if not self.ready:
-            raise RuntimeError("init was called")
-        self.detail = "made with care"
-
-
-class SideEffects(Exception):
-    made = 0
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        type(self).made += 1
-
-
-class NewWithArguments(Exception):
-    def __new__(cls, text: str, /, *, size: int) -> NewWithArguments:
-        self = super().__new__(cls, text)
-        self.size = size
-        return self
-
-    def __init__(self, text: str, *, size: int) -> None:
-        super().__init__(text)
-
-
 class Slotted(Exception):
     __slots__ = ("__private", "count", "unset")
 
@@ -153,11 +99,6 @@ class Slotted(Exception):
     @property
     def private(self) -> int:
         return self.__private
-
-
-@dataclasses.dataclass(frozen=True)
-class Frozen(Exception):
-    code: int
 
 
 class Guarded(Exception):
@@ -175,65 +116,12 @@ class Guarded(Exception):
         raise RuntimeError("nor this")
 
 
-class FalsyError(Exception):
-    def __bool__(self) -> bool:
-        return False
-
-    def __eq__(self, other: object) -> bool:
-        raise RuntimeError("do not compare")
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def test_any_init_signature() -> None:
-    made: list[Exception] = [
-        KeywordOnly(code=3),
-        NoArguments(),
-        Required(1, 2),
-        NewWithArguments("text", size=7),
-        Frozen(4),
-        WorkerLost("gone", outcome="not started", exitcode=1, host="here", pid=5),
-    ]
-    for exc in made:
-        back = trip(exc)
-        assert type(back) is type(exc)
-        assert (back.args, back.__dict__, str(back)) == (exc.args, exc.__dict__, str(exc))
-
-
-def test_init_is_not_called_again() -> None:
-    exc = SideEffects("once")
-    made = SideEffects.made
-    assert trip(exc).args == ("once",)
-    assert SideEffects.made == made
-
-    RaisingInit.ready = True
-    try:
-        raising = RaisingInit()
-    finally:
-        RaisingInit.ready = False
-    assert trip(raising).detail == "made with care"
-
-
 def test_classes_that_guard_their_attributes() -> None:
     exc = raised(lambda: throw(Guarded()))
     back = trip(exc)
     assert back.__dict__["value"] == 5
     assert BaseException.args.__get__(back) == ("real",)
     assert names(back)[-1] == "throw"
-
-
-def test_exceptions_that_are_false_or_cannot_be_compared() -> None:
-    exc = Plain()
-    exc.__cause__ = FalsyError("cause")
-    exc.__context__ = FalsyError("context")
-    back = trip(exc)
-    assert type(back.__cause__) is type(back.__context__) is FalsyError
-
-
-def test_characters_written() -> None:
-    exc = BlockingIOError(11, "again", 5)
-    assert trip(exc).characters_written == 5
-    assert not hasattr(trip(BlockingIOError(11, "again")), "characters_written")
 
 
 def test_the_object_that_lacked_an_attribute_stays() -> None:
@@ -306,20 +194,6 @@ def throw_from(exc: BaseException, cause: BaseException | None) -> None:
     raise exc from cause
 
 
-class OwnGroup(ExceptionGroup[Exception]):
-    def derive(self, excs: Any) -> OwnGroup:
-        return OwnGroup(self.message, excs)
-
-
-class CountedGroup(BaseExceptionGroup[BaseException]):
-    def __new__(cls, *, members: Any) -> CountedGroup:
-        self = super().__new__(cls, f"{len(members)} errors", members)
-        self.count = len(members)
-        return self
-
-    def __init__(self, *, members: Any) -> None: ...
-
-
 @pytest.mark.parametrize("start", ["group", "member"])
 def test_cycles_through_groups(start: str) -> None:
     member = ValueError("member")
@@ -380,14 +254,6 @@ def test_frames_of_wool_are_hidden_wherever_they_are() -> None:
     assert "/woolly.py" in files and __file__ in files
 
 
-def test_an_error_of_wool_itself_still_says_where() -> None:
-    fail = run_as("wool.x", "/wool/x.py", "def fail():\n    raise KeyError\n")["fail"]
-    exc = raised(fail)
-    exc.__traceback__ = exc.__traceback__.tb_next if exc.__traceback__ else None
-    assert names(trip(exc)) == ["<remote call>"]
-    assert trip(exc, None).__traceback__ is None
-
-
 SOURCES = ["/no/such/directory/module.py", "no_such_relative.py", "<stdin>", "<string>"]
 
 
@@ -423,23 +289,6 @@ def test_real_files_are_left_to_linecache(tmp_path: Path) -> None:
     assert "raise KeyError" in shown(back)
 
 
-def test_where_the_function_of_a_frame_begins() -> None:
-    """IPython takes the source of a frame from there on."""
-
-    def fails() -> None:
-        text = "some lines further down"
-        raise ValueError(text)
-
-    with pytest.raises(ValueError, match="further") as caught:
-        fails()
-    back = trip(caught.value)
-    frame = [f for f, _ in traceback.walk_tb(back.__traceback__)][-1]
-    first = fails.__code__.co_firstlineno
-    assert frame.f_code.co_firstlineno == first
-    assert traceback.extract_tb(back.__traceback__)[-1].lineno == first + 2
-    assert inspect.getsource(frame.f_code) == inspect.getsource(fails)
-
-
 def recurse(depth: int) -> None:
     if depth == 0:
         raise ValueError("at the bottom")
@@ -468,42 +317,6 @@ def test_rebuilt_frames_hold_on_to_nothing() -> None:
         assert set(tb.tb_frame.f_globals) <= {"__name__", "__file__", "__builtins__"}
         tb.tb_frame.clear()
         tb = tb.tb_next
-
-
-@pytest.mark.parametrize("backend", [cloudpickle_backend, dill_backend])
-def test_with_the_serializers(backend: Any) -> None:
-    serializer = backend.make(backend.Options())
-
-    def reduce(obj: Any) -> Any:
-        return reduce_exception(obj, LABEL) if isinstance(obj, BaseException) else NotImplemented
-
-    def mended(obj: Any) -> Any:
-        if not isinstance(obj, BaseException):
-            return NotImplemented
-        return reduce_mended(obj, LABEL, failure)
-
-    def failure(value: Any) -> BaseException | None:
-        try:
-            serializer.dumps(value, reduce)
-        except BaseException as error:
-            return error
-        return None
-
-    def dumps(value: Any, mend: bool) -> Any:
-        return serializer.dumps(value, mended if mend else reduce)
-
-    def through(exc: BaseException) -> Any:
-        summary, payload = dump_exception(exc, dumps, LABEL)
-        return load_exception(summary, payload, serializer.loads)
-
-    exc: Any = raised(lambda: throw(Slotted(3)))
-    exc.__cause__ = ExceptionGroup("group", [chained(), KeyError()])  # type: ignore[list-item]
-    for lock in (None, threading.Lock()):
-        exc.add_note("a note")
-        exc.__cause__.__cause__ = Plain(lock)
-        back = through(exc)
-        assert (type(back), back.count, names(back)[0]) == (Slotted, 3, "<remote call>")
-        assert type(back.__cause__.exceptions[0].__cause__) is ValueError
 
 
 def test_long_chains_with_dill() -> None:
@@ -536,17 +349,6 @@ class ExitsWhenPickled:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise self.error
-
-
-class Broken(Exception):
-    def __str__(self) -> str:
-        raise KeyboardInterrupt
-
-    def __repr__(self) -> str:
-        raise SystemExit
-
-    def __reduce__(self) -> Any:
-        raise SystemExit(1)
 
 
 def test_texts_take_the_place_of_what_cannot_be_pickled() -> None:
@@ -611,12 +413,9 @@ def test_the_message_needs_what_cannot_be_pickled() -> None:
     assert "'attempt'" in back.__notes__[0]
 
 
-def test_notes_that_cannot_be_pickled() -> None:
-    exc = Plain()
-    for notes in (["fine", Unpicklable()], Unpicklable()):
-        exc.__notes__ = notes  # type: ignore[assignment]
-        (note,) = send(exc).__notes__
-        assert "'__notes__'" in note
+class Broken(Exception):
+    def __reduce__(self) -> Any:
+        raise SystemExit(1)
 
 
 def test_own_reduce_that_fails_or_works_beside_what_cannot_be_pickled() -> None:
@@ -637,38 +436,6 @@ def test_own_reduce_that_fails_or_works_beside_what_cannot_be_pickled() -> None:
 def test_nothing_escapes(error: type[BaseException]) -> None:
     back = send(Plain("text", ExitsWhenPickled(error)))
     assert back.args[0] == "text" and back.args[1].startswith("<unpicklable: ")
-
-
-def test_values_nested_too_deeply() -> None:
-    deep: list[Any] = []
-    for _ in range(200_000):
-        deep = [deep]
-    back = send(Plain("text", deep))
-    assert back.args[0] == "text"
-    while deep:
-        deep = deep.pop()
-
-
-def test_a_class_that_cannot_travel() -> None:
-    lock = threading.Lock()
-
-    class Local(ValueError):
-        captured = lock
-
-    cause = KeyError("cause")
-    exc = raised(lambda: throw_from(Local("text"), cause))
-    back: Any = send(exc)
-    assert type(back) is RemoteError
-    assert back.type_name == f"{__name__}.{Local.__qualname__}"
-    assert back.message == "text"
-    assert "in throw_from" in back.traceback and LABEL in back.traceback
-    assert type(back.__cause__) is KeyError
-    outer = Plain("outer")
-    outer.__cause__ = exc
-    back = send(outer)
-    assert type(back) is Plain and type(back.__cause__) is RemoteError
-    group = send(ExceptionGroup("g", [exc, KeyError()]))  # type: ignore[list-item]
-    assert [type(member) for member in group.exceptions] == [RemoteError, KeyError]  # type: ignore[attr-defined]
 
 
 def test_a_serializer_that_fails_altogether() -> None:
@@ -735,64 +502,4 @@ def test_summaries_describe() -> None:
     assert "  | ValueError: first" in text and "  | KeyError: 'second'" in text
 
 
-class Unreadable(Exception):
-    def __getattribute__(self, name: str) -> Any:
-        raise RuntimeError(name)
-
-
-class StrangeText(str):
-    def __str__(self) -> str:
-        raise RuntimeError
-
-    def encode(self, *args: Any) -> bytes:  # type: ignore[override]
-        raise RuntimeError
-
-
-class Meta(type):
-    @property
-    def __module__(cls) -> str:  # type: ignore[override]
-        raise SystemExit
-
-
-class StrangeClass(Exception, metaclass=Meta): ...
-
-
-class StrangeMessage(Exception):
-    def __str__(self) -> str:
-        return StrangeText("strange \ud800")
-
-
-def test_summaries_are_robust() -> None:
-    assert "unprintable" in summarise(Broken()).message
-    assert summarise(StrangeClass("x")).type_name == "<unknown class>"
-    strange = summarise(StrangeMessage())
-    assert type(strange.message) is str and strange.message == "strange \\ud800"
-    for summary in (strange, summarise(ValueError("\udcff"))):
-        for text in (summary.type_name, summary.message, summary.traceback):
-            text.encode()
-    assert len(summarise(ValueError("x" * 1_000_000)).message) <= 10_000
-    cyclic = ValueError("a")
-    cyclic.__cause__ = ValueError("b")
-    cyclic.__cause__.__cause__ = cyclic
-    assert "ValueError: b" in summarise(cyclic).traceback
-    for exc in (Broken(), Unreadable(), StrangeClass("x"), StrangeMessage(), cyclic):
-        assert isinstance(send(exc), BaseException)
-
-
 # Time and threads
-
-
-def test_threads_do_not_disturb_each_other() -> None:
-    source = "\n" * 50 + "def fail():\n    raise KeyError\n"
-
-    def work(number: int) -> None:
-        filename = f"/no/such/file{number % 3}.py"
-        fail: FunctionType = run_as("users", filename, source)["fail"]
-        for index in range(50):
-            exc: Any = raised(fail)
-            exc.number, exc.lock = (number, index), threading.Lock()
-            back: Any = send(exc)
-            assert (back.number, names(back)[-1]) == ((number, index), "fail")
-
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(work, range(8)))

@@ -7,8 +7,7 @@ import selectors
 from collections.abc import Callable
 from typing import Any
 
-from wool._peer.incoming import State
-from wool._worker.executor import Executor
+from wool._worker.executor import BEGIN, Executor
 
 
 class Call:
@@ -18,10 +17,9 @@ class Call:
 
     def __init__(self, began: asyncio.Event) -> None:
         self.began = began
-        self.state = State.PENDING
 
     async def run(self) -> None:
-        self.state = State.RUNNING
+        await BEGIN
         self.began.set()
 
 

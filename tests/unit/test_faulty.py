@@ -108,25 +108,6 @@ async def test_dropping_loses_and_ends_the_connection() -> None:
             await theirs.receive()
 
 
-async def test_dropping_ends_the_connection_also_if_the_block_raises() -> None:
-    faults = Faults()
-    async with asyncio.timeout(10), linked(faults) as (mine, theirs, _):
-        with pytest.raises(ZeroDivisionError), faults.drop():
-            await mine.send([[b"lost"]])
-            raise ZeroDivisionError
-        with pytest.raises(abc.ConnectionLost):
-            await theirs.receive()
-
-
-async def test_dropping_nothing_does_no_harm() -> None:
-    faults = Faults()
-    async with asyncio.timeout(10), linked(faults) as (mine, theirs, _):
-        with faults.drop():
-            pass
-        await mine.send([[b"there"]])
-        assert await theirs.receive() == [b"there"]
-
-
 async def test_cutting_ends_both_sides() -> None:
     faults = Faults()
     async with asyncio.timeout(10), linked(faults) as (mine, theirs, _):
@@ -137,33 +118,6 @@ async def test_cutting_ends_both_sides() -> None:
             with pytest.raises(abc.ConnectionLost):
                 await waiting
         assert not mine.can_send_now()
-
-
-async def test_cutting_wakes_who_is_clogged() -> None:
-    faults = Faults()
-    async with asyncio.timeout(10), linked(faults) as (mine, _, _address):
-        with faults.clog():
-            sending = later(mine.send([[b"x"]]))
-            await stays(sending)
-            faults.cut()
-            with pytest.raises(abc.ConnectionLost):
-                await sending
-
-
-async def test_a_delay_keeps_the_order() -> None:
-    faults = Faults()
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(20), linked(faults) as (mine, theirs, _):
-        with faults.delay(0.05):
-            assert not mine.can_send_now()
-            before = loop.time()
-            for number in range(3):
-                await mine.send([[bytes([number])]])
-            assert loop.time() - before >= 0.15
-            got: list[Any] = []
-            while len(got) < 3:
-                got += await theirs.receive()
-            assert got == [b"\0", b"\1", b"\2"]
 
 
 async def test_whoever_dials() -> None:
@@ -194,19 +148,3 @@ def test_options_of_no_use_leave_no_thread() -> None:
     with pytest.raises(wool.ConfigurationError), opened({"size": -1}):
         pass
     assert set(threading.enumerate()) <= before
-
-
-def test_processes_that_are_not_there() -> None:
-    import os
-    import socket
-
-    faults = Faults()
-    for info, says in [
-        (wool.WorkerInfo(address="memory://1", pid=os.getpid()), "lives in this process"),
-        (wool.WorkerInfo(address="ws://other:1", pid=7, host="other"), "no process of this mach"),
-        (wool.WorkerInfo(address="ws://other:1", host=socket.gethostname()), "no process of this"),
-    ]:
-        with pytest.raises(ValueError, match=says):
-            faults.kill(info)
-        with pytest.raises(ValueError, match=says), faults.stop(info):
-            pass

@@ -114,20 +114,3 @@ async def test_what_comes_in_the_turn_of_the_end(pumps: bool) -> None:
     with pytest.raises(ConnectionLost, match="no more"):
         await taking
     assert got == [b"the last one"]
-
-
-async def test_what_taking_raises() -> None:
-    """Ends the pump; what comes after it waits for the next."""
-
-    def refuse(messages: object) -> None:
-        raise LookupError
-
-    inbox = Inbox(asyncio.get_running_loop())
-    pumping = asyncio.ensure_future(inbox.pump(refuse))
-    await asyncio.sleep(0)
-    inbox.put([b"of no use"])
-    inbox.put([b"of use"])
-    pumping.cancel()
-    with pytest.raises(LookupError):
-        await pumping
-    assert texts(await inbox.receive()) == [b"of use"]

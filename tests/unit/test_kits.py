@@ -15,6 +15,7 @@ SUITES = [
     testing.TransportSuite,
     testing.DiscoverySuite,
     testing.AddressDiscoverySuite,
+    testing.LauncherSuite,
     testing.SerializerSuite,
 ]
 
@@ -42,7 +43,7 @@ def run_broken(tests: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["transports", "discoveries", "serializers"])
+@pytest.mark.parametrize("kind", ["transports", "discoveries", "serializers", "launchers"])
 def test_broken_back_ends_are_found(kind: str) -> None:
     """Each fails those checks that are about its defect: `conftest.py` marks them so."""
     done = run_broken(f"{kind}.py", "--tb=native")

@@ -6,9 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from wool._code.names import findable
@@ -57,17 +55,6 @@ def test_a_package_on_the_path(package: str) -> None:
 def test_a_module_that_is_imported_later(package: str) -> None:
     assert not findable(f"{package}.part")
     importlib.import_module(f"{package}.part")
-    assert findable(f"{package}.part")
-
-
-def test_what_cloudpickle_has_been_told_to_send(package: str) -> None:
-    importlib.import_module(f"{package}.part")
-    library: Any = cloudpickle
-    library.register_pickle_by_value(sys.modules[package])
-    try:
-        assert not findable(f"{package}.part")
-    finally:
-        library.unregister_pickle_by_value(sys.modules[package])
     assert findable(f"{package}.part")
 
 

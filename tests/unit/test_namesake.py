@@ -82,15 +82,6 @@ def test_ours_first(overwritten: Path, code: str):
     assert _namesake.MENDED_BY in error
 
 
-@pytest.mark.parametrize("name", ["main", "cli"])
-def test_command_with_ours_first(overwritten: Path, name: str):
-    """Whichever script is there: the other's asks for `cli`."""
-    done = run(overwritten, "-c", f"from wool.cli import {name} as command; command()")
-    assert done.returncode == 1
-    assert done.stderr.startswith("wool: the distribution 'wool' 0.15.7 is installed, too.")
-    assert run(overwritten, "-m", "wool.cli").stderr == done.stderr
-
-
 def test_files_missing(both: Path):
     """What is left of ours when the other one is uninstalled."""
     shutil.rmtree(both / "wool-0.15.7.dist-info")
@@ -99,11 +90,3 @@ def test_files_missing(both: Path):
     done = run(both, "-S", "-c", "import wool.cli; wool.cli.main()")
     assert done.stderr.startswith("wool: files of wool-core are missing")
     assert _namesake.MENDED_BY in done.stderr
-
-
-def test_elsewhere_does_no_harm(both: Path):
-    """Another one that is installed further back on the path is never imported."""
-    shutil.rmtree(both / "wool")
-    (both / "wool").mkdir()  # no package of its own, so ours is found
-    done = run(both, "-c", "from wool import _namesake as n; print(n.__file__, n.problem())")
-    assert done.stdout.split() == [str(OURS / "_namesake.py"), "None"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -12,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from wool._plugins import lookup
+from support.fixtures import write_distribution
 from wool._plugins.lookup import Lookup, observers_from
-from wool._plugins.observers import FINISHED, STARTED, Observer, Translator
+from wool._plugins.observers import FINISHED, STARTED, Observer
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import ConfigurationError, PluginError
+from wool.exceptions import PluginError
 from wool.plugins import CallInfo, ContextTranslator, Outcome, hookimpl
 
 CALL = CallInfo(id="1", parent=None, routine="birds:sing")
@@ -51,10 +50,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(name: str, code: str) -> None:
-        info = tmp_path / f"{name}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-        (info / "entry_points.txt").write_text(f"[wool.plugins]\n{name} = {name}_module\n")
+        write_distribution(tmp_path, name, "1.2", {"wool.plugins": {name: f"{name}_module"}})
         (tmp_path / f"{name}_module.py").write_text(textwrap.dedent(code))
 
     yield write
@@ -97,17 +93,6 @@ def test_a_registered_one_is_told_until_it_is_taken_back() -> None:
     assert diary.told == [CALL, (CALL, OUTCOME)]
     assert observer.module is None
     assert observers(here) == ()
-
-
-def test_a_registered_backend_is_no_observer() -> None:
-    class Backend:
-        @hookimpl
-        def wool_transports(self) -> Any:
-            return []
-
-    here = Lookup()
-    with here.register(Backend()):
-        assert observers(here) == ()
 
 
 class Panic(BaseException):
@@ -188,25 +173,6 @@ def test_those_of_another_process(install: Install, caplog: pytest.LogCaptureFix
     assert "no_such_module_at_all" in caplog.text
 
 
-def test_those_of_another_process_need_no_metadata() -> None:
-    code = """
-        import sys
-        from wool._plugins.lookup import observers_from
-        assert observers_from([]) == ()
-        assert "importlib.metadata" not in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
-
-
-def test_the_process_has_its_own() -> None:
-    diary = Diary()
-    with lookup.register(diary):
-        (observer,) = observers(lookup.process())
-        observer.tell(STARTED, CALL)
-    assert diary.told == [CALL]
-    assert observers(lookup.process()) == ()
-
-
 # Translators
 
 
@@ -253,76 +219,3 @@ def test_a_translator_that_fails_is_logged_once(
     (record,) = caplog.records
     said = f"failed to {what} the context of 'acme': {error.__name__}: no luck"
     assert said in record.message
-
-
-@pytest.mark.parametrize("captured", ["text", 3, ["list"]])
-def test_a_translator_that_captures_what_is_no_bytes(
-    captured: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    made = ContextTranslator(name="acme", capture=lambda: captured, restore=lambda data: None)
-    translator = Translator(made, "acme 1.2")
-    assert translator.capture() is None
-    assert translator.capture() is None
-    (record,) = caplog.records
-    assert "acme 1.2 failed to capture the context of 'acme': TypeError: " in record.message
-
-
-def test_a_translator_that_captures_what_may_change() -> None:
-    data = bytearray(b"x")
-    translator = Translator(
-        ContextTranslator(name="acme", capture=lambda: data, restore=lambda data: None), "acme 1.2"
-    )
-    captured = translator.capture()
-    data[0] = 0
-    assert captured == b"x"
-
-
-NO_TRANSLATORS = [
-    ("a string", "has to yield wool.plugins.ContextTranslator"),
-    (
-        ContextTranslator(name=3, capture=lambda: b"", restore=lambda data: None),  # type: ignore[arg-type]
-        "whose name is 3, which has to be a string",
-    ),
-    (SystemExit("oh"), "failed in its hook wool_context_translators: SystemExit: oh"),
-]
-
-
-@pytest.mark.parametrize(("record", "words"), NO_TRANSLATORS)
-def test_one_that_yields_something_else_is_logged_once(
-    record: object, words: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Translation:
-        @hookimpl
-        def wool_context_translators(self) -> Any:
-            if isinstance(record, BaseException):
-                raise record
-            yield record
-
-    here = Lookup()
-    with here.register(Translation()):
-        (observer, *_) = here.companions()
-        with pytest.raises(PluginError, match=words):
-            observer.check()
-        assert observer.translators() == ()
-        assert observer.translators() == ()
-    assert caplog.text.count(words) == 1
-
-
-def test_one_that_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigurationError, match="no observer 'datadog' to choose. There is: open"):
-        Lookup().companions(["datadog"])
-    monkeypatch.delitem(sys.modules, "wool._backends.spans", raising=False)
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    with pytest.raises(PluginError, match=r'pip install "wool-core\[otel\]"'):
-        Lookup().companions(["opentelemetry"])
-
-
-def test_without_opentelemetry_there_is_nothing_to_translate(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from wool._backends import opentelemetry
-
-    (translator,) = opentelemetry.wool_context_translators()
-    assert translator.name == "opentelemetry"
-    monkeypatch.setattr(opentelemetry, "find_spec", lambda name: None)
-    assert list(opentelemetry.wool_context_translators()) == []

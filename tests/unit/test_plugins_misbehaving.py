@@ -12,8 +12,6 @@ import pytest
 
 import wool
 from wool import abc
-from wool._plugins import lookup
-from wool._plugins.lookup import SERIALIZER
 from wool.exceptions import NoWorkersAvailable, PluginError
 from wool.plugins import (
     DiscoveryPlugin,
@@ -85,17 +83,10 @@ async def test_factories_that_fail(word: str, error: BaseException) -> None:
     assert f"cannot be used: {type(error).__name__}" in told
 
 
-async def test_a_factory_that_says_what_is_wrong() -> None:
-    plugin = Plugin(SerializerPlugin, factory=raising(wool.ConfigurationError("set the thing")))
-    with register(plugin), pytest.raises(wool.ConfigurationError, match="^set the thing$"):
-        async with wool.WorkerPool(size=1, serializer="odd"):
-            pass
-
-
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"api": "1"}, "version '1' of the plug-in interface, which has to be a number"),
+        ({"api": "1"}, "says '1' of its version of the interface, which is no number"),
         ({"capabilities": frozenset({"netwrok"})}, "'netwrok'"),
         ({"capabilities": ["local"]}, "a frozenset of in-process, local, network, uid, unix"),
         ({"capabilities": "local"}, "a frozenset of in-process, local, network, uid, unix"),
@@ -195,43 +186,3 @@ class Unmarked:
 def test_registering_what_is_no_plugin(plugin: object, words: str) -> None:
     with pytest.raises(PluginError, match=words):
         register(plugin)
-
-
-def test_taking_back_again() -> None:
-    """It is there as long as one registration is open; closing one twice counts once."""
-    plugin = Plugin(SerializerPlugin)
-
-    def is_there() -> bool:
-        return "odd" in lookup.process().names_of(SERIALIZER)
-
-    with register(plugin) as outer, register(plugin) as inner:
-        inner.close()
-        inner.close()
-        assert is_there()
-        outer.close()
-        assert not is_there()
-
-
-@wool.routine
-async def add(x: int, y: int) -> int:
-    return x + y
-
-
-class Silent(abc.Discovery):
-    """Finds nobody."""
-
-    def announce(self, worker: wool.WorkerInfo) -> Any:
-        raise RuntimeError("no")
-
-    def watch(self) -> Any:
-        async def events() -> Any:
-            yield abc.Snapshot([])
-            await asyncio.Event().wait()
-
-        return abc.watching(events())
-
-
-async def test_workers_in_this_process_beside_a_discovery() -> None:
-    """They know who calls: this process."""
-    async with wool.WorkerPool(size=1, transport="memory", discovery=Silent()):
-        assert await add(1, 2) == 3

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from unit.protocolkit import content, joined, opening, raised, returned, value
+from unit.protocolkit import content, joined, opening, raised, receive, returned, value
 from wool._protocol import frames as f
 from wool._protocol import transfer
 from wool._protocol.connection import Machine
@@ -107,7 +107,7 @@ class TwoMachines(RuleBasedStateMachine):
         sizes=sizes,
     )
     def open(self, side: int, kind: str, sizes: list[int]) -> None:
-        ident = self.sides[side].next_id()
+        ident = self.sides[side].next_id
         call = self.calls[ident] = Call(ident, side, kind)
         if kind == "fetch":
             self.say(call, 0, f.Need(ident, [b"key"]))
@@ -172,7 +172,17 @@ class TwoMachines(RuleBasedStateMachine):
     @rule(
         side=sides,
         frame=st.sampled_from(
-            [f.Ping(7), f.Pong(8), f.Idle(3, 0), f.Recall(2), f.Drain(), f.Peers([]), f.Release([])]
+            [
+                f.Ping(7),
+                f.Pong(8),
+                f.Idle(3, 0),
+                f.Recall(2),
+                f.Drain(),
+                f.Peers([]),
+                f.Release([]),
+                f.Heard(1, 2),
+                f.Output(9, []),
+            ]
         ),
     )
     def notice(self, side: int, frame: Any) -> None:
@@ -217,14 +227,14 @@ class TwoMachines(RuleBasedStateMachine):
                 assert self.under_way[1 - side, frame.call] >= 0
             with (
                 mock.patch.object(
-                    transfer, "_allocate", mock.Mock(side_effect=MemoryError("none left"))
+                    transfer, "allocate", mock.Mock(side_effect=MemoryError("none left"))
                 )
                 if starving
                 else mock.patch.object(
-                    transfer, "_allocate", mock.Mock(side_effect=bytearray)
+                    transfer, "allocate", mock.Mock(side_effect=bytearray)
                 ) as allocate
             ):
-                events = self.sides[1 - side].receive(message)
+                events = receive(self.sides[1 - side], message)
             if starving and allocate.called:
                 assert isinstance(frame, f.Chunk)
                 self.starved.add((1 - side, frame.call))
@@ -232,7 +242,10 @@ class TwoMachines(RuleBasedStateMachine):
                 self.hear(1 - side, event, segments)
 
     def hear(self, side: int, frame: Any, segments: Any) -> None:
-        if isinstance(frame, (f.Ping, f.Pong, f.Idle, f.Recall, f.Drain, f.Peers, f.Release)):
+        if isinstance(
+            frame,
+            (f.Ping, f.Pong, f.Idle, f.Recall, f.Drain, f.Peers, f.Release, f.Heard, f.Output),
+        ):
             assert self.notices[1 - side].pop(0) == frame
             return
         if isinstance(frame, f.GiveBack):

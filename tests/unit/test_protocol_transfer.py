@@ -98,7 +98,7 @@ def test_no_memory_is_taken_before_bytes_arrive(monkeypatch: pytest.MonkeyPatch)
         asked.append(size)
         return bytearray(size)
 
-    monkeypatch.setattr(transfer, "_allocate", allocate)
+    monkeypatch.setattr(transfer, "allocate", allocate)
     inbound = Inbound(opening(1, [5, 0, 7]), [5, 0, 7])
     inbound.feed(memoryview(b""))
     assert asked == []

@@ -12,7 +12,7 @@ from wool._code.code import CodeBook, CodeStore
 from wool._code.modules import Modules
 from wool._code.received import ReceivedModules
 from wool._code.sources import Source, module_key
-from wool._code.units import CodeUnit, MissingCode, digest
+from wool._code.units import CodeUnit, digest
 
 
 def unit(text: str, edition: int = 0) -> CodeUnit:
@@ -53,28 +53,6 @@ def test_an_edition_that_arrives_while_an_older_one_is_looked_up(
     received.leave()
 
 
-def test_an_edition_that_arrives_while_an_older_one_is_checked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What the newer one needs is asked for, though the older one needed nothing."""
-    received = ReceivedModules("here")
-    received.add(unit(""))
-    newer = Source("sent_twice", False, None, "import other", ("other",), edition=1).dump()
-
-    class Sources(dict[str, Source]):
-        def get(self, name: str, default: object = None) -> Source:  # type: ignore[override]
-            found = self[name]
-            if found.edition == 0:
-                received.add(CodeUnit(digest(newer), newer, (module_key("sent_twice"),)))
-            return found
-
-    monkeypatch.setattr(received, "_sources", Sources(received._sources))
-    received.require(["sent_twice"])
-    monkeypatch.setattr(received, "_sources", dict(received._sources))
-    with pytest.raises(MissingCode):
-        received.require(["sent_twice"])
-
-
 def test_another_thread_that_looks_for_one_waits_for_its_end() -> None:
     """A routine imports it in a thread, or on a worker in this process, as a call for it comes."""
     received = ReceivedModules("here")
@@ -98,35 +76,4 @@ def test_another_thread_that_looks_for_one_waits_for_its_end() -> None:
         importing.join()
     looking.join()
     assert found == [1]
-    received.leave()
-
-
-def test_two_threads_that_load_one_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of them does, and the other waits for it."""
-    received = ReceivedModules("here")
-    received.add(unit("made = object()"))
-    module = received.find("sent_twice")
-    before = module.made
-    received.add(unit("made = object()", edition=1))
-
-    class Changed(list[str]):
-        """Another thread takes what there is, after this one has looked."""
-
-        looks = 0
-
-        def __bool__(self) -> bool:
-            found = len(self) > 0
-            self.looks += 1
-            if self.looks == 1:
-                other = threading.Thread(target=received.enter)
-                other.start()
-                other.join(10)
-            return found
-
-        def popleft(self) -> str:
-            return self.pop(0)
-
-    monkeypatch.setattr(received, "_changed", Changed(received._changed))
-    received.enter()
-    assert module.made is not before
     received.leave()

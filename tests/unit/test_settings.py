@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import marshal
 import os
 import pickle
@@ -17,15 +16,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from unit.settingskit import OWN, SECRET, Colour, Options, names, only_own, read, refused, write
+from unit.settingskit import SECRET, Colour, Options, names, only_own, read, refused, write
 from wool._settings.model import TABLES, Core, Tls, settings_of
+from wool._settings.sending import dump, load
 from wool._settings.settings import Settings, Value
-from wool._settings.sources import File, variable
-from wool._settings.values import dump, load
-from wool.exceptions import ConfigurationError, PluginError
+from wool._settings.sources import variable
+from wool.exceptions import PluginError
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -34,7 +31,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_defaults() -> None:
-    settings = read()
+    """Nobody asks for more names of back-ends than those of Wool's own."""
+    variables = {"WOOL_GRPC__RETRIES": "1"}
+    settings = Settings.read(only_own, variables=variables, folder=Path("/"))
     core, origins = settings.core()
     assert core == Core()
     assert set(origins.values()) == {"default"}
@@ -71,52 +70,11 @@ def test_each_source_and_its_origin(tmp_path: Path) -> None:
     assert (origins["mode"], origins["compress"]) == ("argument", "default")
 
 
-VALUES = st.fixed_dictionaries(
-    {},
-    optional={
-        "size": st.integers(0, 1000),
-        "concurrency": st.integers(1, 1000),
-        "transport": st.sampled_from(OWN),
-        "cancel_grace": st.floats(0, 1e6),
-        "loop": st.sampled_from(["auto", "uvloop", "asyncio"]),
-    },
-)
-
-
-@given(VALUES, VALUES, VALUES)
-def test_argument_before_environment_before_file_before_default(
-    arguments: dict[str, Any], environment: dict[str, Any], written: dict[str, Any]
-) -> None:
-    variables = {variable("", key): str(value) for key, value in environment.items()}
-    settings = dataclasses.replace(
-        Settings.read(only_own, variables=variables, folder=Path("/")),
-        file=File(Path("/x/pyproject.toml"), written),
-    )
-    core, origins = settings.core(**arguments)
-    for key in settings_of(Core):
-        sources = [
-            (arguments, "argument"),
-            (environment, f"environment variable WOOL_{key.upper()}"),
-            (written, "/x/pyproject.toml [tool.wool]"),
-        ]
-        expected = next(
-            (Value(source[key], origin) for source, origin in sources if key in source),
-            Value(getattr(Core(), key), "default"),
-        )
-        assert Value(getattr(core, key), origins[key]) == expected
-        assert settings.get(key, arguments.get(key)) == expected
-
-
 def test_an_empty_variable_is_unset(tmp_path: Path) -> None:
     write(tmp_path, "[tool.wool]\nsize = 2")
     settings = read(tmp_path, WOOL_SIZE="", WOOL_CONFIG="", WOOL_NONSENSE="", WOOL_GRPC__X="")
     assert settings.get("size").value == 2
     assert settings.options("grpc", Options)[0] == Options()
-
-
-def test_a_wrong_value_is_found_even_if_another_one_counts(tmp_path: Path) -> None:
-    write(tmp_path, "[tool.wool]\nsize = 'many'")
-    assert "size must be" in refused(tmp_path, WOOL_SIZE="3")
 
 
 def test_settings_do_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +87,7 @@ def test_settings_do_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     copy = pickle.loads(pickle.dumps(settings))
     for each in (settings, copy):
         assert (each.get("size").value, each.get("concurrency").value) == (2, 5)
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         settings.file = None  # type: ignore[misc]
 
 
@@ -143,13 +101,6 @@ def test_the_nearest_file_counts_alone(tmp_path: Path) -> None:
     assert read(inner).get("size").value == 2
     (tmp_path / "a" / "pyproject.toml").write_text("[project]\nname = 'other'\n")
     assert read(inner).get("size").value is None
-
-
-def test_a_folder_of_that_name_is_no_file(tmp_path: Path) -> None:
-    write(tmp_path, "[tool.wool]\nsize = 2")
-    inner = tmp_path / "a"
-    (inner / "pyproject.toml").mkdir(parents=True)
-    assert read(inner).get("size").value == 2
 
 
 def test_a_file_named_by_the_environment(tmp_path: Path) -> None:
@@ -191,25 +142,11 @@ def test_importing_wool_reads_no_settings(tmp_path: Path) -> None:
     subprocess.run(command, check=True, cwd=tmp_path, env=environment)
 
 
-def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
-    code = """
-        import os, sys
-        os.rmdir(os.getcwd())
-        from wool._settings.settings import Settings
-        print(Settings.read(list).core()[0].loop)
-    """
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    assert subprocess.check_output(command, cwd=gone, text=True) == "auto\n"
-
-
 @pytest.mark.parametrize(
     ("text", "part"),
     [
         ("[tool.wool", "is not valid TOML: Expected ']'"),
         ("# wool\nx = \xff", "is not valid TOML: 'utf-8' codec"),
-        ("[\0t\0o\0o\0l\0.\0w\0o\0o\0l\0]\0", "is not valid TOML"),  # UTF-16
         ("[[tool.wool]]", "wool must be a table of its own, [tool.wool]"),
         ("[tool]\nwool = 'x'", "wool must be a table of its own, [tool.wool]"),
     ],
@@ -220,12 +157,6 @@ def test_a_malformed_file(text: str, part: str, tmp_path: Path) -> None:
     message = refused(tmp_path)
     assert message.startswith(f"{path}")
     assert part in message
-
-
-@pytest.mark.parametrize("text", ["tool = 1 # wool", "[wool]\na = 1", "# wool", "[tool.woolly]"])
-def test_a_file_without_the_table(text: str, tmp_path: Path) -> None:
-    write(tmp_path, text)
-    assert read(tmp_path).core()[0] == Core()
 
 
 @pytest.mark.parametrize(
@@ -285,26 +216,13 @@ def test_options_survive_the_way_to_a_worker(options: Any) -> None:
     assert load(type(options), sent) == options
 
 
-def test_a_default_that_is_not_as_its_annotation_says() -> None:
-    """It is as good on a worker as it is here, where nobody looks."""
-
-    @dataclass(frozen=True)
-    class Sloppy:
-        x: str = None  # type: ignore[assignment]
-        y: int = 1
-
-    assert load(Sloppy, dump(Sloppy(y=2))) == Sloppy(y=2)
-    with pytest.raises(ConfigurationError, match="the pool: x must be a string, not 3"):
-        load(Sloppy, {"x": 3})
-
-
 def test_options_that_cannot_be_sent() -> None:
     @dataclass(frozen=True)
     class Odd:
         y: Any = None
 
-    with pytest.raises(PluginError, match=r"the type slice, which cannot be sent to a worker"):
-        dump(Odd(slice(2)))
+    with pytest.raises(PluginError, match=r"cannot be sent to a worker: .* Report this"):
+        dump(Odd(sys))
 
 
 # The page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,16 +11,13 @@ import pytest
 from unit.settingskit import (
     SECRET,
     Options,
-    only_own,
     option,
     option_refused,
     read,
     refused,
     write,
 )
-from wool._settings.model import TABLES, Core, settings_of
-from wool._settings.settings import Settings
-from wool._settings.sources import CONFIG, TOKEN, TOKEN_FILE, is_from_kubernetes, variable
+from wool._settings.model import Core, settings_of
 from wool.exceptions import ConfigurationError
 
 # Names nobody knows
@@ -29,34 +26,19 @@ from wool.exceptions import ConfigurationError
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("transprot = 'ws'", "[tool.wool] has no setting or table 'transprot'. Did you mean 'tran"),
+        ("quorum-timeout = 1", "no setting or table 'quorum-timeout'. Did you mean 'quorum_timeo"),
+        ("gprc = 1", "[tool.wool] has no setting or table 'gprc'. Did you mean 'grpc'?"),
+        ("[tool.wool.gprc]", "[tool.wool] has no setting or table 'gprc'. Did you mean 'grpc'?"),
         (
-            "transprot = 'ws'",
-            (
-                "[tool.wool] has no setting 'transprot'. Did you mean 'transport'? "
-                f"Its settings are: {', '.join(settings_of(Core))}."
-            ),
+            "[tool.wool.xyzzy]",
+            f"'xyzzy'. There are: {', '.join(settings_of(Core))}, carrier-pigeon, grpc, memory, t",
         ),
-        ("quorum-timeout = 1", "no setting 'quorum-timeout'. Did you mean 'quorum_timeout'?"),
-        ("xyzzy = 1", "[tool.wool] has no setting 'xyzzy'. Its settings are: transport,"),
-        ("gprc = 1", "[tool.wool] has no setting 'gprc'. Did you mean 'grpc'?"),
         ("grpc = 1", "[tool.wool]: grpc has settings of its own: write a table [tool.wool.grpc]"),
-        ("tls = 'x'", "[tool.wool]: tls has settings of its own: write a table [tool.wool.tls]"),
-        ("[[tool.wool.grpc]]", "grpc has settings of its own: write a table [tool.wool.grpc]"),
-        (
-            "[tool.wool.gprc]",
-            (
-                "has a table [tool.wool.gprc], but there is no back-end 'gprc'. Did you mean "
-                "'grpc'? There are: carrier-pigeon, grpc, memory, tls, unix, ws."
-            ),
-        ),
-        ("[tool.wool.xyzzy]", "there is no back-end 'xyzzy'. There are: carrier-pigeon, grpc,"),
-        ("[tool.wool.'x y']", 'has a table [tool.wool."x y"], but there is no back-end'),
+        ("[[tool.wool.tls]]", "tls has settings of its own: write a table [tool.wool.tls]"),
         (
             "[tool.wool.tls]\ncerts = 'x'",
-            (
-                "[tool.wool.tls] has no setting 'certs'. Did you mean 'cert'? Its settings are: "
-                "ca, cert, key, name, proxy."
-            ),
+            "[tool.wool.tls] has no setting or table 'certs'. Did you mean 'cert'? There are: ca,",
         ),
     ],
 )
@@ -93,17 +75,19 @@ def test_an_unknown_variable(name: str, hint: str) -> None:
 def test_an_unknown_option(tmp_path: Path) -> None:
     message = option_refused(WOOL_GRPC__KEEPALIV=SECRET)
     assert "variable WOOL_GRPC__KEEPALIV. Did you mean 'WOOL_GRPC__KEEPALIVE'?" in message
-    assert "Its settings are: keepalive, retries, compress," in message
+    assert "There are: WOOL_GRPC__KEEPALIVE, WOOL_GRPC__RETRIES," in message
     assert SECRET not in message
     path = write(tmp_path, "[tool.wool.grpc]\nkeepaliv = 1")
     message = option_refused(tmp_path)
-    assert message.startswith(f"{path} [tool.wool.grpc] has no setting 'keepaliv'. Did you mean")
+    assert message.startswith(
+        f"{path} [tool.wool.grpc] has no setting or table 'keepaliv'. Did you mean"
+    )
 
     @dataclass(frozen=True)
     class Nothing:
         pass
 
-    with pytest.raises(ConfigurationError, match="'keepaliv'. It has no settings.$"):
+    with pytest.raises(ConfigurationError, match="'keepaliv'. There is none.$"):
         read(tmp_path).options("grpc", Nothing)
 
 
@@ -113,12 +97,6 @@ def test_a_name_that_is_no_identifier(tmp_path: Path) -> None:
     options, origins = settings.options("carrier-pigeon", Options)
     assert (options.retries, options.mode) == (1, "safe")
     assert origins["mode"] == "environment variable WOOL_CARRIER_PIGEON__MODE"
-
-
-def test_installed_names_are_asked_for_only_if_need_be(tmp_path: Path) -> None:
-    write(tmp_path, "[tool.wool.ws]\n[tool.wool.tls]\n[tool.wool]\nsize = 1")
-    variables = {"WOOL_GRPC__X": "1", "WOOL_SIZE": "3", "WOOL_TOKEN": SECRET}
-    Settings.read(only_own, variables=variables, folder=tmp_path)
 
 
 def test_options_of_those_not_chosen_cost_nothing(tmp_path: Path) -> None:
@@ -153,37 +131,6 @@ def test_variables_of_kubernetes_are_ignored() -> None:
     settings = read(**INJECTED)
     assert settings.core()[0] == Core()
     assert settings.options("grpc", Options)[0] == Options()
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"WOOL_PORT": "7000"},
-        {"WOOL_WORKERS_PORT": "7000"},
-        {"WOOL_SERVICE": "x"},
-        {"WOOL_SERVICE_HOSTS": "x"},
-        {"WOOL_PORT_80_TCP_NAME": "x"},
-    ],
-)
-def test_what_only_looks_like_kubernetes(variables: dict[str, str]) -> None:
-    assert "There is no setting" in refused(**variables)
-
-
-def test_an_option_may_be_called_like_a_variable_of_kubernetes() -> None:
-    @dataclass(frozen=True)
-    class Served:
-        port: int = 0
-        service_host: str = ""
-
-    settings = read(WOOL_GRPC__PORT="5", WOOL_GRPC__SERVICE_HOST="h")
-    assert settings.options("grpc", Served)[0] == Served(5, "h")
-
-
-def test_no_setting_of_ours_is_called_like_a_variable_of_kubernetes() -> None:
-    keys = [variable("", key) for key in settings_of(Core)]
-    keys += [variable(t, key) for t, options in TABLES.items() for key in settings_of(options)]
-    for name in [*keys, CONFIG, TOKEN, TOKEN_FILE]:
-        assert not is_from_kubernetes(name, "tcp://10.0.0.1:80")
 
 
 # Secrets
@@ -232,30 +179,6 @@ def test_no_traceback_shows_a_secret() -> None:
     with pytest.raises(ConfigurationError) as caught:
         settings.options("grpc", Options)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
-
-
-def test_a_secret_is_known_by_its_name_too() -> None:
-    @dataclass(frozen=True)
-    class Careless:
-        password: int = 0
-
-    settings = read(WOOL_GRPC__PASSWORD=SECRET)
-    with pytest.raises(ConfigurationError, match="password must be a whole number$"):
-        settings.options("grpc", Careless)
-
-
-def test_a_secret_of_the_wrong_type() -> None:
-    @dataclass(frozen=True)
-    class Locked:
-        code: int = field(default=0, repr=False)
-
-    settings = read(WOOL_GRPC__CODE=SECRET)
-    with pytest.raises(ConfigurationError) as caught:
-        settings.options("grpc", Locked)
-    assert str(caught.value) == (
-        "environment variable WOOL_GRPC__CODE: code must be a whole number"
-    )
-    assert caught.value.__cause__ is None
 
 
 def test_tokens_are_left_to_others() -> None:

@@ -8,24 +8,19 @@ import os
 import resource
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from wool._plugins import lookup
 from wool.abc import Changed, Discovery, Joined, Left, Snapshot, WorkerInfo
 from wool.exceptions import ConfigurationError, WoolError
-from wool_shm import Options, _changes, _directory, _known, _records, wool_discoveries
+from wool_shm import Options, _directory, _records, wool_discoveries
 
 A = WorkerInfo(
     id="a",
@@ -39,8 +34,6 @@ A = WorkerInfo(
     load=3,
 )
 B = WorkerInfo(id="b", address="ws://[::1]:9")
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="about inotify")
 
 
 @pytest.fixture
@@ -56,14 +49,6 @@ def base() -> Iterator[Path]:
 @pytest.fixture
 def discovery(base: Path) -> Discovery:
     return make(base)
-
-
-@pytest.fixture(params=["told", "looking"])
-def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How a process hears of changes: the kernel tells it, or it has to look."""
-    if request.param == "looking":
-        monkeypatch.setattr(_changes, "sys", SimpleNamespace(platform="other"))
-    return request.param
 
 
 def make(base: Path, namespace: str = "default") -> Discovery:
@@ -89,42 +74,7 @@ async def snapshot(discovery: Discovery) -> set[WorkerInfo]:
     return set(first.workers)
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-# What it is called
-
-
-def test_it_is_found_by_its_name() -> None:
-    found = lookup.discovery("shm")
-    assert found.module == "wool_shm"
-    assert found.plugin.options is Options
-    assert found.plugin.capabilities == {"local"}
-    assert isinstance(found.make(Options()), Discovery)
-
-
-def test_its_module_is_light() -> None:
-    code = "import sys, wool_shm; print({'asyncio', 'ctypes', 'msgspec'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
-    assert (done.stdout, done.stderr) == ("set()\n", "")
-
-
 # Events
-
-
-async def test_a_worker_comes_changes_and_goes(discovery: Discovery, how: str) -> None:
-    async with discovery.watch() as events:
-        assert await following(events) == Snapshot([])
-        async with discovery.announce(A) as announcement:
-            assert await following(events) == Joined(A)
-            await announcement.update(replace(A, load=4, tags=frozenset()))
-            assert await following(events) == Changed(replace(A, load=4, tags=frozenset()))
-            assert await snapshot(discovery) == {replace(A, load=4, tags=frozenset())}
-        assert await following(events) == Left(replace(A, load=4, tags=frozenset()))
-    assert await snapshot(discovery) == set()
 
 
 async def test_a_worker_that_is_announced_twice(discovery: Discovery) -> None:
@@ -138,89 +88,6 @@ async def test_a_worker_that_is_announced_twice(discovery: Discovery) -> None:
                 assert await following(events) == Changed(later)
             assert await following(events) == Changed(A)
         assert await following(events) == Left(A)
-
-
-def test_a_worker_that_two_processes_announce() -> None:
-    later, known = replace(A, load=8), _known.Known()
-    assert known.note("one", A) == Joined(A)
-    assert known.note("one", A) is None
-    assert known.note("two", later) == Changed(later)
-    assert known.note("three", B) == Joined(B)
-    assert known.snapshot() == Snapshot([later, B])
-    assert known.note("one", replace(A, load=9)) == Changed(replace(A, load=9))
-    assert known.note("one", None) == Changed(later)
-    assert known.note("two", B) == Left(later)  # never so, unless somebody writes there
-    assert known.note("four", None) is None
-    assert known.note("three", None) == Left(B)
-    assert known.snapshot() == Snapshot([])
-    assert known.names() == []
-
-
-async def test_an_announcement_keeps_its_worker(discovery: Discovery) -> None:
-    with pytest.raises(ConfigurationError, match="has no id"):
-        async with discovery.announce(replace(A, id="")):
-            pass
-    async with discovery.announce(A) as announcement:
-        with pytest.raises(ValueError, match="'a' is announced, not 'b'"):
-            await announcement.update(B)
-        assert await snapshot(discovery) == {A}
-    with pytest.raises(RuntimeError, match="not announced any more"):
-        await announcement.update(A)
-    assert await snapshot(discovery) == set()
-
-
-NAMES = ["", "default", "Default", "a/b", "..", "\0", "\udc80", "é", "e\u0301", "x" * 100_000, "\n"]
-
-
-async def test_namespaces_of_any_text_are_apart(base: Path) -> None:
-    async with AsyncExitStack() as stack:
-        for number, name in enumerate(NAMES):
-            worker = replace(A, id=str(number))
-            await stack.enter_async_context(make(base, name).announce(worker))
-        watches = [await stack.enter_async_context(make(base, name).watch()) for name in NAMES]
-        for number, events in enumerate(watches):
-            assert await following(events) == Snapshot([replace(A, id=str(number))])
-        async with make(base, "..").announce(B):
-            assert await following(watches[NAMES.index("..")]) == Joined(B)
-        # Had the others been told, they would have been told this first.
-        for number, events in enumerate(watches):
-            if NAMES[number] != "..":
-                async with make(base, NAMES[number]).announce(B):
-                    assert await following(events) == Joined(B)
-
-
-# Watching
-
-
-async def test_nothing_is_left(base: Path, discovery: Discovery, how: str) -> None:
-    """No file, descriptor, thread or task, however it ends."""
-
-    def held() -> tuple[int, int, int]:
-        descriptors = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-        return descriptors, threading.active_count(), len(asyncio.all_tasks())
-
-    async def use(turn: int) -> None:
-        async with discovery.watch() as events, discovery.announce(A) as announcement:
-            while await following(events) != Snapshot([A]):
-                pass
-            await announcement.update(replace(A, load=turn))
-            if turn % 3 == 1:
-                raise ZeroDivisionError
-            await (events.__anext__() if turn % 3 else asyncio.sleep(0))
-            await asyncio.sleep(turn % 2)
-
-    async def use_and_cancel(turn: int) -> None:
-        task = asyncio.ensure_future(use(turn))
-        await asyncio.wait([task], timeout=0.001 * turn)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    await use_and_cancel(20)
-    before = held()
-    for turn in range(30):
-        await use_and_cancel(turn)
-        assert all(now <= then for now, then in zip(held(), before, strict=True))
-        assert list(base.iterdir()) == []
 
 
 # Files
@@ -389,40 +256,6 @@ async def test_no_room(base: Path, discovery: Discovery) -> None:
                 await announcement.update(replace(A, load=4))
                 assert await following(events) == Changed(replace(A, load=4))
             assert await following(events) == Left(replace(A, load=4))
-
-
-async def test_no_descriptors(base: Path, discovery: Discovery) -> None:
-    occupied: list[int] = []
-    try:
-        with limit(resource.RLIMIT_NOFILE, max(map(int, os.listdir("/dev/fd"))) + 1):
-            with suppress(OSError):
-                while True:
-                    occupied.append(os.open("/dev/null", os.O_RDONLY))
-            with pytest.raises(WoolError, match="cannot announce .*: Too many open files"):
-                async with discovery.announce(A):
-                    pass
-    finally:
-        for descriptor in occupied:
-            os.close(descriptor)
-    async with discovery.announce(A):
-        assert await snapshot(discovery) == {A}
-    assert list(base.iterdir()) == []
-
-
-@linux
-async def test_more_changes_than_the_kernel_keeps(base: Path, discovery: Discovery) -> None:
-    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
-    if most > 100_000:
-        pytest.skip("it keeps very many")
-    async with discovery.announce(A) as announcement, discovery.watch() as events:
-        assert await following(events) == Snapshot([A])
-        (folder,) = base.iterdir()
-        for number in range(most + 100):
-            os.close(os.open(folder / "xy"[number % 2], os.O_WRONLY | os.O_CREAT))
-        await announcement.update(replace(A, load=2))
-        assert await following(events) == Changed(replace(A, load=2))
-        await announcement.update(replace(A, load=5))
-        assert await following(events) == Changed(replace(A, load=5))
 
 
 async def test_a_watch_that_cannot_go_on_says_why(base: Path, discovery: Discovery) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 
 import wool
 from wool import abc
-from wool._backends import dns, static
 from wool._plugins import lookup
 from wool._settings.settings import Settings
 from wool._worker.backends import choose_discovery
@@ -21,13 +19,7 @@ from wool.exceptions import ConfigurationError
 AGAIN = socket.gaierror(socket.EAI_AGAIN, "no server answers")
 NONE = socket.gaierror(socket.EAI_NONAME, "no such name")
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is set, and no file is near."""
-    for name in [name for name in os.environ if name.startswith("WOOL_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("unset")
 
 
 def made(which: str, **arguments: Any) -> abc.Discovery:
@@ -72,36 +64,6 @@ async def test_no_addresses() -> None:
         pass  # its own worker will do
 
 
-async def test_a_setting_is_moot_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever debugs a project that has a cluster does not want to reach it."""
-    monkeypatch.setenv("WOOL_DISCOVERY", "static")
-    monkeypatch.setenv("WOOL_STATIC__ADDRESSES", "ws://127.0.0.1:9")
-    monkeypatch.setenv("WOOL_TRANSPORT", "memory")
-    async with wool.WorkerPool(quorum=1) as pool:
-        await pool.wait(1, timeout=20)
-        assert {worker.address.partition(":")[0] for worker in pool.workers} == {"memory"}
-    assert wool.WorkerPool(size=0)._pool._plan.discovery is not None
-    assert wool.WorkerPool(discovery="static")._pool._plan.discovery is not None
-
-
-async def test_the_list_never_changes() -> None:
-    async with made("static", addresses=["ws://a:1"]).watch() as events:
-        assert isinstance(await anext(events), abc.Snapshot)
-        more = asyncio.ensure_future(anext(events))
-        await asyncio.wait([more], timeout=0.05)
-        assert not more.done()
-        more.cancel()
-        await asyncio.wait([more])
-
-
-async def test_nothing_is_announced() -> None:
-    info = abc.WorkerInfo(id="w", address="ws://a:1")
-    for discovery in (made("static", addresses=["ws://b:2"]), made("dns", name="x")):
-        async with discovery.announce(info) as announcement:
-            await announcement.update(info)
-    assert await first(made("static", addresses=["ws://b:2"])) == ["ws://b:2"]
-
-
 # dns
 
 
@@ -137,16 +99,7 @@ async def test_addresses_of_both_kinds(resolver: Any) -> None:
     assert await snapshots(1, scheme="ws", port=80) == [
         ["ws://10.0.0.1:80", "ws://10.0.0.2:80", "ws://[fd00::1]:80"]
     ]
-    assert asked == [
-        {"host": "w.test", "port": 80, "family": socket.AF_UNSPEC, "type": socket.SOCK_STREAM}
-    ]
-
-
-@pytest.mark.parametrize(("family", "asked_for"), [("ipv4", "AF_INET"), ("ipv6", "AF_INET6")])
-async def test_addresses_of_one_kind(resolver: Any, family: str, asked_for: str) -> None:
-    asked = resolver(["10.0.0.1"])
-    await snapshots(1, family=family)
-    assert asked[0]["family"] == getattr(socket, asked_for)
+    assert asked == [{"host": "w.test", "port": 80, "type": socket.SOCK_STREAM}]
 
 
 async def test_only_changes_are_told(resolver: Any) -> None:
@@ -173,20 +126,10 @@ async def test_a_server_that_has_never_answered(resolver: Any) -> None:
         await snapshots(1)
 
 
-async def test_what_cannot_be_a_name() -> None:
-    with pytest.raises(ConfigurationError, match="cannot be a name"):
-        await snapshots(1, name="a" * 300 + ".test")
-
-
 def test_what_it_needs() -> None:
     with pytest.raises(ConfigurationError, match="set WOOL_DNS__NAME"):
         made("dns")
-    for options in ({"port": 0}, {"port": 70_000}, {"interval": 0.0}, {"family": "ipv5"}):
+    for options in ({"port": 0}, {"port": 70_000}, {"interval": 0.0}):
         (name,) = options
         with pytest.raises(ConfigurationError, match=name):
             made("dns", name="w.test", **options)
-
-
-def test_they_are_told_apart_from_other_modules() -> None:
-    assert lookup.discovery("dns").module == dns.__name__
-    assert lookup.discovery("static").module == static.__name__

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from unit.sound_transport import TcpTransport
+from unit.scaffold import scaffold
 from wool._transports import memory, unix
 from wool.abc import Tls, Transport
 from wool.testing import TransportSuite, throwaway_tls
+
+tcp = scaffold("transport", "sound")
 
 
 class TestUnix(TransportSuite):
@@ -40,8 +42,10 @@ class TestMemory(TransportSuite):
 
 
 class TestTcp(TransportSuite):
+    """What broken ones are made of is sound."""
+
     def transport(self) -> Transport:
-        return TcpTransport()
+        return tcp.SoundTransport(tcp.Options())
 
 
 class TestTcpWithTls(TestTcp):

@@ -110,24 +110,6 @@ def test_what_is_installed_or_belongs_to_python_stays() -> None:
     assert home.units() == []
 
 
-def test_a_unit_that_comes_again_changes_nothing(write: Write, received: ReceivedModules) -> None:
-    """Workers pass on what they have been sent, also to those that have it."""
-    write(tr_a="class A: pass\n")
-    home = Modules(Rules(travels=True))
-    home.qualified_name(importlib.import_module("tr_a").A)
-    first = home.units()
-    forget()
-    for unit in first:
-        received.add(unit)
-    module = received.find("tr_a")
-    cls = module.A
-    assert Modules(received=received).qualified_name(cls) == ("tr_a", "A")
-    for unit in first:
-        received.add(unit)
-    received.enter()
-    assert received.find("tr_a") is module and module.A is cls
-
-
 def test_an_older_edition_changes_nothing(write: Write, received: ReceivedModules) -> None:
     write(tr_a="VALUE = 1\nclass A: pass\n")
     home = Modules(Rules(travels=True))
@@ -159,27 +141,3 @@ def test_nothing_runs_before_all_is_there(write: Write, received: ReceivedModule
     received.add(units["tr_b"])
     received.add(units["tr_b.one"])
     assert received.find("tr_a").tr_b is received.find("tr_b")
-
-
-def test_two_pools_do_not_meet(write: Write) -> None:
-    write(tr_a="import tr_b.one\ndef f():\n  import tr_b.one as m\n  return m.WHOSE\n")
-    write(tr_b____init__="", tr_b__one="WHOSE = 'ann'")
-    pools: list[ReceivedModules] = []
-    for whose in ("ann", "bob"):
-        write(tr_b__one=f"WHOSE = {whose!r}\n# {'x' * len(pools)}")
-        home = Modules(Rules(travels=True))
-        home.qualified_name(importlib.import_module("tr_a").f)
-        pools.append(ReceivedModules("worker 1 on here"))
-        for unit in home.units():
-            pools[-1].add(unit)
-        forget()
-    try:
-        functions = [pool.find("tr_a").f for pool in pools]
-        assert [function() for function in functions] == ["ann", "bob"]
-        for pool, whose in zip(pools, ("ann", "bob"), strict=True):
-            pool.enter()
-            assert importlib.import_module("tr_b.one").WHOSE == whose
-    finally:
-        for pool in pools:
-            pool.leave()
-    assert not {"tr_a", "tr_b", "tr_b.one"} & sys.modules.keys()

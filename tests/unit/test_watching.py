@@ -47,36 +47,6 @@ async def test_events_arrive_in_order() -> None:
     assert source.closed == 1
 
 
-async def test_a_cancelled_anext() -> None:
-    source = Source()
-    async with watching(source.events()) as events:
-        for number in range(10):
-            waiting = asyncio.ensure_future(anext(events))
-            for _ in range(number % 4):
-                await asyncio.sleep(0)
-            source.put(Joined(worker(number)))
-            for _ in range(number % 3):
-                await asyncio.sleep(0)
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            got = await anext(events) if waiting.cancelled() else waiting.result()
-            assert got == Joined(worker(number))
-
-
-async def test_leaving_ends_the_iteration() -> None:
-    source = Source()
-    async with watching(source.events()) as events:
-        waiting = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0)
-    assert source.closed == 1
-    source.put(Snapshot([]))
-    for _ in range(2):
-        with pytest.raises(StopAsyncIteration):
-            await anext(events)
-    with pytest.raises(StopAsyncIteration):
-        await waiting
-
-
 async def test_what_has_not_been_read_is_dropped() -> None:
     source = Source()
     async with watching(source.events()) as events:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
-import gc
-import itertools
 import os
 import shutil
 import signal
@@ -19,19 +16,20 @@ from typing import Any
 
 import pytest
 
-from unit.wskit import MIB, answered, dial, echo, lost, read, serving, until
+from support.transports import answered, echo, lost, read
+from support.waiting import until
+from unit.wskit import MIB, dial, serving
 from wool._transports import listener as listening
 from wool.abc import ConnectionLost, Tls
 from wool.testing import throwaway_tls
-from wool_ws import Options
-from wool_ws._transport import WebSocketTransport
 
 TLS = throwaway_tls()
 
 LISTENER = """
 import asyncio, os, resource, sys
 sys.path.insert(0, sys.argv[1])
-from unit.wskit import echo, serving
+from support.transports import echo
+from unit.wskit import serving
 from wool.testing import throwaway_tls
 
 async def main():
@@ -151,80 +149,6 @@ async def test_the_oldest_make_room(
             await connection.aclose()
         for sock in socks[3:]:
             sock.close()
-
-
-@pytest.mark.parametrize(
-    "says",
-    [
-        b"x" * 20_000,
-        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 4000,
-        b"GET /%s HTTP/1.1\r\n\r\n" % (b"x" * 9000),
-        b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
-        b"\xff\xfe\n",
-        b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
-    ],
-)
-async def test_requests_that_are_none(says: bytes) -> None:
-    """Are ended, at once and without a trace."""
-    async with serving() as served:
-        await is_hung_up_on(await stranger(served.place, says))
-        await until(lambda: not served.listener._tasks)
-        assert served.connections.empty()
-
-
-async def test_tls_that_is_there_before_it_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
-    """It is of no use to a listener without TLS, and nothing for the log."""
-    listener = await WebSocketTransport(Options()).listen(None, credentials=None)
-    sock = await stranger(place_of(listener.address), b"\x16\x03\x01\x02\x00\x01")
-    serving = asyncio.create_task(listener.serve(echo))
-    await is_hung_up_on(sock)
-    serving.cancel()
-    await asyncio.gather(serving, return_exceptions=True)
-    gc.collect()
-    assert caplog.records == []
-
-
-async def test_strangers_at_a_listener_that_closes() -> None:
-    async with serving() as served:
-        socks = [await stranger(served.place, says) for says in UNFINISHED if says[:1] != b"\x16"]
-        await until(lambda: len(served.listener._strangers) == len(socks))
-        await served.listener.aclose()
-        for sock in socks:
-            await is_hung_up_on(sock)
-
-
-def resident(process: subprocess.Popen[str]) -> int:
-    """MiB of memory."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) >> 10
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
-@pytest.mark.timeout(180)  # so many take their time on a machine that has much to do
-@pytest.mark.parametrize("kind", ["plain", "tls"])
-async def test_ten_thousand_strangers(kind: str) -> None:
-    """Take some memory, but no more and more, and others are served meanwhile."""
-    credentials = TLS if kind == "tls" else None
-    with listener(kind) as (process, address):
-        place, before = place_of(address), resident(process)
-        friend = await dial(address, credentials)
-        says = itertools.cycle(UNFINISHED)
-        crowd = collections.deque[socket.socket]()
-        for number in range(10_000):
-            crowd.append(await stranger(place, next(says)))
-            if len(crowd) > 400:  # who is older has been dropped
-                crowd.popleft().close()
-            if number % 250 == 249:  # which also keeps us from running ahead
-                await answered(friend)
-                another = await dial(address, credentials)
-                await answered(another)
-                await another.aclose()
-        assert len(os.listdir(f"/proc/{process.pid}/fd")) < listening.STRANGERS + 50
-        assert resident(process) - before < 200
-        for sock in crowd:
-            sock.close()
-        await friend.aclose()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits")
@@ -362,77 +286,3 @@ async def test_a_network_that_is_cut(network: Network, capsys: pytest.CaptureFix
 
 
 # Proxies that drop idle connections
-
-
-class Relay:
-    """A TCP proxy that counts what passes."""
-
-    def __init__(self, place: tuple[str, int]) -> None:
-        self.place = place
-        self.passed = [0, 0]
-        self.open = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.open += 1
-        onward = await asyncio.open_connection(*self.place)
-        ways = [(reader, onward[1]), (onward[0], writer)]
-        await asyncio.gather(*(self._pass(*way, number) for number, way in enumerate(ways)))
-        self.open -= 1
-
-    async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: int
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                self.passed[way] += len(data)
-                writer.write(data)
-        writer.close()
-
-
-async def test_an_idle_connection_gives_signs_of_life() -> None:
-    """Both ends, by themselves, and nobody has to answer."""
-    async with serving(handler=echo, heartbeat=0.1) as served:
-        relay = Relay(served.place)
-        async with await asyncio.start_server(relay.serve, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            ours = await dial(f"ws://127.0.0.1:{port}", heartbeat=0.1)
-            before = list(relay.passed)
-            await until(
-                lambda: all(now - then > 6 for now, then in zip(relay.passed, before, strict=True))
-            )
-            await answered(ours)
-            await ours.aclose()
-            await until(lambda: relay.open == 0)
-
-
-async def test_signs_of_life_do_not_pile_up() -> None:
-    """At a peer that does not read."""
-    async with serving(heartbeat=0.1) as served:
-        ours = await dial(served.address)
-        theirs = await served.next()
-        flooding = asyncio.create_task(flood(theirs))
-        await until(lambda: theirs._writable is not None)
-        flooding.cancel()
-        held = theirs._transport.get_write_buffer_size()
-        await asyncio.sleep(0.5)
-        assert theirs._transport.get_write_buffer_size() <= held
-        await ours.aclose()
-
-
-async def test_whoever_comes_as_it_closes() -> None:
-    """Is let go of: no socket is left to the garbage collector, which would complain."""
-    loop = asyncio.get_running_loop()
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with ours, theirs, socket.socket() as client:
-        async with serving("ws://127.0.0.1:0", handler=echo) as served:
-
-            def arrive() -> None:  # both in one turn of the loop, we first
-                theirs.send(b"x")
-                client.connect(served.place)
-
-            await (await dial(served.address)).aclose()  # it serves
-            loop.call_soon(arrive)
-            await loop.sock_recv(ours, 1)
-            await served.listener.aclose()
-        gc.collect()

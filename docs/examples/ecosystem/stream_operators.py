@@ -29,7 +29,7 @@ async def main() -> None:
         print(await stream.list(stream.zip(letters("wool"), letters("yarn"))))
         print(sorted(await stream.list(stream.merge(letters("wool"), letters("yarn")))))
 
-        # What ends early closes its source, also a remote one.
+        # An operator that ends early closes its source, also a remote one.
         print(await stream.list(stream.iterate(letters("sheep")) | pipe.take(2)))
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wool._client.residents import remote
     from wool._client.routine import routine
     from wool._client.view import current_pool
+    from wool._pool.groups import Group
     from wool._pool.worker_pool import WorkerPool
     from wool._protocol.status import CallStatus, Line, ProcessStatus
     from wool._security.credentials import Credentials
@@ -59,6 +60,7 @@ __all__ = [
     "ContextWarning",
     "Credentials",
     "Executor",
+    "Group",
     "Line",
     "NoWorkersAvailable",
     "PluginError",
@@ -94,6 +96,7 @@ _HOMES = {
     "CallTree": "wool._client.calltree",
     "Credentials": "wool._security.credentials",
     "Executor": "wool._sync.executor",
+    "Group": "wool._pool.groups",
     "Line": "wool._protocol.status",
     "ProcessStatus": "wool._protocol.status",
     "SyncPool": "wool._sync.sync_pool",

@@ -1,14 +1,15 @@
-"""The parts of an address, `scheme://host:port` or `scheme+unix:///path`."""
+"""The parts of an address, `scheme://host:port` or `scheme+unix:///path`.
+
+The module that takes hosts apart is imported where that is done: workers at Unix sockets have none.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import socket
 import struct
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 
 def scheme_of(address: str) -> str:
@@ -18,6 +19,8 @@ def scheme_of(address: str) -> str:
 
 def host_of(address: str) -> str:
     """Returns the host in an address; nothing if there is none, or the address is none."""
+    from urllib.parse import urlsplit
+
     try:
         return urlsplit(address).hostname or ""
     except ValueError:  # the transport says what is wrong with it
@@ -29,6 +32,8 @@ def is_loopback(address: str) -> bool:
     host = host_of(address)
     if host == "localhost":
         return True
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -74,8 +79,27 @@ def outward_host(version: int = 4) -> str:
     return next(_interface_hosts(), socket.gethostname())
 
 
+def reached_host() -> str:
+    """Returns the IPv4 address of this machine to which SSH came that started this process.
+
+    That one is known to be reached, which nobody knows of the default route. Nothing: there is none
+    that others may reach. The variable may have been inherited on another machine.
+    """
+    import ipaddress
+
+    with contextlib.suppress(ValueError, OSError):
+        _, _, host, _ = os.environ.get("SSH_CONNECTION", "").split()
+        if not ipaddress.IPv4Address(host).is_loopback:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind((host, 0))  # fails for an address of another machine
+            return host
+    return ""
+
+
 def _interface_hosts() -> Iterator[str]:
     """Yields the IPv4 addresses of the interfaces, but those that reach only this machine."""
+    import ipaddress
+
     try:
         import fcntl
     except ImportError:  # there is no such way to ask

@@ -8,7 +8,6 @@ uninstall one takes files from the other. Code of ours that is reached then asks
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 OTHER = "wool"
 MENDED_BY = "`pip install --force-reinstall --no-deps wool-core`"
@@ -25,6 +24,7 @@ def problem() -> str | None:
     Asks the metadata of what is installed, which takes milliseconds.
     """
     from importlib.metadata import PackageNotFoundError, distribution
+    from pathlib import Path
 
     try:
         other = distribution(OTHER)

@@ -15,7 +15,7 @@ MOST = 10_000
 
 
 class Watch(AsyncIterator[Event]):
-    """What a watcher iterates over. Cancelling `anext` loses nothing."""
+    """The events that a watcher iterates over. Cancelling `anext` loses nothing."""
 
     def __init__(self) -> None:
         self._known: dict[str, WorkerInfo] = {}

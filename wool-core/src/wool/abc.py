@@ -1,8 +1,9 @@
-"""Interfaces for authors of back-ends: transports, discoveries and serializers.
+"""Interfaces for authors of back-ends: transports, discoveries, serializers and launchers.
 
 A back-end does one thing. A transport moves messages and knows nothing of calls or pickles; a
-discovery says who exists and filters nothing; a serializer turns values into bytes. Everything
-else (framing of calls, authentication, chunking, retrying to connect) is Wool's.
+discovery says who exists and filters nothing; a serializer turns values into bytes; a launcher says
+how a process is started. Everything else (framing of calls, authentication, chunking, retrying to
+connect, replacing workers) is Wool's.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ __all__ = [
     "Handler",
     "Inbox",
     "Joined",
+    "Launcher",
     "Left",
     "Listener",
     "MessageTooLarge",
@@ -279,24 +281,26 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class _OfOne:
+    worker: WorkerInfo
+
+
+class Joined(_OfOne):
     """A worker has appeared."""
 
-    worker: WorkerInfo
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(_OfOne):
     """A worker that was known has other properties now."""
 
-    worker: WorkerInfo
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(_OfOne):
     """A worker is gone, orderly or not."""
 
-    worker: WorkerInfo
+    __slots__ = ()
 
 
 Event = Snapshot | Joined | Changed | Left
@@ -415,3 +419,56 @@ class Serializer(ABC):
         Raises:
             Exception: what constructors raise; or the payload is not complete.
         """
+
+
+class Launcher(ABC):
+    """Says by which command a worker is started, on this machine or on another one.
+
+    Wool runs the command, once for each worker, and again after one has ended; it hands the worker
+    its configuration and secrets, watches it and ends it. All that goes through the standard input
+    and output of the command. Which worker gets which call is not a launcher's business.
+    """
+
+    elsewhere: bool = False
+    """Whether workers may be on other machines. They listen on a network then, have the files and
+    modules of their own machine, and print to the standard error of the command."""
+
+    slots: int | None = None
+    """Number of workers that there is room for, and that a pool has which is told no size; None: as
+    many as are wanted."""
+
+    @abstractmethod
+    def command(self, slot: int, arguments: Sequence[str]) -> Sequence[str]:
+        """Returns the command for one worker. It is run without a shell, and may contain no secret.
+
+        The command runs a Python interpreter with these arguments. Its standard input arrives at
+        that of the interpreter, byte for byte and at once. Where `elsewhere` says so, the standard
+        output of the interpreter arrives here in the same way, and nothing else is written there.
+        When its standard input ends, or the command gets SIGTERM, that of the interpreter ends too:
+        this is how a worker knows that nobody needs it any more. When the interpreter has ended,
+        the command ends with its exit code, or 128 and the number of the signal that killed it.
+
+        Args:
+            slot: the place of the worker among those of its pool, from 0, and below `slots`.
+        """
+
+    def explain(self, slot: int, code: int | None, said: str) -> str:
+        """Says why a worker could not be started; nothing if there is no more to say.
+
+        Args:
+            code: how the command has ended; None: it has not, and the worker is being waited for.
+            said: the last it has written to standard error, if workers are elsewhere.
+        """
+        return said
+
+    def explain_loss(self, slot: int, code: int, said: str) -> str:
+        """Says how a worker has ended that had been started, if that was not of its own.
+
+        Args:
+            code, said: as for `explain`; the worker has written there too.
+
+        Returns:
+            Words that follow its name in a sentence, as "was cancelled"; nothing: the code says it
+            all.
+        """
+        return ""

@@ -1,9 +1,9 @@
 """How back-ends and observers plug in: hook specifications and the records they yield.
 
 A distribution names a light module in one of the entry-point groups `wool.transports`,
-`wool.discoveries`, `wool.serializers` (the entry point's name is the back-end's name) or
-`wool.plugins` (observers and translators of contexts). The module has hook implementations marked
-with `hookimpl`::
+`wool.discoveries`, `wool.serializers`, `wool.launchers` (the entry point's name is the back-end's
+name) or `wool.plugins` (observers and translators of contexts). The module has hook implementations
+marked with `hookimpl`::
 
     from wool.plugins import TransportPlugin, hookimpl
 
@@ -19,20 +19,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import pluggy
 
-from wool.abc import Discovery, Serializer, Transport, WorkerInfo
+from wool.abc import Discovery, Launcher, Serializer, Transport, WorkerInfo
 
 if TYPE_CHECKING:
-    from wool._plugins.lookup import Registration
+    from contextlib import ExitStack
 
 __all__ = [
     "API",
+    "BackEnd",
     "CallInfo",
     "ContextTranslator",
     "DiscoveryPlugin",
+    "LauncherPlugin",
     "Outcome",
     "SerializerPlugin",
     "TransportPlugin",
@@ -47,55 +49,61 @@ hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("wool")
 hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("wool")
 
 
+B_co = TypeVar("B_co", covariant=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransportPlugin:
-    """A way to carry messages.
+class BackEnd(Generic[B_co]):
+    """The record of a back-end; each kind has a class of its own.
 
     Attributes:
-        name: how users choose it; also the scheme of its addresses.
+        name: how users choose it.
         api: the version of the plug-in interface it was written for, see `API`.
         options: a frozen dataclass whose fields, with defaults, are the back-end's settings.
-        factory: makes the transport from an instance of `options`.
-        capabilities: words that Wool understands: `"network"` (reaches other machines, secured by
-            TLS as `wool.abc.Tls` says), `"local"` (this machine only), `"in-process"` (this
-            process only), `"unix"` (takes addresses of Unix sockets, `name+unix:///path`; Wool
-            sees to it that only its user gets at them), `"uid"` (its connections over Unix sockets
-            know the user at the other end; without it only pools have workers there, by a secret).
+        factory: makes the back-end from an instance of `options`.
+        capabilities: words that Wool understands.
     """
 
     name: str
     api: int
     options: type[Any]
-    factory: Callable[[Any], Transport]
+    factory: Callable[[Any], B_co]
     capabilities: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiscoveryPlugin:
+class TransportPlugin(BackEnd[Transport]):
+    """A way to carry messages; its name is also the scheme of its addresses.
+
+    Capabilities: `"network"` (reaches other machines, secured by TLS as `wool.abc.Tls` says),
+    `"local"` (this machine only), `"in-process"` (this process only), `"unix"` (takes addresses of
+    Unix sockets, `name+unix:///path`; Wool sees to it that only its user gets at them), `"uid"`
+    (its connections over Unix sockets know the user at the other end; without it only pools have
+    workers there, by a secret).
+    """
+
+    __slots__ = ()
+
+
+class DiscoveryPlugin(BackEnd[Discovery]):
     """A way to find workers.
 
-    Attributes:
-        name, api, options, factory: as for `TransportPlugin`.
-        capabilities: `"network"` (finds workers of other machines, so that workers which are
-            announced here listen on a network), `"local"` (finds workers of this machine only).
+    Capabilities: `"network"` (finds workers of other machines, so that workers which are announced
+    here listen on a network), `"local"` (finds workers of this machine only).
     """
 
-    name: str
-    api: int
-    options: type[Any]
-    factory: Callable[[Any], Discovery]
-    capabilities: frozenset[str] = frozenset()
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SerializerPlugin:
-    """A way to turn values into bytes; fields as for `TransportPlugin`, no capabilities yet."""
+class SerializerPlugin(BackEnd[Serializer]):
+    """A way to turn values into bytes; it has no capabilities yet."""
 
-    name: str
-    api: int
-    options: type[Any]
-    factory: Callable[[Any], Serializer]
-    capabilities: frozenset[str] = frozenset()
+    __slots__ = ()
+
+
+class LauncherPlugin(BackEnd[Launcher]):
+    """A way to start workers; it has no capabilities yet."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +153,7 @@ class ContextTranslator:
     """Has a library's share of the context travel that does not as it is.
 
     Both functions run in the context they are about, on the event loop of user code: be quick.
-    What they raise is logged once, and the translator is not used again.
+    An error that they raise is logged once, and the translator is not used again.
 
     Attributes:
         name: tells it from others, and to users who `exclude` it.
@@ -176,6 +184,11 @@ def wool_serializers() -> Iterable[SerializerPlugin]:  # type: ignore[empty-body
 
 
 @hookspec
+def wool_launchers() -> Iterable[LauncherPlugin]:  # type: ignore[empty-body]
+    """Yields the launchers of this module."""
+
+
+@hookspec
 def wool_context_translators() -> Iterable[ContextTranslator]:  # type: ignore[empty-body]
     """Yields what translates the contexts of a library, in callers and on workers."""
 
@@ -184,7 +197,7 @@ def wool_context_translators() -> Iterable[ContextTranslator]:  # type: ignore[e
 def wool_call_started(call: CallInfo) -> None:
     """A call is about to be given to a worker. Runs in the caller, on its event loop: be quick.
 
-    What it raises is logged once, and the observer is not told of anything again.
+    An error that it raises is logged once, and the observer is not told of anything again.
     """
 
 
@@ -206,15 +219,15 @@ def wool_execution_finished(call: CallInfo, outcome: Outcome) -> None:
     """The routine has ended; see `wool_execution_started`, which was given the same object."""
 
 
-def register(plugin: object) -> Registration:
+def register(plugin: object) -> ExitStack:
     """Registers a module or object with hook implementations, in this process only.
 
-    It takes precedence over what is installed. The returned handle is a context manager; leaving
-    it, or its `close()`, takes the plug-in back. Only a module can reach spawned workers.
+    It takes precedence over what is installed. Leaving what is returned as a context, or its
+    `close()`, takes the plug-in back. Only a module can reach spawned workers.
 
     Raises:
         PluginError: it has hooks that Wool does not know, or with other parameters.
     """
     from wool._plugins import lookup  # it needs the records above
 
-    return lookup.register(plugin)
+    return lookup.process().register(plugin)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import ipaddress
 import os
 import re
 import socket
-import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
+from wool._transports import failures, sockets
 from wool.abc import ConnectFailed, outward_host
 
 MAX_PATH = 100
@@ -36,6 +34,16 @@ class Address:
     host: str = ""
     port: int = 0
     path: str = ""
+
+    @property
+    def where(self) -> sockets.Place:
+        """The form that sockets take; the host has to be a number."""
+        if self.path:
+            return sockets.unix_place(self.path)
+        # Looked up, for the interface that a link-local address may name.
+        flag = socket.AI_NUMERICHOST
+        found = socket.getaddrinfo(self.host, self.port, 0, socket.SOCK_STREAM, 0, flag)
+        return found[0][0], found[0][4]
 
     @property
     def target(self) -> str:
@@ -100,16 +108,11 @@ async def resolve(address: Address) -> list[Address]:
     """
     if address.path or is_number(address.host):
         return [address]
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        found = await sockets.resolve(address.host, address.port)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConnectFailed(
-            f"{address.text}: the host name {address.host!r} cannot be resolved: {reason}"
-        ) from None
-    hosts = dict.fromkeys(str(entry[4][0]) for entry in found)
-    return [Address(address.text, host=host, port=address.port) for host in hosts]
+        raise failures.not_reached(address.text, error) from None
+    return [replace(address, host=str(where[0])) for _, where in found]
 
 
 def advertised(host: str, port: int) -> str:
@@ -128,42 +131,10 @@ def peer_of(text: str) -> Address:
     return Address(text, host=host.strip("[]"), port=int(port))
 
 
-def same_host(address: Address) -> bool:
-    """Whether somebody with this address is on this machine, as far as the address tells."""
-    if address.path:
-        return True
-    number = ipaddress.ip_address(address.host)
-    mapped = getattr(number, "ipv4_mapped", None)
-    return (mapped or number).is_loopback
-
-
 def known(address: Address) -> dict[str, object]:
     """Returns what `Connection.extra` tells of a peer."""
-    return {"peer": address.endpoint, "same_host": same_host(address)}
-
-
-# Places to listen at -----------------------------------------------------------------------------
-
-
-def claim(place: Address) -> None:
-    """Checks that nobody listens at a place, and removes the socket of one who has died.
-
-    gRPC does not tell why it cannot have a place, and takes away the Unix socket of somebody who
-    lives.
-
-    Raises:
-        OSError: it is taken, or no place to listen at.
-    """
-    if not place.path:
-        _bind(place)
-        return
-    try:
-        mode = os.lstat(place.path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode) or _answers(place.path):
-        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-    os.unlink(place.path)
+    same = bool(address.path) or sockets.is_loopback(address.host)
+    return {"peer": address.endpoint, "same_host": same}
 
 
 def is_taken(place: Address) -> bool:
@@ -171,30 +142,7 @@ def is_taken(place: Address) -> bool:
     if place.path:
         return os.path.exists(place.path)
     try:
-        _bind(place)
+        sockets.listen(place.where).close()
     except OSError:
         return True
     return False
-
-
-def _bind(place: Address) -> None:
-    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        if os.name == "posix":  # elsewhere the option means something else
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Looked up, for the interface that a link-local address may name.
-        flag = socket.AI_NUMERICHOST
-        found = socket.getaddrinfo(place.host, place.port, family, socket.SOCK_STREAM, 0, flag)
-        sock.bind(found[0][4])
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.setblocking(False)
-        try:
-            sock.connect(path)
-        except BlockingIOError:
-            return True  # its queue is full
-        except OSError:
-            return False
-        return True

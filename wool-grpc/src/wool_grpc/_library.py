@@ -179,10 +179,6 @@ def _check_room() -> None:
     Raises:
         OSError: there may be too many open files soon.
     """
-    opened: list[int] = []
-    try:
-        while len(opened) < _NEEDED:
-            opened.append(os.open(os.devnull, os.O_RDONLY))
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
+    with contextlib.ExitStack() as opened:
+        for _ in range(_NEEDED):
+            opened.enter_context(open(os.devnull, "rb", buffering=0))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from wool import abc
-from wool_grpc._addresses import Address, advertised, claim, is_taken, is_wildcard, known, peer_of
+from wool._transports import failures, sockets
+from wool_grpc._addresses import Address, advertised, is_taken, is_wildcard, known, peer_of
 from wool_grpc._connection import GrpcConnection, Stream
 from wool_grpc._library import GrpcThread, aio, grpc, settle
 
@@ -35,33 +33,108 @@ _ASKED = (b"", b"\n\x00", b"\n\x0e" + SERVICE.encode())
 Put together here: its library would take a tenth of a second to import."""
 
 
-# On gRPC's thread --------------------------------------------------------------------------------
-
-
-class Server:
-    """The part of a listener that lives on gRPC's thread.
+class GrpcListener(abc.Listener):
+    """Takes connections.
 
     Args:
-        listener: whom to give connections to, if somebody still has it.
-        loop: of the listener.
-
-    Attributes:
-        serving: whether somebody serves the connections.
-        stopping: whether nobody new is to be let in.
-        ending: whether all connections are to end.
+        place: where to listen, the host as a number.
     """
 
-    def __init__(
-        self, listener: Callable[[], GrpcListener | None], loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._listener = listener
-        self._loop = loop
-        self._home: asyncio.AbstractEventLoop | None = None
-        self.serving, self.stopping, self.ending = (asyncio.Event() for _ in range(3))
+    def __init__(self, place: Address) -> None:
+        self.address = place.text
+        self._place = place
+        self._loop = asyncio.get_running_loop()
+        self._home: asyncio.AbstractEventLoop | None = None  # of gRPC's thread
+        # There: somebody serves the connections, nobody new is let in, all connections are to end.
+        self._serving, self._stopping, self._ending = (asyncio.Event() for _ in range(3))
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._handler: abc.Handler | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
+        self._gone = False  # whether nobody new can get in any more
 
-    async def run(
-        self, place: Address, secure: Any, options: Any, bound: asyncio.Future[int]
-    ) -> None:
+    # On the thread of the loop that it belongs to -------------------------------------------------
+
+    async def open(self, thread: GrpcThread, name: str, secure: Any, options: Any) -> None:
+        """Begins to listen.
+
+        Args:
+            name: the host as others are to dial it.
+
+        Raises:
+            ConnectFailed: that is not possible there.
+        """
+        place, ended = self._place, self._ended
+        bound: asyncio.Future[int] = self._loop.create_future()
+        try:
+            # gRPC does not say why it cannot have a place, and takes away the socket of another.
+            sockets.listen(place.where).close()
+            sockets.remove(place.path)
+            running = thread.start(lambda: self._run(secure, options, bound))
+        except OSError as error:
+            text = f"cannot listen at {place.text}: {failures.words(error)}"
+            raise abc.ConnectFailed(text) from None
+        running.add_done_callback(lambda _: settle(ended, None))
+        try:
+            port = await bound
+        except RuntimeError:
+            what = "it is in use" if secure is None else "it is in use, or the certificate is bad"
+            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+        self._place = replace(place, port=port)
+        if not place.path:
+            self.address = advertised(place.host if is_wildcard(place.host) else name, port)
+
+    def _admit(self, stream: Stream, peer: str) -> None:
+        """Gives a connection to the handler."""
+        if self._handler is None or self._stopped:
+            stream.abort()
+            return
+        task = self._loop.create_task(_handle(self._handler, stream, peer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def serve(self, handler: abc.Handler) -> None:
+        if self._stopped:
+            return
+        self._handler = handler
+        self._tell(self._serving)
+        try:
+            await self._loop.create_future()
+        finally:
+            self._stop()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tell(self._ending)
+            await asyncio.shield(self._ended)
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        self._stop()
+        if self._handler is None:
+            self._tell(self._ending)
+            await asyncio.shield(self._ended)
+        for _ in range(_CLOSING):
+            self._gone = self._gone or not is_taken(self._place)
+            if self._gone:
+                break
+            await asyncio.sleep(0.001)
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._tell(self._serving, self._stopping)
+
+    def _tell(self, *events: asyncio.Event) -> None:
+        if self._home is not None:
+            for event in events:
+                self._home.call_soon_threadsafe(event.set)
+
+    # On gRPC's thread -----------------------------------------------------------------------------
+
+    async def _run(self, secure: Any, options: Any, bound: asyncio.Future[int]) -> None:
         """Listens, until told to end.
 
         Args:
@@ -79,7 +152,7 @@ class Server:
         server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(*service) for service in handlers.items()]
         )
-        target = place.target if place.path else place.endpoint
+        target = self._place.target if self._place.path else self._place.endpoint
         try:
             if secure is None:
                 port = server.add_insecure_port(target)
@@ -87,52 +160,36 @@ class Server:
                 port = server.add_secure_port(target, secure)
             await server.start()
             settle(bound, port)
-            await self.stopping.wait()
+            await self._stopping.wait()
             async with asyncio.TaskGroup() as group:
                 group.create_task(server.stop(_FOR_EVER))
-                await self.ending.wait()
+                await self._ending.wait()
                 await server.stop(None)
         except Exception as error:
             settle(bound, error)
         finally:
             await server.stop(None)
 
-    def tell(self, *events: asyncio.Event) -> None:
-        """Sets some of the events above; on any thread."""
-        if self._home is not None:
-            for event in events:
-                self._home.call_soon_threadsafe(event.set)
-
     async def _accept(self, _: Any, context: Any) -> None:
         """Handles a call, in a task of gRPC's, which gRPC cancels when the peer is gone."""
-        await self.serving.wait()
-        if self.stopping.is_set():
+        await self._serving.wait()
+        if self._stopping.is_set():
             return
         try:
             await context.send_initial_metadata((TAKEN,))
         except Exception:
             return  # whoever dialled has gone
-        stream = Stream(self._loop, "the peer is gone")  # gRPC does not tell how
+        stream = Stream(self._loop, context.read, context.write, _nothing)
 
-        def close(_: object) -> None:
-            stream.closed = True
-            stream.tell()
+        def closed(_: object) -> None:
+            stream.closed()
 
-        context.add_done_callback(close)
-        stream.begin(context.read, context.write, _nothing)
+        context.add_done_callback(closed)
         try:
             self._loop.call_soon_threadsafe(self._admit, stream, context.peer())
         except RuntimeError:  # the loop is closed: nobody listens any more
             stream.abort()
         await stream.carry()
-
-    def _admit(self, stream: Stream, peer: str) -> None:
-        """Gives a connection to the listener, on its thread."""
-        listener = self._listener()
-        if listener is None:
-            stream.abort()
-        else:
-            listener.admit(stream, peer_of(peer))
 
     async def _check(self, request: bytes, context: Any) -> bytes:
         if request not in _ASKED:
@@ -141,7 +198,7 @@ class Server:
 
     async def _watch(self, request: bytes, context: Any) -> None:
         await context.write(_SERVING if request in _ASKED else _UNKNOWN)
-        await self.stopping.wait()
+        await self._stopping.wait()
         await context.write(_NOT_SERVING)
 
 
@@ -149,104 +206,8 @@ async def _nothing() -> None:
     pass
 
 
-# On the thread of the loop that the listener belongs to ------------------------------------------
-
-
-class GrpcListener(abc.Listener):
-    """Takes connections.
-
-    Args:
-        place: where to listen, the host as a number.
-    """
-
-    def __init__(self, place: Address) -> None:
-        self.address = place.text
-        self._place = place
-        self._loop = asyncio.get_running_loop()
-        self._server = Server(weakref.ref(self), self._loop)
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._handler: abc.Handler | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = False
-        self._gone = False  # whether nobody new can get in any more
-
-    async def open(self, thread: GrpcThread, name: str, secure: Any, options: Any) -> None:
-        """Begins to listen.
-
-        Args:
-            name: the host as others are to dial it.
-
-        Raises:
-            ConnectFailed: that is not possible there.
-        """
-        place, server, ended = self._place, self._server, self._ended
-        bound: asyncio.Future[int] = self._loop.create_future()
-        try:
-            claim(place)
-            running = thread.start(lambda: server.run(place, secure, options, bound))
-            running.add_done_callback(lambda _: settle(ended, None))
-        except OSError as error:
-            what = os.strerror(error.errno) if error.errno else str(error)
-            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
-        try:
-            port = await bound
-        except RuntimeError:
-            what = "it is in use" if secure is None else "it is in use, or the certificate is bad"
-            raise abc.ConnectFailed(f"cannot listen at {place.text}: {what}") from None
-        except asyncio.CancelledError:
-            running.cancel()
-            raise
-        self._place = replace(place, port=port)
-        if not place.path:
-            self.address = advertised(place.host if is_wildcard(place.host) else name, port)
-
-    def __del__(self) -> None:
-        if not self._ended.done():
-            self._server.tell(self._server.stopping, self._server.ending)
-
-    def admit(self, stream: Stream, peer: Address) -> None:
-        """Takes a connection."""
-        if self._handler is None or self._stopped:
-            stream.abort()
-            return
-        connection = GrpcConnection(stream, known(peer))
-        task = self._loop.create_task(_handle(self._handler, connection))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def serve(self, handler: abc.Handler) -> None:
-        if self._stopped:
-            return
-        self._handler = handler
-        self._server.tell(self._server.serving)
-        try:
-            await self._loop.create_future()
-        finally:
-            self._stop()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._server.tell(self._server.ending)
-            await asyncio.shield(self._ended)
-            await self.aclose()
-
-    async def aclose(self) -> None:
-        self._stop()
-        if self._handler is None:
-            self._server.tell(self._server.ending)
-            await asyncio.shield(self._ended)
-        for _ in range(_CLOSING):
-            self._gone = self._gone or not is_taken(self._place)
-            if self._gone:
-                break
-            await asyncio.sleep(0.001)
-
-    def _stop(self) -> None:
-        self._stopped = True
-        self._server.tell(self._server.serving, self._server.stopping)
-
-
-async def _handle(handler: abc.Handler, connection: GrpcConnection) -> None:
+async def _handle(handler: abc.Handler, stream: Stream, peer: str) -> None:
+    connection = GrpcConnection(stream, known(peer_of(peer)))
     try:
         with contextlib.suppress(Exception):  # concerns this connection only, which ends
             await handler(connection)

@@ -6,12 +6,9 @@ import contextlib
 import ssl
 from typing import Any
 
-from wool.abc import ConnectFailed, Pem, Tls
+from wool.abc import Pem, Tls
 from wool_grpc._addresses import Address
 from wool_grpc._library import grpc
-
-_CURVES = ("secp256r1", "secp384r1")
-"""The elliptic curves that gRPC takes; besides, it takes RSA."""
 
 
 def server_credentials(tls: Tls) -> Any:
@@ -26,9 +23,7 @@ def server_credentials(tls: Tls) -> Any:
         """
         nonlocal pem
         shown = pem
-        with contextlib.suppress(
-            Exception
-        ):  # else the files are being replaced: what was good stays
+        with contextlib.suppress(Exception):  # files are being replaced: what was good stays
             pem = tls.server_pem()
         return _configuration(pem) if pem != shown or tls.asks_client else None
 
@@ -42,21 +37,19 @@ def _configuration(pem: Pem) -> Any:
     return grpc.ssl_server_certificate_configuration([pair], root_certificates=pem.authorities)
 
 
-def channel_credentials(tls: Tls, certificate: bytes, place: Address) -> tuple[Any, str]:
-    """Returns what gRPC dials with, and the name that it verifies.
+def channel_credentials(tls: Tls, certificate: bytes) -> Any:
+    """Returns what gRPC dials with.
 
     Args:
-        certificate: DER, the one that was seen at `place`. Unless `tls` says whom to trust, it is
-            the only one that will do, so that gRPC insists on its key.
+        certificate: DER, the one that was seen. Unless `tls` says whom to trust, it is the only one
+            that will do, so that gRPC insists on its key.
     """
     pem = tls.client_pem()
     if tls.verify:
         authorities = pem.authorities or _system_authorities(tls)
-        name = expected_name(tls, place)
     else:
         authorities = ssl.DER_cert_to_PEM_cert(certificate).encode()
-        name = _name_in(certificate, place)
-    return grpc.ssl_channel_credentials(authorities, pem.key, pem.certificate), name
+    return grpc.ssl_channel_credentials(authorities, pem.key, pem.certificate)
 
 
 def _system_authorities(tls: Tls) -> bytes | None:
@@ -73,41 +66,13 @@ def expected_name(tls: Tls, place: Address) -> str:
     return (tls.server_name or place.host).partition("%")[0].rstrip(".") or "localhost"
 
 
-def odd_key(certificate: bytes) -> str:
-    """Returns the kind of key of a certificate (PEM or DER) if gRPC does not take it, else ""."""
+def name_in(certificate: bytes) -> str:
+    """Returns a host name that a certificate (DER) is made out to; empty if there is none."""
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-    pem = b"-----BEGIN" in certificate
-    load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
+    extensions = x509.load_der_x509_certificate(certificate).extensions
     try:
-        key = load(certificate).public_key()
-    except ValueError:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return names.get_values_for_type(x509.DNSName)[0].replace("*", "any", 1)
+    except (x509.ExtensionNotFound, IndexError):
         return ""
-    if isinstance(key, rsa.RSAPublicKey):
-        return ""
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return "" if key.curve.name in _CURVES else key.curve.name
-    return type(key).__name__.removesuffix("PublicKey")
-
-
-def _name_in(certificate: bytes, place: Address) -> str:
-    """Returns a name that the certificate (DER) is made out to.
-
-    Raises:
-        ConnectFailed: there is none.
-    """
-    from cryptography import x509
-
-    parsed = x509.load_der_x509_certificate(certificate)
-    found: list[str] = []
-    with contextlib.suppress(x509.ExtensionNotFound):
-        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        found += names.get_values_for_type(x509.DNSName)
-        found += map(str, names.get_values_for_type(x509.IPAddress))
-    if not found:
-        common = parsed.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        found += (str(name.value) for name in common)
-    if not found:
-        raise ConnectFailed(f"{place.text}: its certificate is made out to no name", reason="tls")
-    return found[0].replace("*", "any", 1)

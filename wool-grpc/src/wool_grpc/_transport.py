@@ -13,7 +13,7 @@ from wool_grpc._addresses import Address, known, parse, resolve
 from wool_grpc._connection import WRITE, GrpcConnection, Stream
 from wool_grpc._library import GrpcThread, aio, check_process, grpc, settle
 from wool_grpc._listener import METHOD, SERVICE, TAKEN, GrpcListener
-from wool_grpc._tls import channel_credentials, expected_name, server_credentials
+from wool_grpc._tls import channel_credentials, expected_name, name_in, server_credentials
 
 Arguments = list[tuple[str, int | str]]
 
@@ -40,18 +40,16 @@ class GrpcTransport(abc.Transport):
 
     async def _connect(self, place: Address, tls: abc.Tls | None) -> abc.Connection:
         places = await resolve(place)
-        found, certificate, secure, name, asked = places[0], b"", None, "", ""
-        if tls is not None:
-            asked = expected_name(tls, place)
-            found, certificate = await _probe.find(places, tls, asked)
-            secure, name = channel_credentials(tls, certificate, place)
-        elif len(places) > 1:
-            found, _ = await _probe.find(places, None, "")
+        name = "" if tls is None else expected_name(tls, place)
+        found, certificate = await _probe.find(places, tls, name)
+        secure = None if tls is None else channel_credentials(tls, certificate)
+        if tls is not None and not tls.verify:
+            name = name_in(certificate)
         arguments = channel_arguments(self._options, found, name)
         try:
             stream = await self._dial(found, secure, arguments)
         except _NoCall as failure:
-            raise await _reason(failure, found, tls, asked, certificate) from None
+            raise await _reason(failure, found, tls) from None
         facts = known(found)
         if certificate:
             facts["certificate"] = certificate
@@ -64,21 +62,17 @@ class GrpcTransport(abc.Transport):
             ConnectFailed: there are too many open files.
             _NoCall: it did not come to that.
         """
-        loop = asyncio.get_running_loop()
-        stream = Stream(loop, "the peer closed the connection")
-        opened: asyncio.Future[None] = loop.create_future()
+        opened: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
         try:
-            running = self._thread.start(lambda: _carry(stream, opened, place, secure, arguments))
+            running = self._thread.start(lambda: _carry(opened, place, secure, arguments))
         except OSError as error:
             what = os.strerror(error.errno or 0)
             raise abc.ConnectFailed(f"{place.text} cannot be dialled: {what}") from error
-        stream.running = running
         try:
-            await opened
+            return await opened
         except BaseException:
-            stream.abort()
+            running.cancel()
             raise
-        return stream
 
     async def listen(self, address: str | None, *, credentials: abc.Tls | None) -> abc.Listener:
         check_process()
@@ -102,9 +96,10 @@ class _NoCall(Exception):
 
 
 async def _carry(
-    stream: Stream, opened: asyncio.Future[None], place: Address, secure: Any, arguments: Arguments
+    opened: asyncio.Future[Stream], place: Address, secure: Any, arguments: Arguments
 ) -> None:
     """Opens a channel with one call, and carries its stream to the end, on gRPC's thread."""
+    stream: Stream | None = None
     try:
         if secure is None:
             opening = aio.insecure_channel(place.target, options=arguments)
@@ -119,27 +114,27 @@ async def _carry(
                 await call.done_writing()
                 await call.code()
 
-            stream.begin(call.read, call.write, finish)
-            settle(opened, None)
+            stream = Stream(opened.get_loop(), call.read, call.write, finish)
+            settle(opened, stream)
             await stream.carry()
     except Exception as error:
         settle(opened, error.with_traceback(None))
     except asyncio.CancelledError:
         pass  # passed on, its traceback would keep the connection until garbage is collected
     finally:
-        stream.closed = True
-        stream.tell()
+        if stream is not None:
+            stream.closed()
 
 
-async def _reason(
-    failure: _NoCall, place: Address, tls: abc.Tls | None, asked: str, certificate: bytes
-) -> abc.ConnectFailed:
+async def _reason(failure: _NoCall, place: Address, tls: abc.Tls | None) -> abc.ConnectFailed:
     """Returns what to raise for a call that was not taken."""
     codes, code = grpc.StatusCode, failure.code
     if code in (codes.UNAVAILABLE, codes.CANCELLED):  # which says nothing
-        return await _probe.explain(place, tls, asked, certificate)
+        return await _probe.explain(place, tls)
     if code in (codes.UNIMPLEMENTED, codes.NOT_FOUND):
         return abc.ConnectFailed(f"{place.text} speaks gRPC, but is not a worker of Wool")
+    if code is codes.OK:
+        return abc.ConnectFailed(f"{place.text} has taken the connection, and closed it at once")
     what = code.name.lower().replace("_", " ")
     return abc.ConnectFailed(f"{place.text} refused the call ({what})")
 
@@ -149,8 +144,8 @@ async def _reason(
 # Before authentication a stranger must not make a listener hold much: handshakes have a deadline, a
 # connection without a stream is closed, and streams, headers and messages are few and small.
 
-HANDSHAKE, HANDSHAKE_HERE = 10_000, 2_000
-"""Milliseconds that TLS and the first frames of HTTP/2 may take; those frames at a Unix socket."""
+HANDSHAKE = 10_000
+"""Milliseconds that TLS and the first frames of HTTP/2 may take."""
 
 IDLE = 10_000
 """Milliseconds a connection may be without a stream."""
@@ -211,7 +206,7 @@ def server_arguments(options: Options, place: Address) -> Arguments:
         *_common(options, place, options.window),
         ("grpc.so_reuseport", 0),
         ("grpc.http2.max_ping_strikes", 0),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_HERE if place.path else HANDSHAKE),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE),
         ("grpc.max_connection_idle_ms", IDLE),
         ("grpc.max_concurrent_streams", STREAMS),
         ("grpc.max_allowed_incoming_connections", _connections(options)),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import ssl
 from http import HTTPStatus
 
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
+from wool._transports.failures import no_tls
 from wool.abc import ConnectFailed
 from wool_ws._addresses import Address
 from wool_ws._connection import HungUp, SpeaksTls
@@ -21,52 +20,6 @@ _WANTS_TLS = re.compile(rb"https|ssl|tls", re.IGNORECASE)
 
 def timed_out(address: Address, timeout: float) -> ConnectFailed:
     return ConnectFailed(f"{address} did not answer within {timeout:g} s", reason="timeout")
-
-
-def not_reached(address: Address, error: OSError | UnicodeError) -> ConnectFailed:
-    """No connection below HTTP and TLS."""
-    if isinstance(error, (socket.gaierror, UnicodeError)):
-        return ConnectFailed(f"{address}: there is no host of that name ({words(error)})")
-    if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
-        return ConnectFailed(f"{address}: nobody listens there", reason="refused")
-    if isinstance(error, TimeoutError):
-        return ConnectFailed(f"{address}: the host does not answer", reason="timeout")
-    return ConnectFailed(f"{address}: {words(error)}")
-
-
-def no_tls(address: Address, error: Exception) -> ConnectFailed:
-    """The TLS handshake has failed.
-
-    Only an alert and a certificate say that it will fail again. Somebody who hangs up, or answers
-    with something else, may be a proxy whose worker is about to be there.
-    """
-    reason = error.reason or "" if isinstance(error, ssl.SSLError) else None
-    if isinstance(error, ssl.SSLCertVerificationError):
-        text = f"its certificate is not accepted: {error.verify_message or error.reason}"
-    elif reason and "ALERT" in reason:
-        words = re.sub(r"^.*ALERT_", "", reason).replace("_", " ").lower()
-        text = f"it refuses us in the TLS handshake: {words}"
-    elif reason and "BAD_SIGNATURE" in reason:
-        text = "it does not have the key of the certificate that it shows: it is somebody else"
-    elif reason is None or "EOF" in reason:
-        text = (
-            "it hung up during the TLS handshake: "
-            "it does not speak TLS, does not accept our certificate, or was just ending"
-        )
-        return ConnectFailed(f"{address}: {text}")
-    else:
-        text = f"it does not speak TLS, or not such as we do ({reason or error})"
-        return ConnectFailed(f"{address}: {text}")
-    return ConnectFailed(f"{address}: {text}", reason="tls")
-
-
-def words(error: OSError | UnicodeError) -> str:
-    """Says what the system has against a place; Python adds to that what nobody need know."""
-    if isinstance(error, UnicodeError):
-        return "it cannot be one"
-    if error.errno and not isinstance(error, socket.gaierror):
-        return os.strerror(error.errno)
-    return error.strerror or str(error)
 
 
 def no_websocket(address: Address, error: Exception, *, encrypted: bool) -> ConnectFailed:

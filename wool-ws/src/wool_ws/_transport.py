@@ -18,7 +18,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from wool import abc
-from wool._transports import sockets
+from wool._transports import failures, sockets
 from wool._transports.listener import SocketListener
 from wool_ws import Options, _addresses, _errors
 from wool_ws._addresses import Address
@@ -68,7 +68,7 @@ class WebSocketTransport(abc.Transport):
         try:
             sock = sockets.listen((await _places(place, place.port or 0))[0])
         except (OSError, UnicodeError) as error:
-            raise abc.ConnectFailed(f"cannot listen at {place}: {_errors.words(error)}") from error
+            raise abc.ConnectFailed(f"cannot listen at {place}: {failures.words(error)}") from error
         if not place.socket:
             number, port = sock.getsockname()[:2]
             wildcard = ipaddress.ip_address(number).is_unspecified  # "0" is one, too
@@ -96,14 +96,14 @@ class WebSocketTransport(abc.Transport):
         try:
             numbers = await _places(place, port)
         except (OSError, UnicodeError) as error:
-            raise _errors.not_reached(place, error) from error
+            raise failures.not_reached(place, error) from error
         while True:
             try:
                 sock, numbers = await sockets.dial(numbers)
             except OSError as error:
                 if stalled:
                     raise _errors.timed_out(place, timeout) from error
-                raise _errors.not_reached(place, error) from error
+                raise failures.not_reached(place, error) from error
             share = (ends - loop.time()) / (len(numbers) + 1) if numbers else None
             try:
                 async with asyncio.timeout(share):
@@ -132,7 +132,7 @@ class WebSocketTransport(abc.Transport):
             try:
                 await sockets.attach(websocket, sock, tls=context, name=name)
             except (OSError, ValueError) as error:
-                raise _errors.no_tls(place, error) from error
+                raise failures.no_tls(place, error, name) from error
             try:
                 request = protocol.connect()
                 request.headers["User-Agent"] = "wool-ws"

@@ -84,11 +84,7 @@ class ZeroconfAnnouncement(abc.Announcement):
 
     def _describe(self, worker: abc.WorkerInfo) -> AsyncServiceInfo:
         choices = _interfaces.choose(self._options)
-        told = _description.told(
-            worker,
-            over_six=any(isinstance(one, int) or ":" in one for one in choices),
-            only_here=_interfaces.only_loopback(choices),
-        )
+        told = _description.told(worker, only_here=_interfaces.only_loopback(choices))
         revision = max(self._revision + 1, time.time_ns() // 1_000_000)
         description = Description(
             worker=told,

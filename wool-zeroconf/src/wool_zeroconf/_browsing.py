@@ -118,8 +118,8 @@ class Workers(ServiceListener):
             return
         before = self._known.get(name)
         revision = before.revision if before else self._gone.get(name, (0, 0))[0]
-        worker = _description.dialable(description.worker, info)
-        if worker is None or description.revision <= revision:
+        worker = description.worker
+        if description.revision <= revision:
             return
         if before is None and len(self._known) >= MOST:
             return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, urlsplit
@@ -37,7 +36,7 @@ class Description:
     """The description of a worker.
 
     Attributes:
-        worker: without its load, and without an interface of its machine in its address.
+        worker: without its load.
         namespace: only callers of the same namespace are to see it.
         revision: the greater, the newer. Late copies of old records are told by it.
         lease: seconds after which it is gone unless it is told of again.
@@ -110,11 +109,10 @@ def understood(properties: Mapping[bytes, bytes | None]) -> Description | None:
     return description if worker.id and printable else None
 
 
-def told(worker: WorkerInfo, *, over_six: bool, only_here: bool) -> WorkerInfo:
+def told(worker: WorkerInfo, *, only_here: bool) -> WorkerInfo:
     """Returns what others are told of a worker.
 
     Args:
-        over_six: whether it is told over IPv6.
         only_here: whether only this machine is told.
 
     Raises:
@@ -135,34 +133,15 @@ def told(worker: WorkerInfo, *, over_six: bool, only_here: bool) -> WorkerInfo:
         reason = "it can be listened at, but not dialled"
     elif is_local and not only_here:
         reason = "other machines cannot reach it"
-    elif _is_link_local(number) and not over_six:
-        reason = "its network is unknown to others unless IPv6 tells them, which is not in use"
+    elif number is not None and number.version == 6 and number.is_link_local:
+        reason = "a link-local address means nothing without an interface, which differs elsewhere"
     else:
-        return replace(worker, load=0, address=re.sub(r"%[^\]]*\]", "]", worker.address))
+        return replace(worker, load=0)
     raise _refusal(
         worker,
         f"{reason}. Give it an address to advertise that others can dial, such as "
         f"{address.scheme.removesuffix('+unix')}://192.0.2.10:{address.port or 7000}",
     )
-
-
-def dialable(worker: WorkerInfo, info: AsyncServiceInfo) -> WorkerInfo | None:
-    """Returns a worker with its address as this machine can dial it; None if it cannot yet.
-
-    A link-local address means nothing without the interface that its record has come by.
-    """
-    if not _is_link_local(number_of(worker.address)):
-        return worker
-    for scoped in info.parsed_scoped_addresses():
-        index = scoped.partition("%")[2]
-        if index.isdecimal():
-            try:
-                index = socket.if_indextoname(int(index))
-            except OSError:
-                continue  # it has just gone
-        if index:
-            return replace(worker, address=worker.address.replace("]", f"%{index}]", 1))
-    return None
 
 
 def split(address: str) -> SplitResult:
@@ -192,10 +171,6 @@ def number_of(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
     except ValueError:
         return None
     return getattr(number, "ipv4_mapped", None) or number
-
-
-def _is_link_local(number: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> bool:
-    return number is not None and number.version == 6 and number.is_link_local
 
 
 def _label(ident: str) -> str:

@@ -10,27 +10,20 @@ import ifaddr
 from wool.exceptions import ConfigurationError
 from wool_zeroconf import Options
 
-Choice = str | int
-"""An interface as zeroconf takes it: one of its IP addresses or, for IPv6, its index."""
 
-
-def choose(options: Options) -> list[Choice]:
+def choose(options: Options) -> list[str]:
     """Returns the interfaces to use, as they are now; each at most once for each version of IP.
 
-    IPv6 on the loopback interface is left out: systems do not carry multicast there.
+    IPv6 on the loopback interface is left out: systems do not carry multicast there. So are
+    link-local addresses: who hears of one does not know the interface that it belongs to.
 
     Raises:
         ConfigurationError: there is none, or not one that `options` names.
     """
-    chosen: list[Choice] = []
-    for adapter, numbers in _usable(options):
-        four = [number for number in numbers if "." in number][:1]
-        # Packets from a link-local address tell their receivers which interface they came by.
-        six = sorted((number for number in numbers if ":" in number), key=_is_not_link_local)[:1]
-        if six and six[0] in chosen and adapter.index is not None:
-            chosen += [*four, adapter.index]
-        else:
-            chosen += [*four, *six]
+    chosen: list[str] = []
+    for numbers in _usable(options):
+        for version in ".:":
+            chosen += [number for number in numbers if version in number][:1]
     if not chosen:
         raise ConfigurationError(
             f"No network interface to find workers on: with ip_version={options.ip_version!r} and "
@@ -48,8 +41,7 @@ def host(options: Options) -> str:
         ConfigurationError: as `choose`.
     """
     choose(options)
-    numbers = [number for _, numbers in _usable(options) for number in numbers]
-    numbers = [number for number in numbers if "." in number or _is_not_link_local(number)]
+    numbers = [number for numbers in _usable(options) for number in numbers]
     if len(options.interfaces) == 1 and numbers:
         return min(numbers, key=lambda number: ":" in number)
     outward = [number for number in numbers if not ipaddress.ip_address(number).is_loopback]
@@ -57,19 +49,19 @@ def host(options: Options) -> str:
     return "::" if only_six else "0.0.0.0"  # noqa: S104
 
 
-def only_loopback(choices: Iterable[Choice]) -> bool:
+def only_loopback(choices: Iterable[str]) -> bool:
     """Whether none of the interfaces reaches another machine."""
-    return all(isinstance(one, str) and ipaddress.ip_address(one).is_loopback for one in choices)
+    return all(ipaddress.ip_address(one).is_loopback for one in choices)
 
 
-def _usable(options: Options) -> list[tuple[ifaddr.Adapter, list[str]]]:
-    """Returns the interfaces that are wanted, each with those of its addresses that can be used."""
+def _usable(options: Options) -> list[list[str]]:
+    """Returns the addresses that can be used of each interface that is wanted."""
     adapters = list(ifaddr.get_adapters())
     if not adapters:
         raise ConfigurationError(
             "No network interface to find workers on: none of this machine has an address"
         )
-    found: list[tuple[ifaddr.Adapter, list[str]]] = []
+    found: list[list[str]] = []
     for wanted in dict.fromkeys(options.interfaces or [""]):
         before = len(found)
         for adapter in adapters:
@@ -79,8 +71,8 @@ def _usable(options: Options) -> list[tuple[ifaddr.Adapter, list[str]]]:
             elif wanted not in ("", adapter.name, adapter.nice_name):
                 continue
             versions = {"v4": ".", "v6": ":", "both": ".:"}[options.ip_version]
-            numbers = [one for one in numbers if set(versions) & set(one) and one != "::1"]
-            found.append((adapter, numbers))
+            numbers = [one for one in numbers if set(versions) & set(one)]
+            found.append([one for one in numbers if one != "::1" and not _is_link_local_six(one)])
         if len(found) == before:
             raise ConfigurationError(
                 f"interfaces: this machine has no network interface or address {wanted!r}, "
@@ -89,8 +81,8 @@ def _usable(options: Options) -> list[tuple[ifaddr.Adapter, list[str]]]:
     return found
 
 
-def _is_not_link_local(number: str) -> bool:
-    return not ipaddress.ip_address(number).is_link_local
+def _is_link_local_six(number: str) -> bool:
+    return ":" in number and ipaddress.ip_address(number).is_link_local
 
 
 def _numbers(adapter: ifaddr.Adapter) -> list[str]:

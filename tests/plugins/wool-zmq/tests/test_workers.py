@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,25 +78,6 @@ async def test_no_credentials(folder: Path) -> None:
         await ZmqTransport().listen(address, credentials=throwaway_tls())
     with pytest.raises(ConnectFailed, match="no TLS"):
         await ZmqTransport().connect(address, credentials=throwaway_tls(), timeout=5)
-
-
-async def test_a_socket_that_was_left(folder: Path) -> None:
-    """By one who was killed: it is in nobody's way."""
-    code = f"""
-import asyncio, os, signal
-from wool_zmq._transport import ZmqTransport
-
-async def main():
-    await ZmqTransport().listen("zmq+unix://{folder}/w", credentials=None)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-asyncio.run(main())
-"""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
-    assert await process.wait() == -signal.SIGKILL
-    assert (folder / "w").exists()
-    listener = await ZmqTransport().listen(f"zmq+unix://{folder}/w", credentials=None)
-    await listener.aclose()
 
 
 async def test_one_that_does_not_keep_to_its_credit(folder: Path) -> None:

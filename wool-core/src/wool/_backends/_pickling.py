@@ -23,25 +23,6 @@ PLAIN = frozenset(
 )
 """Types that the C pickler never offers to `reducer_override`."""
 
-_ATOMS = frozenset({type(None), bool, int, float, str, bytes})
-
-_type: Callable[[Any], Any] = type
-"""Tells types of values of which type checkers know nothing."""
-
-
-def dump_plain(value: Any) -> bytes | None:
-    """Pickles a value that is sure to be of numbers and strings alone; None for any other one.
-
-    Most arguments and results are, and to make a pickler for them takes longer than they do.
-    """
-    items = value
-    kind = _type(value)
-    if kind is tuple and len(value) == 2 and _type(value[1]) is dict and not value[1]:
-        items = value[0]  # the arguments of a call, none of them by keyword
-        kind = _type(items)
-    plain = _ATOMS.issuperset(map(type, items)) if kind is tuple else kind in _ATOMS
-    return pickle.dumps(value, PROTOCOL) if plain else None
-
 
 def collector(buffers: list[memoryview]) -> Callable[[PickleBuffer], bool]:
     """Returns a pickler's `buffer_callback` that gathers the large buffers in `buffers`.
@@ -76,9 +57,6 @@ class PickleSerializer(Serializer):
 
     def dumps(self, value: Any, reduce: Reduce) -> Payload:
         """Serializes a value."""
-        plain = dump_plain(value)
-        if plain is not None:
-            return Payload(plain)
         file = BytesIO()
         buffers: list[memoryview] = []
         pickler = self._pickler(file, PROTOCOL, buffer_callback=collector(buffers))

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
+
+from msgspec import Meta
 
 from wool import abc
 from wool._backends.static import Listed
 from wool.plugins import API, DiscoveryPlugin, hookimpl
 
-Family = Literal["any", "ipv4", "ipv6"]
-
-_FAMILIES: dict[Family, int] = {
-    "any": socket.AF_UNSPEC,
-    "ipv4": socket.AF_INET,
-    "ipv6": socket.AF_INET6,
-}
-
 _NONE = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-"""What the resolver says of a name that does not exist, or has no addresses."""
+"""The errors of the resolver for a name that does not exist, or has no addresses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,16 +24,9 @@ class Options:
     """Settings of the discovery."""
 
     name: Annotated[str, "Name that resolves to the addresses of the workers."] = ""
-    port: Annotated[int, "Where all of them listen."] = 7000
+    port: Annotated[int, Meta(ge=1, le=65535), "Where all of them listen."] = 7000
     scheme: Annotated[str, "Transport they listen with."] = "grpc"
-    family: Annotated[Family, "Kinds of addresses to use."] = "any"
-    interval: Annotated[float, "Seconds after which the name is resolved again."] = 5.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.port < 65536:
-            raise ValueError(f"port must be from 1 to 65535, not {self.port}")
-        if not 0 < self.interval < math.inf:
-            raise ValueError(f"interval must be more than 0 seconds, not {self.interval:g}")
+    interval: Annotated[float, Meta(gt=0), "Seconds after which the name is resolved again."] = 5.0
 
 
 @hookimpl
@@ -98,10 +84,7 @@ class DnsDiscovery(Listed):
         options = self._options
         try:
             infos = await asyncio.get_running_loop().getaddrinfo(
-                options.name,
-                options.port,
-                family=_FAMILIES[options.family],
-                type=socket.SOCK_STREAM,
+                options.name, options.port, type=socket.SOCK_STREAM
             )
         except socket.gaierror as error:
             if error.errno in _NONE:

@@ -6,7 +6,6 @@ before the application has done so itself, or a call brings something.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -29,6 +28,8 @@ def capture() -> bytes | None:
     """Returns the headers for the current context."""
     if "opentelemetry.context" not in sys.modules:
         return None
+    import json
+
     from opentelemetry import propagate
     from opentelemetry.trace import set_span_in_context
 
@@ -40,6 +41,8 @@ def capture() -> bytes | None:
 
 def restore(data: bytes | None) -> None:
     """Makes the context that headers stand for the current one."""
+    import json
+
     from opentelemetry import context, propagate
     from opentelemetry.trace import set_span_in_context
 

@@ -41,5 +41,9 @@ def least_loaded(candidates: Sequence[C]) -> C:
     if len(candidates) > FEW:
         ready = [one for one in candidates if one.idle and one.session is not None]
         candidates = random.sample(ready if len(ready) > 1 else candidates, 2)
-    burdens = [(not one.idle, one.load, one.session is None) for one in candidates]
-    return candidates[burdens.index(min(burdens))]
+    best, least = candidates[0], None
+    for one in candidates:
+        burden = not one.idle, one.load, one.session is None
+        if least is None or burden < least:
+            best, least = one, burden
+    return best

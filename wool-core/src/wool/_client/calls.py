@@ -6,8 +6,10 @@ import os
 import pickle
 from collections.abc import Callable, Sequence
 from math import ceil
+from time import monotonic
 from typing import Any, Protocol
 
+from wool._client.output import show
 from wool._code.units import CodeUnit
 from wool._peer.outgoing import Failed, NotStarted, OutgoingCall, Stage
 from wool._peer.peer import Failing, Peer
@@ -24,13 +26,18 @@ from wool.exceptions import WorkerStopped
 class Owner(Protocol):
     """The owner of the connection, which is told what the worker says."""
 
+    load: int
+    """How many calls the worker has, as far as is known; the connection keeps it up to date."""
+    idle: bool
+    """Whether the worker has said, since it was last sent a call, that it could begin one."""
+
     @property
     def cancel_grace(self) -> float:
         """For how many seconds what has been cancelled is waited for."""
         ...
 
-    def on_load(self, others: int, *, idle: bool) -> None:
-        """The worker has said how many calls others have there, and whether it can begin one."""
+    def on_idle(self) -> None:
+        """The worker has said that it could begin a call, and is not known to be idle."""
 
     def on_drain(self) -> None:
         """The worker has said that it takes no more calls."""
@@ -57,6 +64,7 @@ class WorkerPeer(Peer):
     Attributes:
         out: how many calls of routines are out.
         recalling: whether an answer to `recall` is awaited.
+        usage: the answer to the last `measure`, once there is one.
     """
 
     def __init__(
@@ -66,9 +74,10 @@ class WorkerPeer(Peer):
         super().__init__(session, codec, label=label, where=where)
         self.out: int = 0
         self.recalling: bool = False
+        self.usage: f.Usage | None = None
         self.prefix = prefix
         self._owner = owner
-        self._shares_modules = shares_modules
+        self.ships = not shares_modules
         self._version = 0  # of the modules that the worker has
         self._shipping: dict[int, tuple[int, list[bytes]]] = {}  # those under way with a large call
         self._begun = 0  # how many of the calls are known to have begun
@@ -76,7 +85,12 @@ class WorkerPeer(Peer):
         self._recalled = 0  # the last one there was when calls were recalled
 
     def _more_handlers(self) -> dict[type[Frame], Callable[[Any, Sequence[Buffer]], None]]:
-        return {f.Idle: self._on_idle, f.Drain: self._on_drain}
+        return {
+            f.Idle: self._on_idle,
+            f.Output: self._on_output,
+            f.Drain: self._on_drain,
+            f.Usage: self._on_usage,
+        }
 
     @property
     def cancel_grace(self) -> float:
@@ -90,7 +104,7 @@ class WorkerPeer(Peer):
 
     @property
     def oldest(self) -> float:
-        """When the first of those that may not have begun was sent, in the loop's time."""
+        """When the first of those that may not have begun was sent, in `monotonic` time."""
         calls = (call for call in self.calls.values() if call.holder is not None)
         return next((call.sent for call in calls if call.stage is Stage.SENT), float("inf"))
 
@@ -103,10 +117,11 @@ class WorkerPeer(Peer):
 
     def begin(self, call: OutgoingCall) -> bool:
         """Sends a call of a routine; False if the session has ended."""
-        call.sent = self.loop.time()
+        call.sent = monotonic()
         if not self.open(call):
             return False
         self.out += 1
+        self._owner.load += 1
         self._last = call.number
         return True
 
@@ -117,7 +132,7 @@ class WorkerPeer(Peer):
         units: Sequence[CodeUnit] = (),
         args: Sequence[Buffer] = (),
         exports: Sequence[Export] = (),
-        context: Sequence[f.Variable] = (),
+        context: tuple[f.Variable, ...] = (),
         more: int = 1,
     ) -> bool:
         """Asks for the next step of a stream; False if the worker is gone."""
@@ -134,8 +149,8 @@ class WorkerPeer(Peer):
             operation=operation,
             sizes=list(map(len, segments)),
             codes=codes,
-            references=self.lent.lend(exports) if exports else [],
-            context=list(context),
+            references=self.lent.lend(exports) if exports else (),
+            context=context,
             more=more,
         )
         if not (len(self.calls) == 1 and self.session.send_now(frame, segments)):
@@ -163,14 +178,19 @@ class WorkerPeer(Peer):
             self._recalled = self._last
             self.session.send(f.Recall(ceil(self.unbegun / 2)))
 
+    def measure(self, *, retire: bool) -> None:
+        """Asks how much the worker has to do, and to leave if that is nothing and `retire`."""
+        self.usage = None
+        self.session.send(f.Measure(retire))
+
     # Modules that travel ------------------------------------------------------------------------
 
     def _with_code(
         self, units: Sequence[CodeUnit], args: Sequence[Buffer], number: int = 0
-    ) -> tuple[list[f.Code], Sequence[Buffer]]:
-        version = self._version if self._shares_modules else self.codec.modules.version()
+    ) -> tuple[tuple[f.Code, ...], Sequence[Buffer]]:
+        version = self.codec.modules.version() if self.ships else self._version
         if version == self._version:
-            return super()._with_code(units, args) if units else ([], args)
+            return super()._with_code(units, args)
         modules = self.codec.modules.units()
         codes, segments = super()._with_code([*modules, *units], args)
         if self.session.machine.fits(f.total(segments)):
@@ -206,7 +226,7 @@ class WorkerPeer(Peer):
         if self._shipping:
             self._arrived(frame.call)
         reply = self._unpack(frame, segments)
-        if isinstance(frame, f.Value):
+        if type(frame) is f.Value:
             call = self.calls.get(frame.call)
             if call is not None:
                 if call.stage is Stage.SENT:
@@ -220,34 +240,44 @@ class WorkerPeer(Peer):
         if call is None:
             return
         if call.holder is not None:  # a use of an object says nothing of the worker's load
-            self._note_load(frame.load, frame.idle_as_of)
+            self._note_load(frame)
         call.end(reply)
 
     def _forget(self, number: int) -> OutgoingCall | None:
         call = self.calls.pop(number, None)
-        self._shipping.pop(number, None)
+        if self._shipping:
+            self._shipping.pop(number, None)
         if call is not None and call.holder is not None:
             self.out -= 1
+            self._owner.load -= 1
             if call.stage is not Stage.SENT:
                 self._begun -= 1
         return call
 
-    def _note_load(self, load: int, seen: int) -> None:
-        """Tells the owner how much the worker has to do.
+    def _note_load(self, frame: f.Answer | f.Idle) -> None:
+        """Takes note of how much the worker has to do.
 
-        Args:
-            load: how many calls it has.
-            seen: if it could begin another one, the last of ours that it had seen; else 0. If there
-                is one under way that it had not, that is the one.
+        It is not idle if a call is under way that it had not seen when it said so.
         """
-        self._owner.on_load(load - self.out, idle=seen > 0 and seen >= self._last)
+        owner, out = self._owner, self.out
+        owner.load = max(out, frame.load)
+        if frame.idle_as_of >= self._last and frame.idle_as_of and not owner.idle:
+            owner.on_idle()
 
     def _on_idle(self, frame: f.Idle, segments: Sequence[Buffer]) -> None:
-        self._note_load(frame.load, frame.idle_as_of)
+        self._note_load(frame)
+
+    def _on_output(self, frame: f.Output, segments: Sequence[Buffer]) -> None:
+        call = self.calls.get(frame.call)
+        if call is not None:
+            show(call, frame, self.session.send)
 
     def _on_drain(self, frame: f.Drain, segments: Sequence[Buffer]) -> None:
         self.session.send(f.Drain())  # after it comes no call that the worker must expect
         self._owner.on_drain()
+
+    def _on_usage(self, frame: f.Usage, segments: Sequence[Buffer]) -> None:
+        self.usage = frame
 
     def _on_inquire(self, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
         self.report(frame.token, [self._owner.status()])
@@ -279,5 +309,6 @@ class WorkerPeer(Peer):
     # The end ------------------------------------------------------------------------------------
 
     def clear(self, failing: Failing) -> list[OutgoingCall]:
+        self._owner.load -= self.out
         self.out = self._begun = 0
         return super().clear(failing)

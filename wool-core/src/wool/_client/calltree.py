@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wool._protocol.status import CallStatus, ProcessStatus
 
 
-@dataclass(frozen=True, slots=True)
-class CallNode:
+class CallNode(Struct, frozen=True):
     """A call in a tree.
 
     Attributes:
@@ -61,8 +61,8 @@ class CallTree:
             nodes[call.id] = CallNode(call, process, awaited, tuple(children))
         return nodes[root.id]
 
-    def locate(self, ident: str) -> str:
-        """Says where a call stands, by its id: at which line, or which other call it waits for."""
+    def locate(self, ident: str) -> tuple[str, bool]:
+        """Says where a call stands, by its id, and whether a debugger has stopped its worker."""
         waits, seen = "", set[str]()
         while ident in self._inner and ident not in seen:  # a report may be false
             seen.add(ident)
@@ -70,14 +70,17 @@ class CallTree:
             waits += f"it waits for {inner.routine}(): "
             ident = inner.id
         if ident not in self._served:
-            return f"{waits}its worker has not said where it stands"
+            return f"{waits}its worker has not said where it stands", False
         call, process = self._served[ident]
         worker = f"worker {process.pid} on {process.host}"
+        debugged = any(other.state == "debugged" for other in process.serves)
         if process.blocked:
-            return f"{waits}{worker} is blocked at {process.blocked[-1]}"
-        if call.state == "pending":
-            return f"{waits}it has not begun on {worker}"
-        return f"{waits}on {worker} it waits" + (f" at {call.stack[-1]}" if call.stack else "")
+            where = f"{worker} is blocked at {process.blocked[-1]}"
+        elif call.state == "pending":
+            where = f"it has not begun on {worker}"
+        else:
+            where = f"on {worker} it waits" + (f" at {call.stack[-1]}" if call.stack else "")
+        return waits + where, debugged
 
     def around(self, ident: str) -> list[str]:
         """Draws the tree that a call is in, by its id: one line for each call."""

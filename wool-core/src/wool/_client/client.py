@@ -11,7 +11,9 @@ import copy
 import random
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextvars import copy_context
 from dataclasses import replace
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 from wool._client.balancing import least_loaded
@@ -90,49 +92,51 @@ class Client:
         call = PrefetchCall(self, request) if request.prefetch else OutgoingCall(self, request)
         if request.calls:
             call.handover = Handover(request.calls, f"{request.name}()")
+        if self._pool.options.output != "worker":
+            call.context = copy_context()
         self.submit(call)
         return call
 
     # Choosing a worker ------------------------------------------------------------------------
 
-    def submit(self, call: OutgoingCall) -> None:
-        """Gives a call to a worker, or keeps it until there is one."""
-        if not self._place(call):
-            patience = self.pool.options.quorum_timeout
-            self._waiting[call] = self.loop.call_later(patience, self._give_up, call)
+    def submit(self, call: OutgoingCall, timer: asyncio.TimerHandle | None = None) -> None:
+        """Gives a call to a worker, keeps it until there is one, or ends it if that is in vain.
 
-    def _place(self, call: OutgoingCall) -> bool:
-        """Gives a call to a worker, or ends it if that is in vain; False if there is none yet."""
+        Args:
+            timer: has been running since the call began to wait, if it has.
+        """
+        request = call.request
+        tags = request.tags
         if self.closed:
             call.end(Failed(self.pool.closed_error()))
-            return True
-        if call.request.worker is not None:
-            self._place_at(call, call.request.worker)
-            return True
-        tags = call.request.tags
+            return
+        if request.worker is not None:
+            self._place_at(call, request.worker)
+            return
         if tags and self._subset.ask(tags):
             self._take_members()
         try:
-            link = self._choose(call.request)
+            link = self._choose(request)
             if link is not None and not link.idle and self._widen(tags):
-                link = self._choose(call.request)
+                link = self._choose(request)
         except Exception as error:
             failure = WoolError(f"the pool's balancer failed to choose a worker: {error!r}")
             failure.__cause__ = error
             call.end(Failed(failure))
-            return True
+            return
         if link is not None:
             link.open(call)
-            return True
-        failure = self.pool.failure or self._refusal(tags) or self._hopeless(call.request)
+            return
+        failure = self.pool.failure or self._refusal(tags) or self._hopeless(request)
         if failure is not None:
             call.end(Failed(failure))
-            return True
+            return
         for link in self.links.values():
             if not link.info.id and link.untried:
                 link.connect()  # to know whether it offers the tags
         call.holder = None
-        return False
+        patience = self.pool.options.quorum_timeout
+        self._waiting[call] = timer or self.loop.call_later(patience, self._give_up, call)
 
     def _place_at(self, call: OutgoingCall, worker: WorkerInfo) -> None:
         """Gives a call to the one worker it is for, or ends it if that cannot have it any more."""
@@ -163,7 +167,7 @@ class Client:
 
     def _widen(self, tags: frozenset[str]) -> bool:
         """Looks for more workers if all of those that are linked have enough to do."""
-        if len(self.links) >= len(self.pool.members) or not self._subset.can_widen:
+        if len(self.links) >= len(self._pool.members) or not self._subset.can_widen:
             return False
         if any(k.idle and k.usable and tags <= k.info.tags for k in self.links.values()):
             return False
@@ -183,9 +187,9 @@ class Client:
     def _hopeless(self, request: Request) -> WoolError | None:
         """Returns an error if there will never be a worker with the tags of a call."""
         offered = self.pool.options.offered
-        lacking = request.tags.difference(request.tags if offered is None else offered)
-        if not lacking:
+        if offered is None or any(request.tags.issubset(tags) for tags in offered):
             return None
+        lacking = request.tags.difference(*offered) or request.tags  # which nobody has together
         return NoWorkersAvailable(
             f"{request.name}() asks for the tags {', '.join(sorted(lacking))}, which no worker of "
             "this pool will ever offer: give them to its workers with WorkerPool(tags=…), or find "
@@ -206,14 +210,17 @@ class Client:
                 )
             )
 
+    def wanted(self) -> list[frozenset[str]]:
+        """Returns the tags of each call that waits for a worker; on any thread."""
+        return [call.request.tags for call in list(self._waiting)]
+
     def flush(self) -> None:
         """Tries again to place the calls that wait for a worker."""
         waiting, self._waiting = self._waiting, {}
         for call, timer in waiting.items():
-            if self._place(call):
+            self.submit(call, timer)
+            if call not in self._waiting:
                 timer.cancel()
-            else:
-                self._waiting[call] = timer  # which has been running since it began to wait
 
     def rebalance(self) -> None:
         """Looks, in a moment, whether an idle worker could relieve another one.
@@ -232,7 +239,7 @@ class Client:
             return
         busy = [k.peer for k in self.links.values() if k.peer is not None and not k.idle]
         donors = [peer for peer in busy if peer.unbegun and not peer.recalling]
-        before = self.loop.time() - PATIENCE
+        before = monotonic() - PATIENCE
         slow = [peer for peer in donors if peer.oldest <= before]
         slow.sort(key=lambda peer: -peer.unbegun)
         for peer in slow[:idle]:
@@ -339,7 +346,7 @@ class Client:
     def _close_idle(self) -> None:
         """Closes connections that have not been used for long; the next call opens them again."""
         idle = self.pool.idle_timeout
-        before = self.loop.time() - idle
+        before = monotonic() - idle
         for key, link in list(self.links.items()):
             closes = not link.pinned or not self.pool.keeps
             if closes and link.session is not None and not link.needed and link.used < before:
@@ -372,10 +379,13 @@ class Client:
             *(call for link in links for call in link.calls if call.holder is link),
         ]
 
-    async def locate(self, call: OutgoingCall) -> str:
-        """Says for the user where a call stands; those who ask at a time share an answer."""
+    async def locate(self, call: OutgoingCall) -> tuple[str, bool]:
+        """Says for the user where a call stands, and whether a debugger has stopped it.
+
+        Those who ask at a time share an answer.
+        """
         if not isinstance(call.sender, WorkerPeer) or not call.number:
-            return "no worker has it"
+            return "no worker has it", False
         if self._looking is None or self._looking.done():
             self._looking = self._spawn(self._look())
         tree = await asyncio.shield(self._looking)

@@ -7,7 +7,8 @@ process is used: a web framework opens it in one task, and its handlers run in o
 from __future__ import annotations
 
 import threading
-from collections.abc import Coroutine
+import weakref
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,9 +24,14 @@ class ActivePool:
 
     Attributes:
         closed: whether it is not open.
+        call: calls a routine on a worker; gives its result or its exception.
     """
 
     closed: bool = True
+    call: Callable[
+        [Any, tuple[Any, ...], dict[str, Any]],
+        Coroutine[Any, Any, tuple[Any, BaseException | None]],
+    ]
 
     @property
     def view(self) -> object:
@@ -35,6 +41,11 @@ class ActivePool:
     @property
     def workers(self) -> list[WorkerInfo]:
         """The workers as they are known now."""
+        raise NotImplementedError
+
+    @property
+    def most(self) -> int:
+        """How many workers there are, or may be as soon as they are needed."""
         raise NotImplementedError
 
     def check_open(self) -> None:
@@ -53,12 +64,6 @@ class ActivePool:
         """Waits until there are at least `n` workers; see `PoolView`."""
         raise NotImplementedError
 
-    def call(
-        self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:
-        """Calls a routine on a worker; gives its result or its exception."""
-        raise NotImplementedError
-
     def stream(self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Prepares a stream; its first step opens it."""
         raise NotImplementedError
@@ -72,6 +77,7 @@ class OpenPools:
 
     def __init__(self) -> None:
         self._pools: list[ActivePool] = []  # replaced as a whole, for it is read on any thread
+        self._used: weakref.WeakSet[ActivePool] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._local: bool | None = None
 
@@ -84,6 +90,11 @@ class OpenPools:
         """Notes that a pool is closed."""
         with self._lock:
             self._pools = [other for other in self._pools if other is not pool]
+
+    def note(self, pool: ActivePool) -> None:
+        """Notes that a pool is used here, and is of no use in a fork of this process."""
+        with self._lock:
+            self._used.add(pool)
 
     def only(self) -> ActivePool | None:
         """Returns the one open pool, None if there is none.
@@ -103,17 +114,19 @@ class OpenPools:
 
     @property
     def may_run_locally(self) -> bool:
-        """Whether a routine runs locally where no pool is open: the setting `local`, read once."""
+        """The setting `run_locally`, read once: whether routines run where no pool is open."""
         if self._local is None:
             from wool._settings.settings import Settings  # no pool has needed it
 
-            self._local = bool(Settings.peek("local"))
+            self._local = bool(Settings.peek("run_locally"))
         return self._local
 
     def forked(self) -> None:
         """Forgets the pools of the parent process: their connections are not ours."""
         self._pools = []
         self._lock = threading.Lock()
+        for pool in self._used:
+            pool.closed = True
 
 
 # "The only pool open in this process" is a fact of the process, so its list is too.
@@ -130,9 +143,10 @@ def choose_pool() -> ActivePool | None:
     """
     pool = ACTIVE.get() or OPEN.only()
     if pool is not None:
-        pool.check_open()
+        if pool.closed:
+            pool.check_open()
     elif not OPEN.may_run_locally:
-        raise local_error("the setting `local` is off")
+        raise local_error("the setting `run_locally` is off")
     return pool
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 
-from wool._code.identity import CLASSES
+from wool._code.identity import IDENTITIES
 from wool._protocol import frames as f
 from wool._protocol import handshake
 from wool._protocol.transfer import CHUNK, WINDOW
@@ -31,7 +31,7 @@ def hello(
         wool=VERSION,
         python=PYTHON,
         serializers=serializers,
-        process=CLASSES.process,
+        process=IDENTITIES.process,
         window=WINDOW,
         chunk=CHUNK,
         pool=pool,

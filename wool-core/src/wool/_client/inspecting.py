@@ -10,11 +10,12 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from time import monotonic
 
 from wool._client.calls import WorkerPeer
 from wool._client.client import Client
 from wool._client.identity import PROGRAM, PYTHON, VERSION
-from wool._code.identity import CLASSES
+from wool._code.identity import IDENTITIES
 from wool._peer.outgoing import OutgoingCall
 from wool._peer.stacks import awaited_frames, lines_awaited
 from wool._protocol.status import MOST_CALLS, CallStatus, Line, ProcessStatus
@@ -32,7 +33,7 @@ def own_status(clients: Iterable[Client]) -> ProcessStatus:
     waiters = _waiters()
     made = [call for client in clients for call in client.calls()]
     return ProcessStatus(
-        key=CLASSES.process,
+        key=IDENTITIES.process,
         pid=os.getpid(),
         host=socket.gethostname(),
         program=PROGRAM,
@@ -62,7 +63,7 @@ def _made(call: OutgoingCall, waiters: Mapping[OutgoingCall, tuple[Line, ...]]) 
         parent=request.parent,
         routine=request.name,
         state="sent" if sent else "unsent",
-        age=call.loop.time() - call.sent if sent else 0.0,
+        age=monotonic() - call.sent if sent else 0.0,
         steps=call.step + 1 if request.stream else 0,
         worker="" if call.holder is None else call.holder.info.id,
         stack=waiters.get(call, ()),
@@ -78,7 +79,7 @@ async def inspect(client: Client, ask: Ask) -> list[ProcessStatus]:
     Returns:
         One for each process that has answered within a second, this one first.
     """
-    found = {CLASSES.process: client.pool.status()}
+    found = {IDENTITIES.process: client.pool.status()}
     addresses = {info.id: info.address for info in client.pool.members.values()}
     asked: set[str] = set()
     wanted: set[str] = {link.info.id for link in client.links.values() if link.peer is not None}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from wool._client.calls import WorkerPeer
 from wool._client.poolbase import PoolBase
 from wool._client.probing import met
-from wool._code.identity import CLASSES
+from wool._code.identity import IDENTITIES
 from wool._peer import background
 from wool._peer.handshaking import dial
 from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall, Stage
@@ -100,13 +101,14 @@ class Link:
     Attributes:
         session: the connection to it, if there is one.
         peer: the other end of that, with the calls that are out.
+        load: how many calls wait or run there, as far as is known here.
         idle: whether the worker has said, since it was last sent a call, that it could begin one.
         draining: whether the worker has said that it stops.
         usable: False after the worker was lost, until it may be dialled again, and while it drains.
         failure: why there is no connection, when one was last tried or lost.
         pinned: whether the worker is one that is always linked, and counts as ready undialled.
         met: whether there has been a connection.
-        used: when a call was last sent, in the loop's time.
+        used: when a call was last sent, in `monotonic` time.
     """
 
     def __init__(
@@ -115,16 +117,16 @@ class Link:
         self.info: WorkerInfo = info
         self.pinned = pinned
         self.met: bool = met
+        self.load: int = 0
         self.idle: bool = True
         self.usable: bool = True
         self.draining: bool = False
         self.session: Session | None = None
         self.peer: WorkerPeer | None = None
         self.failure: WoolError | None = None
-        self.used: float = client.loop.time()
+        self.used: float = monotonic()
         self._client = client
         self._queue: list[OutgoingCall] = []  # calls that wait for the session
-        self._others = 0  # load that comes from other callers
         self._task: asyncio.Task[None] | None = None  # dials, then runs the session
         self._retry = _RETRY_FIRST
         self._refusals = 0  # in a row
@@ -135,12 +137,6 @@ class Link:
         self._resuming: asyncio.TimerHandle | None = None
 
     # What clients look at -------------------------------------------------------------------
-
-    @property
-    def load(self) -> int:
-        """Calls waiting or running there, as far as is known here."""
-        out = 0 if self.peer is None else self.peer.out
-        return out + len(self._queue) + self._others
 
     @property
     def trying(self) -> bool:
@@ -181,20 +177,26 @@ class Link:
         call.holder = self
         self.idle = False
         if self.peer is None:
-            self.used = self._client.loop.time()
-            self._queue.append(call)
+            self.used = monotonic()
+            self._keep(call)
             self._held = self._held or self._client.pool.hold()
             self.connect()
         elif self.peer.begin(call):
             self.used = call.sent
         else:
             self.usable = False
-            self._queue.append(call)  # until `_on_lost`
+            self._keep(call)  # until `_on_lost`
+
+    def _keep(self, call: OutgoingCall) -> None:
+        """Has a call wait for the session."""
+        self._queue.append(call)
+        self.load += 1
 
     def cancel(self, call: OutgoingCall, message: bytes | None) -> None:
         """Cancels a call, whether it has been sent or not."""
         if call in self._queue:
             self._queue.remove(call)
+            self.load -= 1
             call.end(NotStarted())
         elif self.peer is not None:
             self.peer.send_cancel(call, message)
@@ -207,6 +209,7 @@ class Link:
 
     def _take_queue(self) -> list[OutgoingCall]:
         queue, self._queue = self._queue, []
+        self.load -= len(queue)
         return queue
 
     def _send_elsewhere(self) -> None:
@@ -221,12 +224,10 @@ class Link:
         if info.id:
             self.info = info
 
-    def on_load(self, others: int, *, idle: bool) -> None:
-        """The worker has said how many calls others have there, and whether it can begin one."""
-        self._others = max(0, others)
-        if idle:
-            self.idle = True
-            self._client.rebalance()
+    def on_idle(self) -> None:
+        """The worker has said that it could begin a call."""
+        self.idle = True
+        self._client.rebalance()
 
     def on_unbegun(self) -> None:
         """There are calls that another worker might begin sooner."""
@@ -332,14 +333,15 @@ class Link:
         self.failure = None
         self._end_pause()  # or it would end one day, whatever the worker has said by then
         self.usable = True
-        self.draining, self._others = False, 0  # those were of one that was there before
+        self.draining = False
+        self.load = len(self._queue)  # the rest was of one that was there before
         self.met = True
         self.idle = self.idle or self._slow
         self._slow = False
         if self.info.id != welcome.id:
             self.info = met(self.info, welcome, session.peer)
         pool = client.pool
-        shares_modules = welcome.pool == pool.id or session.peer.process == CLASSES.process
+        shares_modules = welcome.pool == pool.id or session.peer.process == IDENTITIES.process
         self.session = session
         prefix = f"{welcome.id}-{welcome.caller}"
         self.peer = peer = WorkerPeer(

@@ -60,7 +60,7 @@ async def map(
         routine: an async function; a routine runs on the workers.
         iterables: as for the built-in `map`, it stops with the shortest; may be asynchronous.
         limit: calls out at once; by default 16 for each worker that there is at the first step, or
-            16 where no pool is open.
+            that the pool may start, and 16 where no pool is open.
         ordered: yield results in the order of the inputs, or as they come.
         return_exceptions: yield exceptions as if they were results, and go on.
 
@@ -72,7 +72,7 @@ async def map(
         raise TypeError("map needs at least one iterable beside the routine")
     if limit is None:
         pool = current_pool()
-        limit = LOCALLY if pool is None else PER_WORKER * max(1, len(pool.workers))
+        limit = LOCALLY if pool is None else PER_WORKER * max(1, pool._pool.most)
     if limit < 1:
         raise ValueError(f"limit must be at least 1: {limit}")
     window: _Window[T] = _Window(routine, iterables, limit, go_on=return_exceptions)

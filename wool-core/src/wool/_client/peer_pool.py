@@ -31,11 +31,13 @@ class PeerPool(Pool):
 
     Attributes:
         edition: of what is known of the pool's workers; 0: nothing.
+        output: where output of its calls goes: `caller`, `worker` or `off`.
     """
 
     idle_timeout = 60.0
     keeps = False
     edition = 0
+    output = "worker"
 
     def __init__(
         self,

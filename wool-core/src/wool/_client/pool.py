@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from typing import Any
 
 from wool._client import remote
 from wool._client.client import Balancer, CallingPool, Client, loaded
-from wool._client.current import ActivePool
+from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.inspecting import PATIENCE, inspect, own_status
 from wool._client.observing import ObservedStream, observed_call
 from wool._client.probing import Probe
@@ -34,6 +35,7 @@ from wool._protocol.status import ProcessStatus
 from wool._security.credentials import Keyring
 from wool._values.codec import Codec
 from wool._values.context import ContextCodec
+from wool._values.variables import VARIABLES
 from wool._workerinfo import WorkerInfo
 from wool.abc import Serializer
 from wool.exceptions import (
@@ -42,6 +44,9 @@ from wool.exceptions import (
     VersionMismatch,
     WoolError,
 )
+
+# The first call would look for its name in all modules.
+VARIABLES.nameless[ACTIVE] = None
 
 
 class Pool(CallingPool):
@@ -88,9 +93,19 @@ class Pool(CallingPool):
         return [loaded(info, loads.get(key, 0)) for key, info in reversed(once.values())]
 
     @property
+    def most(self) -> int:
+        """How many workers there are, or may be as soon as they are needed."""
+        return len(self.members)
+
+    @property
     def _living(self) -> list[Client]:
         """The clients; what was known to those of loops that are closed is old."""
         return [k for loop, k in list(self._clients.items()) if not loop.is_closed()]
+
+    @property
+    def wanted(self) -> list[frozenset[str]]:
+        """The tags of each call that waits for a worker."""
+        return [tags for client in self._living for tags in client.wanted()]
 
     async def wait(self, n: int, *, timeout: float | None = None) -> None:
         """Waits until there are at least `n` workers; see `PoolView`."""
@@ -186,14 +201,6 @@ class Pool(CallingPool):
 
     # For the wrappers of routines ---------------------------------------------------------------
 
-    def call(
-        self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:
-        """Calls a routine on a worker; gives its result or its exception."""
-        if self.observers or self.balancer is not None:
-            return observed_call(self, routine, args, kwargs)
-        return remote.call(self, routine, args, kwargs)
-
     def stream(
         self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> remote.RemoteStream:
@@ -256,7 +263,10 @@ class Pool(CallingPool):
         self.complaints = Complaints()
         self.choose_context()
         self.serializer_name = serializer_name
+        observed = self.observers or self.balancer is not None
+        self.call = partial(observed_call if observed else remote.call, self)
         self._process = os.getpid()
+        OPEN.note(self)
         self.failure = None
         self.closed = False
 
@@ -315,7 +325,8 @@ class _OneWorker(ActivePool):
 
     def __init__(self, pool: Pool, worker: WorkerInfo) -> None:
         self._pool = pool
-        self._worker = worker
+        called = observed_call if pool.observers else remote.call
+        self.call = partial(called, pool, worker=worker)
 
     @property
     def view(self) -> PoolView:
@@ -326,13 +337,6 @@ class _OneWorker(ActivePool):
 
     def only(self, worker: WorkerInfo) -> ActivePool:
         return self._pool.only(worker)
-
-    def call(
-        self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, tuple[Any, BaseException | None]]:
-        if self._pool.observers:
-            return observed_call(self._pool, routine, args, kwargs, self._worker)
-        return remote.call(self._pool, routine, args, kwargs, None, self._worker)
 
     def stream(self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._pool.stream(routine, args, kwargs)

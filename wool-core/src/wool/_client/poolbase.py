@@ -77,14 +77,14 @@ class PoolBase(ActivePool):
         """Raises WorkerStopped if the pool is closed, or belongs to the parent of this fork."""
         if self.closed:
             raise self.closed_error()
-        if self._process != os.getpid():
-            raise WorkerStopped(
+
+    def closed_error(self) -> WorkerStopped:
+        """Returns the error for using the pool after it was closed, or in a fork."""
+        if self._process not in (0, os.getpid()):
+            return WorkerStopped(
                 f"the pool belongs to process {self._process}, this is its fork {os.getpid()}: "
                 "open a pool here"
             )
-
-    def closed_error(self) -> WorkerStopped:
-        """Returns the error for using the pool after it was closed."""
         return WorkerStopped(
             "the pool that this call belongs to has been closed: call inside its `async with`"
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from msgspec import Struct
 
 from wool._peer.handshaking import DEADLINE, dial
 from wool._peer.routes import Routes
@@ -21,8 +23,7 @@ MARGIN = 1.5
 """Seconds by which a worker may be late that waits a second for its callers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """The result of a look.
 
     Attributes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from typing import Any
 
 from msgspec import structs
@@ -29,6 +28,7 @@ from wool._peer.outgoing import (
     shield,
 )
 from wool._peer.packing import variables_of
+from wool._peer.prefetch import PrefetchCall
 from wool._peer.replies import decode_reply, load_variable, reply_error
 from wool._peer.running import RUNNING, RunningCall
 from wool._protocol import frames as f
@@ -75,7 +75,10 @@ async def call(
         running.wait_begins()
     try:
         codec = pool.codec
-        shared = CallerContext(pool.context, pool.complaints.make)
+        context = pool.context
+        shared = None  # as there is nothing to share, with most calls
+        if context is not None and context.any_set():
+            shared = CallerContext(context, pool.complaints.make)
         info = None if trace is None else trace.info
         request = make_request(codec, routine, args, kwargs, running, shared, info)
         if worker is not None:
@@ -84,9 +87,10 @@ async def call(
         if trace is not None:
             trace.call = call
         outcome = await call.wait()
-        if context := outcome.context:
-            await shared.take(context, lambda segments: load_variable(codec, call, segments))
-        if isinstance(outcome, Reply) and type(outcome.frame) is f.Return:
+        if outcome.context:
+            shared = shared or CallerContext(context, pool.complaints.make)
+            await shared.take(outcome.context, lambda s: load_variable(codec, call, s))
+        if type(outcome) is Reply and type(outcome.frame) is f.Return:
             return await decode_reply(codec, call, outcome), None
         return None, await reply_error(codec, call, outcome, None)
     except (WoolError, ContextWarning) as error:
@@ -123,6 +127,8 @@ class RemoteStream:
     async def step(self, value: Any, thrown: bool) -> bool:
         """Sends or throws `value` in; returns whether the generator yielded."""
         self._closing = thrown and isinstance(value, GeneratorExit)
+        if value is None and self._take_ahead():
+            return True
         running = RUNNING.get()
         if running is not None:
             running.wait_begins()
@@ -134,6 +140,25 @@ class RemoteStream:
         finally:
             if running is not None:
                 running.wait_ends()
+
+    def _take_ahead(self) -> bool:
+        """Takes a value that has arrived before it was asked for, if that is all there is to do."""
+        call, pool = self._call, self._pool
+        if not isinstance(call, PrefetchCall) or call.closing:
+            return False
+        reply = call.ahead
+        if reply is None or pool.closed or call.loop is not asyncio.get_running_loop():
+            return False
+        if self._shared.changed():
+            return False
+        try:
+            self._value = pool.codec.decode(reply.segments, None, reply.referents)
+        except Exception:  # code is missing, or the error is to be explained
+            return False
+        if more := call.take_ahead():
+            assert isinstance(call.sender, WorkerPeer)
+            call.sender.resume(call, f.NEXT, more=more)
+        return True
 
     async def _try_step(self, value: Any, thrown: bool, running: RunningCall | None) -> bool:
         try:
@@ -278,7 +303,7 @@ class RemoteStream:
         elif value is not None:
             operation = f.SEND
             encoded = encode_sent(codec, self._open[0], value)
-        context: Sequence[f.Variable] = ()
+        context: tuple[f.Variable, ...] = ()
         if changes := self._shared.changes():
             encoded = with_context(encoded, changes)
             context = variables_of(changes)

@@ -30,12 +30,13 @@ def make_request(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     running: RunningCall | None,
-    shared: CallerContext,
+    shared: CallerContext | None,
     info: CallInfo | None,
 ) -> Request:
     """Encodes a call.
 
     Args:
+        shared: what the worker knows of the context; None if there is nothing to know.
         info: what a balancer is to be told of it, if there is one.
 
     Raises:
@@ -46,11 +47,15 @@ def make_request(
         args, kwargs = without_defaults(function, args, kwargs)
     encoded = codec.encode_arguments(function, args, kwargs)
     units: list[CodeUnit] = []
-    target = _target(codec.modules, routine)
+    target = routine.target
+    if target is None or codec.modules.travelling:
+        target = _target(codec.modules, routine)
     if target is None:
         units.append(_function_unit(codec, function))
         target = f"#{units[0].key.hex()}"
-    changes = shared.changes()  # code goes first: it gives its variables names
+    changes = (
+        shared.changes() if shared is not None else ()
+    )  # code goes first: it gives its variables names
     if changes:
         encoded = with_context(encoded, changes)
     if encoded.code:

@@ -205,7 +205,7 @@ def routine(
         prefetch: for async generators: how many values a worker may produce ahead of the
             consumer; 0 is one step for each `anext`, as locally.
         local: whether it runs in this process where no pool is open; if not, a call raises
-            `NoWorkersAvailable` there. The setting `local` says it for all routines.
+            `NoWorkersAvailable` there. The setting `run_locally` says it for all routines.
 
     Raises:
         TypeError: `function` is neither, or the tags are not several strings.

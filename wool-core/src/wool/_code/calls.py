@@ -9,13 +9,12 @@ from __future__ import annotations
 import dis
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, FrameType, FunctionType
 from typing import Any, TypeAlias
 
-from wool._code.loading import find_code, find_in_module
+from wool._code.loading import find_code
 from wool._code.modules import Modules
-from wool._code.names import find_function
 from wool.exceptions import SerializationError
 
 Call: TypeAlias = "CoroutineType[Any, Any, Any] | AsyncGeneratorType[Any, Any]"
@@ -34,10 +33,8 @@ def reduce_call(call: Call, modules: Modules, key: Callable[[FunctionType], byte
         SerializationError: it is a coroutine that cannot travel, or is travelling already.
     """
     frame = frame_of(call)
-    if frame is None:
-        return _used(call)
-    routine = frame.f_globals.get("__routine__")
-    if routine is None or not unstarted(call):
+    routine = None if frame is None else frame.f_globals.get("__routine__")
+    if frame is None or routine is None or not unstarted(call):
         if isinstance(call, CoroutineType):
             raise SerializationError(_stays(call, begun=routine is not None))
         return NotImplemented
@@ -49,11 +46,8 @@ def reduce_call(call: Call, modules: Modules, key: Callable[[FunctionType], byte
         )
     wrapper = routine.wrapper
     args, kwargs = routine.arguments(frame.f_locals)
-    reference = modules.qualified_name(wrapper)
-    if reference is not None:
-        return call_in_module, (*reference, args, kwargs)
-    if modules.importable(wrapper):
-        return call_by_name, (f"{wrapper.__module__}:{wrapper.__qualname__}", args, kwargs)
+    if modules.qualified_name(wrapper) is not None or modules.importable(wrapper):
+        return call_again, (wrapper, args, kwargs)
     return call_by_key, (key(wrapper), args, kwargs)
 
 
@@ -106,13 +100,10 @@ def close_call(call: Call) -> None:
         pass
 
 
-def _used(call: Call) -> tuple[Any, ...]:
-    kind = isinstance(call, CoroutineType)
-    return used_call, (kind, call.__name__, call.__qualname__)
-
-
 def _stays(coroutine: CoroutineType[Any, Any, Any], *, begun: bool) -> str:
     what = f"the coroutine {coroutine.__qualname__}() "
+    if coroutine.cr_frame is None:
+        return f"{what}has been awaited already: make one call for each use"
     if begun:
         return (
             f"{what}has begun, and what has begun stays where it is: await it here and pass its "
@@ -124,37 +115,14 @@ def _stays(coroutine: CoroutineType[Any, Any, Any], *, begun: bool) -> str:
     )
 
 
-# What payloads name -----------------------------------------------------------------------------
+# Names in payloads ------------------------------------------------------------------------------
 
 
-def call_by_name(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Pickles name this function to describe a call of a routine that can be imported."""
-    return find_function(target)(*args, **kwargs)
-
-
-def call_in_module(
-    module: str, qualname: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Pickles name this function to describe a call of a routine of a module that travels."""
-    return find_in_module(module, qualname)(*args, **kwargs)
+def call_again(routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Pickles name this function to describe a call of a routine that travels by its name."""
+    return routine(*args, **kwargs)
 
 
 def call_by_key(key: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Pickles name this function to describe a call of a routine that travels by value."""
     return find_code(key)(*args, **kwargs)
-
-
-def used_call(is_coroutine: bool, name: str, qualname: str) -> Any:
-    """Pickles name this function to make a coroutine, or an async generator, that has ended."""
-    call: Any = _coroutine() if is_coroutine else _generator()
-    call.__name__, call.__qualname__ = name, qualname
-    close_call(call)
-    return call
-
-
-async def _coroutine() -> None:
-    pass
-
-
-async def _generator() -> AsyncGenerator[None]:
-    yield

@@ -13,12 +13,15 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wool._code.codepickler import Values, find_culprit, write
-from wool._code.identity import CLASSES, KEY_BYTES, ByClass
+from wool._code.functions import globals_of
+from wool._code.identity import IDENTITIES, KEY_BYTES
 from wool._code.loading import LOADING, NO_REFERENTS
 from wool._code.modules import Modules
 from wool._code.names import find_object
@@ -38,9 +41,11 @@ _GONE = object()
 Expected = Callable[[], object]
 """Returns what a variable was bound to."""
 
+Cached: TypeAlias = "tuple[CodeUnit, tuple[Bindings, ...]]"
+"""A unit, and what it was made from."""
 
-@dataclass(frozen=True, slots=True)
-class Bindings:
+
+class Bindings(Struct, frozen=True):
     """The global and closure variables that a function reaches, and what they were bound to.
 
     It keeps neither the function alive nor, where that can be helped, what they were bound to: that
@@ -82,11 +87,11 @@ class CodeBook:
     def __init__(self, modules: Modules, values: Values | None = None) -> None:
         self.modules = modules
         self._values = values or Values()
-        self._functions: weakref.WeakKeyDictionary[
-            FunctionType, tuple[CodeUnit, tuple[Bindings, ...]]
-        ] = weakref.WeakKeyDictionary()
-        self._classes = ByClass[tuple[CodeUnit, tuple[Bindings, ...]]]()
-        self._editions = ByClass[int]()
+        self._functions: weakref.WeakKeyDictionary[FunctionType, Cached] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._classes: dict[bytes, Cached] = {}
+        self._alive: dict[bytes, weakref.ref[type]] = {}  # classes of those
         self._lock = threading.Lock()
 
     def find(self, keys: Iterable[bytes]) -> list[CodeUnit]:
@@ -100,7 +105,7 @@ class CodeBook:
 
     def _class(self, key: bytes) -> CodeUnit | None:
         """Returns the unit of a class under a key that it has or had, if there is one."""
-        cls = CLASSES.find(key[:KEY_BYTES])
+        cls = IDENTITIES.find(key[:KEY_BYTES])
         try:
             return None if cls is None else replace(self.cls(cls), key=key)
         except Exception:  # what its methods use is bound to something else by now
@@ -127,25 +132,29 @@ class CodeBook:
 
     def cls(self, cls: type) -> CodeUnit:
         """Returns the unit of a class."""
-        cached = self._classes.get(cls)
+        key = IDENTITIES.key(cls)
+        cached = self._classes.get(key)
         if cached is not None and all(bindings.hold() for bindings in cached[1]):
             return cached[0]
         written = write(cls, self.modules, self._values)
-        key = CLASSES.key(cls)
-        own = key.startswith(CLASSES.process)  # others hear from its owner
+        own = key.startswith(IDENTITIES.process)  # others hear from its owner
+        edition = b""
+        if cached is not None:
+            number = int.from_bytes(cached[0].key[KEY_BYTES:], "big") + 1
+            edition = number.to_bytes(4, "big")
+        unit = CodeUnit(key + edition, written.data, written.provides)
         with self._lock:
-            if cached is not None:
-                self._editions[cls] = (self._editions.get(cls) or 0) + 1
-            edition = self._editions.get(cls)
-            if edition is not None:
-                key += edition.to_bytes(4, "big")
-            unit = CodeUnit(key, written.data, written.provides)
-            self._classes[cls] = unit, tuple(map(_bindings, written.functions)) if own else ()
+            self._classes[key] = unit, tuple(map(_bindings, written.functions)) if own else ()
+            self._alive[key] = weakref.ref(cls, lambda _: self._forget(key))
         return unit
+
+    def _forget(self, key: bytes) -> None:
+        del self._classes[key], self._alive[key]
 
     def key(self, cls: type) -> bytes:
         """Returns the key of the unit of a class, which may not have been written yet."""
-        return CLASSES.key(cls) if self._classes.get(cls) is None else self.cls(cls).key
+        key = IDENTITIES.key(cls)
+        return key if key not in self._classes else self.cls(cls).key
 
     def loaded(self, function: FunctionType, unit: CodeUnit) -> None:
         """Remembers that a function came from a unit: it is passed on as it came."""
@@ -158,6 +167,10 @@ class CodeStore:
 
     It keeps `LIMIT` bytes of them; older ones are forgotten, and asked for again if need be. Units
     may be added on one thread while they are loaded on another.
+
+    Attributes:
+        targets: functions of routines that have been found, by what frames call them. It is
+            replaced when that may have become another function.
     """
 
     def __init__(self, book: CodeBook) -> None:
@@ -165,7 +178,7 @@ class CodeStore:
         self._modules = book.modules
         self._units: OrderedDict[bytes, CodeUnit] = OrderedDict()
         self._loaded: dict[bytes, Any] = {}
-        self._targets: dict[str, Any] = {}
+        self.targets: dict[str, Any] = {}
         self.builtins: dict[str, Any] = book.modules.builtins
         self._namespaces = Namespaces(self.builtins)
         self._size = 0
@@ -176,13 +189,14 @@ class CodeStore:
             return
         if unit.provides and unit.provides[0].startswith(MODULE):
             self._modules.add(unit)
-            self._targets = {}  # they may be of another version now
+            self.targets = {}  # they may be of another version now
             return
         self._units[unit.key] = unit
         self._size += len(unit.data) + LOADED
         while self._size > LIMIT and len(self._units) > 1:
             key, old = self._units.popitem(last=False)
             self._loaded.pop(key, None)
+            self.targets = {}
             self._size -= len(old.data) + LOADED
 
     def find(self, keys: Iterable[bytes]) -> list[CodeUnit]:
@@ -209,12 +223,8 @@ class CodeStore:
             MissingCode: it is not here; ask for it.
             Exception: whatever importing it raises.
         """
-        targets = self._targets  # another edition that arrives meanwhile brings others
-        found = targets.get(name)
-        if found is None:
-            module, _, qualname = name.partition(":")
-            found = targets[name] = find_object(self._modules.find(module), qualname)
-        return found
+        module, _, qualname = name.partition(":")
+        return find_object(self._modules.find(module), qualname)
 
     def namespace(self, owner: bytes, module: str, base: dict[str, Any]) -> dict[str, Any]:
         """Returns the globals that functions of a module of another process share here."""
@@ -235,7 +245,7 @@ class CodeStore:
             raise MissingCode(key)
         file = io.BytesIO(unit.data)
         self._modules.require(pickle.load(file))
-        with CLASSES.lock:
+        with IDENTITIES.lock:
             found = self._loaded.get(key)  # another thread may have loaded it meanwhile
             if found is None:
                 found = self._loaded[key] = self._unpickle(file, unit)
@@ -257,8 +267,8 @@ def _bindings(function: FunctionType) -> Bindings:
     scope = function.__globals__
     return Bindings(
         weakref.ref(function),
-        # What is missing may be defined after all.
-        tuple((name, _keep(scope.get(name, _MISSING))) for name in _names(function.__code__)),
+        # The missing code may be defined after all.
+        tuple((n, _keep(scope.get(n, _MISSING))) for n in globals_of(function.__code__)),
         tuple(_keep(_content(cell)) for cell in function.__closure__ or ()),
     )
 
@@ -270,15 +280,6 @@ def _keep(value: object) -> Expected:
     except TypeError:
         return lambda: value
     return lambda: _GONE if (found := reference()) is None else found
-
-
-def _names(code: CodeType) -> set[str]:
-    """Returns the names a function may look up, those of functions inside it included."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names(constant)
-    return names
 
 
 def _content(cell: Any) -> Any:

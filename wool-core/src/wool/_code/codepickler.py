@@ -5,17 +5,15 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any
 
 import msgspec
 
-from wool._code.classes import find_method, reduce_class
+from wool._code.classes import reduce_class
 from wool._code.functions import variables_of
-from wool._code.identity import CLASSES
-from wool._code.library import reduce_descriptor, reduce_method
+from wool._code.identity import IDENTITIES
 from wool._code.modules import Modules
 from wool._code.names import is_built_in
 from wool._code.namespaces import Scope, shared_scope
@@ -38,8 +36,7 @@ class Values:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """A function or class as bytes.
 
     Attributes:
@@ -67,17 +64,18 @@ def write(value: Any, modules: Modules, values: Values) -> Written:
     return Written(head + buffer.getvalue(), tuple(unit.provides), tuple(unit.functions))
 
 
-def find_culprit(function: FunctionType, modules: Modules, values: Values) -> str | None:
+def find_culprit(
+    function: FunctionType,
+    modules: Modules,
+    values: Values,
+    form: str = "its {}",
+    seen: frozenset[FunctionType] = frozenset(),
+) -> str | None:
     """Names the variable because of which a function cannot be pickled, as in "its global 'x' (X)".
 
     Returns None if it is something else.
     """
-    return _find_culprit(function, modules, values, "its {}", {function})
-
-
-def _find_culprit(
-    function: FunctionType, modules: Modules, values: Values, form: str, seen: set[FunctionType]
-) -> str | None:
+    seen |= {function}
     for what, name, value in variables_of(function):
         try:
             write(value, modules, values)
@@ -85,9 +83,8 @@ def _find_culprit(
             if isinstance(value, FunctionType):
                 if value in seen:  # it fails for what is found elsewhere
                     continue
-                seen.add(value)
                 form_there = f"the {{}} of {value.__qualname__}()"
-                deeper = _find_culprit(value, modules, values, form_there, seen)
+                deeper = find_culprit(value, modules, values, form_there, seen)
                 if deeper is not None:
                     return deeper
             return form.format(f"{what} {name!r} ({kind_of(value)})")
@@ -117,12 +114,10 @@ class _Unit(Reducer, kw_only=True):
     dispatched: Container[type]
     provides: list[bytes] = msgspec.field(default_factory=list[bytes])
     functions: list[FunctionType] = msgspec.field(default_factory=list[FunctionType])
-    defined: set[int] = msgspec.field(default_factory=set[int])
 
     def class_by_value(self, cls: type) -> Any:
-        key = CLASSES.key(cls)
+        key = IDENTITIES.key(cls)
         self.provides.append(key)
-        self.defined.add(id(cls))
         return reduce_class(cls, key)
 
     def function_by_value(self, function: FunctionType) -> Any:
@@ -136,24 +131,12 @@ class _Unit(Reducer, kw_only=True):
     def scope(self, function: FunctionType) -> Scope:
         return shared_scope(function.__globals__, self.modules)
 
-    def method(self, method: MethodType) -> Any:
-        reduced = reduce_method(method, self.modules)
-        if reduced is not NotImplemented and id(reduced[1][0]) in self.defined:
-            return find_method, (*reduced[1], method.__func__)
-        return reduced
-
     def other(self, obj: Any) -> Any:
         reduced = self.values.reduce(obj, self.modules)
         if reduced is NotImplemented and type(obj) not in self.dispatched and is_sentinel(obj):
             self.modules.mention(obj)
             return reduce_sentinel(obj, self.modules)
-        if reduced is NotImplemented:
-            reduced = reduce_descriptor(obj)
         return super().other(obj) if reduced is NotImplemented else reduced
-
-
-_Unit.of_type = {**Reducer.of_type, MethodType: _Unit.method}
-_Unit.of_base = Reducer.of_base
 
 
 @cache

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import marshal
 import sys
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from wool._code.namespaces import Globals, Scope, set_globals
 
-_GLOBAL = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
+CODE_KNOWN = 4096
+"""Of so many functions it is remembered which globals they use: that takes a while to find out."""
+
+_GLOBAL = frozenset(
+    {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+)
+"""Instructions that name globals; the last two do so in the body of a class."""
 
 _PARTS = ("__name__", "__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__")
 _ALL_PARTS = (*_PARTS, "__type_params__") if sys.version_info >= (3, 12) else _PARTS
@@ -75,14 +83,14 @@ def variables_of(function: FunctionType) -> Iterator[tuple[str, str, Any]]:
         yield "default of", name, value
 
 
-def globals_of(code: CodeType) -> Iterator[str]:
-    """Yields the names of the globals that code uses, that of functions inside it included."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in _GLOBAL:
-            yield instruction.argval
+@lru_cache(CODE_KNOWN)
+def globals_of(code: CodeType) -> tuple[str, ...]:
+    """Returns the names of the globals that code uses, that of functions inside it included."""
+    used = [each.argval for each in dis.get_instructions(code) if each.opname in _GLOBAL]
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from globals_of(constant)
+            used += globals_of(constant)
+    return tuple(dict.fromkeys(used))
 
 
 def _contents(closure: Iterable[CellType]) -> Iterator[tuple[int, Any]]:
@@ -105,26 +113,7 @@ def _submodules(code: CodeType, values: Iterable[Any]) -> Iterator[ModuleType]:
 
 def reduce_code(code: CodeType) -> tuple[Any, ...]:
     """Reduces a code object. It keeps the name of its file: tracebacks show it."""
-    return CodeType, (
-        code.co_argcount,
-        code.co_posonlyargcount,
-        code.co_kwonlyargcount,
-        code.co_nlocals,
-        code.co_stacksize,
-        code.co_flags,
-        code.co_code,
-        code.co_consts,
-        code.co_names,
-        code.co_varnames,
-        code.co_filename,
-        code.co_name,
-        code.co_qualname,
-        code.co_firstlineno,
-        code.co_linetable,
-        code.co_exceptiontable,
-        code.co_freevars,
-        code.co_cellvars,
-    )
+    return marshal.loads, (marshal.dumps(code),)
 
 
 def reduce_cell(cell: CellType) -> tuple[Any, ...]:

@@ -1,10 +1,11 @@
-"""Classes that travel by value keep their identity.
+"""Classes that travel by value, and sentinels, keep their identity.
 
 A class of `__main__`, of a notebook or of a function body cannot be imported elsewhere, so its
 definition travels. Still it must stay one class: an exception of the caller's own class that
 comes back from a worker is caught by the caller's `except`. So every such class has a key, made
 where it was defined, and each process keeps a table of keys. Payloads name the key; the
-definition goes only to a receiver that lacks it, and a class that is known is never modified.
+definition goes only to a receiver that lacks it, and a class that is known is never modified. An
+object such as `MISSING = object()`, which code compares with `is`, has a key as well.
 """
 
 from __future__ import annotations
@@ -12,46 +13,29 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from wool._forks import after_fork
 
 PROCESS_BYTES = 8
 KEY_BYTES = PROCESS_BYTES + 8
 
-
-V = TypeVar("V")
-
-
-class ByClass(Generic[V]):
-    """Facts about classes while they live, whatever their metaclass says to comparing them."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[type], V]] = {}
-
-    def get(self, cls: type) -> V | None:
-        known = self._known.get(id(cls))
-        return None if known is None else known[1]
-
-    def __setitem__(self, cls: type, value: V) -> None:
-        number = id(cls)
-        gone = weakref.ref(cls, lambda _: self._known.pop(number, None))
-        self._known[number] = gone, value
-
-    def __delitem__(self, cls: type) -> None:
-        del self._known[id(cls)]
+LIMIT = 10_000
+"""So many sentinels are kept of which no weak references can be had. Older ones are forgotten."""
 
 
-class ClassTable:
-    """The classes of one process that travel by value, and their keys."""
+class IdentityTable:
+    """The classes of one process that travel by value, its sentinels, and the keys of both."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._renew()
-        self._keys = ByClass[bytes]()
-        self._classes: weakref.WeakValueDictionary[bytes, type] = weakref.WeakValueDictionary()
+        self._keys: dict[int, bytes] = {}
+        self._objects: dict[bytes, Callable[[], Any]] = {}
+        self._kept: deque[bytes] = deque()  # of those that would be forgotten otherwise
         self._unfinished: set[bytes] = set()
         self._filling: dict[bytes, int] = {}  # by which thread
 
@@ -65,13 +49,13 @@ class ClassTable:
         self.lock = threading.RLock()
         self._renew()
 
-    def key(self, cls: type) -> bytes:
-        """Returns the key of a class, a new one if it was defined here."""
+    def key(self, obj: object) -> bytes:
+        """Returns the key of a class or sentinel, a new one if it was made here."""
         with self.lock:
-            key = self._keys.get(cls)
+            key = self._keys.get(id(obj))
             if key is None:
                 key = self.new_key()
-                self._add(key, cls)
+                self._add(key, obj)
             return key
 
     def new_key(self) -> bytes:
@@ -82,12 +66,12 @@ class ClassTable:
         """Returns the class with this key, if this process knows it and has all of it."""
         here = threading.get_ident()
         partial = key in self._unfinished or self._filling.get(key, here) != here
-        return None if partial else self._classes.get(key)
+        return None if partial else self._get(key)
 
     def make(self, key: bytes, make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
         """Returns the class with this key, made from its definition unless it is known."""
         with self.lock:
-            cls = self._classes.get(key)
+            cls = self._get(key)
             if cls is None:
                 cls = make(*arguments)
                 self._unfinished.add(key)  # first: who looks for it takes no lock
@@ -106,16 +90,40 @@ class ClassTable:
             try:
                 set_state(cls, state)
             except BaseException:
-                del self._keys[cls], self._classes[key]
+                self._forget(key, id(cls))
                 raise
             finally:
                 del self._filling[key]
 
-    def _add(self, key: bytes, cls: type) -> None:
-        self._keys[cls] = key
-        self._classes[key] = cls
+    def sentinel(self, key: bytes, make: Callable[[], Any]) -> Any:
+        """Returns the sentinel with this key, made unless it is known."""
+        with self.lock:
+            found = self._get(key)
+            if found is None:
+                self._add(key, found := make())
+            return found
+
+    def _get(self, key: bytes) -> Any:
+        known = self._objects.get(key)
+        return None if known is None else known()
+
+    def _add(self, key: bytes, obj: object) -> None:
+        number = id(obj)
+        try:
+            self._objects[key] = weakref.ref(obj, lambda _: self._forget(key, number))
+        except TypeError:  # such as a plain `object()`
+            self._objects[key] = lambda: obj
+            self._kept.append(key)
+        self._keys[number] = key
+        if len(self._kept) > LIMIT:
+            oldest = self._kept.popleft()
+            self._forget(oldest, id(self._get(oldest)))
+
+    def _forget(self, key: bytes, number: int) -> None:
+        self._objects.pop(key, None)
+        self._keys.pop(number, None)
 
 
-# Class identity is a fact of the process, so its table is too.
-CLASSES = ClassTable()
-after_fork(CLASSES.forked)
+# The identity of an object is a fact of the process, so its table is too.
+IDENTITIES = IdentityTable()
+after_fork(IDENTITIES.forked)

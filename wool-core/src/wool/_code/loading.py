@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, Protocol
 
-from wool._code.identity import CLASSES
+from wool._code.identity import IDENTITIES
 from wool._code.names import find_object
 from wool._code.units import MissingCode
 
@@ -33,7 +33,7 @@ class Source(Protocol):
 
 
 class Referents(Protocol):
-    """What the references in a payload refer to."""
+    """The objects that the references in a payload refer to."""
 
     def find(self, key: bytes, home: bytes, origin: bytes, interface: Any) -> Any:
         """Returns the object with one of these keys if it lives here, else a proxy for it."""
@@ -47,8 +47,8 @@ class _NoReferents:
 NO_REFERENTS: Referents = _NoReferents()
 
 LOADING: ContextVar[tuple[Source, BaseException | None, Referents]] = ContextVar("wool_loading")
-"""What the names in the payload refer to that is being rebuilt: where its code is, the exception
-that was thrown into the generator whose step it ends, the live objects that came with it."""
+"""The objects behind the names in the payload being rebuilt: where its code is, the exception that
+was thrown into the generator whose step it ends, the live objects that came with it."""
 
 
 def find_thrown() -> BaseException:
@@ -99,11 +99,11 @@ def find_code(key: bytes) -> Any:
 
 def find_class(key: bytes) -> type:
     """Pickles name this function to refer to a class by its key."""
-    cls = CLASSES.find(key)
+    cls = IDENTITIES.find(key)
     if cls is None:
-        # Whoever loads the definition holds the class, until the payload being read does.
+        # The load of the definition holds the class, until the payload being read does.
         definition = LOADING.get()[0].load(key)
-        cls = CLASSES.find(key)
+        cls = IDENTITIES.find(key)
         if cls is None and isinstance(definition, type):
             # The key is of a later edition; or the class could be imported by when its definition
             # was written, which is its name then.

@@ -10,13 +10,14 @@ import builtins
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from operator import attrgetter, is_not
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
+
+from msgspec.structs import replace
 
 from wool._code import names
 from wool._code.received import OVERLAY, ReceivedModules
@@ -26,7 +27,6 @@ from wool._code.sources import (
     Source,
     mentioned,
     module_key,
-    read_code,
     read_text,
     with_parents,
 )
@@ -34,8 +34,6 @@ from wool._code.units import CodeUnit, digest
 
 QualifiedName = tuple[str, str]
 """Names a function or class: its module, and its qualified name in it."""
-
-NONE_RECEIVED: Mapping[str, ModuleType] = MappingProxyType({})
 
 _SPEC_OF = attrgetter("__spec__")
 
@@ -53,6 +51,7 @@ class Modules:
 
     Attributes:
         builtins: what functions that travel by value find under built-in names.
+        travelling: whether there are any, as far as the rules say.
         imported_alike: whether workers that this process starts import what it has of them.
     """
 
@@ -65,7 +64,7 @@ class Modules:
     ) -> None:
         self.imported_alike: bool = received is None
         self.builtins: dict[str, Any] = builtins.__dict__ if received is None else received.builtins
-        self._received = received
+        self._received = received or ReceivedModules("nowhere")  # none, and none is shown
         self._arriving = arriving
         self._version = 0
         self._lock = threading.RLock()
@@ -73,14 +72,15 @@ class Modules:
 
     def within(self, pool: str, rules: Rules) -> Modules:
         """Returns the modules of a pool, by its id, that is made by code which has these."""
-        made = Modules(rules, self._received)
-        if self._received is not None:
-            RELAYED[pool] = made
+        if self.imported_alike:
+            return Modules(rules)
+        made = RELAYED[pool] = Modules(rules, self._received)
         return made
 
     def obey(self, rules: Rules) -> None:
         """Takes other rules, for what has not been sent yet."""
         self._rules = rules
+        self.travelling: bool = rules.travels or not self.imported_alike
         self._travels: dict[str, bool] = {}
         self._units: dict[str, CodeUnit] = {}
         self._defined: dict[str, frozenset[str]] = {}
@@ -94,7 +94,7 @@ class Modules:
 
     def qualified_name(self, obj: Any) -> QualifiedName | None:
         """Returns how a function or class is referred to, if it is of a module that travels."""
-        if self._received is None and not self._rules.travels:
+        if not self.travelling:
             return None
         name = getattr(obj, "__module__", None)
         module = self._find_sent(name)
@@ -104,7 +104,7 @@ class Modules:
     def importable(self, obj: Any) -> bool:
         """Whether a function or class is found on workers by its name alone."""
         name = getattr(obj, "__module__", None)
-        if self._is_received(name):
+        if name in self._received:
             return False
         if self._rules.by_reference:
             module = sys.modules.get(name) if isinstance(name, str) else None
@@ -120,7 +120,7 @@ class Modules:
 
     def defined(self, name: str) -> frozenset[str]:
         """Returns the names that the body of a module that travels may bind."""
-        if self._received is not None and name in self._received:
+        if name in self._received:
             return self._received.defined(name)
         return self._defined.get(name, frozenset())
 
@@ -138,47 +138,41 @@ class Modules:
 
     def named(self, mentioned: Iterable[str]) -> list[str]:
         """Returns those of the names that are of modules that travel."""
-        if self._received is None and not self._rules.travels:
-            return []
         found = list(filter(self._is_sent, dict.fromkeys(with_parents(mentioned))))
-        self._include(name for name in found if not self._is_received(name))
+        self._include(name for name in found if name not in self._received)
         return found
 
     def _find_sent(self, name: object) -> ModuleType | None:
         """Returns the module of a name if it travels and has been imported."""
         if not isinstance(name, str) or not self._is_sent(name):
             return None
-        if self._received is not None and name in self._received:
+        if name in self._received:
             return self._received.get(name)
         if name not in self._units:
             self._include([name])
         return sys.modules.get(name)
 
-    def _is_received(self, name: object) -> bool:
-        return self._received is not None and name in self._received
-
     def _is_sent(self, name: str) -> bool:
-        return self._is_received(name) or (self._rules.travels and self._is_own(name))
+        return name in self._received or (self._rules.travels and self._is_own(name))
 
-    # What is sent -------------------------------------------------------------------------------
+    # Sending ------------------------------------------------------------------------------------
 
     def version(self) -> int:
         """Returns a number that changes when there are other units than before."""
-        received = 0 if self._received is None else self._received.version
         with self._lock:  # loops of several threads may use one pool
             # With every call: in one go, for there may be hundreds. Specs are equal by content.
             if any(map(is_not, map(_SPEC_OF, self._loaded.values()), self._specs.values())):
                 self._read_anew()
             for name in self._unloaded & sys.modules.keys() if self._unloaded else ():
                 self._include([name], anew=True)
-            return self._version + received
+            return self._version + self._received.version
 
     def units(self) -> list[CodeUnit]:
         """Returns all that a worker has to have."""
         with self._lock:
-            # What is shown in `sys.modules` may be taken for this process's own.
-            own = [unit for name, unit in self._units.items() if not self._is_received(name)]
-        return own if self._received is None else [*own, *self._received.units()]
+            # A module shown in `sys.modules` may be taken for this process's own.
+            own = [unit for name, unit in self._units.items() if name not in self._received]
+        return [*own, *self._received.units()]
 
     def _is_own(self, name: str) -> bool:
         """Whether a module of this process is sent to workers that it has not started."""
@@ -239,8 +233,9 @@ class Modules:
         filename = spec.origin if spec.has_location else None
         edition = self._editions.get(name, 0)
         source = Source(name, package, filename, text, edition=edition)
-        code = read_code(spec) or source.code_if_valid()
-        if code is None:
+        try:
+            code = source.code()
+        except (SyntaxError, ValueError):
             return source  # importing it fails there as it does here
         self._defined[name] = frozenset(code.co_names)
         above = name.rpartition(".")[0]
@@ -248,16 +243,16 @@ class Modules:
         needs = sorted({n for n in said if n not in ("", name) and self._is_own(n)})
         return replace(source, needs=tuple(needs))
 
-    # What has been received ---------------------------------------------------------------------
+    # Receiving ----------------------------------------------------------------------------------
 
     def add(self, unit: CodeUnit) -> None:
         """Takes a module that has arrived; nothing comes that is not here if none may arrive."""
-        if self._received is not None and self._arriving:
+        if self._arriving:
             self._received.add(unit)
 
     def has(self, key: bytes) -> bool:
         """Whether the module that is asked for under a key is here."""
-        return key.startswith(MODULE) and self._is_received(key[len(MODULE) :].decode())
+        return key.startswith(MODULE) and key[len(MODULE) :].decode() in self._received
 
     def require(self, wanted: Iterable[str]) -> None:
         """Sees to it that modules, and what they import, could be imported.
@@ -265,8 +260,7 @@ class Modules:
         Raises:
             MissingCode: one of them is not here; ask for it.
         """
-        if self._received is not None:
-            self._received.require(n for n in wanted if self._arriving or n in self._received)
+        self._received.require(n for n in wanted if self._arriving or n in self._received)
 
     def find(self, name: str) -> ModuleType:
         """Returns a module, imported.
@@ -275,13 +269,13 @@ class Modules:
             MissingCode: it is not here; ask for it.
             Exception: whatever importing it raises.
         """
-        if self._received is not None and (self._arriving or name in self._received):
+        if self._arriving or name in self._received:
             return self._received.find(name)
         return import_module(name)
 
     def imported(self) -> Mapping[str, ModuleType]:
         """Returns modules that were sent here and have been imported, by their names."""
-        return NONE_RECEIVED if self._received is None else self._received.imported()
+        return self._received.imported()
 
     def enter(self) -> None:
         """User code of this side is about to run.
@@ -289,14 +283,14 @@ class Modules:
         Raises:
             Exception: whatever importing a module anew raises that has been loaded anew at home.
         """
-        if self._received is not None:
-            self._received.enter()
-        elif OVERLAY.layer is not None:
+        if self.imported_alike:
             OVERLAY.show(None)
+        else:
+            self._received.enter()
 
     def leave(self) -> None:
         """No user code of this side will run any more."""
-        if self._received is not None and self._arriving:
+        if self._arriving:
             self._received.leave()
 
 

@@ -12,6 +12,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from wool._code.rules import ask_finders
+
 
 def find_object(module: ModuleType, qualname: str) -> Any:
     """Returns what has a qualified name in a module.
@@ -56,7 +58,7 @@ def importable(obj: Any) -> bool:
 
 
 def is_built_in(cls: type) -> bool:
-    """Whether a class is one of Python's own. What is defined in bare globals says so as well."""
+    """Whether a class is one of Python's own. A class defined in bare globals says so as well."""
     if cls.__module__ != "builtins":
         return False
     is_static = not cls.__flags__ & 1 << 9  # Py_TPFLAGS_HEAPTYPE
@@ -73,19 +75,7 @@ def is_found(obj: Any, module: ModuleType | None) -> bool:
 
 def findable(name: str) -> bool:
     """Whether the import system finds a module of this name where this process has it from."""
-    # There may be no module yet, and what cloudpickle is told may change: the rest is remembered.
-    return sys.modules.get(name) is not None and _findable(name) and not _is_registered(name)
-
-
-def _is_registered(name: str) -> bool:
-    """Whether cloudpickle has been told to send what a module defines by value."""
-    library: Any = sys.modules.get("cloudpickle")
-    registered: set[str] = set() if library is None else library.list_registry_pickle_by_value()
-    while registered and name:
-        if name in registered:
-            return True
-        name = name.rpartition(".")[0]
-    return False
+    return sys.modules.get(name) is not None and _findable(name)  # there may be no module yet
 
 
 @cache
@@ -117,13 +107,7 @@ def _spec_matches(name: str, module: ModuleType, path: Any) -> bool:
     # Some libraries put an object of their own in place of a module, which has no spec.
     mine = getattr(module, "__spec__", None)
     origin = getattr(module, "__file__", None) if mine is None else mine.origin
-    for finder in sys.meta_path:
-        try:
-            spec = finder.find_spec(name, path)
-        except (ImportError, AttributeError, OSError):
-            continue
-        if spec is not None:
-            return spec.origin == origin
+    spec = ask_finders(name, path)
     # Made by its own package while that was imported, as `os.path` is. Nobody else can make a
     # package that no finder finds, such as those a test runner makes up for a file's folders.
-    return path is not None
+    return path is not None if spec is None else spec.origin == origin

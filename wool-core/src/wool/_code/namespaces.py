@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from wool._code.identity import CLASSES
+from wool._code.identity import IDENTITIES
 from wool._code.loading import find_globals, find_namespace, make_globals
 from wool._code.modules import Modules
 
@@ -66,11 +66,11 @@ class Home:
     @property
     def owner(self) -> bytes:
         """This process, which after a fork is another one."""
-        return CLASSES.process
+        return IDENTITIES.process
 
     def version(self, name: str, value: Any) -> int:
         """Returns the version of what a global is bound to now; a new object has a new one."""
-        with CLASSES.lock:
+        with IDENTITIES.lock:
             known, version = self._bindings.get(name, (None, 0))
             if known is not value or not version:
                 version += 1
@@ -94,17 +94,12 @@ class Homes:
         home = self._homes.get(module)
         return None if home is None else home.scope
 
-    def named(self, module: str) -> list[Globals]:
-        """Returns the globals in use of all modules that have or had a name."""
-        scopes = [home.scope for home in list(self._homes.values())]
-        return [scope for scope in scopes if scope.get("__name__") == module]
-
     def of(self, scope: Globals) -> Home | Namespace:
         """Returns what is known of some globals; marks those that are not yet known."""
         known = scope.get(_MARK)
         if isinstance(known, (Home, Namespace)) and known.scope is scope:
             return known
-        with CLASSES.lock:
+        with IDENTITIES.lock:
             name = str(scope.get("__name__"))
             count = self._counts[name] = self._counts.get(name, 0) + 1
             home = Home(name if count == 1 else f"{name} {count}", scope)
@@ -132,7 +127,7 @@ class Namespaces:
 
     def find(self, owner: bytes, module: str, base: Globals) -> Globals:
         """Returns the globals for functions of a module of another process."""
-        home = HOMES.find(module) if owner == CLASSES.process else None
+        home = HOMES.find(module) if owner == IDENTITIES.process else None
         if home is not None:
             return home  # they have come there
         key = owner, module

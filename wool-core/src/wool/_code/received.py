@@ -49,7 +49,6 @@ class ReceivedModules:
         self._units: dict[str, CodeUnit] = {}
         self._sources: dict[str, Source] = {}
         self._seen: set[bytes] = set()
-        self._complete: set[str] = set()
         self._changed: deque[str] = deque()
         self._imported: dict[str, tuple[Source, ModuleType]] = {}
         self._lock = threading.RLock()
@@ -68,7 +67,6 @@ class ReceivedModules:
         self._sources[source.name] = source
         if source.name in self._imported:
             self._changed.append(source.name)
-        self._complete = set()
         self.version += 1
 
     def units(self) -> list[CodeUnit]:
@@ -88,9 +86,7 @@ class ReceivedModules:
         Raises:
             MissingCode: one of them is not here; ask for it.
         """
-        complete = self._complete  # not that of another edition, which may arrive meanwhile
-        waiting = [name for name in names if name not in complete]
-        seen: set[str] = set()
+        waiting, seen = list(names), set[str]()
         while waiting:
             name = waiting.pop()
             if name in seen:
@@ -100,7 +96,6 @@ class ReceivedModules:
             if source is None:
                 raise MissingCode(module_key(name))
             waiting += source.needs
-        complete.update(seen)
 
     def get(self, name: str) -> ModuleType | None:
         """Returns a module if it has been imported, or is being."""
@@ -131,7 +126,8 @@ class ReceivedModules:
         Raises:
             Exception: whatever importing a module anew raises that has been loaded anew at home.
         """
-        OVERLAY.show(self)
+        if OVERLAY.layer is not self:
+            OVERLAY.show(self)
         if self._changed:
             with self._lock:
                 while self._changed:
@@ -142,7 +138,7 @@ class ReceivedModules:
         if OVERLAY.layer is self:
             OVERLAY.show(None)
 
-    # What the import system asks for ------------------------------------------------------------
+    # For the import system ----------------------------------------------------------------------
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
@@ -171,7 +167,7 @@ class ReceivedModules:
         spec.has_location = source.filename is not None
         return spec
 
-    # What import statements ask for -------------------------------------------------------------
+    # For import statements ----------------------------------------------------------------------
 
     def _import(
         self,

@@ -7,15 +7,13 @@ of the standard library and of the folders that distributions are installed into
 
 from __future__ import annotations
 
-import pkgutil
-import site
+import os
 import sys
-import sysconfig
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import ModuleSpec
-from pathlib import Path, PurePath
+
+from msgspec import Struct
 
 OUR_OWN = frozenset({"wool", "wool_grpc", "wool_shm", "wool_ws", "wool_zeroconf"})
 """Every worker has these, and has to have them installed."""
@@ -23,14 +21,13 @@ OUR_OWN = frozenset({"wool", "wool_grpc", "wool_shm", "wool_ws", "wool_zeroconf"
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """Which modules a pool sends to its workers, and which it never does.
 
     Attributes:
         travels: whether there may be workers that lack modules of the caller.
-        ship, by_reference: names of modules that travel, or do not, whatever their place. What is
-            said of a package holds for what is in it, unless more is said of that.
+        ship, by_reference: names of modules that travel, or do not, whatever their place. A
+            package stands for all that is in it, unless more is said of that.
     """
 
     travels: bool = False
@@ -61,22 +58,30 @@ def is_own(spec: ModuleSpec) -> bool:
 def is_installed(place: str) -> bool:
     """Whether a file is part of Python or of an installed distribution.
 
-    What is installed so that its files stay where they are edited is not.
+    An editable installation is not.
     """
-    path = PurePath(place)
-    return any(part in INSTALLED for part in path.parts) or _is_python(path.parent)
+    path = _normal(place)
+    return not INSTALLED.isdisjoint(path.split(os.sep)) or _is_python(os.path.dirname(path))
+
+
+def _normal(path: str) -> str:
+    return os.path.normcase(os.path.normpath(path))
 
 
 @cache
-def _is_python(folder: PurePath) -> bool:
-    return any(folder.is_relative_to(place) for place in _places())
+def _is_python(folder: str) -> bool:
+    return os.path.join(folder, "").startswith(_places())
 
 
 @cache
-def _places() -> frozenset[str]:
+def _places() -> tuple[str, ...]:
+    import site
+    import sysconfig
+
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     found = {sysconfig.get_path(kind) for kind in kinds}
-    return frozenset({*found, site.getusersitepackages()} - {None, ""})
+    known = {*found, site.getusersitepackages()} - {None, ""}
+    return tuple(os.path.join(_normal(place), "") for place in known)
 
 
 def find_spec(name: str) -> ModuleSpec | None:
@@ -91,6 +96,11 @@ def find_spec(name: str) -> ModuleSpec | None:
         path = None if above is None else above.submodule_search_locations
         if path is None:
             return None
+    return ask_finders(name, path)
+
+
+def ask_finders(name: str, path: Iterable[str] | None) -> ModuleSpec | None:
+    """Asks the import system for a module, in the folders of the package around it."""
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path if path is None else list(path))
@@ -108,9 +118,8 @@ def _namespace(name: str, path: Iterable[str]) -> ModuleSpec | None:
 
     The one that Python makes follows the path of the package around it, among what is imported.
     """
-    folders = [
-        str(folder) for place in path if (folder := Path(place, name.rpartition(".")[2])).is_dir()
-    ]
+    last = name.rpartition(".")[2]
+    folders = list(filter(os.path.isdir, (os.path.join(place, last) for place in path)))
     if not folders:
         return None
     spec = ModuleSpec(name, None, is_package=True)
@@ -123,5 +132,7 @@ def all_within(name: str) -> Iterable[str]:
     yield name
     spec = find_spec(name)
     folders = None if spec is None else spec.submodule_search_locations
+    import pkgutil
+
     for inner in pkgutil.iter_modules(list(folders or ())):
         yield from all_within(f"{name}.{inner.name}")

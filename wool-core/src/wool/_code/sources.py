@@ -8,11 +8,12 @@ import sys
 import tokenize
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from importlib.util import resolve_name
 from types import CodeType
 from typing import Any
+
+from msgspec import Struct
 
 _IMPORT = dis.opmap["IMPORT_NAME"]
 
@@ -25,8 +26,7 @@ def module_key(name: str) -> bytes:
     return MODULE + name.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A module as it travels.
 
     Attributes:
@@ -63,22 +63,6 @@ class Source:
             SyntaxError: that is what it is.
         """
         return compile(self.text, self.filename or f"<{self.name}>", "exec", dont_inherit=True)
-
-    def code_if_valid(self) -> CodeType | None:
-        """Compiles it; returns None if that cannot be done."""
-        try:
-            return self.code()
-        except (SyntaxError, ValueError):
-            return None
-
-
-def read_code(spec: ModuleSpec) -> CodeType | None:
-    """Returns the code of a module as it was compiled when it was imported, if that is kept."""
-    get = getattr(spec.loader, "get_code", None)
-    try:
-        return None if get is None or spec.origin is None else get(spec.name)
-    except (ImportError, OSError, SyntaxError, ValueError):
-        return None
 
 
 def read_text(spec: ModuleSpec) -> str | None:

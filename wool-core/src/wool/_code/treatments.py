@@ -11,10 +11,9 @@ Functions, classes and modules
   class wherever they come.
 - all other modules: by all that is in them. Nobody can import them.
 
-What else code is full of
+Other objects that code is full of
 - code objects: whole, the name of their file included. Tracebacks show it.
-- members of an `Enum`: by name, unless the value is sure to be equal to a copy. They are compared
-  by identity.
+- members of an `Enum`: by name. They are compared by identity.
 - sentinels and type parameters: in code, by a key, for the same reason; a value is a copy.
 - parts of the standard library that hold a lock or a cache (`library`): by what they are made of.
 
@@ -33,7 +32,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from wool._code.enums import reduce_member
+from wool._code.classes import reduce_member
 from wool._code.functions import reduce_cell, reduce_code, reduce_function
 from wool._code.library import LIBRARY
 from wool._code.loading import find_in_module, find_module
@@ -59,7 +58,7 @@ class Reducer(msgspec.Struct):
     """By the types that no class derives from."""
 
     of_base: ClassVar[Mapping[type, Callable[[Any, Any], Any]]]
-    """By base classes: the first that fits. What it leaves as it is goes to `other`."""
+    """By base classes: the first that fits. An object that it leaves as it is goes to `other`."""
 
     def __call__(self, obj: Any) -> Any:
         reduce = self.of_type.get(_type(obj))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class CodeUnit:
+
+class CodeUnit(Struct, frozen=True):
     """A piece of code as it travels.
 
     Attributes:
@@ -42,25 +42,14 @@ Fetch = Callable[[Sequence[bytes]], Awaitable[None]]
 """Has those send code who have it; raises `SerializationError` if nobody has."""
 
 
-async def rebuild(
-    make: Callable[..., T],
-    *args: Any,
-    fetch: Fetch,
-    explain: Callable[[Exception], Exception] | None = None,
-) -> T:
+async def rebuild(make: Callable[..., T], *args: Any, fetch: Fetch) -> T:
     """Makes something of what has arrived, fetching what code is missing.
 
     Args:
         make: makes it from `args`.
-        explain: makes the error to raise of one that `make` raises; None raises that one. What
-            `fetch` raises needs no explanation.
     """
     while True:
         try:
             return make(*args)
         except MissingCode as missing:
             await fetch([missing.key])
-        except Exception as error:
-            if explain is None:
-                raise
-            raise explain(error) from error

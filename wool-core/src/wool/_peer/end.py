@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from wool._peer.packing import Packed
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._values.codec import Codec
+from wool._values.references import Export
+from wool.abc import Buffer
 
 
 class End(Protocol):
@@ -21,14 +22,12 @@ class End(Protocol):
     Attributes:
         label: says in tracebacks which process this is.
         where: names this process in messages.
-        gone: whether the peer is answered no more; known on the loop of the user.
     """
 
     session: Session
     codec: Codec
     label: str
     where: str
-    gone: bool
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -41,11 +40,11 @@ class End(Protocol):
     def on_session(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the loop of the session; called on that of the user."""
 
-    def lend(self, packed: Packed) -> list[bytes]:
+    def lend(self, exports: Sequence[Export]) -> tuple[bytes, ...]:
         """Notes that the next frame mentions live objects; returns their keys, for the frame."""
         ...
 
-    def answer(self, frame: f.Frame, packed: Packed, *, more: bool = False) -> None:
+    def answer(self, frame: f.Answer, segments: Sequence[Buffer], *, more: bool = False) -> None:
         """Sends what a step of a call served here has come to; called on the loop of the user.
 
         Args:

@@ -10,16 +10,20 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
-from typing import Any
+from typing import Any, TypeVar
 
 from wool._code.loading import NO_REFERENTS, Referents
-from wool._code.units import MissingCode, rebuild
+from wool._code.units import MissingCode
 from wool._peer.end import End
+from wool._peer.outgoing import Handover
 from wool._peer.packing import Packed, pack
 from wool._protocol import frames as f
 from wool._values.codec import interrupted, result_error
-from wool._values.exceptions import Summary, Thrown, dump_exception, load_exception
+from wool._values.exceptions import Thrown, dump_exception, load_exception
+from wool._values.summaries import Summary
 from wool.abc import Buffer
+
+A = TypeVar("A", bound=f.Answer)
 
 Explain = Callable[[Exception], Exception]
 
@@ -38,83 +42,55 @@ class State(IntEnum):
     ENDED = auto()
 
 
-class Cancels:
-    """Counts the cancels that a task gets on behalf of a peer, and those that it has uncancelled.
+class Leaving(IntEnum):
+    """Why a call is cancelled although its caller has not asked for it."""
 
-    The task may be cancelled by others as well, and before. It is passed in each time: whoever
-    counts need not keep it.
+    NOBODY = auto()
+    WORKER = auto()
+    """This process stops; its callers are answered."""
+    CALLER = auto()
+    """The caller is gone: nobody is to be answered any more."""
 
-    Attributes:
-        delivered: how many there were, in this step.
-    """
 
-    __slots__ = ("_before", "delivered")
+Payload = tuple[Sequence[Buffer], Referents]
+"""The segments that came with a frame, and the live objects that they mention."""
 
-    def __init__(self) -> None:
-        self.delivered = 0
-        self._before = 0  # how often the task had been cancelled
-
-    def begin(self, task: asyncio.Task[Any], early: int = 0) -> None:
-        """Begins to count: the task runs, or makes its next step.
-
-        Args:
-            early: how many were delivered before that.
-        """
-        self.delivered = early
-        self._before = task.cancelling() - early
-
-    def deliver(self, task: asyncio.Task[Any], *argument: Any) -> None:
-        """Cancels the task."""
-        self.delivered += 1
-        task.cancel(*argument)
-
-    def pending(self, task: asyncio.Task[Any]) -> int:
-        """Returns how many cancels, whoever they are from, have not been uncancelled."""
-        return task.cancelling() - self._before
-
-    def uncancelled(self, task: asyncio.Task[Any] | None) -> int:
-        """Returns how many of those delivered have been."""
-        if not self.delivered or task is None:
-            return 0
-        return max(0, self.delivered - self.pending(task))
+NOTHING: Payload = (), NO_REFERENTS
 
 
 class IncomingCall:
     """A call that has been received.
 
+    What most calls never change is an attribute of the class.
+
     Attributes:
         frame: opened it.
         since: when it was received, in `time.monotonic()`.
         state: where it stands.
-        task: runs it, once it has begun.
+        task: runs it, once it has begun. It may be cancelled by others than the peer as well.
+        leaving: who is going, so that the call has to end.
+        delivered: how many cancels of the peer the task got in this step.
     """
 
-    __slots__ = (
-        "_cancels",
-        "_name",
-        "_referents",
-        "_segments",
-        "_thrown",
-        "frame",
-        "peer",
-        "since",
-        "state",
-        "task",
-    )
+    state: State = State.PENDING
+    task: asyncio.Task[Any] | None = None
+    leaving: Leaving = Leaving.NOBODY
+    delivered: int = 0
+    _before = 0  # how often the task had been cancelled when the step began
+    _name = ""  # of what is called, once it has been found
+    _thrown: Thrown | None = None  # what the caller has thrown in: it may come out
 
     def __init__(
-        self, peer: End, frame: f.Open, segments: Sequence[Buffer], referents: Referents
+        self,
+        peer: End,
+        frame: f.Open,
+        segments: Sequence[Buffer],
+        referents: Referents = NO_REFERENTS,
     ) -> None:
         self.peer = peer
         self.frame = frame
         self.since = time.monotonic()
-        self.state: State = State.PENDING
-        self.task: asyncio.Task[Any] | None = None
-        self._name = ""  # of what is called, once it has been found
-        self._segments: Sequence[Buffer] = segments
-        self._referents = referents
-        self._cancels = Cancels()  # of this step
-        self._thrown: Thrown | None = None  # what the caller has thrown in: it may come out
+        self._payload: Payload = segments, referents
 
     def cancel(self, step: int, message: bytes | None) -> None:
         """Cancels the call; of a stream, one step. Ignored if that has ended."""
@@ -129,34 +105,64 @@ class IncomingCall:
         """
         raise NotImplementedError
 
+    # Counting cancels ---------------------------------------------------------------------------
+
+    def _begin_step(self, task: asyncio.Task[Any], early: int = 0) -> None:
+        """The task runs, or makes its next step.
+
+        Args:
+            early: how many cancels were delivered before that.
+        """
+        self.delivered = early
+        self._before = task.cancelling() - early
+
+    def _deliver(self, task: asyncio.Task[Any], *argument: Any) -> None:
+        """Cancels the task on behalf of the peer."""
+        self.delivered += 1
+        task.cancel(*argument)
+
+    def _pending(self, task: asyncio.Task[Any]) -> int:
+        """Returns how many cancels, whoever they are from, have not been uncancelled."""
+        return task.cancelling() - self._before
+
+    def _uncancelled(self) -> int:
+        """Returns how many of those delivered have been."""
+        if self.task is None:
+            return 0
+        return max(0, self.delivered - self._pending(self.task))
+
     @property
     def _tidying(self) -> bool:
         """Whether it has been made to end already: a cancel would cut short its clean-up."""
-        return self.task is not None and self._cancels.pending(self.task) > 0
+        return self.task is not None and self._pending(self.task) > 0
 
     # Rebuilding what was sent -------------------------------------------------------------------
 
     def give_up(self) -> None:
         """It will never begin: lets go of what came with it."""
-        self._segments, self._referents = (), NO_REFERENTS
-
-    def _take_payload(self) -> tuple[Sequence[Buffer], Referents]:
-        payload = self._segments, self._referents
-        self.give_up()
-        return payload
+        self._payload = NOTHING
 
     async def _rebuild(
         self, make: Callable[..., Any], *args: Any, explain: Explain | None = None
     ) -> Any:
-        """Rebuilds something, fetching from the peer what code is missing.
+        """Makes something of what has arrived, fetching from the peer what code is missing.
 
         Args:
-            explain: makes the error to raise of one that `make` raises.
+            make: makes it from `args`.
+            explain: makes the error to raise of one that `make` raises; None raises that one. What
+                fetching raises needs no explanation.
         """
-        try:
-            return await rebuild(make, *args, fetch=self.peer.fetch, explain=explain)
-        except KeyboardInterrupt as error:  # of the user's own making: SIGINT is ignored here
-            raise interrupted(error) from error
+        while True:
+            try:
+                return make(*args)
+            except MissingCode as missing:
+                await self.peer.fetch([missing.key])
+            except KeyboardInterrupt as error:  # of the user's own making: SIGINT is ignored here
+                raise interrupted(error) from error
+            except Exception as error:
+                if explain is None:
+                    raise
+                raise explain(error) from error
 
     async def _load(
         self,
@@ -198,16 +204,11 @@ class IncomingCall:
             self._finish_raise(failure)
             return None
 
-    @property
-    def _orphaned(self) -> bool:
-        """Whether nobody is to be answered any more."""
-        return self.peer.gone
-
     def _is_heard(self) -> bool:
         """Whether there is somebody to answer; if not, the call is over."""
         if self.state is State.ENDED:
             return False  # what a generator does now concerns nobody
-        if self._orphaned:
+        if self.leaving is Leaving.CALLER:
             self._end()
             return False
         return True
@@ -216,59 +217,68 @@ class IncomingCall:
         """Adds to an answer what else the peer has to know."""
         return packed
 
-    def _end(self) -> tuple[int, int]:
-        """The call is over; returns `load` and `idle_as_of` for the answer."""
-        self.state = State.ENDED
+    def _leave_step(self, state: State) -> None:
+        """User code runs no more, for now or for good."""
+        self.state = state
+
+    def _end(self) -> None:
+        """The call is over."""
+        if self.state is State.ENDED:
+            return
+        self._leave_step(State.ENDED)
         self._thrown = None
-        if self._orphaned:
+        if self.leaving is Leaving.CALLER:
             self.peer.drop(self.frame.call)
+
+    def _load_now(self) -> tuple[int, int]:
+        """Returns `load` and `idle_as_of` for an answer."""
         return 0, 0
 
     def _last_step(self) -> int:
         """Returns the last step that a stream has taken."""
         return 0
 
-    def _finish_return(self, packed: Packed) -> None:
-        if not self._is_heard():
-            return
-        packed = self._complete(packed)
-        load, idle = self._end()
-        frame = f.Return(
-            call=self.frame.call,
-            delivered=self._cancels.delivered,
-            uncancelled=self._cancels.uncancelled(self.task),
-            load=load,
-            idle_as_of=idle,
-            sizes=packed.sizes,
-            codes=packed.codes,
-            references=self.peer.lend(packed),
-            context=packed.context,
-        )
-        self.peer.answer(frame, packed)
+    def _finish_return(self, value: Any) -> None:
+        if self._is_heard():
+            packed = self._encode(value)
+            if packed is not None:
+                self._answer(f.Return, packed)
 
     def _finish_raise(self, error: BaseException) -> None:
-        if not self._is_heard():
-            return
-        echo = self._thrown is not None and error is self._thrown.exception
-        summary, packed = self._encode_error(error)
-        packed = self._complete(packed)
-        step = self._last_step()
-        load, idle = self._end()
-        frame = f.Raise(
+        if self._is_heard():
+            echo = self._thrown is not None and error is self._thrown.exception
+            summary, packed = self._encode_error(error)
+            step = self._last_step()
+            self._answer(f.Raise, packed, echo=echo, summary=summary, step=step)
+
+    def _answer(self, kind: type[A], packed: Packed, *, others: bool = False, **more: Any) -> A:
+        """Sends what a step has come to, and returns the frame. A value is complete already.
+
+        Args:
+            others: whether others follow at once: then they go together.
+            more: what answers of this kind have besides.
+        """
+        if kind is not f.Value:
+            packed = self._complete(packed)
+            self._end()
+        peer = self.peer
+        load, idle = self._load_now()
+        frame = kind(
             call=self.frame.call,
-            delivered=self._cancels.delivered,
-            uncancelled=self._cancels.uncancelled(self.task),
+            delivered=self.delivered,
+            uncancelled=self._uncancelled() if self.delivered else 0,
             load=load,
             idle_as_of=idle,
-            echo=echo,
-            summary=summary,
-            sizes=packed.sizes,
+            sizes=list(map(len, packed.segments)),
             codes=packed.codes,
-            references=self.peer.lend(packed),
+            references=peer.lend(packed.exports) if packed.exports else (),
             context=packed.context,
-            step=step,
+            **more,
         )
-        self.peer.answer(frame, packed)
+        if packed.calls:  # they are the peer's from now on
+            Handover(packed.calls, "the caller of the routine").settle(taken=True)
+        peer.answer(frame, packed.segments, more=others)
+        return frame
 
     def _encode_error(self, error: BaseException) -> tuple[list[str], Packed]:
         """Returns a description of an exception, and as much of it as can be sent. Never raises."""

@@ -22,7 +22,7 @@ import copy
 import pickle
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextvars import Context
 from enum import IntEnum, auto
 from types import CoroutineType
 from typing import Any, ClassVar, Protocol
@@ -79,7 +79,7 @@ class Request(msgspec.Struct, frozen=True):
     segments: Sequence[Buffer] = ()
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
-    context: Sequence[f.Variable] = ()
+    context: tuple[f.Variable, ...] = ()
     prefetch: int = 0
     info: CallInfo | None = None
     worker: WorkerInfo | None = None
@@ -102,15 +102,13 @@ class Reply(msgspec.Struct, frozen=True):
     context: Sequence[Change] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NotStarted:
+class NotStarted(msgspec.Struct, frozen=True):
     """A cancel won the race: the call never began."""
 
     context: ClassVar[Sequence[Change]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The call cannot end properly: the peer is gone or has refused it."""
 
     error: WoolError
@@ -123,8 +121,7 @@ class Failed:
         return error
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(msgspec.Struct, frozen=True):
     """The caller's own cancellation is what the step comes to.
 
     `open` is true if a stream still is: the cancel crossed a value that is dropped. Changes that
@@ -170,8 +167,8 @@ class Carrier(Protocol):
     def cancel(self, call: Any, message: bytes | None) -> None:
         """Has a call cancelled, wherever it is."""
 
-    async def locate(self, call: Any) -> str:
-        """Says for the user where a call stands."""
+    async def locate(self, call: Any) -> tuple[str, bool]:
+        """Says for the user where a call stands, and whether a debugger has stopped it."""
         ...
 
 
@@ -203,7 +200,7 @@ class OutgoingCall:
         stage: where it stands.
         holder: the worker it was given to; None while it waits for one.
         sender: the connection it was sent over; None while it waits for one.
-        sent: when it was sent there, in the loop's time.
+        sent: when it was sent there, in `monotonic` time.
         step: of a stream, the step that is running or was last to run.
         failed: of a stream, why it can make no further step.
         closing: of a stream, whether it is being closed although its consumer has not said so.
@@ -211,44 +208,31 @@ class OutgoingCall:
         cancelled: whether its caller has cancelled it, or the step that is running.
         cancellation: the caller's own `CancelledError`, once it has been cancelled.
         handover: unstarted calls among its arguments, until it is known whether it began.
+        context: the one that it was made in, if what it prints is shown there.
+        unheard: the weight of what has been shown, and its worker does not know it yet.
     """
 
-    __slots__ = (
-        "_carrier",
-        "_end",
-        "_outcome",
-        "abandoned",
-        "cancellation",
-        "cancelled",
-        "closing",
-        "failed",
-        "handover",
-        "holder",
-        "number",
-        "request",
-        "sender",
-        "sent",
-        "stage",
-        "step",
-    )
+    # What most calls never change is an attribute of the class.
+    number: int = 0
+    stage: Stage = Stage.WAITING
+    holder: Holder | None = None
+    sender: Sender | None = None
+    sent: float = 0.0
+    step: int = 0
+    failed: Failed | None = None
+    closing: bool = False
+    abandoned: bool = False
+    cancelled: bool = False
+    cancellation: asyncio.CancelledError | None = None
+    handover: Handover | None = None
+    context: Context | None = None
+    unheard: int = 0
+    _outcome: Outcome | None = None
 
     def __init__(self, carrier: Carrier, request: Request) -> None:
         self.request: Request = request
-        self.number: int = 0
-        self.stage: Stage = Stage.WAITING
-        self.holder: Holder | None = None
-        self.sender: Sender | None = None
-        self.sent: float = 0.0
-        self.step: int = 0
-        self.failed: Failed | None = None
-        self.closing: bool = False
-        self.abandoned: bool = False
-        self.cancelled: bool = False
-        self.cancellation: asyncio.CancelledError | None = None
-        self.handover: Handover | None = None
         self._carrier = carrier
-        self._outcome: Outcome | None = None
-        self._end: asyncio.Future[None] = carrier.loop.create_future()
+        self._end: asyncio.Future[None] = asyncio.Future(loop=carrier.loop)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -303,7 +287,8 @@ class OutgoingCall:
             self.settle_handover(outcome)
         if self._outcome is None:
             self._outcome = outcome
-            self._wake()
+            if not self._end.done():
+                self._end.set_result(None)
         elif isinstance(outcome, Failed):  # between two steps
             self.failed = outcome
 
@@ -349,10 +334,9 @@ class OutgoingCall:
         Cancelling the wait cancels only its future; a reply that comes in the same turn of the loop
         is in `_outcome` all the same.
         """
-        sent, grace = 1, self._carrier.cancel_grace
-        stands: list[str] = []
-        expiry = self.loop.call_later(grace, self._wake)
-        asking = self.loop.call_later(grace / 2, self._ask, stands)
+        sent, timers = 1, list[asyncio.TimerHandle]()
+        stands = ["its worker has not said where it stands"]
+        self._give_grace(timers, stands)
         try:
             while self._outcome is None:
                 self._end = self.loop.create_future()
@@ -364,22 +348,34 @@ class OutgoingCall:
                     error = again
                     sent += 1
         finally:
-            expiry.cancel()
-            asking.cancel()
+            while timers:
+                timers.pop().cancel()
         self.abandoned = self._outcome is None
         if self.abandoned:
-            where = stands[0] if stands else "its worker has not said where it stands"
+            grace = self._carrier.cancel_grace
             error.add_note(
-                f"{self.request.name}() was cancelled {grace:g} s ago and has not ended: {where}"
+                f"{self.request.name}() was cancelled {grace:g} s ago and has not ended: "
+                f"{stands[-1]}"
             )
         return self._judge(self._outcome, error, sent)
 
-    def _ask(self, stands: list[str]) -> None:
-        background.start(self.loop, self._locate(stands))
+    def _give_grace(self, timers: list[asyncio.TimerHandle], stands: list[str]) -> None:
+        """Has patience end after the grace, which begins anew while a debugger has the step."""
+        while timers:
+            timers.pop().cancel()
+        grace = self._carrier.cancel_grace
+        timers.append(self.loop.call_later(grace, self._wake))
+        timers.append(self.loop.call_later(grace / 2, self._ask, timers, stands))
 
-    async def _locate(self, stands: list[str]) -> None:
+    def _ask(self, timers: list[asyncio.TimerHandle], stands: list[str]) -> None:
+        background.start(self.loop, self._locate(timers, stands))
+
+    async def _locate(self, timers: list[asyncio.TimerHandle], stands: list[str]) -> None:
         with contextlib.suppress(WoolError):  # the pool has been closed meanwhile
-            stands.append(await self._carrier.locate(self))
+            where, debugged = await self._carrier.locate(self)
+            stands.append(where)
+            if debugged and timers:  # it is waited for still
+                self._give_grace(timers, stands)
 
     def _wake(self) -> None:
         if not self._end.done():

@@ -32,16 +32,11 @@ class Packed(msgspec.Struct, frozen=True):
         context: names the trailing segments, which are values of context variables.
     """
 
-    codes: list[f.Code] = []  # Struct makes a new one for each
-    segments: list[Buffer] = []
+    codes: tuple[f.Code, ...] = ()
+    segments: list[Buffer] = []  # Struct makes a new one for each
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
-    context: list[f.Variable] = []
-
-    @property
-    def sizes(self) -> list[int]:
-        """The length of each segment."""
-        return list(map(len, self.segments))
+    context: tuple[f.Variable, ...] = ()
 
 
 def pack(codec: Codec, session: Session, encoded: Encoded) -> Packed:
@@ -51,9 +46,9 @@ def pack(codec: Codec, session: Session, encoded: Encoded) -> Packed:
         SerializationError: some of the code cannot be sent.
     """
     if not encoded.code:
-        return Packed([], encoded.segments, encoded.calls, encoded.exports)
+        return Packed((), encoded.segments, encoded.calls, encoded.exports)
     units = codec.units(lacking(session, encoded.code))
-    codes = list(map(name_code, units))
+    codes = tuple(map(name_code, units))
     segments = [*(unit.data for unit in units), *encoded.segments]
     return Packed(codes, segments, encoded.calls, encoded.exports)
 
@@ -87,7 +82,7 @@ def pack_context(codec: Codec, session: Session, packed: Packed, changes: list[C
     units, count = len(packed.codes), len(more.codes)
     return msgspec.structs.replace(
         packed,
-        codes=[*packed.codes, *(more.codes[i] for i in new)],
+        codes=(*packed.codes, *(more.codes[i] for i in new)),
         segments=[
             *packed.segments[:units],
             *(more.segments[i] for i in new),
@@ -104,9 +99,9 @@ def values_of(changes: Sequence[Change]) -> Encoded:
     return Encoded(segments, {k: v for change in changes for k, v in change.code.items()})
 
 
-def variables_of(changes: Sequence[Change]) -> list[f.Variable]:
+def variables_of(changes: Sequence[Change]) -> tuple[f.Variable, ...]:
     """Describes what has become of context variables."""
-    return [
+    return tuple(
         f.Variable(
             names=list(change.names),
             origin=change.origin,
@@ -115,7 +110,7 @@ def variables_of(changes: Sequence[Change]) -> list[f.Variable]:
             remark=change.remark,
         )
         for change in changes
-    ]
+    )
 
 
 def unpack_context(

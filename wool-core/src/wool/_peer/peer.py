@@ -26,7 +26,7 @@ from wool._peer.outgoing import (
     Request,
     Stage,
 )
-from wool._peer.packing import Packed, keep_code, mark_known, name_code, supply, unpack_context
+from wool._peer.packing import keep_code, mark_known, name_code, supply, unpack_context
 from wool._peer.references import Borrowed, Lent, RemoteReference
 from wool._peer.running import RUNNING
 from wool._peer.session import Session
@@ -36,6 +36,7 @@ from wool._protocol.frames import Buffer, Frame
 from wool._protocol.status import ProcessStatus, shortened
 from wool._values.codec import Codec
 from wool._values.context import Change
+from wool._values.references import Export
 from wool.exceptions import Rejected, SerializationError, WoolError
 
 Failing = Callable[[str], WoolError]
@@ -56,6 +57,7 @@ class Peer:
         calls: made from here and not ended, by their numbers.
         serving: those of the peer that are served here.
         lent, borrowed: the live objects that travel over the connection.
+        ships: whether the peer has to be sent modules before calls that need them.
     """
 
     def __init__(
@@ -71,8 +73,8 @@ class Peer:
         self.codec = codec
         self.label = label
         self.where = where
+        self.ships: bool = False
         self.loop: asyncio.AbstractEventLoop = loop or asyncio.get_running_loop()
-        self.gone: bool = False
         self.calls: dict[int, OutgoingCall] = {}
         self.serving: dict[int, IncomingCall] = {}
         self.lent = Lent()
@@ -129,8 +131,10 @@ class Peer:
     def open(self, call: OutgoingCall) -> bool:
         """Sends a call; False if the session has ended."""
         session, request = self.session, call.request
-        number = call.number = session.machine.next_id()
-        codes, segments = self._with_code(request.units, request.segments, number)
+        number = call.number = session.machine.next_id
+        codes, segments = (), request.segments
+        if request.units or self.ships:
+            codes, segments = self._with_code(request.units, segments, number)
         frame = f.Open(
             call=number,
             stream=request.stream,
@@ -139,8 +143,8 @@ class Peer:
             sizes=list(map(len, segments)),
             codes=codes,
             prefetch=request.prefetch,
-            references=self.lent.lend(request.exports) if request.exports else [],
-            context=list(request.context),
+            references=self.lent.lend(request.exports) if request.exports else (),
+            context=request.context,
         )
         alone = not self.calls
         self.calls[number] = call
@@ -157,7 +161,7 @@ class Peer:
 
     def _with_code(
         self, units: Sequence[CodeUnit], args: Sequence[Buffer], number: int = 0
-    ) -> tuple[list[f.Code], Sequence[Buffer]]:
+    ) -> tuple[tuple[f.Code, ...], Sequence[Buffer]]:
         """Puts those units that the peer does not have before some segments.
 
         They count as sent.
@@ -166,7 +170,7 @@ class Peer:
             number: of the call, if it is opened.
         """
         if not units:
-            return [], args
+            return (), args
         codes: list[f.Code] = []
         data: list[Buffer] = []
         known = self.session.known
@@ -175,7 +179,7 @@ class Peer:
                 self.session.note_known(unit.key, unit.provides)
                 codes.append(name_code(unit))
                 data.append(unit.data)
-        return codes, [*data, *args]
+        return tuple(codes), [*data, *args]
 
     def _on_reply(self, frame: f.Value | f.Return | f.Raise, segments: Sequence[Buffer]) -> None:
         reply = self._unpack(frame, segments)
@@ -297,9 +301,9 @@ class Peer:
         if self.calls.get(call.number) is call:
             self.session.send(f.Cancel(call.number, call.awaited, message))
 
-    async def locate(self, call: OutgoingCall) -> str:
+    async def locate(self, call: OutgoingCall) -> tuple[str, bool]:
         """Says for the user where a use stands; its owner is not asked."""
-        return f"the owner of {call.request.name} has not answered"
+        return f"the owner of {call.request.name} has not answered", False
 
     def _on_release(self, frame: f.Release, segments: Sequence[Buffer]) -> None:
         released = self.lent.release(frame.references)
@@ -333,38 +337,33 @@ class Peer:
         """Returns the live objects that a frame mentions."""
         return self.borrowed.arrive(frame.references) if frame.references else NO_REFERENTS
 
-    def lend(self, packed: Packed) -> list[bytes]:
+    def lend(self, exports: Sequence[Export]) -> tuple[bytes, ...]:
         """Notes that the next frame mentions live objects; returns their keys, for the frame."""
-        return self.lent.lend(packed.exports) if packed.exports else []
+        return self.lent.lend(exports)
 
-    def answer(self, frame: f.Frame, packed: Packed, *, more: bool = False) -> None:
+    def answer(self, frame: f.Answer, segments: Sequence[Buffer], *, more: bool = False) -> None:
         """Sends what a step of a call served here has come to; called on the loop of the user."""
-        if packed.calls:  # they are the peer's from now on
-            Handover(packed.calls, "the caller of the routine").settle(taken=True)
-        self._post(frame, packed.segments, more=more)
-
-    def _post(self, frame: Frame, segments: Sequence[Buffer], *, more: bool = False) -> None:
         if not self.send_now(frame, segments):
             self.send(frame, segments)
 
-    def send(self, frame: Frame, segments: Sequence[Buffer] = ()) -> None:
+    def send(self, frame: f.Answer, segments: Sequence[Buffer]) -> None:
         """Sends an answer."""
         self._note_sent(frame)
         self.session.send(frame, segments)
 
-    def send_now(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
+    def send_now(self, frame: f.Answer, segments: Sequence[Buffer]) -> bool:
         """Sends an answer past the writer of the session, if that is possible now."""
         if not self.session.send_now(frame, segments):
             return False
         self._note_sent(frame)
         return True
 
-    def _note_sent(self, frame: Frame) -> None:
+    def _note_sent(self, frame: f.Answer) -> None:
         """Takes note of what an answer means."""
-        if isinstance(frame, (f.Return, f.Raise)):
+        if type(frame) is not f.Value:
             self.serving.pop(frame.call, None)
-        if codes := getattr(frame, "codes", None):
-            mark_known(self.session, codes)
+        if frame.codes:
+            mark_known(self.session, frame.codes)
 
     def drop(self, number: int) -> None:
         """A call served here has ended without an answer; called on the loop of the user."""
@@ -392,7 +391,7 @@ class Peer:
             )
 
     def _ask_for(self, keys: Sequence[bytes], done: asyncio.Future[None]) -> None:
-        number = self.session.machine.next_id()
+        number = self.session.machine.next_id
         self._fetches[number] = done
         if not self.session.send(f.Need(number, list(keys))):
             self._end_fetch(number)
@@ -415,7 +414,9 @@ class Peer:
         found = {unit.key: unit for unit in sent if unit.key in frame.keys}
         found |= {unit.key: unit for unit in self.codec.store.find(frame.keys)}
         found |= {unit.key: unit for unit in self.codec.book.find(frame.keys)}
-        self._post(*supply(frame.call, list(found.values())))
+        answer, data = supply(frame.call, list(found.values()))
+        mark_known(self.session, answer.codes)
+        self.on_session(self.session.send, answer, data)
 
     # The end ------------------------------------------------------------------------------------
 
@@ -446,7 +447,6 @@ class Peer:
 
         Called on the loop of the user.
         """
-        self.gone = True
         self.lent.clear()
         for call in list(self.serving.values()):
             if isinstance(call, IncomingUse):

@@ -19,8 +19,6 @@ from wool._protocol.transfer import AHEAD_BYTES
 class PrefetchCall(OutgoingCall):
     """The state of a stream whose worker runs ahead, as its caller sees it."""
 
-    __slots__ = ("_arrived", "_batch", "_closing", "_taken", "_unsaid", "_unsaid_bytes", "_waiting")
-
     def __init__(self, carrier: Carrier, request: Request) -> None:
         super().__init__(carrier, request)
         self._arrived: deque[Outcome] = deque()
@@ -46,6 +44,27 @@ class PrefetchCall(OutgoingCall):
             return 0
         unsaid, self._unsaid, self._unsaid_bytes = self._unsaid, 0, 0
         return unsaid
+
+    @property
+    def ahead(self) -> Reply | None:
+        """The next value, if it has arrived already and nothing came with it."""
+        outcome = self._arrived[0] if self._arrived else None
+        if type(outcome) is Reply and type(outcome.frame) is f.Value and not outcome.context:
+            return outcome
+        return None
+
+    def take_ahead(self) -> int:
+        """Takes that value; returns for how many more to ask the peer now."""
+        more = self.ask(urgent=False)
+        reply = self._arrived.popleft()
+        assert isinstance(reply, Reply)
+        self._note(reply)
+        return more
+
+    def _note(self, reply: Reply) -> None:
+        """Counts a value that the consumer has taken."""
+        self._taken += 1
+        self._unsaid_bytes += f.total(reply.segments)
 
     def next_step(self) -> None:
         """Counts what the worker is asked; a step that it need not be asked for has no number."""
@@ -82,8 +101,7 @@ class PrefetchCall(OutgoingCall):
         else:
             outcome = await self._wait()
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Value:
-            self._taken += 1
-            self._unsaid_bytes += f.total(outcome.segments)
+            self._note(outcome)
         return outcome
 
     async def _wait(self) -> Outcome | Cancelled:

@@ -38,13 +38,13 @@ class Lent:
         with self._lock:
             return not all(export.finished for export, _ in self._lent.values())
 
-    def lend(self, exports: Sequence[Export]) -> list[bytes]:
+    def lend(self, exports: Sequence[Export]) -> tuple[bytes, ...]:
         """Notes that the next frame mentions objects; returns their keys, for the frame."""
         with self._lock:
             for export in () if self._gone else exports:
                 _, mentions = self._lent.get(export.key, (export, 0))
                 self._lent[export.key] = export, mentions + 1
-        return [export.key for export in exports]
+        return tuple(export.key for export in exports)
 
     def find(self, key: bytes) -> Export | None:
         """Returns what is lent under a key."""

@@ -10,7 +10,8 @@ from wool._code.units import MissingCode, rebuild
 from wool._peer.outgoing import Cancelled, Failed, Outcome, OutgoingCall, Reply
 from wool._protocol import frames as f
 from wool._values.codec import Codec, rebuild_error
-from wool._values.exceptions import Summary, load_exception
+from wool._values.exceptions import load_exception
+from wool._values.summaries import Summary
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WorkerStopped
 

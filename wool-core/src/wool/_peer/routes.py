@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wool import abc
 from wool._addresses import scheme_of, socket_directory, socket_path
@@ -11,8 +12,7 @@ from wool._security import sockets
 from wool.exceptions import ConnectFailed
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """A transport, and what kind of addresses it is used for.
 
     Attributes:

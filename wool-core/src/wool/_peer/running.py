@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from msgspec import Struct
+
+from wool._protocol.frames import Piece
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ContextWarning
 
 
-@dataclass(frozen=True, slots=True)
-class CurrentCall:
+class CurrentCall(Struct, frozen=True):
     """The call that is running, as `wool.current_call()` returns it.
 
     Attributes:
@@ -29,8 +31,7 @@ class CurrentCall:
     caller: str
 
 
-@dataclass(frozen=True, slots=True)
-class CurrentWorker:
+class CurrentWorker(Struct, frozen=True):
     """The worker that runs this code, as `wool.current_worker()` returns it.
 
     Attributes:
@@ -50,6 +51,13 @@ class Lifespan(Protocol):
     async def enter(self, function: Any) -> None: ...
 
 
+class Relay(Protocol):
+    """The way to the caller of a call."""
+
+    def relay(self, pieces: Sequence[Piece]) -> None:
+        """Takes output of calls that it has made."""
+
+
 class RunningCall(Protocol):
     """A call that this process is executing, as far as calls made from it are concerned."""
 
@@ -67,6 +75,9 @@ class RunningCall(Protocol):
 
     def remark(self, label: str, text: str) -> None:
         """Has its caller told that something does not travel."""
+
+    def output(self) -> Relay | None:
+        """Returns what takes output to its caller; None if this process keeps it."""
 
 
 RUNNING: ContextVar[RunningCall | None] = ContextVar("wool_call", default=None)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from wool import abc
-from wool._peer import background
+from wool._peer import background, sharing
 from wool._protocol import frames as f
 from wool._protocol.connection import Machine
 from wool._protocol.frames import Buffer, Frame
@@ -73,10 +73,11 @@ class Session:
         self._wanted: asyncio.Future[None] | None = None
         self._lost = False
         self._lock = threading.Lock()  # of the machine, for `send_now` on another thread
-        self._resting = False  # the writer has nothing to do
+        self._resting = False  # the writer has nothing to do, and has not been woken
         self._failure: ConnectionLost | None = None  # of the writer, of which nothing else tells
         self._closing: asyncio.Task[None] | None = None
         self._delegate: Callable[[], object] | None = None  # for when all has been taken
+        self._sharing = sharing.between(connection, self._lock, machine, self.send)
 
     def note_known(self, key: bytes, provides: Iterable[bytes]) -> None:
         """Remembers that the peer has a piece of code, and what else that makes known there.
@@ -95,8 +96,16 @@ class Session:
             if self._lost:
                 return False
             sent = self.machine.send(frame, segments)
-        self.wake()
+            if self._resting:
+                self.wake()
         return sent
+
+    def put(self, frame: Frame) -> None:
+        """Queues a frame, on any thread, before those that are sent later; then `wake` is due."""
+        with self._lock:
+            if not self._lost:
+                self.machine.send(frame)
+                self._resting = False
 
     def send_now(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
         """Transmits a small frame at once, from any thread, past the writer if that has a rest.
@@ -106,9 +115,7 @@ class Session:
         if sum(map(len, segments)) > SMALL:
             return False
         with self._lock:
-            if self._lost or not self._resting or self.machine.has_outgoing:
-                return False
-            if not self.connection.can_send_now():
+            if not self._resting or self._lost or not self.connection.can_send_now():
                 return False
             self.machine.send(frame, segments)
             self.connection.send_now(self.machine.outgoing(BATCH))
@@ -143,13 +150,16 @@ class Session:
                 finally:
                     on_lost(error)
                     await self.connection.aclose()
+                    if self._sharing is not None:
+                        self._sharing.close()
 
     async def _send_rest(self) -> None:
         """Sends what is queued when the session ends from this side, if the peer takes it soon."""
         with contextlib.suppress(WoolError, OSError, TimeoutError):
             async with asyncio.timeout(FLUSH):
                 while self.machine.has_outgoing:
-                    await self.connection.send(self.machine.outgoing(BATCH))
+                    if batch := self.machine.outgoing(BATCH):
+                        await self.connection.send(batch)
 
     async def _go_on(self, on_frame: OnFrame, linger: Linger) -> None:
         """Pumps as long as the session is needed."""
@@ -177,14 +187,15 @@ class Session:
 
     def _take(self, on_frame: OnFrame, messages: Sequence[bytes | memoryview]) -> None:
         for message in messages:
+            received, payload = f.decode_call(message)
             with self._lock:
-                events = self.machine.receive(message)
+                events = self.machine.receive(received, payload)
             for frame, segments in events:
                 if type(frame) is f.Ping:
                     self.send(f.Pong(frame.token))
                 else:
                     on_frame(frame, segments)
-        if self._wanted is not None and self.machine.has_outgoing:
+        if self._resting and self.machine.has_outgoing:
             self.wake()  # credit, or an answer the machine gave by itself
 
     def delegate(self, loop: asyncio.AbstractEventLoop, suits: Suits, on_frame: OnFrame) -> None:
@@ -209,7 +220,7 @@ class Session:
                 if not suits(frame):
                     return number
                 with self._lock:
-                    events = self.machine.receive_frame(frame, payload)
+                    events = self.machine.receive(frame, payload)
             except ProtocolError:
                 return number  # it comes once more, and then ends the session
             for event in events:
@@ -225,6 +236,7 @@ class Session:
 
     def wake(self) -> None:
         """Makes the writer look for something to transmit."""
+        self._resting = False
         if self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(None)
 
@@ -234,15 +246,16 @@ class Session:
             while True:
                 with self._lock:
                     batch = self.machine.outgoing(BATCH)
-                    self._resting = not batch
-                    if not batch:
+                    self._resting = not batch and not self.machine.has_outgoing
+                    if self._resting:
                         self._wanted = self._loop.create_future()
                 if batch:
                     await send(batch)
-                else:
-                    assert self._wanted is not None
+                elif self._wanted is not None:
                     await self._wanted
                     self._wanted = None
+                else:  # a payload is being copied to shared memory
+                    await asyncio.sleep(0)
         except ConnectionLost:
             # The reader learns of it as well, and first gets what has already arrived.
             self._lost = True

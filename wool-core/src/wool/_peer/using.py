@@ -14,7 +14,7 @@ from contextvars import Context
 from typing import Any, TypeGuard
 
 from wool._peer import background
-from wool._peer.incoming import IncomingCall, State, cancel_argument
+from wool._peer.incoming import NOTHING, IncomingCall, Leaving, State, cancel_argument
 from wool._peer.outgoing import (
     Cancelled,
     Failed,
@@ -150,8 +150,6 @@ def _opens(interface: Interface, operation: str) -> bool:
 class IncomingUse(IncomingCall):
     """A use of an object of ours, as its owner executes it."""
 
-    __slots__ = ("_closing", "_export", "_operation")
-
     def begin(self, export: Export | None, operation: str) -> None:
         """Does with an object what the peer asks for.
 
@@ -183,7 +181,7 @@ class IncomingUse(IncomingCall):
     def _cancel(self, *argument: Any) -> None:
         if self.state is State.RUNNING:
             assert self.task is not None
-            self._cancels.deliver(self.task, *argument)
+            self._deliver(self.task, *argument)
         elif self.state is State.PENDING and self._operation in _LEAVING and not self._closing:
             self._closing = True
             self.peer.loop.call_soon(self._cancel, *argument)
@@ -192,6 +190,7 @@ class IncomingUse(IncomingCall):
 
     def abandon(self, *, gone: bool = True) -> None:
         """The peer is gone: it is cancelled, unless what runs is a clean-up already."""
+        self.leaving = Leaving.CALLER
         if self._operation != "aclose" and not self._tidying:
             self._cancel("the user of the object is gone")
 
@@ -207,8 +206,7 @@ class IncomingUse(IncomingCall):
         """Does it, and answers. Returns False if the task was cancelled by somebody else."""
         task = self.task = asyncio.current_task()
         assert task is not None
-        cancels = self._cancels
-        cancels.begin(task)
+        self._begin_step(task)
         foreign, dismissed = False, self.state is State.DISMISSED
         self.state = State.RUNNING
         try:
@@ -216,14 +214,12 @@ class IncomingUse(IncomingCall):
                 raise asyncio.CancelledError
             value = await self._perform()
         except BaseException as error:
-            foreign = cancels.pending(task) > cancels.delivered
+            foreign = self._pending(task) > self.delivered
             self._finish_raise(error)
         else:
-            packed = self._encode(value)
-            if packed is not None:
-                self._finish_return(packed)
+            self._finish_return(value)
         self._export = None
-        while not foreign and cancels.pending(task) > 0:
+        while not foreign and self._pending(task) > 0:
             task.uncancel()
         return not foreign
 
@@ -244,7 +240,7 @@ class IncomingUse(IncomingCall):
         return await made if inspect.isawaitable(made) else made
 
     async def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        segments, referents = self._take_payload()
+        (segments, referents), self._payload = self._payload, NOTHING
         leaving = self._operation == "__aexit__"
         if not leaving and self._operation != "athrow":
             if not segments:

@@ -7,20 +7,20 @@ distribution silently shadow another.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from functools import cache, partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from wool._msgspec import Struct
 from wool._plugins.observers import GROUP, Observer, chosen_observers, load_observers
 from wool._plugins.records import (
     BUILT_IN,
     DISCOVERY,
-    EXTRAS,
     KINDS,
+    LAUNCHER,
+    OWN,
     SERIALIZER,
     TRANSPORT,
     Found,
@@ -28,11 +28,10 @@ from wool._plugins.records import (
     Kind,
     P,
     install,
-    listing,
-    load,
+    load_from,
 )
+from wool._texts import reason_of
 from wool.exceptions import ConfigurationError, PluginError
-from wool.plugins import DiscoveryPlugin, SerializerPlugin, TransportPlugin
 
 if TYPE_CHECKING:
     from importlib import metadata
@@ -40,27 +39,27 @@ if TYPE_CHECKING:
 __all__ = [
     "DISCOVERY",
     "KINDS",
+    "LAUNCHER",
     "SERIALIZER",
     "TRANSPORT",
     "Entry",
     "Found",
     "Kind",
     "Lookup",
-    "Registration",
     "companions",
     "discovery",
+    "launcher",
     "load_from",
     "names",
     "observers_from",
     "process",
-    "register",
+    "scheme_transport",
     "serializer",
     "transport",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One entry point: `name` in a group, a module (`value`), and who provides it."""
 
     name: str
@@ -73,29 +72,6 @@ class Entry:
         return f"{self.distribution} {self.version}".rstrip()
 
 
-class Registration:
-    """A plug-in registered at run time; leaving the context, or `close`, takes it back."""
-
-    def __init__(self, lookup: Lookup, plugin: _Registered) -> None:
-        self._lookup = lookup
-        self._plugin = plugin
-
-    def close(self) -> None:
-        """Unregisters the plug-in. Idempotent."""
-        self._lookup.unregister(self._plugin)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
 class Lookup:
     """Knows the plug-ins of a process. Nothing is read or imported before the first question.
 
@@ -104,7 +80,7 @@ class Lookup:
     """
 
     def __init__(self) -> None:
-        self._entries: Mapping[str, tuple[Entry, ...]] | None = None
+        self._entries: Mapping[str, list[Entry]] | None = None
         self._found: dict[tuple[str, str], Found[Any]] = {}
         self._registered: tuple[_Registered, ...] = ()
         self._observers: tuple[Observer, ...] | None = None
@@ -116,12 +92,13 @@ class Lookup:
             ConfigurationError: nobody has heard of the name.
             PluginError: it is not installed, broken, ambiguous, too old or too new.
         """
-        registered = self._find_registered(kind, name)
-        if registered is not None:
-            return registered
+        for plugin in self._registered:
+            record = plugin.hooks.record(kind, name)
+            if record is not None:
+                return Found(record, plugin.module, None)
         if (kind.group, name) not in self._found:
             entry = self.entry(kind, name)
-            self._found[kind.group, name] = load(kind, name, entry.value, entry.provider)
+            self._found[kind.group, name] = load_from(entry.value, name, kind, entry.provider)
         return self._found[kind.group, name]
 
     def entry(self, kind: Kind[Any], name: str) -> Entry:
@@ -130,16 +107,17 @@ class Lookup:
         Raises:
             ConfigurationError, PluginError: there is none, or more than one.
         """
-        matches = self._matches(kind, name)
-        if not matches and self._entries is not None:
-            # Perhaps it has been installed since, from a notebook for instance.
-            self._entries = None
-            matches = self._matches(kind, name)
-        if not matches:
-            raise self._unknown(kind, name)
-        if len(matches) > 1:
-            raise _ambiguous(kind, name, matches)
-        return matches[0]
+        if name in BUILT_IN and OWN[name] == kind.word:  # whoever else has the name
+            return Entry(name, BUILT_IN[name], "wool-core", "")
+        found = [entry for entry in self.entries(kind.group) if entry.name == name]
+        if not found:
+            self._entries = None  # perhaps it has been installed since
+            found = [entry for entry in self.entries(kind.group) if entry.name == name]
+        if not found:
+            raise _unknown(kind, name, self.names_of(kind))
+        if len(found) > 1:
+            raise _ambiguous(kind, name, found)
+        return found[0]
 
     def companions(self, chosen: Iterable[str] = ()) -> tuple[Observer, ...]:
         """Returns all observers and translators of contexts: registered, chosen and installed.
@@ -161,8 +139,7 @@ class Lookup:
 
         Wool's own come first, before anything is read.
         """
-        yield from BUILT_IN
-        yield from EXTRAS
+        yield from OWN
         for kind in KINDS:
             yield from sorted(self.names_of(kind))
         yield from sorted(entry.name for entry in self.entries(GROUP))
@@ -172,43 +149,25 @@ class Lookup:
         registered = {r.name for plugin in self._registered for r in plugin.hooks.records(kind)}
         return registered | {entry.name for entry in self.entries(kind.group)}
 
-    def entries(self, group: str) -> tuple[Entry, ...]:
+    def entries(self, group: str) -> list[Entry]:
         """Returns what is installed in a group of entry points."""
         if self._entries is None:
             self._entries = read_entries([*(kind.group for kind in KINDS), GROUP])
         return self._entries[group]
 
-    def register(self, plugin: object) -> Registration:
-        """Adds a module or object with hook implementations; the latest takes precedence."""
+    def register(self, plugin: object) -> contextlib.ExitStack:
+        """Adds a module or object with hook implementations; the latest takes precedence.
+
+        Leaving what is returned, or closing it, takes the plug-in back.
+        """
         registered = _Registered(plugin)
         self._registered = (registered, *self._registered)
-        return Registration(self, registered)
+        registration = contextlib.ExitStack()
+        registration.callback(self._unregister, registered)
+        return registration
 
-    def unregister(self, plugin: _Registered) -> None:
-        """Takes back what was registered."""
+    def _unregister(self, plugin: _Registered) -> None:
         self._registered = tuple(other for other in self._registered if other is not plugin)
-
-    def _find_registered(self, kind: Kind[P], name: str) -> Found[P] | None:
-        for plugin in self._registered:
-            record = plugin.hooks.record(kind, name)
-            if record is not None:
-                return Found(record, plugin.module, None)
-        return None
-
-    def _matches(self, kind: Kind[Any], name: str) -> list[Entry]:
-        return [entry for entry in self.entries(kind.group) if entry.name == name]
-
-    def _unknown(self, kind: Kind[Any], name: str) -> ConfigurationError | PluginError:
-        if EXTRAS.get(name) == kind.word:
-            return PluginError(
-                f"The {kind.word} {name!r} is not installed. Install it with: {install(name)}"
-            )
-        if BUILT_IN.get(name) == kind.word:
-            return PluginError(
-                f"The {kind.word} {name!r} belongs to wool-core, but the metadata of wool-core "
-                f"does not list it. Reinstall it with: pip install --force-reinstall wool-core"
-            )
-        return _unknown_name(kind, name, self.names_of(kind))
 
 
 class _Registered:
@@ -233,14 +192,19 @@ class _Registered:
             )
 
 
-def _unknown_name(kind: Kind[Any], name: str, names: set[str]) -> ConfigurationError:
+def _unknown(kind: Kind[Any], name: str, names: set[str]) -> ConfigurationError | PluginError:
+    if OWN.get(name) == kind.word:
+        return PluginError(
+            f"The {kind.word} {name!r} is not installed. Install it with: {install(name)}"
+        )
+    import difflib
+
     near = difflib.get_close_matches(name.lower(), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    other = BUILT_IN.get(name) or EXTRAS.get(name)
-    if other:
-        hint = f" There is a {other} of that name."
+    if name in OWN:
+        hint = f" There is a {OWN[name]} of that name."
     return ConfigurationError(
-        f"There is no {kind.word} {name!r}.{hint} {listing('Installed are', names)}"
+        f"There is no {kind.word} {name!r}.{hint} Installed are: {', '.join(sorted(names))}."
     )
 
 
@@ -253,36 +217,19 @@ def _ambiguous(kind: Kind[Any], name: str, matches: list[Entry]) -> PluginError:
     )
 
 
-def read_entries(groups: Iterable[str]) -> Mapping[str, tuple[Entry, ...]]:
+def read_entries(groups: Iterable[str]) -> Mapping[str, list[Entry]]:
     """Reads the entry points of `groups`. Takes tens of milliseconds: once is enough."""
-    installed = _installed()
-    return {group: _distinct(installed.select(group=group)) for group in groups}
-
-
-def _installed() -> Any:
-    """Returns all entry points; those of a distribution that cannot be read are left out."""
     from importlib import metadata  # takes milliseconds, which a worker need not spend
 
     try:
-        return metadata.entry_points()
-    except Exception:  # of one distribution, and it does not say which
-        return metadata.EntryPoints(_readable(metadata.distributions()))
-
-
-def _readable(distributions: Iterable[metadata.Distribution]) -> Iterator[metadata.EntryPoint]:
-    for distribution in distributions:
-        with contextlib.suppress(Exception):
-            yield from list(distribution.entry_points)
-
-
-def _distinct(points: Iterable[metadata.EntryPoint]) -> tuple[Entry, ...]:
-    """Drops repetitions: an editable install may be on the path twice, in different spellings."""
-    entries: dict[tuple[str, str, str], Entry] = {}
-    for point in points:
-        entry = _entry(point)
-        distribution = entry.distribution.lower().replace("-", "_").replace(".", "_")
-        entries.setdefault((entry.name, entry.value, distribution), entry)
-    return tuple(entries.values())
+        installed = metadata.entry_points()
+    except Exception as error:  # of one distribution, and it does not say which
+        raise PluginError(
+            f"The entry points of a distribution that is installed here cannot be read "
+            f"({reason_of(error)}): look for an entry_points.txt that is damaged, and reinstall "
+            f"the distribution that it is of"
+        ) from error
+    return {group: [_entry(point) for point in installed.select(group=group)] for group in groups}
 
 
 def _entry(point: metadata.EntryPoint) -> Entry:
@@ -293,25 +240,24 @@ def _entry(point: metadata.EntryPoint) -> Entry:
     return Entry(point.name, point.value, name or "an unknown distribution", version or "")
 
 
+# The plug-ins of this process -----------------------------------------------------------------
+
+
 @cache
 def process() -> Lookup:
     """Returns the plug-ins of this process."""
     return Lookup()
 
 
-def transport(name: str) -> Found[TransportPlugin]:
-    """Returns the transport called `name`; see `Lookup.find`."""
-    return process().find(TRANSPORT, name)
+def _find(kind: Kind[P], name: str) -> Found[P]:
+    """Returns the back-end called `name`; see `Lookup.find`."""
+    return process().find(kind, name)
 
 
-def discovery(name: str) -> Found[DiscoveryPlugin]:
-    """Returns the discovery called `name`; see `Lookup.find`."""
-    return process().find(DISCOVERY, name)
-
-
-def serializer(name: str) -> Found[SerializerPlugin]:
-    """Returns the serializer called `name`; see `Lookup.find`."""
-    return process().find(SERIALIZER, name)
+transport = partial(_find, TRANSPORT)
+discovery = partial(_find, DISCOVERY)
+serializer = partial(_find, SERIALIZER)
+launcher = partial(_find, LAUNCHER)
 
 
 def names() -> Iterator[str]:
@@ -324,18 +270,8 @@ def companions(chosen: Iterable[str]) -> tuple[Observer, ...]:
     return process().companions(chosen)
 
 
-def register(plugin: object) -> Registration:
-    """Registers a plug-in in this process; see `Lookup.register`."""
-    return process().register(plugin)
-
-
-def load_from(module: str, name: str, kind: Kind[P]) -> Found[P]:
-    """Loads a back-end from the module another process found it in, without reading metadata."""
-    return load(kind, name, module, None)
-
-
 def observers_from(modules: Iterable[str]) -> tuple[Observer, ...]:
-    """Loads observers from the modules another process found them in; see `load_from`."""
+    """Loads observers from the modules another process found them in, without reading metadata."""
     return load_observers((module, module, None) for module in modules)
 
 
@@ -361,7 +297,7 @@ def scheme_transport(address: str, here: Lookup | None = None) -> str:
     plain = name.removesuffix("s")
     if name != plain:
         known = (here or process()).names_of(TRANSPORT)
-        known |= {own for own, word in {**BUILT_IN, **EXTRAS}.items() if word == TRANSPORT.word}
+        known |= {own for own, word in OWN.items() if word == TRANSPORT.word}
         if name not in known and plain in known:
             return plain
     return name

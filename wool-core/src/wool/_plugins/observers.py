@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from wool._plugins.records import OBSERVER, Hooks, describe, imported, listing, origin_of
+from wool._plugins.records import OBSERVER, Hooks, import_hooks
+from wool._texts import reason_of
 from wool.exceptions import ConfigurationError, PluginError
 from wool.plugins import CallInfo, ContextTranslator, Outcome
 
@@ -63,7 +64,7 @@ class Observer:
             found = self._hooks.translators() if self.translates else ()
         except PluginError as error:
             self.translates = False  # say it once
-            report(error)
+            _report(error)
             return ()
         return tuple(Translator(translator, self.origin) for translator in found)
 
@@ -85,7 +86,7 @@ class Observer:
             "to its authors.",
             self.origin,
             hook,
-            describe(error),
+            reason_of(error),
             exc_info=error,
         )
 
@@ -103,7 +104,14 @@ class Translator:
         """Returns what of the current context has to travel."""
         if self._capture is None:
             return None
-        return _tried(partial(_bytes_of, self._capture), "capture", self._leave_out)
+        try:
+            data: Any = self._capture()  # authors may use no type checker
+            return data if data is None or isinstance(data, bytes) else bytes(memoryview(data))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._leave_out("capture", error)
+            return None
 
     def restore(self, data: bytes | None) -> None:
         """Makes it part of the current context."""
@@ -118,14 +126,9 @@ class Translator:
             self._origin,
             what,
             self.name,
-            describe(error),
+            reason_of(error),
             exc_info=error,
         )
-
-
-def _bytes_of(capture: Callable[[], Any]) -> bytes | None:
-    data = capture()  # authors may use no type checker
-    return data if data is None or isinstance(data, bytes) else bytes(memoryview(data))
 
 
 def _tried(
@@ -147,13 +150,12 @@ def load_observer(name: str, module: str, provider: str | None) -> Observer:
     Raises:
         PluginError: it cannot be imported, observes nothing, or does not fit.
     """
-    origin = origin_of(module, provider)
-    observer = Observer(Hooks(imported(OBSERVER, name, module, origin), origin), module)
+    hooks = import_hooks(OBSERVER, name, module, provider)
+    observer = Observer(hooks, module)
     if not observer.useful:
-        raise PluginError(
-            f"{origin} is registered as an observer, but has none of the hooks "
-            f"{', '.join((*OF_CALLERS, *OF_WORKERS))}, nor wool_context_translators. "
-            f"Report this to its authors."
+        raise hooks.fault(
+            f"is registered as an observer, but has none of the hooks "
+            f"{', '.join((*OF_CALLERS, *OF_WORKERS))}, nor wool_context_translators"
         )
     return observer
 
@@ -169,8 +171,8 @@ def chosen_observers(names: Iterable[str]) -> tuple[Observer, ...]:
     for name in names:
         if name not in CHOICES:
             raise ConfigurationError(
-                f"There is no observer {name!r} to choose. {listing('There is', set(CHOICES))} "
-                "Those of other distributions are in use once they are installed."
+                f"There is no observer {name!r} to choose. There is: {', '.join(CHOICES)}. Those "
+                "of other distributions are in use once they are installed."
             )
     return tuple(load_observer("otel", CHOICES[name], "wool-core") for name in names)
 
@@ -178,14 +180,14 @@ def chosen_observers(names: Iterable[str]) -> tuple[Observer, ...]:
 def load_observers(places: Iterable[tuple[str, str, str | None]]) -> tuple[Observer, ...]:
     """Loads those that can be loaded; each is a name, a module, and who provides it."""
     loaded: list[Observer] = []
-    for name, module, provider in places:
+    for place in places:
         try:
-            loaded.append(load_observer(name, module, provider))
+            loaded.append(load_observer(*place))
         except PluginError as error:
-            report(error)
+            _report(error)
     return tuple(loaded)
 
 
-def report(error: PluginError) -> None:
+def _report(error: PluginError) -> None:
     """Logs that an observer cannot be used."""
     _log.warning("%s Calls are not affected, and it is not told of them.", error)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from functools import reduce
 from importlib import import_module
 from typing import Any, Generic, TypeVar
@@ -13,21 +13,30 @@ import pluggy
 
 import wool.plugins
 from wool import abc
+from wool._msgspec import Struct
+from wool._texts import reason_of
 from wool.exceptions import PluginError, WoolError
-from wool.plugins import API, ContextTranslator, DiscoveryPlugin, SerializerPlugin, TransportPlugin
+from wool.plugins import (
+    API,
+    BackEnd,
+    ContextTranslator,
+    DiscoveryPlugin,
+    LauncherPlugin,
+    SerializerPlugin,
+    TransportPlugin,
+)
 
 OBSERVER = "observer"
 """Plug-ins that are no back-ends are called so."""
 
-Plugin = TransportPlugin | DiscoveryPlugin | SerializerPlugin
 _SCHEME = re.compile(r"[a-z][a-z0-9_.-]*")
 
-P = TypeVar("P", TransportPlugin, DiscoveryPlugin, SerializerPlugin)
+P = TypeVar("P", bound=BackEnd[Any])
+R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[P]):
-    """What a back-end can be: how it is called, where it is listed and what it yields."""
+class Kind(Struct, Generic[P], frozen=True):
+    """A kind of back-end: how it is called, where it is listed and what it yields."""
 
     word: str
     group: str
@@ -56,6 +65,7 @@ DISCOVERY = Kind(
 SERIALIZER = Kind(
     "serializer", "wool.serializers", "wool_serializers", SerializerPlugin, abc.Serializer
 )
+LAUNCHER = Kind("launcher", "wool.launchers", "wool_launchers", LauncherPlugin, abc.Launcher)
 
 
 class Hooks:
@@ -87,104 +97,64 @@ class Hooks:
 
     def records(self, kind: Kind[P]) -> list[P]:
         """Returns the records of one kind, in their order; raises `PluginError` on a wrong one."""
-        found = self._yielded(kind.hook)
-        for record in found:
-            self._check_type(record, kind.hook, kind.record)
-        return found
+        return self._yielded(kind.hook, kind.record)
 
-    def _yielded(self, hook: str) -> list[Any]:
-        call: Callable[[], list[Iterable[Any]]] = getattr(self._manager.hook, hook)
-        try:
-            return [record for records in call() for record in records]
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise PluginError(
-                f"{self.origin} failed in its hook {hook}: {describe(error)}. "
-                f"Upgrade it, or report this to its authors."
-            ) from error
+    def translators(self) -> list[ContextTranslator]:
+        """Returns the translators of contexts; raises `PluginError` if it yields something else."""
+        return self._yielded("wool_context_translators", ContextTranslator)
 
     def record(self, kind: Kind[P], name: str) -> P | None:
         """Returns the record called `name`, or None; raises `PluginError` if it is of no use."""
-        for record in self.records(kind):
-            if record.name == name:
-                self._check_api(record)
-                self._check_scheme(record)
-                self._check_capabilities(record, kind)
-                return record
-        return None
-
-    def translators(self) -> tuple[ContextTranslator, ...]:
-        """Returns the translators of contexts; raises `PluginError` if it yields something else."""
-        hook = "wool_context_translators"
-        found = self._yielded(hook)
-        for record in found:
-            self._check_type(record, hook, ContextTranslator)
-        return tuple(found)
+        found = next((record for record in self.records(kind) if record.name == name), None)
+        if found is not None:
+            self._check(found, kind)
+        return found
 
     def caller(self, hook: str) -> Callable[..., Any] | None:
         """Returns what calls a hook of the plug-in; None if it has no such hook."""
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
         return caller if caller.get_hookimpls() else None
 
-    def _check_type(self, record: Any, hook: str, wanted: type[Any]) -> None:
-        if not isinstance(record, wanted):
-            raise PluginError(
-                f"{self.origin} yields {record!r} from its hook {hook}, which has to yield "
-                f"wool.plugins.{wanted.__name__}. Report this to its authors."
-            )
-        if not isinstance(record.name, str):
-            raise PluginError(
-                f"{self.origin} yields a {wanted.__name__} from its hook {hook} whose name is "
-                f"{record.name!r}, which has to be a string. Report this to its authors."
-            )
+    def fault(self, text: str) -> PluginError:
+        """Returns an error that its authors have to mend."""
+        return PluginError(f"{self.origin} {text}. Report this to its authors.")
 
-    def _check_scheme(self, record: Plugin) -> None:
-        if isinstance(record, TransportPlugin) and not _SCHEME.fullmatch(record.name):
-            raise PluginError(
-                f"{self.origin} calls a transport {record.name!r}, which cannot be the scheme of "
-                f"addresses: let it be of small letters, digits and hyphens. Report this to its "
-                f"authors."
-            )
+    def _yielded(self, hook: str, wanted: type[R]) -> list[R]:
+        call: Callable[[], list[Iterable[Any]]] = getattr(self._manager.hook, hook)
+        with _blaming(f"{self.origin} failed in its hook {hook}"):
+            found = [record for records in call() for record in records]
+        for record in found:
+            if not isinstance(record, wanted):
+                raise self.fault(
+                    f"yields {record!r} from its hook {hook}, which has to yield "
+                    f"wool.plugins.{wanted.__name__}"
+                )
+        return found
 
-    def _check_capabilities(self, record: Plugin, kind: Kind[Any]) -> None:
-        told: Any = record.capabilities  # authors may use no type checker
-        if not isinstance(told, frozenset | set) or told - kind.capabilities:
+    def _check(self, record: BackEnd[Any], kind: Kind[Any]) -> None:
+        api: Any = record.api  # authors may use no type checker
+        told: Any = record.capabilities
+        if not isinstance(api, int):
+            raise self.fault(f"says {api!r} of its version of the interface, which is no number")
+        if api != API:
+            raise PluginError(
+                f"{self.origin} was written for version {api} of the plug-in interface, this "
+                f"wool-core has version {API}. Upgrade {self.origin if api < API else 'wool-core'}."
+            )
+        if kind is TRANSPORT and not _SCHEME.fullmatch(record.name):
+            raise self.fault(
+                f"calls a transport {record.name!r}, which cannot be the scheme of addresses: let "
+                "it be of small letters, digits and hyphens"
+            )
+        if not isinstance(told, frozenset) or told - kind.capabilities:
             known = f"of {', '.join(sorted(kind.capabilities))}" if kind.capabilities else "empty"
-            raise PluginError(
-                f"{self.origin} says that the {kind.word} {record.name!r} has the capabilities "
-                f"{record.capabilities!r}, which have to be a frozenset {known}. Report this to "
-                f"its authors."
-            )
-
-    def _check_api(self, record: Plugin) -> None:
-        if type(record.api) is not int:
-            raise PluginError(
-                f"{self.origin} says that it was written for version {record.api!r} of the plug-in "
-                f"interface, which has to be a number. Report this to its authors."
-            )
-        if record.api != API:
-            upgrade = self.origin if record.api < API else "wool-core"
-            raise PluginError(
-                f"{self.origin} was written for version {record.api} of the plug-in interface, "
-                f"this wool-core has version {API}. Upgrade {upgrade}."
+            raise self.fault(
+                f"says that the {kind.word} {record.name!r} has the capabilities {told!r}, which "
+                f"have to be a frozenset {known}"
             )
 
 
-def describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-KINDS: tuple[Kind[Any], ...] = (TRANSPORT, DISCOVERY, SERIALIZER)
-
-BUILT_IN: Mapping[str, str] = {
-    "unix": TRANSPORT.word,
-    "memory": TRANSPORT.word,
-    "static": DISCOVERY.word,
-    "dns": DISCOVERY.word,
-    "cloudpickle": SERIALIZER.word,
-}
-"""Names of the back-ends that come with wool-core, and what they are."""
+KINDS: tuple[Kind[Any], ...] = (TRANSPORT, DISCOVERY, SERIALIZER, LAUNCHER)
 
 EXTRAS: Mapping[str, str] = {
     "grpc": TRANSPORT.word,
@@ -194,11 +164,35 @@ EXTRAS: Mapping[str, str] = {
     "dill": SERIALIZER.word,
     "otel": OBSERVER,
 }
-"""The same for Wool's own that need an extra of wool-core, which is called the same."""
+"""Names of Wool's own plug-ins that need an extra of wool-core called the same; what they are."""
+
+OWN: Mapping[str, str] = {
+    "unix": TRANSPORT.word,
+    "memory": TRANSPORT.word,
+    "static": DISCOVERY.word,
+    "dns": DISCOVERY.word,
+    "cloudpickle": SERIALIZER.word,
+    "local": LAUNCHER.word,
+    "slurm": LAUNCHER.word,
+    "ssh": LAUNCHER.word,
+    **EXTRAS,
+}
+"""The same of all of Wool's own plug-ins."""
+
+BUILT_IN: Mapping[str, str] = {
+    "unix": "wool._transports.unix",
+    "memory": "wool._transports.memory",
+    "static": "wool._backends.static",
+    "dns": "wool._backends.dns",
+    "cloudpickle": "wool._backends.cloudpickle",
+    "local": "wool._launchers.local",
+    "ssh": "wool._launchers.ssh",
+    "slurm": "wool._launchers.slurm",
+}
+"""The modules of those that come with wool-core."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found(Generic[P]):
+class Found(Struct, Generic[P], frozen=True):
     """A back-end that was looked up.
 
     Attributes:
@@ -219,71 +213,71 @@ class Found(Generic[P]):
             PluginError: it fails, or makes something else.
             WoolError: what it raises itself, such as a `ConfigurationError`.
         """
-        origin = self.distribution or self.module or repr(self.plugin.factory)
-        try:
+        name, origin = self.plugin.name, self.distribution or self.module or self.plugin.factory
+        with _blaming(f"{name!r} (from {origin}) cannot be used", name, WoolError):
             made = self.plugin.factory(options)
-        except (WoolError, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # what panics in Rust is no Exception
-            raise PluginError(
-                f"{self.plugin.name!r} (from {origin}) cannot be used: {describe(error)}. "
-                f"{_remedy(self.plugin.name, error)}"
-            ) from error
         wanted = next(kind.interface for kind in KINDS if kind.record is type(self.plugin))
         if not isinstance(made, wanted):
             raise PluginError(
-                f"{self.plugin.name!r} (from {origin}) makes {made!r}, which is no wool.abc."
+                f"{name!r} (from {origin}) makes {made!r}, which is no wool.abc."
                 f"{wanted.__name__}. Report this to its authors."
             )
         return made
 
 
-def load(kind: Kind[P], name: str, module: str, provider: str | None) -> Found[P]:
+def load_from(module: str, name: str, kind: Kind[P], provider: str | None = None) -> Found[P]:
     """Imports a plug-in's module and returns the record called `name`.
+
+    Args:
+        provider: the distribution it is from, with version, if that is known.
 
     Raises:
         PluginError: it cannot be imported, does not have that record, or does not fit.
     """
-    origin = origin_of(module, provider)
-    hooks = Hooks(imported(kind.word, name, module, origin), origin)
+    hooks = import_hooks(kind.word, name, module, provider)
     record = hooks.record(kind, name)
     if record is None:
-        raise PluginError(
-            f"{origin} is registered as the {kind.word} {name!r}, but its hook {kind.hook} does "
-            f"not yield it. {listing('It yields', {r.name for r in hooks.records(kind)})} "
-            f"Report this to its authors."
+        raise hooks.fault(
+            f"is registered as the {kind.word} {name!r}, but its hook {kind.hook} does not yield "
+            f"it, but {', '.join(sorted(r.name for r in hooks.records(kind))) or 'none'}"
         )
     return Found(record, module, provider)
 
 
-def origin_of(module: str, provider: str | None) -> str:
-    """Names a plug-in in messages."""
-    return f"{provider} (module {module})" if provider else f"The plug-in module {module}"
+def import_hooks(word: str, name: str, module: str, provider: str | None) -> Hooks:
+    """Returns the hooks of what an entry point stands for, `module` or `module:attribute`.
+
+    Raises:
+        PluginError: it cannot be imported, or does not fit.
+    """
+    origin = f"{provider} (module {module})" if provider else f"The plug-in module {module}"
+    place, _, attribute = (part.strip() for part in module.partition(":"))
+    with _blaming(f"{origin}, which provides the {word} {name!r}, cannot be imported", name):
+        plugin = reduce(getattr, attribute.split(".") if attribute else [], import_module(place))
+    return Hooks(plugin, origin)
 
 
-def imported(word: str, name: str, module: str, origin: str) -> object:
-    """Returns what an entry point stands for, or raises PluginError."""
+@contextmanager
+def _blaming(fault: str, name: str = "", *passing: type[BaseException]) -> Generator[None]:
+    """Has what code of a plug-in raises say whose fault it is, and what to do.
+
+    Args:
+        fault: what has failed, and where.
+        name: of the plug-in, as users choose it.
+        passing: what is raised as it is.
+    """
     try:
-        return _resolve(module)
-    except KeyboardInterrupt:
+        yield
+    except (KeyboardInterrupt, *passing):
         raise
     except BaseException as error:  # what panics in Rust is no Exception
-        raise PluginError(
-            f"{origin}, which provides the {word} {name!r}, cannot be imported: "
-            f"{describe(error)}. {_remedy(name, error)}"
-        ) from error
-
-
-def _resolve(value: str) -> object:
-    """Resolves the value of an entry point, `module` or `module:attribute`."""
-    module, _, attribute = (part.strip() for part in value.partition(":"))
-    names = attribute.split(".") if attribute else []
-    return reduce(getattr, names, import_module(module))
+        raise PluginError(f"{fault}: {reason_of(error)}. {_remedy(name, error)}") from error
 
 
 def install(name: str) -> str:
     """Says how to install one of Wool's own back-ends."""
-    return f'pip install "wool-core[{name}]"'
+    extra = f'"wool-core[{name}]"' if name in EXTRAS else "--force-reinstall wool-core"
+    return f"pip install {extra}"
 
 
 def _remedy(name: str, error: BaseException) -> str:
@@ -292,7 +286,3 @@ def _remedy(name: str, error: BaseException) -> str:
             return f"Install what is missing with: {install(name)}"
         return f"Install what provides the module {error.name!r}."
     return "Upgrade or reinstall it, or choose another one."
-
-
-def listing(verb: str, names: set[str]) -> str:
-    return f"{verb}: {', '.join(sorted(names))}." if names else f"{verb}: none."

@@ -14,8 +14,9 @@ from wool._protocol import frames as f
 from wool._protocol.status import ProcessStatus
 from wool._security.credentials import Authenticator, Keyring, SameUser
 from wool._settings.settings import Settings
-from wool._worker.backends import ChosenDiscovery, Transports
+from wool._worker.backends import ChosenDiscovery
 from wool._worker.placement import credentials_of
+from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, NoWorkersAvailable, WoolError
 

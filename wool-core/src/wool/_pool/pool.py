@@ -8,33 +8,40 @@ import errno
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from wool._client import remote
 from wool._client.client import Balancer, Client
 from wool._client.current import ACTIVE, OPEN, ActivePool
+from wool._client.identity import VERSION
 from wool._client.peer_pool import peers
 from wool._client.pool import Pool, rules_of
 from wool._client.poolbase import PoolBase
+from wool._client.routine import Routine
 from wool._client.view import PoolView
 from wool._code.modules import Modules
+from wool._msgspec import Struct
 from wool._peer.session import Session
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
+from wool._pool.groups import GroupPlan
 from wool._pool.membership import Membership
+from wool._pool.scaling import LOOK, Demand, Scaler, Sizing
 from wool._pool.supervisor import OwnWorker, Supervisor
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
 from wool._security.credentials import Authenticator, Keyring, SameUser
 from wool._settings.model import Core
+from wool._settings.sending import dump
 from wool._settings.settings import Settings, blaming
-from wool._settings.values import dump
 from wool._texts import reason_of
-from wool._worker.backends import ChosenDiscovery, Transports
-from wool._worker.lifespan import Enter, entering
-from wool._worker.placement import Placement, place_alone, place_among_others
-from wool._worker.process import WorkerProcess, describe_exit
+from wool._worker.backends import ChosenDiscovery
+from wool._worker.lifespan import entering
+from wool._worker.placement import Placement, place_alone, place_among_others, place_elsewhere
+from wool._worker.process import WorkerProcess
+from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     ConfigurationError,
@@ -46,23 +53,22 @@ from wool.exceptions import (
 from wool.plugins import TransportPlugin
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """The arguments and settings of a pool, checked.
 
     Attributes:
         origins: where the values of `core` come from.
-        size: how many workers it starts.
+        groups: the workers that it starts.
+        tags: what all workers have to offer.
         discovery: what finds others, if anything does.
         credentials: what is shown to workers on a network, if anything is.
         quorum: how many workers must be ready before it is open.
-        lifespan: what its own workers enter before they are called.
     """
 
     settings: Settings
     core: Core
     origins: Mapping[str, str]
-    size: int
+    groups: tuple[GroupPlan, ...]
     tags: frozenset[str]
     discovery: ChosenDiscovery | None
     transport: str
@@ -70,7 +76,11 @@ class Plan:
     balancer: Balancer | None
     options: CallOptions
     quorum: int
-    lifespan: Enter | None
+
+    @property
+    def most(self) -> int:
+        """How many workers it starts at most."""
+        return sum(group.most for group in self.groups)
 
 
 GATHERING = 0.02
@@ -134,7 +144,7 @@ class OwnedPool(Pool):
     shared = True
 
     # While it is open:
-    _supervisor: Supervisor | None = None
+    _supervisors: tuple[Supervisor, ...] = ()
     _membership: Membership | None = None
     _watching: asyncio.Task[None] | None = None
     _placement: Placement | None = None
@@ -153,7 +163,6 @@ class OwnedPool(Pool):
         self._found: dict[str, WorkerInfo] = {}
         self._news = PeerNews(plan.options)
         self._preparing: list[str] = []  # own workers that are not called yet
-        self._entering = None if plan.lifespan is None else entering(plan.lifespan)
 
     # Opening and closing ------------------------------------------------------------------------
 
@@ -190,12 +199,25 @@ class OwnedPool(Pool):
         with blaming(plan.origins["transport"]):
             plugin = lookup.transport(plan.transport).plugin
         in_process = "in-process" in plugin.capabilities
+        if in_process and any(group.environment or group.memory_limit for group in plan.groups):
+            raise ConfigurationError(
+                f"the workers of the transport {plan.transport!r} are threads, and share the "
+                "environment and the memory of this process: leave environment and memory_limit out"
+            )
         # Interpreters take a while to start; meanwhile back-ends are loaded here.
         early: list[WorkerProcess] = []
         try:
-            early.extend(WorkerProcess() for _ in range(0 if in_process else plan.size))
+            if not in_process:
+                for group in plan.groups:
+                    early.extend(_launch(group, slot) for slot in range(group.least))
             self._load()
-            self._start(early, in_process=in_process)
+            first = iter(early)
+            self._supervisors = tuple(
+                self._start(group, list(islice(first, group.least)), in_process=in_process)
+                for group in plan.groups
+            )
+            if any(group.least < group.most for group in plan.groups):
+                self._supervisors[0].run(self._scale(self.client()))
             self._find()
             await self.wait(plan.quorum, timeout=plan.options.quorum_timeout)
         except BaseException:
@@ -242,7 +264,7 @@ class OwnedPool(Pool):
             serializer = lookup.serializer(plan.core.serializer)
         options, _ = plan.settings.options(serializer.plugin.name, serializer.plugin.options)
         self._serializer = serializer.make(options)
-        if plan.size and "in-process" not in plugin.capabilities:
+        if plan.most and "in-process" not in plugin.capabilities:
             given = {name: module for name, (module, _) in transports.export().items()}
             _check_shared({**given, serializer.plugin.name: serializer.module})
         self._news.forget()
@@ -254,35 +276,36 @@ class OwnedPool(Pool):
             "transport": plugin.name,
             "transports": transports.export(),
             "serializer": (serializer.plugin.name, serializer.module, dump(options)),
+            "wool": VERSION,
             "keyring": keyring.export(),
-            "tags": sorted(plan.tags),
-            "concurrency": plan.core.concurrency,
             "drain_timeout": plan.core.drain_timeout,
             "cancel_grace": plan.core.cancel_grace,
             "loop": plan.core.loop,
-            "pool": self.id if self.modules.imported_alike else "",
             "observers": [o.module for o in plugins if o.module and o.useful],
         }
         self.opened(transports.routes, keyring, serializer.plugin.name, self._serializer)
 
-    def _start(self, early: list[WorkerProcess], *, in_process: bool) -> None:
-        """Has own workers started, and kept."""
+    def _start(
+        self, group: GroupPlan, early: list[WorkerProcess], *, in_process: bool
+    ) -> Supervisor:
+        """Has the workers of a group started, and kept."""
         plan, placement = self._plan, self._placement
         assert placement is not None
-        self._supervisor = Supervisor(
-            plan.size,
-            self._start_thread if in_process else self._start_process,
-            tags=plan.tags,
+        supervisor = Supervisor(
+            max(min(plan.quorum, group.least), 1),
+            partial(self._start_thread if in_process else self._start_process, group),
+            tags=group.tags,
             serializer_name=self.serializer_name,
             discovery=plan.discovery,
-            prepare=self._prepare,
+            prepare=partial(self._prepare, group.lifespan and entering(group.lifespan)),
             cancel_grace=plan.core.cancel_grace,
             on_change=self._merge,
             on_end=self.died,
             on_failure=self._on_no_workers,
             on_abandoned=placement.discard,  # a pool that is never left leaves nothing, either
         )
-        self._supervisor.begin(early)
+        supervisor.resize(group.least, early)
+        return supervisor
 
     def _find(self) -> None:
         """Has others found, from now on."""
@@ -299,9 +322,12 @@ class OwnedPool(Pool):
 
     def _place(self, plugin: TransportPlugin) -> Placement:
         plan = self._plan
+        elsewhere = any(group.elsewhere for group in plan.groups)
+        if elsewhere and "in-process" not in plugin.capabilities:
+            return place_elsewhere(plugin, plan.discovery, plan.credentials)
         if plan.discovery is None:
             return place_alone(plugin, plan.credentials)
-        if not plan.size:
+        if not plan.most:
             return Placement(keyring=Keyring(SameUser(), plan.credentials))
         return place_among_others(plugin, plan.discovery, plan.credentials)
 
@@ -311,11 +337,11 @@ class OwnedPool(Pool):
             if graceful:
                 await self._finish_calls()
         finally:
-            supervisor, watching = self._supervisor, self._watching
+            supervisors, watching = self._supervisors, self._watching
             self._watching = None
             if watching is not None:
                 watching.cancel()
-            if supervisor is not None:
+            for supervisor in supervisors:
                 supervisor.stop()
             try:
                 await self.close_clients()
@@ -323,8 +349,7 @@ class OwnedPool(Pool):
                     await asyncio.gather(watching, return_exceptions=True)
             finally:
                 try:
-                    if supervisor is not None:
-                        await supervisor.aclose()
+                    await asyncio.gather(*(s.aclose() for s in supervisors))
                 finally:
                     if self._placement is not None:
                         self._placement.discard()
@@ -352,20 +377,68 @@ class OwnedPool(Pool):
 
     # Workers ------------------------------------------------------------------------------------
 
-    def _start_process(self, ident: str, early: WorkerProcess | None) -> WorkerProcess:
-        process = early or WorkerProcess()
+    async def _scale(self, client: Client) -> None:
+        """Has as many workers of each group kept as calls can make use of.
+
+        A worker that is asked to leave does so only if it has nothing to do by then.
+        """
+        idle = self._plan.core.idle
+        scaled = [
+            (g, supervisor, Scaler(Sizing(g.least, g.most, idle, g.concurrency), g.concurrency))
+            for g, supervisor in zip(self._plan.groups, self._supervisors, strict=True)
+            if g.least < g.most
+        ]
+        while True:
+            await asyncio.sleep(LOOK)
+            peers = [(link, link.peer) for link in client.links.values() if link.peer is not None]
+            usages = [peer.usage for _, peer in peers if peer.usage is not None]
+            wanted = [*self.wanted, *(tags for usage in usages for tags in usage.wanted)]
+            spare: set[str] = set()
+            for group, supervisor, scaler in scaled:
+                own = supervisor.workers
+                others = self.pinned - own.keys()
+                links = [link for key, link in client.links.items() if key not in others]
+                demand = Demand(
+                    unplaced=sum(group.tags.issuperset(tags) for tags in wanted),
+                    awaited=self.awaited - (self.ready - len(own)),
+                )
+                size, leaving = scaler.look(self._loop.time(), links, own, demand)
+                spare.update(leaving)
+                supervisor.resize(size)
+                if not size:
+                    self.failure = None  # nobody tries any more, so the next call may
+            for link, peer in peers:
+                peer.measure(retire=link.info.id in spare)
+
+    def _start_process(
+        self, group: GroupPlan, ident: str, slot: int, early: WorkerProcess | None
+    ) -> WorkerProcess:
+        process = early or _launch(group, slot)
         assert self._placement is not None
-        process.configure({**self._config, "id": ident, "listen": self._placement.address()})
+        # Whether the worker imports what this process imports.
+        alike = self.modules.imported_alike and not group.launcher.elsewhere
+        own = {
+            "id": ident,
+            "listen": self._placement.address(),
+            "tags": sorted(group.tags),
+            "concurrency": group.concurrency,
+            "memory_limit": group.memory_limit,
+            "pool": self.id if alike else "",
+            "elsewhere": group.launcher.elsewhere,
+        }
+        process.configure({**self._config, **own})
         return process
 
-    def _start_thread(self, ident: str, early: WorkerProcess | None) -> OwnWorker:
-        # What a worker is made of is loaded only where it runs in this process.
+    def _start_thread(
+        self, group: GroupPlan, ident: str, slot: int, early: WorkerProcess | None
+    ) -> OwnWorker:
+        # The modules of a worker are loaded only where it runs in this process.
         from wool._worker.service import Setup
         from wool._worker.thread import WorkerThread
 
         setup = Setup(
             id=ident,
-            tags=self._plan.tags,
+            tags=group.tags,
             transport=self._plan.transport,
             transports=self._transports,
             keyring=self.keyring,
@@ -375,16 +448,16 @@ class OwnedPool(Pool):
             observers=self._plugins,
             parent=self.id,
         )
-        return WorkerThread(setup, self._plan.core.concurrency)
+        return WorkerThread(setup, group.concurrency, self._plan.core.drain_timeout)
 
-    async def _prepare(self, worker: WorkerInfo) -> WoolError | None:
-        """Has a worker enter the lifespan before it is called; returns why it could not."""
-        if self._entering is None:
+    async def _prepare(self, enter: Routine | None, worker: WorkerInfo) -> WoolError | None:
+        """Has a worker enter its lifespan before it is called; returns why it could not."""
+        if enter is None:
             return None
         who = f"worker {worker.pid} on {worker.host}"
         self._preparing.append(who)
         try:
-            _, error = await remote.call(self, self._entering, (), {}, worker=worker)
+            _, error = await remote.call(self, enter, (), {}, worker=worker)
         finally:
             self._preparing.remove(who)
         if error is None:
@@ -405,30 +478,39 @@ class OwnedPool(Pool):
     def _on_no_discovery(self, error: Exception) -> bool:
         """The discovery fails; if that is how it is configured, nobody need wait for it."""
         mistaken = isinstance(error, ConfigurationError)
-        if mistaken and not self.members and not self._plan.size and not self.closed:
+        if mistaken and not self.members and not self._plan.most and not self.closed:
             self.fail(error)
             return True
         return False
 
     def _merge(self) -> None:
         """Makes the own workers and those that were found the members."""
-        own = {} if self._supervisor is None else self._supervisor.workers
+        own = {k: v for supervisor in self._supervisors for k, v in supervisor.workers.items()}
         places = {info.address for info in own.values()}
         found = {key: info for key, info in self._found.items() if info.address not in places}
         self.pinned: frozenset[str] = frozenset(own)
         self.set_members({**found, **own})
 
     @property
+    def most(self) -> int:
+        """How many workers there are, or may be as soon as they are needed."""
+        return max(self._plan.most, super().most)
+
+    @property
     def complete(self) -> bool:
         """Whether there will never be other workers than those that were found first."""
         found = self._plan.discovery
-        return found is not None and found.backend.complete and not self._plan.size
+        return found is not None and found.backend.complete and not self._plan.most
 
     def unready(self, tags: frozenset[str] = frozenset()) -> str:
         """Says, besides, what the discovery has found, and what own workers still do."""
         said = super().unready(tags)
+        for supervisor in self._supervisors:
+            said += "".join(f"; {why}" for why in supervisor.waiting())
         if self._preparing:
             said += f"; the lifespan is still being entered on {', '.join(self._preparing)}"
+        for failure in {supervisor.failure for supervisor in self._supervisors} - {""}:
+            said += f"; a worker could not be started: {failure}"
         return said if self._membership is None else f"; {self._membership.summary()}{said}"
 
     def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:
@@ -437,16 +519,17 @@ class OwnedPool(Pool):
         return {**super().reasons(tags), **unfit}
 
     def _on_no_workers(self, error: NoWorkersAvailable) -> None:
-        """Own workers cannot be started; if there are no others, calls need not wait."""
-        if not self.members:
+        """Workers of a group cannot be started; if there can be no others, calls need not wait."""
+        if not self.members and all(supervisor.failure for supervisor in self._supervisors):
             self.fail(error)
 
     def on_drain(self, worker: WorkerInfo) -> None:
         """A worker that drains is replaced at once, while its last calls run."""
-        if self._supervisor is not None and not self.closed:
-            self._supervisor.replace(worker.id)
+        if not self.closed:
+            for supervisor in self._supervisors:
+                supervisor.replace(worker.id)
 
-    # What clients report ------------------------------------------------------------------------
+    # Reports of clients -------------------------------------------------------------------------
 
     def on_connected(self, session: Session) -> None:
         """Tells a worker of its peers as soon as there is a session."""
@@ -474,16 +557,22 @@ class OwnedPool(Pool):
 
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls at a worker whose connection ended, with its exit code."""
-        code = None if self._supervisor is None else await self._supervisor.exit_code(worker.id)
-        if code is None:
+        each = [await supervisor.ended(worker.id) for supervisor in self._supervisors]
+        ended = next((ended for ended in each if ended is not None), None)
+        if ended is None:
             return await super().explain_loss(worker, error)
+        code, words = ended
         return WorkerLost(
-            f"worker {worker.pid} on {worker.host} {describe_exit(code)}",
+            f"worker {worker.pid} on {worker.host} {words}",
             exitcode=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             host=worker.host,
             pid=worker.pid,
         )
+
+
+def _launch(group: GroupPlan, slot: int) -> WorkerProcess:
+    return WorkerProcess(group.launcher, slot, group.environment)
 
 
 def _check_shared(modules: Mapping[str, str | None]) -> None:

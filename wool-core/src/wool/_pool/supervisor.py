@@ -8,14 +8,16 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from itertools import count
 from typing import Any, Protocol
 
 from wool._client.identity import PYTHON, VERSION
 from wool._peer.background import settle
 from wool._pool.membership import RETRY_FIRST, RETRY_MOST
 from wool._worker.backends import Announcing, ChosenDiscovery
-from wool._worker.process import WorkerProcess, describe_exit
+from wool._worker.process import WorkerProcess
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import NoWorkersAvailable, WoolError
 
@@ -41,8 +43,13 @@ class OwnWorker(Protocol):
 
     exited: concurrent.futures.Future[int]
 
+    @property
+    def waiting(self) -> str:
+        """Says what it waits for, as long as it is not ready."""
+        ...
+
     async def ready(self) -> dict[str, Any]:
-        """Waits until the worker serves; returns its report, empty if it died before."""
+        """Waits until the worker serves; returns its report, or why it does not as `error`."""
         ...
 
     async def wait(self) -> int:
@@ -55,31 +62,40 @@ class OwnWorker(Protocol):
     def kill(self) -> None:
         """Ends it at once."""
 
+    def describe(self, code: int) -> str:
+        """Says how it has ended, given its return code."""
+        ...
+
 
 class Supervisor:
     """Keeps workers running: one that ends is replaced, one that drains at once.
 
+    How many is said by `resize`. Those that are too many are not replaced once they have ended.
+
     Args:
-        size: how many.
-        start: starts a worker by this id, in a process that is there already if one is given.
+        quorum: with fewer, the pool is of no use.
+        start: starts a worker by this id in this slot, in a process that is there already if one
+            is given.
         tags, serializer_name: what is said of the workers.
         discovery: where they are announced.
         prepare: has a worker do what it has to before it is called; returns why it could not.
         cancel_grace: seconds that their calls get to clean up when they are told to end.
         on_change: called when there is one more, or one less.
         on_end: called with the id of a worker that has ended.
-        on_failure: called with an error when several in a row could not be started.
+        on_failure: called with an error when several in a row could not be started, and those that
+            may be well are fewer than the quorum.
         on_abandoned: called when somebody else has cancelled all that keeps workers, and they have
             ended.
 
     Attributes:
         workers: those that can be called, by id.
+        failure: why one could not be started, if there is one that has not been.
     """
 
     def __init__(
         self,
-        size: int,
-        start: Callable[[str, WorkerProcess | None], OwnWorker],
+        quorum: int,
+        start: Callable[[str, int, WorkerProcess | None], OwnWorker],
         *,
         tags: frozenset[str],
         serializer_name: str,
@@ -92,7 +108,7 @@ class Supervisor:
         on_abandoned: Callable[[], None],
     ) -> None:
         self.workers: dict[str, WorkerInfo] = {}
-        self._size = size
+        self._size, self._quorum = 0, quorum
         self._start = start
         self._tags = tags
         self._serializer_name = serializer_name
@@ -103,26 +119,40 @@ class Supervisor:
         self._on_end = on_end
         self._on_failure = on_failure
         self._on_abandoned = on_abandoned
-        self._keepers: list[asyncio.Task[None]] = []
+        self._slots: set[int] = set()  # in which a worker is kept
+        self._keepers: set[asyncio.Task[None]] = set()
         self._running: dict[str, OwnWorker] = {}
-        self._exits: dict[str, concurrent.futures.Future[int]] = {}
+        self._exits: dict[str, OwnWorker] = {}
         self._leaving: dict[str, asyncio.Future[None]] = {}
-        self._failures = 0
+        self._failures: Counter[int] = Counter()  # by slot, since it has had a worker
+        self.failure = ""
         self._stopping = False
 
-    def begin(self, early: Sequence[WorkerProcess]) -> None:
-        """Starts the workers.
+    def resize(self, size: int, early: Sequence[WorkerProcess] = ()) -> None:
+        """Keeps so many workers from now on.
 
         Args:
-            early: processes that have been started for the first of them.
+            early: processes that have been started for the first slots.
         """
-        first = [*early, *[None] * (self._size - len(early))]
-        self._keepers = [asyncio.create_task(self._keep(process)) for process in first]
-        for keeper in self._keepers:
-            keeper.add_done_callback(self._on_kept)
+        self._size = size
+        for slot in count():
+            if len(self._slots) >= size:
+                return
+            if slot not in self._slots:
+                self._slots.add(slot)
+                self.run(self._keep(slot, early[slot] if slot < len(early) else None))
+
+    def run(self, keeping: Coroutine[Any, Any, None]) -> None:
+        """Runs what workers are kept by, until `stop`."""
+        keeper = asyncio.create_task(keeping)
+        self._keepers.add(keeper)
+        keeper.add_done_callback(self._on_kept)
 
     def _on_kept(self, keeper: asyncio.Task[None]) -> None:
-        """Nobody keeps a worker any more: calls need not wait for one."""
+        """Nobody keeps a worker any more: calls need not wait for one, unless it was too many."""
+        if not keeper.cancelled() and keeper.exception() is None:
+            self._keepers.discard(keeper)
+            return
         if self._stopping:
             return
         if keeper.cancelled():
@@ -134,6 +164,7 @@ class Supervisor:
             error = keeper.exception()
             failure = NoWorkersAvailable(f"the pool cannot start workers any more: {error!r}")
             failure.__cause__ = error
+        self.failure = str(failure)
         self._on_failure(failure)
         if all(keeper.cancelled() for keeper in self._keepers):
             self._on_abandoned()
@@ -165,48 +196,61 @@ class Supervisor:
         if leaving is not None:
             leaving.get_loop().call_soon_threadsafe(settle, leaving)
 
-    async def exit_code(self, ident: str) -> int | None:
-        """Returns how a worker ended, as `subprocess` has it; None if it has not."""
-        exited = self._exits.get(ident)
-        if exited is None:
+    def waiting(self) -> list[str]:
+        """Says what workers wait for that are not ready."""
+        return list(dict.fromkeys(w.waiting for w in self._running.values() if w.waiting))
+
+    async def ended(self, ident: str) -> tuple[int, str] | None:
+        """Returns how a worker ended, as `subprocess` has it and in words; None if it has not."""
+        worker = self._exits.get(ident)
+        if worker is None:
             return None
+        exited = worker.exited
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EXIT_KNOWN_WITHIN):
                 await asyncio.shield(asyncio.wrap_future(exited))
         # A loop that was blocked learns of the end, and that the time is up, in one turn.
-        return exited.result() if exited.done() else None
+        return (exited.result(), worker.describe(exited.result())) if exited.done() else None
 
     # One worker after another -------------------------------------------------------------------
 
-    async def _keep(self, early: WorkerProcess | None) -> None:
-        """Keeps one worker running: starts another one, a little later each time, when it ends."""
+    async def _keep(self, slot: int, early: WorkerProcess | None) -> None:
+        """Keeps a worker running in a slot; starts another one, a little later each time.
+
+        One that drains has done nothing wrong: another one is started at once.
+        """
         delay = FIRST_DELAY
-        while not self._stopping:  # Ctrl-C may have struck before it was known to `stop`
+        # If it is stopping, Ctrl-C may have struck before this task was known.
+        while not self._stopping and len(self._slots) <= self._size:
             ident = secrets.token_hex(8)
             began = time.monotonic()
             try:
-                worker = self._start(ident, early)
+                worker = self._start(ident, slot, early)
             except (OSError, RuntimeError) as error:
                 # No more processes, threads or descriptors, perhaps only for now.
-                self._note_failure(str(error))
+                self._note_failure(slot, str(error))
                 delay *= 2
                 await asyncio.sleep(min(delay, MOST_DELAY))
                 continue
             early = None
             try:
-                await self._run(ident, worker)
+                drains = await self._run(ident, slot, worker)
             except asyncio.CancelledError:
                 await worker.stop(self._cancel_grace)
                 raise
             finally:
                 self._leave(ident)
-            delay = FIRST_DELAY if time.monotonic() - began > STABLE_AFTER else delay * 2
-            await asyncio.sleep(min(delay, MOST_DELAY))
+            stable = drains or time.monotonic() - began > STABLE_AFTER
+            delay = FIRST_DELAY if stable else delay * 2
+            if not drains:
+                await asyncio.sleep(min(delay, MOST_DELAY))
+        self._slots.remove(slot)
+        self._forget_failures(slot)
 
-    async def _run(self, ident: str, worker: OwnWorker) -> None:
+    async def _run(self, ident: str, slot: int, worker: OwnWorker) -> bool:
         """Lets a worker be called once it is ready; returns when it has ended, or drains."""
         self._running[ident] = worker
-        self._exits[ident] = worker.exited
+        self._exits[ident] = worker
         while len(self._exits) > MOST_EXITS + self._size:
             del self._exits[next(iter(self._exits))]
         problem = None
@@ -226,24 +270,24 @@ class Supervisor:
             )
             problem = await self._prepare(info)
             if problem is None:
-                self._failures = 0
-                await self._serve(ident, worker, info)
-                return
+                self._forget_failures(slot)
+                return await self._serve(ident, worker, info)
             _log_worker.warning("%s", problem, exc_info=problem.__cause__)
             await worker.stop(self._cancel_grace)
-        code = await worker.wait()
+        await worker.wait()
         self._running.pop(ident, None)
-        reason = problem or report.get("error") or f"the last one {describe_exit(code)}"
-        self._note_failure(str(reason), problem)
+        self._note_failure(slot, str(problem or report["error"]), problem)
+        return False
 
-    async def _serve(self, ident: str, worker: OwnWorker, info: WorkerInfo) -> None:
-        """Lets a worker be called; returns when it has ended, or drains."""
+    async def _serve(self, ident: str, worker: OwnWorker, info: WorkerInfo) -> bool:
+        """Lets a worker be called; returns whether it drains, or has ended."""
         self.workers[ident] = info
         self._on_change()
         leaving = self._leaving[ident] = asyncio.get_running_loop().create_future()
         exited = asyncio.ensure_future(self._reap(ident, worker))
         async with self._announced(info):
             await asyncio.wait([leaving, exited], return_when=asyncio.FIRST_COMPLETED)
+        return leaving.done()
 
     @contextlib.asynccontextmanager
     async def _announced(self, info: WorkerInfo) -> AsyncGenerator[None]:
@@ -277,13 +321,22 @@ class Supervisor:
         if self.workers.pop(ident, None) is not None:
             self._on_change()
 
-    def _note_failure(self, reason: str, problem: WoolError | None = None) -> None:
-        """A worker could not be started; after some in a row, calls need not wait for another."""
-        self._failures += 1
-        if self._failures >= MOST_FAILURES:
+    def _forget_failures(self, slot: int) -> None:
+        del self._failures[slot]
+        if not self._failures:
+            self.failure = ""
+
+    def _note_failure(self, slot: int, reason: str, problem: WoolError | None = None) -> None:
+        """A worker could not be started; where too many cannot, calls need not wait for another."""
+        self._failures[slot] += 1
+        if problem is None and reason != self.failure:  # other slots may do well, and hide it
+            _log_worker.warning("a worker could not be started: %s", reason)
+        self.failure = reason
+        total = self._failures.total()
+        if total >= MOST_FAILURES and len(self._slots) - len(self._failures) < self._quorum:
             failure = NoWorkersAvailable(
-                f"{self._failures} workers in a row ended before they were ready: {reason}. What "
-                "they wrote to standard error says more"
+                f"{total} workers in a row ended before they were ready: {reason}. Their "
+                "standard error says more"
             )
             failure.__cause__ = None if problem is None else problem.__cause__
             self._on_failure(failure)

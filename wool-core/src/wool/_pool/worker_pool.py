@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import os
+import logging
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +17,15 @@ from wool._client.view import PoolView
 from wool._code.rules import OUR_OWN, find_spec
 from wool._code.sources import read_text
 from wool._plugins import lookup
+from wool._pool.groups import Group, plan_groups
 from wool._pool.pool import OwnedPool, Plan
 from wool._protocol.frames import CallOptions
 from wool._security.credentials import Authenticator, Credentials, Insecure
 from wool._settings.model import Core
 from wool._settings.settings import Settings, blaming
-from wool._worker.arguments import checked_credentials, labels, several
+from wool._worker.arguments import checked_credentials, labels, positive, several
 from wool._worker.backends import ChosenDiscovery, choose_discovery, choose_transport
-from wool._worker.lifespan import Enter, checked_lifespan
+from wool._worker.lifespan import Enter
 from wool._worker.placement import credentials_of
 from wool.abc import Discovery
 from wool.exceptions import ConfigurationError
@@ -39,11 +40,17 @@ class WorkerPool(PoolView):
 
     Args:
         size: how many workers to start and keep: one that dies is replaced. By default as many as
-            this process may use CPUs, or none if there is a discovery.
+            this process may use CPUs or the launcher has room for, or none if there is a discovery.
+            Or `(least, most)`: more than the least are started while calls wait that no worker
+            can begin, and while somebody waits for them by `pool.wait(n)`.
+        idle: seconds for which such a pool keeps workers that it does not need; 60 by default. A
+            worker that has a call or an open stream, or an object that others use, stays.
         tags: labels the workers offer to routines that ask for them.
         discovery: finds more workers, which have to offer `tags`: the name of a discovery back-end,
             an instance of `wool.abc.Discovery`, or a list of addresses. The pool's own workers are
             announced there, so that other pools use them too.
+        launcher: starts the pool's own workers: the name of a launcher back-end, by default
+            `local`, or an instance of `wool.abc.Launcher`. Workers that are threads need none.
         transport: name of the transport back-end, `unix` by default.
         serializer: name of the serializer back-end, `cloudpickle` by default.
         balancer: chooses the worker for a call instead of Wool: `balancer(call, workers)` gets what
@@ -54,15 +61,27 @@ class WorkerPool(PoolView):
             settings. Without, the pool's own workers can be reached by this pool alone, over Unix
             sockets where the transport knows them.
         concurrency: how many calls one worker runs at once; None is no limit, as in asyncio.
+        memory_limit: bytes of memory that a worker's process may use, as resident; None is no
+            limit. One that is seen to use more ends at once, and is replaced: its calls raise
+            `WorkerLost`, which says so.
+        environment: variables that its own workers have in addition to those of this process, from
+            their very start, so that libraries see them which read variables such as
+            `OMP_NUM_THREADS` when they are imported.
+        groups: `wool.Group`s, instead of `size`, where its own workers are not all alike. Other
+            arguments of the pool hold for those groups that say nothing else.
         lifespan: a function that returns an async context manager, such as one below
             `@contextlib.asynccontextmanager`. Each worker that the pool starts, also in place of
             another, enters it before it is called, and leaves it after its last call, within
-            `cancel_grace` seconds. What it yields is `wool.current_worker().state` in routines. A
+            `cancel_grace` seconds. Its value is `wool.current_worker().state` in routines. A
             worker on which it raises is replaced like one that dies as it starts.
-        quorum: how many workers must be ready before `async with` is entered.
+        quorum: how many workers must be ready before `async with` is entered; where there is no
+            discovery, not more than the least there will be.
         quorum_timeout: seconds to wait for them, and for a worker that fits a call; 60 by default.
         context: `"off"` keeps all context variables where they are; by default they travel.
         exclude: context variables that stay where they are, as `module.name`.
+        output: where what routines print and log goes: to the `"caller"`, to the standard streams
+            of the `"worker"`, or nowhere (`"off"`). By default, the pool's own workers on this
+            machine write to the streams of this process, and others send it to the caller.
         shutdown_timeout: seconds that running calls get to finish when the pool is left, 30 by
             default; they are cancelled at once if it is left with an exception.
         ship: modules, or names of modules and packages, that are sent to workers which this pool
@@ -72,7 +91,7 @@ class WorkerPool(PoolView):
         insecure: calls workers that a discovery finds on the loopback interface without
             credentials, as those of `Worker(insecure=True)`.
 
-    What is not given is taken from the environment and `pyproject.toml`, see `docs/settings.md`.
+    Arguments not given are taken from the environment and `pyproject.toml`, see `docs/settings.md`.
 
     Raises:
         ConfigurationError, PluginError: an argument has no usable value.
@@ -82,15 +101,20 @@ class WorkerPool(PoolView):
 
     def __init__(
         self,
-        size: int | None = None,
+        size: int | tuple[int, int] | None = None,
         *,
+        idle: float | None = None,
         tags: Iterable[str] = (),
         discovery: str | abc.Discovery | Sequence[str] | None = None,
+        launcher: str | abc.Launcher | None = None,
         transport: str | None = None,
         serializer: str | None = None,
         balancer: Balancer | None = None,
         credentials: Credentials | None = None,
         concurrency: int | None = None,
+        memory_limit: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        groups: Iterable[Group] | None = None,
         lifespan: Enter | None = None,
         quorum: int = 1,
         quorum_timeout: float | None = None,
@@ -99,6 +123,7 @@ class WorkerPool(PoolView):
         by_reference: Iterable[str | ModuleType] | None = None,
         context: Literal["auto", "off"] | None = None,
         exclude: Iterable[str] | None = None,
+        output: Literal["auto", "caller", "worker", "off"] | None = None,
         insecure: bool = False,
         **unknown: Never,
     ) -> None:
@@ -107,38 +132,55 @@ class WorkerPool(PoolView):
         settings = Settings.read(lookup.names)
         core, origins = settings.core(
             size=size,
+            idle=idle,
             discovery=discovery if isinstance(discovery, str) else None,
+            launcher=launcher if isinstance(launcher, str) else None,
             transport=transport,
             serializer=serializer,
             concurrency=positive("concurrency", concurrency),
+            memory_limit=positive("memory_limit", memory_limit),
             quorum_timeout=quorum_timeout,
             shutdown_timeout=shutdown_timeout,
             ship=module_names("ship", ship),
             by_reference=module_names("by_reference", by_reference),
             context=context,
+            output=output,
             exclude=exclude if exclude is None else tuple(several("exclude", "names", exclude)),
         )
         chosen = checked_balancer(balancer)
         found = pool_discovery(discovery, settings, core, origins)
         discovering = found is not None
-        offered = labels(tags)
-        options = call_options(core, offered, travels=discovering)
+        whole = Group(
+            size=size,
+            tags=several("tags", "labels", tags),
+            concurrency=concurrency,
+            memory_limit=memory_limit,
+            environment=environment or {},
+            launcher=launcher,
+            lifespan=lifespan,
+        )
+        own = plan_groups(groups, whole, settings, discovering=discovering)
+        most, elsewhere = sum(group.most for group in own), any(group.elsewhere for group in own)
+        offered = [sorted(group.tags) for group in own]
+        options = call_options(core, offered, discovering=discovering, elsewhere=elsewhere)
         known = pool_credentials(credentials, settings, discovering=discovering, insecure=insecure)
-        workers = checked_size(core, discovering)
         enough = positive("quorum", quorum) or 1
         plan = Plan(
             settings=settings,
             core=core,
             origins=origins,
-            size=workers,
-            tags=offered,
+            groups=own,
+            tags=labels(tags),
             discovery=found,
-            transport=choose_transport(core.transport, found if workers else None),
+            transport=choose_transport(
+                core.transport,
+                found if most else None,
+                elsewhere=elsewhere,
+            ),
             credentials=known,
             balancer=chosen,
             options=options,
-            quorum=enough if discovering else min(enough, workers),
-            lifespan=checked_lifespan(lifespan),
+            quorum=enough if discovering else min(enough, sum(g.least for g in own)),
         )
         self._pool: OwnedPool
         super().__init__(OwnedPool(plan, self))
@@ -160,29 +202,6 @@ class WorkerPool(PoolView):
         traceback: TracebackType | None,
     ) -> None:
         await self._pool.leave(graceful=kind is None)
-
-
-def checked_size(core: Core, discovering: bool) -> int:
-    """Returns how many workers a pool starts.
-
-    Raises:
-        ConfigurationError: it would have none, and find none.
-    """
-    if core.size is None:
-        return 0 if discovering else _cpus()
-    if core.size == 0 and not discovering:
-        raise ConfigurationError(
-            "size=0 leaves the pool without workers: give it a size, or a discovery that finds "
-            "workers elsewhere"
-        )
-    return core.size
-
-
-def _cpus() -> int:
-    """Returns how many CPUs this process may use, where the system tells that."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def checked_balancer(given: Any) -> Balancer | None:
@@ -245,13 +264,6 @@ def pool_credentials(
     return Insecure()
 
 
-def positive(name: str, value: Any) -> int | None:
-    """Returns a positive number or None, or raises ConfigurationError that names the argument."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
-    return value
-
-
 def module_names(argument: str, given: Iterable[str | ModuleType] | None) -> list[str] | None:
     """Returns the names of modules that were given as such or by name.
 
@@ -292,17 +304,23 @@ def unknown_argument(name: str, cls: type) -> str:
     return f"{cls.__name__} takes no argument {name!r}{hint}"
 
 
-def call_options(core: Core, tags: frozenset[str], *, travels: bool) -> CallOptions:
+def call_options(
+    core: Core, offered: list[list[str]], *, discovering: bool, elsewhere: bool
+) -> CallOptions:
     """Returns what holds for all calls of a pool.
 
     Args:
-        tags: those of its own workers.
-        travels: whether there may be other workers, which lack modules of the caller.
+        offered: the tags of its own workers, group by group.
+        discovering: whether there may be other workers.
+        elsewhere: whether its own ones are on other machines. Either lack modules of the caller.
 
     Raises:
         ConfigurationError: modules are to be sent that cannot be, or are not to be too.
     """
     _check_modules(core)
+    travels = discovering or elsewhere
+    # Where there are own workers and others, each of them knows which it is.
+    auto = "caller" if elsewhere else "auto" if discovering else "worker"
     return CallOptions(
         quorum_timeout=core.quorum_timeout,
         cancel_grace=core.cancel_grace,
@@ -311,7 +329,9 @@ def call_options(core: Core, tags: frozenset[str], *, travels: bool) -> CallOpti
         by_reference=list(core.by_reference),
         context=core.context != "off",
         exclude=list(core.exclude),
-        offered=None if travels else sorted(tags),
+        offered=None if travels else offered,
+        output=auto if core.output == "auto" else core.output,
+        log_level=max(0, logging.root.level),
     )
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._protocol.states import AHEAD, CALL, FETCH, FROM_OPENER, STREAM, State
-from wool._protocol.transfer import Inbound, Outbound
+from wool._protocol.states import BEGINNINGS, FROM_OPENER, Standing, State
+from wool._protocol.transfer import Inbound, Outbound, Shared
 from wool.exceptions import ProtocolError
 
 Event = tuple[Frame, Sequence[Buffer]]
@@ -27,27 +28,11 @@ Message = list[Buffer]
 Payloaded = f.Open | f.Resume | f.Supply | f.Value | f.Return | f.Raise
 Opening = f.Open | f.Need
 _NOTICES = frozenset(
-    {f.Recall, f.Idle, f.Ping, f.Pong, f.Drain, f.Peers, f.Release, f.Inquire, f.Report}
+    {f.Recall, f.Heard, f.Idle, f.Output, f.Ping, f.Pong, f.Drain, f.Peers, f.Release}
+    | {f.Inquire, f.Report, f.Share, f.Reuse, f.Measure, f.Usage}
 )
+_EITHER_WAY = frozenset({f.Chunk, f.Credit, f.Whole})
 _NOTHING: tuple[Buffer, ...] = ()
-
-
-class _Call:
-    """An open call as the machine knows it."""
-
-    __slots__ = ("after", "credit", "inbound", "mine", "state", "table")
-
-    def __init__(
-        self, table: dict[State, dict[type[Frame], State]], mine: bool, credit: int
-    ) -> None:
-        self.table = table
-        self.mine = mine
-        self.credit: int = credit
-        """Bytes that may be sent to the peer in chunks, while no payload is under way."""
-        self.state = State.RUNNING
-        self.after: dict[type[Frame], State] = table[State.RUNNING]
-        """The states that frames lead to; others are not allowed now."""
-        self.inbound: Inbound | None = None
 
 
 class Machine:
@@ -58,25 +43,28 @@ class Machine:
         peer_window: bytes in chunks of one call that may be under way to the peer.
         peer_chunk: largest piece of a payload to put into one message to the peer.
         window: what this side announced as its own window.
+
+    Attributes:
+        next_id: for the next call opened from this side; to be used at once.
+        shared: memory through which large payloads travel, if the two sides can share some.
     """
 
     def __init__(self, *, dialler: bool, peer_window: int, peer_chunk: int, window: int) -> None:
-        self._calls: dict[int, _Call] = {}
+        self.shared: Shared | None = None
+        self._calls: dict[int, Standing] = {}
+        self._credit: dict[int, int] = {}  # bytes of chunks that a call may send, if not a window
+        self._inbound: dict[int, Inbound] = {}
         self._control: deque[Message] = deque()
         self._outbound: dict[int, Outbound] = {}
         self._bulk: deque[Outbound] = deque()
         self._parity = 1 if dialler else 0
-        self._last_mine = -1 if dialler else 0
+        self.next_id: int = 1 if dialler else 2
         self._last_theirs = 0
         self._window = peer_window
         self._chunk = peer_chunk
         self._credit_step = max(1, window // 4)
 
     # Sending ----------------------------------------------------------------------------------
-
-    def next_id(self) -> int:
-        """Returns the id for the next call opened from this side; use it at once."""
-        return self._last_mine + 2
 
     def send(self, frame: Frame, segments: Sequence[Buffer] = _NOTHING) -> bool:
         """Queues a frame and its payload.
@@ -88,26 +76,26 @@ class Machine:
             ValueError: the frame is too large, not counting its payload. Nothing was sent.
             RuntimeError: this side may not send it now, which is an error of the caller.
         """
-        header = f.encode(frame)
+        header, kind = f.encode(frame), type(frame)
         if isinstance(frame, (f.Open, f.Need)):
-            self._last_mine = frame.call
-            self._calls[frame.call] = _Call(_table(frame), True, self._window)
+            self.next_id = frame.call + 2
+            self._calls[frame.call] = _beginning(frame, BEGINNINGS[True])
             self._queue(frame.call, header, segments, self._window)
-        elif type(frame) in _NOTICES:
+        elif kind in _NOTICES:
             self._control.append([header])
         elif isinstance(frame, f.GiveBack):
             for ident in frame.calls:
-                self._advance(ident, f.GiveBack)
+                self._advance(ident, kind)
             self._control.append([header])
         else:
             ident = cast(f.Cancel, frame).call
-            call = self._advance(ident, type(frame))
-            if call is None:
+            credit = self._credit.get(ident, self._window)
+            if not self._advance(ident, kind):
                 return False
             outbound = self._outbound.get(ident)
             # A cancel is for the payload under way, or for what waits behind it.
-            if outbound is None or (isinstance(frame, f.Cancel) and not outbound.after):
-                self._queue(ident, header, segments, call.credit)
+            if outbound is None or (kind is f.Cancel and not outbound.after):
+                self._queue(ident, header, segments, credit)
             else:
                 outbound.after.append((header, segments))
         return True
@@ -119,21 +107,23 @@ class Machine:
     def outgoing(self, limit: int) -> list[Message]:
         """Returns messages to transmit now: all control frames, then chunks, about `limit` bytes.
 
-        Chunks are taken from all payloads in turn.
+        Chunks are taken from all payloads in turn. There may be no message, and more to do, while
+        a payload is being copied to shared memory.
         """
         batch = list(self._control)
         self._control.clear()
         size = 0
         while self._bulk and size < limit:
             outbound = self._bulk.popleft()
-            before = outbound.left
-            batch.append([f.encode(f.Chunk(outbound.call)), *outbound.take(self._chunk)])
-            size += before - outbound.left
+            message, count = outbound.next(self._chunk)
+            if message:
+                batch.append(message)
+            size += count
             if not outbound.left:
                 self._sent(outbound)
                 batch += self._control  # headers come before their chunks
                 self._control.clear()
-            elif outbound.credit:
+            elif outbound.ready:
                 self._bulk.append(outbound)
         return batch
 
@@ -147,17 +137,16 @@ class Machine:
             self._control.append([header, *segments])
             return
         self._control.append([header])
-        outbound = self._outbound[ident] = Outbound(ident, segments, credit)
-        if credit:
+        outbound = self._outbound[ident] = Outbound(ident, segments, credit, self.shared)
+        if outbound.ready:
             self._bulk.append(outbound)
 
     def _sent(self, outbound: Outbound) -> None:
         """The last chunk of a payload is on its way: what waited behind it may follow."""
         ident = outbound.call
         del self._outbound[ident]
-        call = self._calls.get(ident)
-        if call is not None:
-            call.credit = outbound.credit
+        if ident in self._calls:
+            self._credit[ident] = outbound.credit
         while outbound.after:
             header, segments = outbound.after.popleft()
             self._queue(ident, header, segments, outbound.credit)
@@ -165,41 +154,40 @@ class Machine:
                 self._outbound[ident].after = outbound.after
                 return
 
-    def _advance(self, ident: int, kind: type[Frame]) -> _Call | None:
-        """Makes the transition that sending a frame causes; returns None if the call has closed."""
-        call = self._calls.get(ident)
-        if call is None:
-            return None
-        state = call.after.get(kind)
-        if state is None or (kind in FROM_OPENER) is not call.mine:
-            raise RuntimeError(f"{kind.__name__} cannot be sent in state {call.state.name}")
-        self._enter(ident, call, state)
-        return call
+    def _advance(self, ident: int, kind: type[Frame]) -> bool:
+        """Makes the transition that sending a frame causes; False if the call has closed."""
+        standing = self._calls.get(ident)
+        if standing is None:
+            return False
+        after = standing.sent.get(kind)
+        if after is None:
+            raise RuntimeError(f"{kind.__name__} cannot be sent in state {standing.state.name}")
+        self._enter(ident, after)
+        return True
 
-    def _enter(self, ident: int, call: _Call, state: State) -> None:
-        call.state = state
-        call.after = call.table.get(state, {})  # from `CLOSED` no frame leads anywhere
-        if state is not State.CLOSED:
+    def _enter(self, ident: int, standing: Standing) -> None:
+        if standing.state is not State.CLOSED:
+            self._calls[ident] = standing
             return
         del self._calls[ident]
+        if not (self._outbound or self._credit or self._inbound):
+            return  # no payload is larger than a chunk, as with most calls
+        self._credit.pop(ident, None)
+        self._inbound.pop(ident, None)
         # The callee may have ended the call without waiting for all of its payload.
-        outbound = self._outbound.pop(ident, None) if call.mine else None
+        outbound = self._outbound.pop(ident, None) if ident & 1 == self._parity else None
         if outbound is not None and outbound in self._bulk:
             self._bulk.remove(outbound)
 
     # Receiving --------------------------------------------------------------------------------
 
-    def receive(self, message: bytes | memoryview) -> list[Event]:
-        """Takes one message and returns what it completes.
+    def receive(self, frame: f.Calling, payload: memoryview) -> list[Event]:
+        """Takes one message, as `decode_call` returns it, and returns what it completes.
 
         Raises:
             ProtocolError: the peer sent something that is not allowed. The connection is
                 unusable; other calls on it are lost with it.
         """
-        return self.receive_frame(*f.decode_call(message))
-
-    def receive_frame(self, frame: f.Calling, payload: memoryview) -> list[Event]:
-        """Takes a message that has been decoded; as `receive`."""
         kind = type(frame)
         take = _WITH_PAYLOAD.get(kind)
         if take is not None:
@@ -216,22 +204,24 @@ class Machine:
         return [(frame, _NOTHING)]
 
     def _receive_about(self, frame: f.Cancel | f.Reject) -> list[Event]:
-        call = self._find(frame.call, type(frame))
-        if call is None:
+        ident, kind = frame.call, type(frame)
+        standing = self._find(ident, kind)
+        if standing is None:
             return []
-        if isinstance(frame, f.Cancel) and call.inbound is not None:
-            return self._cancel_incomplete(frame, call)
-        self._transit(frame.call, call, type(frame))
+        if kind is f.Cancel and ident in self._inbound:
+            return self._cancel_incomplete(frame, standing)
+        self._transit(ident, standing, kind)
         return [(frame, _NOTHING)]
 
-    def _cancel_incomplete(self, frame: f.Cancel, call: _Call) -> list[Event]:
+    def _cancel_incomplete(self, frame: Frame, standing: Standing) -> list[Event]:
         """Cancels a call whose payload has not arrived; nobody above has heard of it yet."""
-        assert call.inbound is not None
-        if call.state is not State.RUNNING:
+        assert isinstance(frame, f.Cancel)
+        inbound = self._inbound[frame.call]
+        if standing.state is not State.RUNNING:
             # The argument of a stream's step is still coming: first the step, then its cancel.
-            call.inbound.after.append(frame)
+            inbound.after.append(frame)
             return []
-        self._release(call.inbound.frame)
+        self._release(inbound.frame)
         self.send(f.GiveBack([frame.call], 0))
         return []
 
@@ -244,46 +234,47 @@ class Machine:
     def _receive_give_back(self, frame: f.GiveBack) -> list[Event]:
         known: list[int] = []
         for ident in frame.calls:
-            call = self._find(ident, f.GiveBack)
-            if call is not None:
-                self._transit(ident, call, f.GiveBack)
+            standing = self._find(ident, f.GiveBack)
+            if standing is not None:
+                self._transit(ident, standing, f.GiveBack)
                 known.append(ident)
         return [(f.GiveBack(known, frame.waiting, frame.recalled), _NOTHING)]
 
     def _receive_credit(self, frame: f.Credit) -> list[Event]:
-        call = self._find(frame.call, f.Credit)
-        outbound = self._outbound.get(frame.call)
+        ident = frame.call
+        standing = self._find(ident, f.Credit)
+        outbound = self._outbound.get(ident)
         if outbound is not None:
-            waiting = not outbound.credit
+            waiting = not outbound.ready
             outbound.credit += frame.amount
-            if waiting and outbound.credit:
+            if waiting and outbound.ready:
                 self._bulk.append(outbound)
-        elif call is not None:
-            call.credit += frame.amount
+        elif standing is not None:
+            self._credit[ident] = self._credit.get(ident, self._window) + frame.amount
         return []
 
     def _receive_open(self, frame: f.Open, payload: memoryview) -> list[Event]:
-        return self._receive_payload(frame, payload, self._accept(frame))
+        self._accept(frame)
+        return self._receive_payload(frame, payload)
 
     def _receive_answer(
         self, frame: f.Resume | f.Supply | f.Value | f.Return | f.Raise, payload: memoryview
     ) -> list[Event]:
-        kind = type(frame)
-        call = self._find(frame.call, kind)
-        if call is None:
+        ident, kind = frame.call, type(frame)
+        standing = self._calls.get(ident)
+        after = None if standing is None else standing.received.get(kind)
+        if after is None or ident in self._inbound:
+            standing = self._find(ident, kind)
+            if standing is not None:
+                raise _unexpected(kind, standing)
             self._release(frame)
             return []
-        if call.inbound is not None:
-            raise ProtocolError("the peer began a payload before the last one was complete")
-        state = call.after.get(kind)
-        if state is None:
-            raise _unexpected(kind, call)
-        events = self._receive_payload(frame, payload, call)
+        events = self._receive_payload(frame, payload)
         if events:
-            self._enter(frame.call, call, state)
+            self._enter(ident, after)
         return events
 
-    def _receive_payload(self, frame: Payloaded, payload: memoryview, call: _Call) -> list[Event]:
+    def _receive_payload(self, frame: Payloaded, payload: memoryview) -> list[Event]:
         """Takes a payload that came with its frame; what exceeds a chunk is yet to come."""
         sizes = frame.sizes
         context = () if isinstance(frame, f.Supply) else frame.context
@@ -298,66 +289,82 @@ class Machine:
             raise ProtocolError(
                 f"the peer announced {size} bytes of payload and sent {len(payload)}"
             )
-        call.inbound = Inbound(frame, sizes)
+        self._inbound[frame.call] = Inbound(frame, sizes)
         return []
 
     def _receive_chunk(self, frame: f.Chunk, payload: memoryview) -> list[Event]:
-        call = self._find(frame.call, f.Chunk)
-        if call is None:
+        if self._find(frame.call, f.Chunk) is None:
             return []  # its opener drops the rest when it learns that the call has closed
-        inbound = call.inbound
+        inbound = self._inbound.get(frame.call)
         if inbound is None:
             raise ProtocolError("the peer sent a chunk that belongs to no payload")
+        return self._arrive(frame.call, inbound, partial(inbound.feed, payload))
+
+    def _receive_whole(self, frame: f.Whole) -> list[Event]:
+        standing = self._find(frame.call, f.Whole)
+        if self.shared is None:
+            raise ProtocolError("the peer sent a segment of memory, and none is shared with it")
+        if standing is None:
+            self.shared.decline(frame.segment)
+            return []
+        inbound = self._inbound.get(frame.call)
+        if inbound is None:
+            raise ProtocolError("the peer sent a segment of memory that belongs to no payload")
+        return self._arrive(frame.call, inbound, partial(inbound.adopt, self.shared, frame.segment))
+
+    def _receive_sharing(self, frame: f.Share | f.Reuse) -> list[Event]:
+        if self.shared is not None:
+            self.shared.take(frame)
+        return []
+
+    def _arrive(self, ident: int, inbound: Inbound, feed: Callable[[], None]) -> list[Event]:
+        """Takes more of a payload; returns what that completes."""
         try:
-            inbound.feed(payload)
+            feed()
         except MemoryError as error:
             # Nothing else may suffer from it.
             if isinstance(inbound.frame, f.Open):
                 self._release(inbound.frame)
-                self.send(f.Reject(frame.call, str(error) or "out of memory"))
+                self.send(f.Reject(ident, str(error) or "out of memory"))
                 return []
             inbound.forget(error)
         events: list[Event] = []
         if not inbound.left:
-            call.inbound = None
-            events.append(self._complete(cast(Payloaded, inbound.frame), call, inbound.segments()))
+            del self._inbound[ident]
+            frame = inbound.frame
+            if not isinstance(frame, f.Open):
+                self._transit(ident, self._calls[ident], type(frame))
+            events.append((frame, inbound.segments()))
             events.extend((cancel, _NOTHING) for cancel in inbound.after)
-        if call.state is not State.CLOSED and (
-            not inbound.left or inbound.unacknowledged >= self._credit_step
+        if ident in self._calls and (
+            inbound.unacknowledged >= (self._credit_step if inbound.left else 1)
         ):
-            self._control.append([f.encode(f.Credit(frame.call, inbound.unacknowledged))])
+            self._control.append([f.encode(f.Credit(ident, inbound.unacknowledged))])
             inbound.unacknowledged = 0
         return events
 
-    def _complete(self, frame: Payloaded, call: _Call, segments: Sequence[Buffer]) -> Event:
-        if not isinstance(frame, f.Open):
-            self._transit(frame.call, call, type(frame))
-        return frame, segments
-
-    def _accept(self, frame: Opening) -> _Call:
+    def _accept(self, frame: Opening) -> None:
         """Registers a call that the peer opens."""
         if frame.call & 1 == self._parity or frame.call <= self._last_theirs:
             raise ProtocolError(f"the peer opened call {frame.call} out of order")
         self._last_theirs = frame.call
-        call = _Call(_table(frame), False, self._window)
-        self._calls[frame.call] = call
-        return call
+        self._calls[frame.call] = _beginning(frame, BEGINNINGS[False])
 
-    def _find(self, ident: int, kind: type[Frame]) -> _Call | None:
-        """Returns the call a frame is about, None if it has closed (rule 1)."""
+    def _find(self, ident: int, kind: type[Frame]) -> Standing | None:
+        """Returns where the call stands that a frame is about, None if it has closed (rule 1)."""
         mine = ident & 1 == self._parity
-        if ident > (self._last_mine if mine else self._last_theirs):
+        if ident >= self.next_id if mine else ident > self._last_theirs:
             raise ProtocolError(f"the peer sent {kind.__name__} for call {ident}, never opened")
-        if kind not in (f.Chunk, f.Credit) and (kind in FROM_OPENER) is mine:
+        if kind not in _EITHER_WAY and (kind in FROM_OPENER) is mine:
             raise ProtocolError(f"the peer sent {kind.__name__} for a call of the other direction")
         return self._calls.get(ident)
 
-    def _transit(self, ident: int, call: _Call, kind: type[Frame]) -> None:
+    def _transit(self, ident: int, standing: Standing, kind: type[Frame]) -> None:
         """Makes the transition that receiving a frame causes."""
-        state = call.after.get(kind)
-        if state is None or call.inbound is not None:
-            raise _unexpected(kind, call)
-        self._enter(ident, call, state)
+        after = standing.received.get(kind)
+        if after is None or ident in self._inbound:
+            raise _unexpected(kind, standing)
+        self._enter(ident, after)
 
 
 _WITH_PAYLOAD: Mapping[type[Frame], Callable[[Machine, Any, memoryview], list[Event]]] = {
@@ -367,26 +374,33 @@ _WITH_PAYLOAD: Mapping[type[Frame], Callable[[Machine, Any, memoryview], list[Ev
 }
 
 _WITHOUT: Mapping[type[Frame], Callable[[Machine, Any], list[Event]]] = {
+    **dict.fromkeys(_NOTICES, Machine._receive_notice),
     f.Credit: Machine._receive_credit,
+    f.Whole: Machine._receive_whole,
+    f.Share: Machine._receive_sharing,
+    f.Reuse: Machine._receive_sharing,
     f.GiveBack: Machine._receive_give_back,
     f.Need: Machine._receive_need,
     f.Cancel: Machine._receive_about,
     f.Reject: Machine._receive_about,
-    **dict.fromkeys(_NOTICES, Machine._receive_notice),
 }
 """How each frame is taken, by whether bytes may follow it in its message."""
 
 
-def _table(frame: Opening) -> dict[State, dict[type[Frame], State]]:
+def _beginning(
+    frame: Opening, beginnings: tuple[Standing, Standing, Standing, Standing]
+) -> Standing:
+    """Returns where a call stands that a frame opens."""
+    call, stream, ahead, fetch = beginnings
     if isinstance(frame, f.Need):
-        return FETCH
+        return fetch
     if not frame.stream:
-        return CALL
-    return AHEAD if frame.prefetch else STREAM
+        return call
+    return ahead if frame.prefetch else stream
 
 
-def _unexpected(kind: type[Frame], call: _Call) -> ProtocolError:
-    return ProtocolError(f"the peer sent {kind.__name__} for a call in state {call.state.name}")
+def _unexpected(kind: type[Frame], standing: Standing) -> ProtocolError:
+    return ProtocolError(f"the peer sent {kind.__name__} for a call in state {standing.state.name}")
 
 
 def _cut(payload: memoryview, sizes: Sequence[int]) -> list[memoryview]:

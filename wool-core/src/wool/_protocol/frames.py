@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -28,8 +28,8 @@ MAX_HEADER = 2 << 20
 PREFIX = 4
 
 
-class Frame(msgspec.Struct, array_like=True, frozen=True):
-    """Base of all frames."""
+class Frame(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Base of all frames. They have no part in any cycle."""
 
 
 class Code(msgspec.Struct, array_like=True, frozen=True):
@@ -125,12 +125,12 @@ class Open(Frame, tag=10, frozen=True):
     parent: str
     """Id of the call it was made from, or empty."""
     sizes: list[Count]
-    codes: list[Code] = []
+    codes: tuple[Code, ...] = ()
     prefetch: Count = 0
     """How many values of a stream may be sent before they are asked for."""
-    references: list[bytes] = []
+    references: tuple[bytes, ...] = ()
     """Keys of the live objects that the payload refers to, as in other frames."""
-    context: list[Variable] = []
+    context: tuple[Variable, ...] = ()
 
 
 class Resume(Frame, tag=11, frozen=True):
@@ -140,9 +140,9 @@ class Resume(Frame, tag=11, frozen=True):
     step: Count
     operation: Annotated[int, msgspec.Meta(ge=0, le=3)]
     sizes: list[Count] = []
-    codes: list[Code] = []
-    references: list[bytes] = []
-    context: list[Variable] = []
+    codes: tuple[Code, ...] = ()
+    references: tuple[bytes, ...] = ()
+    context: tuple[Variable, ...] = ()
     more: Count = 1
     """For how many values it asks: those who are sent some before they ask need not ask often."""
 
@@ -162,6 +162,13 @@ class Recall(Frame, tag=13, frozen=True):
     """Asks for up to `count` calls that have not begun to be given back."""
 
     count: Count
+
+
+class Heard(Frame, tag=15, frozen=True):
+    """The output of a call has been shown, so far as its weight is `amount` more."""
+
+    call: CallId
+    amount: Count
 
 
 class Need(Frame, tag=14, frozen=True):
@@ -189,9 +196,9 @@ class Value(Frame, tag=20, frozen=True):
     load: Count
     idle_as_of: Count
     sizes: list[Count]
-    codes: list[Code] = []
-    references: list[bytes] = []
-    context: list[Variable] = []
+    codes: tuple[Code, ...] = ()
+    references: tuple[bytes, ...] = ()
+    context: tuple[Variable, ...] = ()
     apart: bool = False
 
 
@@ -204,9 +211,9 @@ class Return(Frame, tag=21, frozen=True):
     load: Count
     idle_as_of: Count
     sizes: list[Count]
-    codes: list[Code] = []
-    references: list[bytes] = []
-    context: list[Variable] = []
+    codes: tuple[Code, ...] = ()
+    references: tuple[bytes, ...] = ()
+    context: tuple[Variable, ...] = ()
 
 
 class Raise(Frame, tag=22, frozen=True):
@@ -225,10 +232,14 @@ class Raise(Frame, tag=22, frozen=True):
     echo: bool
     summary: list[str]
     sizes: list[Count]
-    codes: list[Code] = []
-    references: list[bytes] = []
-    context: list[Variable] = []
+    codes: tuple[Code, ...] = ()
+    references: tuple[bytes, ...] = ()
+    context: tuple[Variable, ...] = ()
     step: Count = 0
+
+
+Answer = Value | Return | Raise
+"""The outcome of a step of a call."""
 
 
 class GiveBack(Frame, tag=23, frozen=True):
@@ -265,6 +276,41 @@ class Idle(Frame, tag=26, frozen=True):
     idle_as_of: Count
 
 
+OUTPUT_BOUND = 256 << 10
+"""Weight of the output of a call that may be under way to its caller, or wait to be sent."""
+
+STDOUT, STDERR, RECORD = range(3)
+
+
+class Piece(msgspec.Struct, array_like=True, frozen=True):
+    """Something that a call has printed or logged. `stream` is one of `STDOUT … RECORD`.
+
+    `data` are whole lines in UTF-8, or the attributes of one record of a log in MessagePack.
+    """
+
+    routine: str
+    worker: str
+    stream: Annotated[int, msgspec.Meta(ge=0, le=2)]
+    data: bytes
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        return len(self.data) + len(self.routine) + len(self.worker) + 32
+
+
+class Output(Frame, tag=27, frozen=True):
+    """Output of a call, and of those that it has made. The answer that follows it comes later."""
+
+    call: CallId
+    pieces: list[Piece]
+
+    @property
+    def weight(self) -> int:
+        """The weight of all pieces."""
+        return sum(piece.weight for piece in self.pieces)
+
+
 # Both directions ------------------------------------------------------------------------------
 
 
@@ -279,6 +325,30 @@ class Credit(Frame, tag=31, frozen=True):
 
     call: CallId
     amount: Count
+
+
+class Whole(Frame, tag=39, frozen=True):
+    """The payload that is under way for `call`, all of it: it is in this segment of memory."""
+
+    call: CallId
+    segment: Count
+
+
+class Share(Frame, tag=40, frozen=True):
+    """Says where the sender takes segments of memory. Answered alike, once in each direction."""
+
+    address: bytes
+    """The abstract name of a Unix socket."""
+    token: bytes
+    """A secret, sent along with each segment."""
+
+
+class Reuse(Frame, tag=41, frozen=True):
+    """The sender no longer looks at a segment of the receiver's."""
+
+    segment: Count
+    clean: bool
+    """Whether nobody else may look at it, such as a process that has been forked."""
 
 
 class Ping(Frame, tag=32, frozen=True):
@@ -324,8 +394,13 @@ class CallOptions(msgspec.Struct, array_like=True, frozen=True):
     """Whether context variables travel."""
     exclude: list[str] = []
     """Context variables that do not, as `module.name`."""
-    offered: list[str] | None = None
-    """The tags of all workers there will ever be; None if others may be found."""
+    offered: list[list[str]] | None = None
+    """The tags of each kind of worker there will ever be; None if others may be found."""
+    output: Literal["auto", "caller", "worker", "off"] = "worker"
+    """Where what calls print and log goes. `auto`: from workers that the pool has started it stays
+    there, from others it goes to the caller."""
+    log_level: Count = 0
+    """Level of the caller's root logger: a worker's has the lowest of its callers' and its own."""
 
 
 class Peers(Frame, tag=35, frozen=True):
@@ -370,12 +445,38 @@ class Report(Frame, tag=38, frozen=True):
     processes: list[ProcessStatus]
 
 
+class Measure(Frame, tag=42, frozen=True):
+    """Asks a worker how much it has to do.
+
+    One that a pool has started drains if that is nothing, and `retire`.
+    """
+
+    retire: bool = False
+
+
+class Usage(Frame, tag=43, frozen=True):
+    """Answers `Measure`.
+
+    Attributes:
+        pending: how many calls have not begun.
+        busy: whether there are calls or streams, or objects that others use.
+        ended: how many calls have ended since it began to serve.
+        wanted: the tags of each call of routines, made with the asking pool, that no worker has.
+    """
+
+    pending: Count
+    busy: bool
+    ended: Count
+    wanted: list[list[str]] = []
+
+
 Handshaking = Hello | Proof | Welcome | Refuse
 Calling = (
     Open
     | Resume
     | Cancel
     | Recall
+    | Heard
     | Supply
     | Value
     | Return
@@ -384,8 +485,12 @@ Calling = (
     | Reject
     | Need
     | Idle
+    | Output
     | Chunk
     | Credit
+    | Whole
+    | Share
+    | Reuse
     | Ping
     | Pong
     | Drain
@@ -393,6 +498,8 @@ Calling = (
     | Release
     | Inquire
     | Report
+    | Measure
+    | Usage
 )
 
 _prefix = struct.Struct("<I")

@@ -84,4 +84,45 @@ FETCH: dict[State, dict[type[Frame], State]] = {State.RUNNING: {f.Supply: State.
 
 FROM_OPENER: frozenset[type[Frame]] = frozenset({f.Resume, f.Cancel})
 """Frames about an open call that only its opener sends. Its callee sends all others, but for
-`Chunk` and `Credit`, which either does."""
+`Chunk`, `Whole` and `Credit`, which either does."""
+
+
+class Standing:
+    """Where a call stands for one side: the same object for all calls that stand there.
+
+    Attributes:
+        state: of the call.
+        sent, received: where frames lead to that this side sends, or the other one; no others are
+            allowed now.
+    """
+
+    __slots__ = ("received", "sent", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.sent: dict[type[Frame], Standing] = {}
+        self.received: dict[type[Frame], Standing] = {}
+
+
+def _opened(table: dict[State, dict[type[Frame], State]], *, mine: bool) -> Standing:
+    """Returns where a call stands that begins, by its table and whether this side has opened it."""
+    standings = {state: Standing(state) for state in State}
+    for state, frames in table.items():
+        standing = standings[state]
+        for kind, to in frames.items():
+            leads = standing.sent if (kind in FROM_OPENER) is mine else standing.received
+            leads[kind] = standings[to]
+    return standings[State.RUNNING]
+
+
+BEGINNINGS: dict[bool, tuple[Standing, Standing, Standing, Standing]] = {
+    mine: (
+        _opened(CALL, mine=mine),
+        _opened(STREAM, mine=mine),
+        _opened(AHEAD, mine=mine),
+        _opened(FETCH, mine=mine),
+    )
+    for mine in (True, False)
+}
+"""Where a call, a stream, one that may run ahead and a fetch stand that this side has opened, and
+those that the other side has."""

@@ -34,7 +34,8 @@ class CallStatus(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         routine: qualified name of the function.
         state: `unsent` (no worker has it), `sent` (as its caller knows it), `pending` (it waits for
             its turn on the worker), `running`, `suspended` (a stream between two steps), `waiting`
-            (for another call) or `blocked` (it keeps its event loop from turning).
+            (for another call), `blocked` (it keeps its event loop from turning) or `debugged`
+            (a debugger has stopped it).
         age: seconds since it was received, or sent.
         steps: how many steps a stream has been asked for; 0 for other calls.
         worker: the process that serves it: `worker 12 on host`, or the address of that.

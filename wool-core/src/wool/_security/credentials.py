@@ -11,11 +11,10 @@ import hashlib
 import os
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wool._addresses import host_of, is_loopback
+from wool._msgspec import Struct
 from wool._security import tokens
 from wool._security.tls import MutualChannel, ProxyChannel, ThrowawayChannel
 from wool.abc import Tls
@@ -36,8 +35,7 @@ _PUBLIC = b"wool: not a secret"
 """The secret of those kinds in which something else authenticates the peer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptor:
+class Acceptor(Struct, frozen=True):
     """The side of credentials that lets others in.
 
     Attributes:
@@ -68,7 +66,7 @@ class Credentials:
         Args:
             token: one that `wool token` or `new_token` has made. By default the content of the
                 environment variable `WOOL_TOKEN`, or of the file that `WOOL_TOKEN_FILE` names.
-            proxy: host name of a proxy in front of the workers that ends TLS. Whoever dials
+            proxy: host name of a proxy in front of the workers that ends TLS. A caller that dials
                 verifies its certificate and that name; a worker listens without TLS and binds its
                 proof to the name. The network between proxy and worker has to be trusted.
             ca: PEM file with the authority that signed the proxy's certificate; by default those
@@ -144,9 +142,9 @@ class Authenticator(Credentials):
         """Raises AuthenticationError if the peer is not one that these credentials are good for."""
         return
 
-    def export(self) -> dict[str, Any]:
+    def export(self) -> Exported:
         """Returns what `restore` makes the same credentials of, in another process."""
-        return {"class": type(self).__name__, **self._arguments}
+        return type(self).__name__, dict(self._arguments)
 
     def __dir__(self) -> Iterable[str]:
         return dir(Credentials)  # all that there is for those who have made them
@@ -250,15 +248,17 @@ class Insecure(Authenticator):
 
 _KINDS = {kind.__name__: kind for kind in (Token, MutualTls, PoolSecret, SameUser, Insecure)}
 
+Exported = tuple[str, dict[str, Any]]
+"""A class of credentials by its name, and its arguments."""
 
-def restore(exported: Mapping[str, Any]) -> Authenticator:
+
+def restore(exported: Exported) -> Authenticator:
     """Returns the credentials that `export` described."""
-    arguments = dict(exported)
-    return _KINDS[arguments.pop("class")](**arguments)
+    name, arguments = exported
+    return _KINDS[name](**arguments)
 
 
-@dataclass(frozen=True, slots=True)
-class Keyring:
+class Keyring(Struct, frozen=True):
     """Credentials for connections within this machine, and for those that may leave it.
 
     Attributes:
@@ -288,16 +288,14 @@ class Keyring:
             )
         return self.network
 
-    def export(self) -> dict[str, Any]:
+    def export(self) -> list[Exported]:
         """Returns what `restore_keyring` makes the same of, in another process."""
-        network = self.network.export() if self.network is not None else None
-        return {"local": self.local.export(), "network": network}
+        return [one.export() for one in (self.local, self.network) if one is not None]
 
 
-def restore_keyring(exported: Mapping[str, Any]) -> Keyring:
+def restore_keyring(exported: Iterable[Exported]) -> Keyring:
     """Returns the keyring that `export` described."""
-    network = exported["network"]
-    return Keyring(restore(exported["local"]), restore(network) if network is not None else None)
+    return Keyring(*map(restore, exported))
 
 
 def _path(name: str, given: object) -> str:
@@ -322,4 +320,4 @@ def environment_token() -> str | None:
         raise ConfigurationError("both WOOL_TOKEN and WOOL_TOKEN_FILE are set: unset one of them")
     if token:
         return tokens.check(token, "WOOL_TOKEN")
-    return tokens.read(Path(path), "WOOL_TOKEN_FILE") if path else None
+    return tokens.read(path, "WOOL_TOKEN_FILE") if path else None

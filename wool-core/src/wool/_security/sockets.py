@@ -9,10 +9,8 @@ import re
 import secrets
 import socket
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from wool.abc import ConnectFailed
 
@@ -43,6 +41,8 @@ def place() -> str:
 
 
 def _choices() -> tuple[str, ...]:
+    import tempfile  # which workers do without
+
     return tempfile.gettempdir(), "/tmp", "/dev/shm"
 
 
@@ -136,10 +136,12 @@ def _open_to_all(directory: str) -> str | None:
     A symbolic link on the way may be replaced as well, so both paths count.
     """
     for path in (os.path.realpath(directory), os.path.abspath(directory)):
-        for above in (path, *map(str, Path(path).parents)):
-            mode = os.stat(above).st_mode
+        above = ""
+        while above != path:
+            mode = os.stat(path).st_mode
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                return above
+                return path
+            above, path = path, os.path.dirname(path)
     return None
 
 

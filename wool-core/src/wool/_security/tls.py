@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
-import tempfile
 import threading
 from collections.abc import Generator
 
@@ -60,8 +59,7 @@ class ProxyChannel(Channel):
 
     def __init__(self, name: str, ca: str | None) -> None:
         self.server_name = name
-        with _readable():
-            self._pem = Pem(authorities=_authorities(ca) if ca else None)
+        self._pem = Pem(authorities=_authorities(ca) if ca else None)
 
     def server_pem(self) -> Pem:
         raise NotImplementedError("behind a proxy that ends TLS nobody listens with TLS")
@@ -91,9 +89,8 @@ class MutualChannel(Channel):
         self.server_name = name
         self._paths = (ca, cert, key)
         self._lock = threading.Lock()
-        with _readable():
-            self._stamp = self._look()
-            self._current = self._read()
+        self._stamp: list[tuple[int, int, int]] = []
+        self._current = self._read()
 
     def server_context(self) -> ssl.SSLContext:
         """Returns a context that hands each connection over to one made from the files of now."""
@@ -127,38 +124,27 @@ class MutualChannel(Channel):
     def _read(self) -> tuple[Pem, ssl.SSLContext]:
         """Returns what the files hold, and a context to listen with that is made of it."""
         ca, cert, key = self._paths
-        pem = Pem(certificate=_content(cert), key=_content(key), authorities=_authorities(ca))
-        if b"CERTIFICATE-----" not in (pem.certificate or b""):  # OpenSSL says that in riddles, or,
-            fault = "the former holds no certificate"  # if it is in the file of the key, not at all
-        elif b"PRIVATE KEY-----" not in (pem.key or b""):
-            fault = "the latter holds no private key"
-        else:
-            try:
+        shown, secret = _content(cert), _content(key)
+        pem = Pem(certificate=shown, key=secret, authorities=_authorities(ca))
+        fault = "one of them holds something else"  # which OpenSSL says in riddles, or not at all
+        try:
+            if b"CERTIFICATE-----" in shown and b"PRIVATE KEY-----" in secret:
                 return pem, server_context(pem)
-            except ssl.SSLError as error:
-                fault = "one of them is damaged, or the key is encrypted"
-                if error.reason not in (None, "PEM_LIB"):
-                    fault = error.reason.lower().replace("_", " ")
+        except ssl.SSLError as error:
+            fault = (error.reason or "damaged").lower().replace("_", " ")
         raise ConfigurationError(
             f"the certificate {cert} and the key {key} cannot be used: {fault}. Both have "
             "to be in PEM form and belong together, and the key must not need a password"
         )
 
 
-@contextlib.contextmanager
-def _readable() -> Generator[None]:
-    """Says which file cannot be read."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigurationError(
-            f"the TLS file {error.filename} cannot be read: {error.strerror}"
-        ) from None
-
-
 def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    """Returns what is in a file, or says why it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigurationError(f"the TLS file {path} cannot be read: {error.strerror}") from None
 
 
 def _authorities(path: str) -> bytes:
@@ -218,6 +204,8 @@ def _file(data: bytes) -> Generator[str]:
         finally:
             os.close(descriptor)
         return
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="wool-tls-") as folder:  # for its user alone
         path = os.path.join(folder, "pem")
         with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

@@ -12,7 +12,6 @@ import base64
 import binascii
 import secrets
 import zlib
-from pathlib import Path
 
 from wool.exceptions import ConfigurationError
 
@@ -59,14 +58,15 @@ def _bad(origin: str, what: str) -> ConfigurationError:
     )
 
 
-def read(path: Path, origin: str) -> str:
+def read(path: str, origin: str) -> str:
     """Returns the token that a file holds.
 
     Raises:
         ConfigurationError: it cannot be read, or holds no token.
     """
     try:
-        return check(path.read_text(encoding="ascii"), f"{origin} ({path})")
+        with open(path, encoding="ascii") as file:
+            return check(file.read(), f"{origin} ({path})")
     except OSError as error:
         raise ConfigurationError(f"{origin}: {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

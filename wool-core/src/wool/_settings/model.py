@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from wool.exceptions import PluginError
 
@@ -23,6 +23,7 @@ Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(ge=0)]
 Travel = Literal["auto", "off"]
+Output = Literal["auto", "caller", "worker", "off"]
 Loop = Literal["auto", "uvloop", "asyncio"]
 
 
@@ -33,10 +34,16 @@ class Core:
     transport: Annotated[str | None, "How processes are connected; unset: Wool chooses."] = None
     discovery: Annotated[str | None, "How more workers are found; unset: none are sought."] = None
     serializer: Annotated[str, "How values become bytes."] = "cloudpickle"
-    size: Annotated[Count | None, "Workers to keep; unset: one per CPU, none with a discovery."] = (
-        None
-    )
+    launcher: Annotated[str, "How the pool's own workers are started."] = "local"
+    size: Annotated[
+        Count | tuple[Count, ...] | None,
+        "Workers to keep, or least and most; unset: one per CPU, none with a discovery.",
+    ] = None
+    idle: Annotated[Seconds, "Seconds for which a pool that shrinks keeps workers unused."] = 60.0
     concurrency: Annotated[Positive | None, "Calls a worker runs at once; unset: no limit."] = None
+    memory_limit: Annotated[
+        Positive | None, "Bytes of memory at which a worker is replaced; unset: no limit."
+    ] = None
     quorum_timeout: Annotated[Seconds, "Seconds to wait for workers."] = 60.0
     shutdown_timeout: Annotated[Seconds, "Seconds calls get to end when a pool is left."] = 30.0
     cancel_grace: Annotated[Seconds, "Seconds a cancelled call gets to clean up."] = 10.0
@@ -45,8 +52,9 @@ class Core:
     by_reference: Annotated[tuple[str, ...], "Modules of yours that all workers have."] = ()
     context: Annotated[Travel, "Whether context variables travel with calls."] = "auto"
     exclude: Annotated[tuple[str, ...], "Context variables that do not, as `module.name`."] = ()
+    output: Annotated[Output, "Where what routines print and log goes; see its guide."] = "auto"
     observers: Annotated[tuple[str, ...], "Who is told of calls: `opentelemetry`, for spans."] = ()
-    local: Annotated[bool, "Whether routines run locally where no pool is open."] = True
+    run_locally: Annotated[bool, "Whether routines run locally where no pool is open."] = True
     loop: Annotated[Loop, "Event loop of workers; auto: uvloop where it is installed."] = "auto"
 
 
@@ -68,8 +76,7 @@ TABLES: Mapping[str, type] = {"tls": Tls}
 """The tables of Wool's own; all others are named after back-ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One key of a table."""
 
     name: str
@@ -89,46 +96,24 @@ def settings_of(options: type) -> dict[str, Setting]:
     Raises:
         PluginError: it is none, or its annotations make no sense.
     """
-    given: Any = options  # authors may use no type checker
-    if not isinstance(given, type):
-        raise PluginError(f"The options {given!r} are no dataclass. Report this to its authors.")
-    where = f"{options.__module__}.{options.__qualname__}"
-    if not dataclasses.is_dataclass(options):
-        raise PluginError(
-            f"The options class {where} is not a dataclass. Report this to its authors."
-        )
     try:
+        fields = dataclasses.fields(options)
         hints = typing.get_type_hints(options, include_extras=True)
-    except Exception as error:
+        return {field.name: _setting(field, hints[field.name]) for field in fields if field.init}
+    except Exception as error:  # authors may use no type checker
         raise PluginError(
-            f"The annotations of the options class {where} cannot be understood: "
-            f"{type(error).__name__}: {error}. Report this to its authors."
-        ) from error
-    return {
-        field.name: Setting(
-            field.name,
-            hints[field.name],
-            _default(field, where),
-            not field.repr or field.name in SECRETS,
-            _description(hints[field.name]),
-        )
-        for field in dataclasses.fields(options)
-        if field.init
-    }
-
-
-def _default(field: dataclasses.Field[Any], where: str) -> Any:
-    if field.default_factory is dataclasses.MISSING:
-        return field.default
-    try:
-        return field.default_factory()
-    except Exception as error:
-        raise PluginError(
-            f"The options class {where} cannot make the default of {field.name!r}: "
-            f"{type(error).__name__}: {error}. Report this to its authors."
+            f"The options {options!r} are no dataclass that Wool can read: "
+            f"{type(error).__name__}: {error}. Report this to the authors of the back-end."
         ) from error
 
 
-def _description(annotation: Any) -> str:
+def _setting(field: dataclasses.Field[Any], annotation: Any) -> Setting:
+    make, default = field.default_factory, field.default
     notes = getattr(annotation, "__metadata__", ())
-    return next((note for note in notes if isinstance(note, str)), "")
+    return Setting(
+        name=field.name,
+        type=annotation,
+        default=default if make is dataclasses.MISSING else make(),
+        secret=not field.repr or field.name in SECRETS,
+        description=next((note for note in notes if isinstance(note, str)), ""),
+    )

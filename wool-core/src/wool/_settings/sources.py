@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+
+from msgspec import Struct
 
 from wool.exceptions import ConfigurationError
 
@@ -18,14 +19,14 @@ ARGUMENT = "argument"
 DEFAULT = "default"
 
 _KUBERNETES = re.compile(
-    r"WOOL_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+    r"WOOL_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)=.*"
+    r"|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*"
+    r"|PORT=(tcp|udp|sctp)://.*)",
+    re.DOTALL,
 )
-_KUBERNETES_PORT = re.compile(r"WOOL_(\w+_)?PORT")
-_KUBERNETES_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(Struct, frozen=True):
     """A value that somebody has given for a setting.
 
     Attributes:
@@ -41,11 +42,15 @@ class Given:
     folder: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+Givens = Mapping[str, Given]
+"""The values of one source, by key."""
+
+
+class Environment(Struct, frozen=True):
     """The environment variables that begin with `WOOL_` and are not empty.
 
-    `WOOL_KEY` is a key of Wool, `WOOL_TABLE__KEY` one of a table.
+    `WOOL_KEY` is a key of Wool, `WOOL_TABLE__KEY` one of a table. Those that Kubernetes sets for a
+    service whose name is or begins with `wool` are left out.
     """
 
     variables: Mapping[str, str]
@@ -53,20 +58,23 @@ class Environment:
 
     @classmethod
     def of(cls, variables: Mapping[str, str], folder: Path) -> Environment:
-        ours = {k: v for k, v in variables.items() if k.startswith(PREFIX) and v}
+        ours = {
+            name: value
+            for name, value in variables.items()
+            if name.startswith(PREFIX) and value and not _KUBERNETES.fullmatch(f"{name}={value}")
+        }
         return cls(ours, folder)
 
-    def given(self, table: str) -> dict[str, Given]:
+    def given(self, table: str) -> Givens:
         """Returns what is set of a table, by key; of `[tool.wool]` itself if `table` is empty."""
         prefix = variable(table, "")
         return {
-            name.removeprefix(prefix).lower(): self._given(name, value)
+            name.removeprefix(prefix).lower(): Given(
+                value, f"environment variable {name}", True, self.folder
+            )
             for name, value in self.variables.items()
             if name.startswith(prefix) and name.isupper() and (table or "__" not in name)
         }
-
-    def _given(self, name: str, value: str) -> Given:
-        return Given(value, f"environment variable {name}", True, self.folder)
 
 
 def variable(table: str, key: str) -> str:
@@ -79,21 +87,13 @@ def word(name: str) -> str:
     return re.sub(r"\W", "_", name).upper()
 
 
-def is_from_kubernetes(name: str, value: str) -> bool:
-    """Whether Kubernetes sets this variable, for a service whose name is or begins with `wool`."""
-    if _KUBERNETES.fullmatch(name):
-        return True
-    return bool(_KUBERNETES_PORT.fullmatch(name) and _KUBERNETES_ADDRESS.match(value))
-
-
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Struct, frozen=True):
     """A TOML file and its `[tool.wool]`."""
 
     path: Path
     content: Mapping[str, Any]
 
-    def given(self, table: str) -> dict[str, Given]:
+    def given(self, table: str) -> Givens:
         """Returns what is set of a table, by key; of `[tool.wool]` itself if `table` is empty."""
         content = self.content.get(table, {}) if table else self.content
         origin = f"{self.path} {header(table)}"
@@ -116,8 +116,7 @@ def find_file(variables: Mapping[str, str], folder: Path) -> File | None:
     """
     named = variables.get(CONFIG)
     if named:
-        path = folder / os.path.expanduser(named)
-        return _read(path, f"{CONFIG}={named}: ", required=True)
+        return _read(folder / os.path.expanduser(named), f"{CONFIG}={named}: ", required=True)
     for place in (folder, *folder.parents):
         path = place / "pyproject.toml"
         if os.path.isfile(path):
@@ -128,27 +127,26 @@ def find_file(variables: Mapping[str, str], folder: Path) -> File | None:
 def _read(path: Path, why: str, *, required: bool) -> File:
     try:
         data = path.read_bytes()
+        tool = _parsed(data).get("tool")
     except OSError as error:
         raise ConfigurationError(f"{why}{path} cannot be read: {error.strerror}") from error
-    table = _table(path, why, data) if b"wool" in data or b"\0" in data else None
-    if table is None and required and data.strip():
-        raise ConfigurationError(f"{why}{path} has no table [tool.wool]")
-    return File(path, table or {})
-
-
-def _table(path: Path, why: str, data: bytes) -> Mapping[str, Any] | None:
-    """Returns `[tool.wool]`; None if there is none."""
-    import tomllib  # takes 20 ms, which most programs need not spend
-
-    try:
-        content = tomllib.loads(data.decode())
     except ValueError as error:  # of TOML, or of UTF-8
         raise ConfigurationError(f"{why}{path} is not valid TOML: {error}") from None
-    tool = content.get("tool")
-    table: object = cast("dict[str, Any]", tool).get("wool") if isinstance(tool, dict) else None
-    if table is None or isinstance(table, dict):
-        return cast("dict[str, Any] | None", table)
-    raise ConfigurationError(f"{why}{path}: wool must be a table of its own, [tool.wool]")
+    table: Any = cast("dict[str, Any]", tool).get("wool") if isinstance(tool, dict) else None
+    if table is None and required and data.strip():
+        raise ConfigurationError(f"{why}{path} has no table [tool.wool]")
+    if not isinstance(table, dict | None):
+        raise ConfigurationError(f"{why}{path}: wool must be a table of its own, [tool.wool]")
+    return File(path, cast("dict[str, Any] | None", table) or {})
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    """Parses a file, unless it is sure to say nothing of Wool."""
+    if b"wool" not in data:
+        return {}
+    import tomllib  # takes 20 ms, which most programs need not spend
+
+    return tomllib.loads(data.decode())
 
 
 def walk(content: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, str]]:

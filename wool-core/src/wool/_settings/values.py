@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import enum
 import os
 import types
 import typing
@@ -14,12 +13,14 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from wool._settings.model import Setting, settings_of
+from wool._settings.model import Setting
 from wool._settings.sources import ARGUMENT, Given
 from wool.exceptions import ConfigurationError, PluginError
 
 MOST_CHARACTERS = 80
 """Of a wrong value, so many characters are shown."""
+
+_REPORT = "Report this to the authors of the back-end."
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ def convert(setting: Setting, given: Given) -> Any:
     """
     value = given.value
     if given.text:
-        value = _items(value) if _is_list(setting.type) else value.strip()
+        value = _items(value) if _is_list(setting.type, value) else value.strip()
     try:
         return msgspec.convert(
             value,
@@ -48,7 +49,7 @@ def convert(setting: Setting, given: Given) -> Any:
     except TypeError as error:
         raise PluginError(
             f"The option {setting.name!r} has a type that Wool cannot read from settings: "
-            f"{error}. Report this to the authors of its back-end."
+            f"{error}. {_REPORT}"
         ) from error
 
 
@@ -56,15 +57,23 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
+def _is_list(annotation: Any, text: str) -> bool:
+    """Whether a variable has a list: one with a comma, where the type allows other things too."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _is_list(inner[0], text)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [_is_list(one, text) for one in inner if one is not types.NoneType]
+        return any(kinds) if "," in text else all(kinds)
+    return (origin or annotation) in _LISTS
+
+
 def _custom(cls: type, value: object, folder: Path) -> object:
     """Takes values of types that msgspec does not know."""
     if isinstance(value, cls):
         return value
     if not issubclass(cls, PurePath):
-        raise PluginError(
-            f"Wool cannot make a {cls.__qualname__} from a setting. Report this to the authors "
-            f"of the back-end."
-        )
+        raise PluginError(f"Wool cannot make a {cls.__qualname__} from a setting. {_REPORT}")
     if isinstance(value, str) and value:
         return cls(folder / os.path.expanduser(value))
     raise ValueError(value)
@@ -72,79 +81,46 @@ def _custom(cls: type, value: object, folder: Path) -> object:
 
 def _bad(setting: Setting, given: Given) -> ConfigurationError:
     where = "" if given.origin == ARGUMENT else f"{given.origin}: "
-    but = "" if setting.secret else f", not {_brief(given.value)}"
+    text = repr(given.value)
+    shown = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
+    but = "" if setting.secret else f", not {shown}"
     return ConfigurationError(f"{where}{setting.name} must be {describe(setting.type)}{but}")
 
 
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
+# For people and programs that look ----------------------------------------------------------
 
 
-# To another process and back -------------------------------------------------------------------
+def plain(value: Any) -> Any:
+    """Returns a value as plain types have it: enumerations by their values, paths as texts."""
+    return msgspec.to_builtins(value, enc_hook=str)
 
 
-def dump(options: Any) -> dict[str, Any]:
-    """Returns the values of options as plain objects, which `marshal` takes as well."""
-    return {
-        name: _dumped(getattr(options, name))
-        for name in settings_of(type(options))  # pyright: ignore[reportUnknownArgumentType]
-    }
-
-
-def _dumped(value: Any) -> Any:
-    return msgspec.to_builtins(value, enc_hook=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, PurePath):
-        return os.fspath(value)
-    if isinstance(value, enum.Enum):
-        return value.value
-    raise PluginError(
-        f"The option {value!r} is of the type {type(value).__qualname__}, which cannot be sent to "
-        f"a worker. Report this to the authors of its back-end."
-    )
-
-
-def load(options: type[T], values: Mapping[str, Any]) -> T:
-    """Makes options from what `dump` returned in another process."""
-    settings = settings_of(options)
-    return options(**{name: _loaded(settings[name], value) for name, value in values.items()})
-
-
-def _loaded(setting: Setting, value: Any) -> Any:
-    try:
-        return convert(setting, Given(value, "the pool", False, Path(os.sep)))
-    except ConfigurationError:
-        if setting.required or _dumped(setting.default) != value:
-            raise
-        return setting.default  # nobody has checked it against its annotation before, either
+def as_json(value: Any, indent: int) -> str:
+    """Returns a value as JSON; infinity, which that does not have, is null."""
+    return msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=indent).decode()
 
 
 # Words for types -----------------------------------------------------------------------------
 
+_WORDS: Mapping[type, str] = {
+    inspect.BoolType: "true or false",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
+    inspect.StrType: "a string",
+    inspect.DictType: "a table, which only the file can have",
+    inspect.CustomType: "a path",
+}
 
-def _alternatives(annotation: Any) -> list[Any]:
-    """Returns the types of a union without None, and those of a type that is none."""
-    inner = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-    return [_bare(one) for one in inner if one is not types.NoneType]
-
-
-def _is_union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
-
-
-def _bare(annotation: Any) -> Any:
-    if typing.get_origin(annotation) is typing.Annotated:
-        return typing.get_args(annotation)[0]
-    return annotation
-
-
-def _is_list(annotation: Any) -> bool:
-    return any(
-        (typing.get_origin(one) or one) in _LISTS for one in _alternatives(_bare(annotation))
-    )
+_BOUNDS: Mapping[str, str] = {
+    "ge": "of at least",
+    "gt": "greater than",
+    "le": "of at most",
+    "lt": "less than",
+    "multiple_of": "that is a multiple of",
+    "min_length": "of a length of at least",
+    "max_length": "of a length of at most",
+    "pattern": "that matches",
+}
 
 
 def describe(annotation: Any) -> str:
@@ -158,56 +134,15 @@ def _describe(info: Any) -> str:
             return _describe(inner)
         case inspect.UnionType(types=alternatives):
             real = [one for one in alternatives if not isinstance(one, inspect.NoneType)]
-            words = [_describe(one) for one in real]
-            return " or ".join(words)
+            return " or ".join(map(_describe, real))
         case inspect.LiteralType(values=values):
-            return "one of " + ", ".join(repr(value) for value in values)
+            return "one of " + ", ".join(map(repr, values))
         case inspect.EnumType(cls=cls):
             return "one of " + ", ".join(repr(member.value) for member in cls)
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.IntType() | inspect.FloatType():
-            word = "a whole number" if isinstance(info, inspect.IntType) else "a number"
-            return word + _bounds(info)
-        case inspect.StrType():
-            return "a string" + _lengths(info, "characters") + _pattern(info)
-        case (
-            inspect.ListType(item_type=item)
-            | inspect.VarTupleType(item_type=item)
-            | inspect.SetType(item_type=item)
-            | inspect.FrozenSetType(item_type=item)
-            | inspect.CollectionType(item_type=item)
-        ):
-            return f"a list{_lengths(info, 'items')}, each item {_describe(item)}"
-        case inspect.DictType():
-            return f"a table{_lengths(info, 'keys')}, which only the file can have"
-        case inspect.CustomType(cls=cls) if issubclass(cls, PurePath):
-            return "a path"
+        case _ if hasattr(info, "item_type"):
+            words = f"a list, each item {_describe(info.item_type)}"
         case _:
-            return f"a value for {type(info).__name__.removesuffix('Type')}"
-
-
-def _bounds(info: Any) -> str:
-    bounds = [
-        (info.ge, "of at least"),
-        (info.gt, "greater than"),
-        (info.le, "of at most"),
-        (info.lt, "less than"),
-        (info.multiple_of, "that is a multiple of"),
-    ]
-    words = [f"{word} {_number(bound)}" for bound, word in bounds if bound is not None]
-    return f" {' and '.join(words)}" if words else ""
-
-
-def _number(bound: float) -> str:
-    return str(bound) if isinstance(bound, int) else f"{bound:g}"
-
-
-def _lengths(info: Any, unit: str) -> str:
-    bounds = [(info.min_length, "at least"), (info.max_length, "at most")]
-    words = [f"{word} {bound}" for bound, word in bounds if bound is not None]
-    return f" of {' and '.join(words)} {unit}" if words else ""
-
-
-def _pattern(info: Any) -> str:
-    return "" if info.pattern is None else f" that matches {info.pattern!r}"
+            words = _WORDS.get(info.__class__, f"a value for {info.__class__.__name__}")
+    found = [(word, getattr(info, name, None)) for name, word in _BOUNDS.items()]
+    bounds = [f"{word} {bound}" for word, bound in found if bound is not None]
+    return " ".join([words, " and ".join(bounds)]).rstrip()

@@ -42,7 +42,7 @@ class Executor(concurrent.futures.Executor):
     Workers start with the first function that is submitted, on the event loop of a thread.
 
     Args:
-        max_workers: how many workers to start; by default as a `WorkerPool` does.
+        max_workers: how many workers to start; by default as `size` says, as for a `WorkerPool`.
         initializer: a function that each worker which the pool starts calls before anything else,
             with `initargs`. If it raises, that is as for a lifespan of `WorkerPool`.
         options: as for `WorkerPool`.
@@ -69,7 +69,8 @@ class Executor(concurrent.futures.Executor):
                 raise TypeError("initializer along with lifespan: call it there")
             options["lifespan"] = partial(initialized, initializer, tuple(initargs))
         options.setdefault("concurrency", 1)
-        self._engine = _Engine(WorkerPool(max_workers, **options))
+        size = options.pop("size", None) if max_workers is None else max_workers
+        self._engine = _Engine(WorkerPool(size, **options))
         weakref.finalize(self, self._engine.close).atexit = False
 
     @property
@@ -183,7 +184,7 @@ class _Engine:
     @property
     def size(self) -> int:
         """How many workers it starts or has, as far as is known; at least 1."""
-        return max(1, self._pool._plan.size, len(self._pool.members))
+        return max(1, self._pool.most)
 
     # On any thread ------------------------------------------------------------------------------
 

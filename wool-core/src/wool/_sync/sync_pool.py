@@ -21,7 +21,7 @@ class SyncPool(PoolView):
     """A pool whose routines are called by code that is not async, from any thread.
 
     Its event loop is on a thread of its own. Context variables of the calling thread are visible in
-    routines; what those set stays there. What is async of a pool can be used as well:
+    routines; what those set stays there. The async methods of a pool can be used as well:
     `pool.call(pool.wait, 4)`, `pool.stream(pool.broadcast, routine)`,
     `pool.stream(wool.map, routine, inputs)`.
 
@@ -30,7 +30,7 @@ class SyncPool(PoolView):
             it is entered.
     """
 
-    def __init__(self, size: int | None = None, **options: Any) -> None:
+    def __init__(self, size: int | tuple[int, int] | None = None, **options: Any) -> None:
         self._opened = WorkerPool(size, **options)
         self._thread: LoopThread | None = None
         super().__init__(self._opened._pool)

@@ -16,6 +16,7 @@ from itertools import count
 from typing import Any
 
 from wool import abc
+from wool._msgspec import Struct
 from wool.plugins import API, TransportPlugin, hookimpl
 
 MAX_MESSAGE = 16 << 20
@@ -113,8 +114,7 @@ class _Channel:
         self.wake_writer()
 
 
-@dataclass(frozen=True, slots=True)
-class _Half:
+class _Half(Struct, frozen=True):
     """The acceptor's end before its loop has picked it up."""
 
     outgoing: _Channel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 import ssl
@@ -49,6 +48,8 @@ async def resolve(host: str, port: int) -> list[Place]:
     Raises:
         OSError, UnicodeError: there are none.
     """
+    import ipaddress  # which Unix sockets do without
+
     zone = "%" in host
     with contextlib.suppress(ValueError):
         number = ipaddress.ip_address(host)
@@ -186,7 +187,7 @@ def remove(path: str) -> None:
             os.unlink(path)
 
 
-# What is set, and what is known -------------------------------------------------------------------
+# Options and facts --------------------------------------------------------------------------------
 
 
 def at_once(sock: socket.socket) -> None:
@@ -234,7 +235,7 @@ def facts(transport: asyncio.BaseTransport) -> dict[str, Any]:
     host, port = name[:2]
     return {
         "peer": f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        "same_host": _is_loopback(host),
+        "same_host": is_loopback(host),
     }
 
 
@@ -247,8 +248,10 @@ def peer_uid(sock: Any) -> int:
     return int(struct.unpack_from("II", sock.getsockopt(0, 1, 76))[1])
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether the number of a peer is one of this machine alone."""
+    import ipaddress
+
     try:
         number = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, cast
@@ -33,6 +33,7 @@ FLOOD = 4096
 """Messages in one read at which a stranger is cut off: even an empty one takes memory."""
 
 _PREFIX = 4
+_prefix = struct.Struct("<I").unpack_from
 _JOIN_BELOW = 64 << 10
 _WRITE_BUFFER = 1 << 20
 _READ_AHEAD = 2 << 20
@@ -51,15 +52,19 @@ def pack(messages: Sequence[abc.Segments], most: int) -> list[abc.Buffer]:
     Raises:
         MessageTooLarge: a message exceeds `MAX_MESSAGE`.
     """
-    if len(messages) == 1:  # as most are, and small
-        size = sum(map(len, messages[0]))
-        if size < _JOIN_BELOW - _PREFIX:
-            return [b"".join((size.to_bytes(_PREFIX, "little"), *messages[0]))]
     pieces: list[abc.Buffer] = []
     small: list[abc.Buffer] = []
     filled = 0
     for segments in messages:
         size = sum(map(len, segments))
+        if size <= _JOIN_BELOW - _PREFIX:  # as most are
+            if small and filled + size > most - _PREFIX:
+                pieces.append(b"".join(small))
+                small, filled = [], 0
+            small.append(size.to_bytes(_PREFIX, "little"))
+            small += segments
+            filled += _PREFIX + size
+            continue
         if size > MAX_MESSAGE:
             raise abc.MessageTooLarge(f"{size} bytes in one message; at most {MAX_MESSAGE}")
         for part in (size.to_bytes(_PREFIX, "little"), *segments):
@@ -129,7 +134,7 @@ class Cutter:
         scratch, at, end = self._scratch, 0, self._kept + count
         self._kept = 0
         while end - at >= _PREFIX and not self.fault:
-            size = int.from_bytes(scratch[at : at + _PREFIX], "little")
+            (size,) = _prefix(scratch, at)
             at += _PREFIX
             if size > limit:
                 self.fault = f"the peer has sent a message of more than {limit} bytes"
@@ -139,7 +144,7 @@ class Cutter:
                 self._body[: self._filled] = scratch[at:end]
                 return messages
             else:
-                messages.append(bytes(scratch[at : at + size]))
+                messages.append(scratch[at : at + size].tobytes())
                 at += size
         if not self.fault:
             self._kept = end - at
@@ -149,11 +154,13 @@ class Cutter:
     def cut(self, data: abc.Buffer, limit: int) -> list[bytes | memoryview]:
         """The same for bytes that have been read elsewhere."""
         view = memoryview(data)
-        size = int.from_bytes(view[:_PREFIX], "little")
-        if size == len(view) - _PREFIX <= limit and self.is_empty and not self.fault:
-            return [view[_PREFIX:]]  # one whole message, as most are
         messages: list[bytes | memoryview] = []
         while view and not self.fault:
+            end = _PREFIX + int.from_bytes(view[:_PREFIX], "little")
+            if end <= len(view) and end - _PREFIX <= limit and self.is_empty:
+                messages.append(view[_PREFIX:end])  # a whole message, as most are
+                view = view[end:]
+                continue
             room = self.room()
             count = min(len(room), len(view))
             room[:count] = view[:count]
@@ -208,7 +215,7 @@ class StreamConnection(asyncio.BufferedProtocol, abc.Connection):
     def extra(self, attribute: str, default: Any = None) -> Any:
         return self._known.get(attribute, default)
 
-    # What a subclass may wrap the stream into -----------------------------------------------------
+    # For a subclass that wraps the stream ---------------------------------------------------------
 
     def _wrap(self, pieces: Sequence[abc.Buffer]) -> Sequence[abc.Buffer]:
         """Returns what is to be written for pieces of the stream, and besides; holds the lock."""
@@ -234,13 +241,14 @@ class StreamConnection(asyncio.BufferedProtocol, abc.Connection):
         if self._cutter.fault and not self._end:
             self._refuse(self._cutter.fault)
 
-    @abstractmethod
     def _refuse(self, text: str) -> None:
         """Ends the connection as the peer has done wrong."""
+        self._finish(text)
+        self.abort()
 
-    @abstractmethod
     def _begin_to_close(self) -> None:
         """Closes once what is queued has been sent."""
+        self._transport.close()
 
     # Sending --------------------------------------------------------------------------------------
 
@@ -261,7 +269,6 @@ class StreamConnection(asyncio.BufferedProtocol, abc.Connection):
             and not self._end
             and not self._rest
             and not self._transport.get_write_buffer_size()
-            and not self._transport.is_closing()
         )
 
     def send_now(self, messages: Sequence[abc.Segments]) -> None:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wool import abc
-from wool._transports import sockets
+from wool._transports import failures, sockets
 from wool._transports.listener import SocketListener
 from wool._transports.stream import StreamConnection
 from wool.plugins import API, TransportPlugin, hookimpl
@@ -41,6 +39,12 @@ def wool_transports() -> Iterable[TransportPlugin]:
     )
 
 
+def _new_directory() -> str:
+    import tempfile  # which workers of a pool do without
+
+    return tempfile.mkdtemp(prefix="wool-")
+
+
 class UnixTransport(abc.Transport):
     """Connects processes of one user on one machine."""
 
@@ -63,25 +67,22 @@ class UnixTransport(abc.Transport):
                 f"{address} did not accept a connection within {timeout:g} s", reason="timeout"
             ) from None
         except OSError as error:
-            refused = error.errno in (errno.ECONNREFUSED, errno.ENOENT)
-            reason = "refused" if refused else "unknown"
-            text = f"{address}: {error.strerror or error}"
-            raise abc.ConnectFailed(text, reason=reason) from error
+            raise failures.not_reached(address, error) from error
         if not connection.is_same_user:
             await connection.aclose()
             raise abc.ConnectFailed(f"{address} belongs to another user")
         return connection
 
     async def listen(self, address: str | None, *, credentials: abc.Tls | None) -> abc.Listener:
-        own = None if address else tempfile.mkdtemp(prefix="wool-")
+        own = None if address else _new_directory()
         path = _path(address) if address else os.path.join(str(own), "socket")
         try:
             sock = sockets.listen(sockets.unix_place(path))
         except OSError as error:
             if own is not None:
                 os.rmdir(own)
-            reason = error.strerror or error
-            raise abc.ConnectFailed(f"cannot listen at {path}: {reason}") from error
+            text = f"cannot listen at {path}: {failures.words(error)}"
+            raise abc.ConnectFailed(text) from error
 
         def leave() -> None:
             sockets.remove(path)
@@ -116,13 +117,6 @@ class UnixConnection(StreamConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.opened()
-
-    def _refuse(self, text: str) -> None:
-        self._finish(text)
-        self.abort()
-
-    def _begin_to_close(self) -> None:
-        self._transport.close()
 
 
 def _path(address: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pickle import PickleBuffer
@@ -22,7 +23,8 @@ from typing import Any, cast
 
 import msgspec
 
-from wool._code.calls import Call, future_stays, reduce_call, used_call
+from wool._backends._pickling import PROTOCOL, PickleSerializer
+from wool._code.calls import Call, future_stays, reduce_call
 from wool._code.code import CodeBook, CodeStore
 from wool._code.codepickler import Values
 from wool._code.loading import (
@@ -36,8 +38,8 @@ from wool._code.names import missing_remedy
 from wool._code.treatments import Reducer
 from wool._code.units import CodeUnit
 from wool._texts import kind_of, reason_of
-from wool._values.exceptions import Failure, Thrown, reduce_mended
-from wool._values.reduction import reduce_exception
+from wool._values.exceptions import Thrown
+from wool._values.reduction import Failure, reduce_exception
 from wool._values.references import (
     Export,
     function_travels,
@@ -59,6 +61,10 @@ LIFTED = 1 << 20
 """Bytes of a `bytes` object from which on it is kept out of the pickle, where it would be copied
 while nothing else of its event loop runs. Only those are that stand by themselves, as an argument
 or a result: what is in a container is pickled with it."""
+
+ATOMS = frozenset({type(None), bool, int, float, str, bytes})
+"""Types of values that have no parts, and no pickler is asked about. Most arguments and results are
+of them, and to make a pickler takes longer than to pickle them."""
 
 _LARGE = "There is too little memory: pass less at once, such as pieces in a stream"
 
@@ -106,9 +112,7 @@ class _Reducer(Reducer, kw_only=True):
     def reduce_exception(self, error: BaseException) -> Any:
         if self.thrown is not None and error is self.thrown.exception:
             return self.thrown.reduce(self.label)
-        if self.failure is not None:
-            return reduce_mended(error, self.label, self.failure)
-        return reduce_exception(error, self.label)
+        return reduce_exception(error, self.label, self.failure)
 
     def reduce_future(self, future: asyncio.Future[Any]) -> Any:
         raise SerializationError(future_stays(future))
@@ -117,8 +121,7 @@ class _Reducer(Reducer, kw_only=True):
         reduced = reduce_call(call, self.modules, self._key)
         if reduced is NotImplemented:
             return self.reduce_reference(call)
-        if reduced[0] is not used_call:
-            self.calls.append(call)
+        self.calls.append(call)
         return reduced
 
     def reduce_reference(self, obj: Any) -> Any:
@@ -179,6 +182,8 @@ class Codec:
         self.modules: Modules = book.modules
         self._dumps = serializer.dumps
         self._loads = serializer.loads
+        self._dumps_pickles = isinstance(serializer, PickleSerializer)
+        self._loads_pickles = type(serializer).loads is PickleSerializer.loads
 
     def encode(
         self,
@@ -198,6 +203,11 @@ class Codec:
             SerializationError: it mentions too much.
             Exception: whatever the serializer raises.
         """
+        if type(value) is bytes:
+            value = _lift(value)
+        parts = cast("tuple[Any, ...]", value) if type(value) is tuple else (value,)
+        if self._dumps_pickles and ATOMS.issuperset(map(type, parts)):
+            return Encoded([pickle.dumps(value, PROTOCOL)], {})
         failure = self._failure if mend else None
         reducer = _Reducer(
             self.modules,
@@ -209,7 +219,7 @@ class Codec:
             calls=[],
             exports=[],
         )
-        payload = self._dumps(_lift(value) if type(value) is bytes else value, reducer)
+        payload = self._dumps(value, reducer)
         if len(reducer.exports) > MOST_OBJECTS:
             raise _too_many(len(reducer.exports), "live objects", MOST_OBJECTS)
         if len(reducer.code) > MOST_CODE:
@@ -241,6 +251,8 @@ class Codec:
         try:
             if bytes in map(type, args) or bytes in map(type, kwargs.values()):
                 args, kwargs = _lift_all(args, kwargs)
+            if self._dumps_pickles and not kwargs and ATOMS.issuperset(map(type, args)):
+                return Encoded([pickle.dumps((args, kwargs), PROTOCOL)], {})
             return self.encode((args, kwargs))
         except Exception as error:
             raise self._argument_error(function, args, kwargs, error) from error
@@ -265,6 +277,8 @@ class Codec:
         buffers = list(map(_writable, segments[1:])) if len(segments) > 1 else ()
         before = LOADING.set((self.store, thrown, referents))
         try:
+            if self._loads_pickles:
+                return pickle.loads(segments[0], buffers=buffers)
             return self._loads(Payload(segments[0], buffers))
         except (Exception, KeyboardInterrupt):
             raise

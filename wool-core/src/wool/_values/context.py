@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from wool._texts import kind_of, reason_of
-from wool._values.codec import Codec, Encoded
+from wool._values.codec import Codec
 from wool._values.variables import VARIABLES, Identity, Variable, default_of, dotted, is_local
 from wool.abc import Buffer
 
@@ -33,10 +33,11 @@ MAX_REMARK = 2000
 """Characters of what the caller is told of a context variable."""
 
 LARGE = 1 << 20
-"""A value that may change is pickled for each call; from so many bytes on the user is told."""
+"""A value that may change is pickled for each call; from so many bytes on the user is told.
+One that cannot change is kept in pickled form up to that size, the last one of each variable."""
 
-MOST_KEPT, MOST_KEPT_BYTES = 512, 32 << 20
-"""So many values are kept in pickled form, with so many bytes."""
+MOST_FAILED = 512
+"""So many values are remembered that cannot be pickled."""
 
 _MISSING = object()
 
@@ -107,8 +108,7 @@ class ContextCodec:
         self._exclude = frozenset(exclude)
         self.translators = {t.name: t for t in translators if t.name not in self._exclude}
         self._travelling: dict[Variable, Identity] = {}
-        self._kept: dict[int, tuple[object, Encoded]] = {}
-        self._kept_bytes = 0
+        self._kept: dict[Variable, tuple[object, Change]] = {}  # the last value of each
         self._failed: dict[int, Callable[[], object]] = {}
         self._told: set[str] = set()
 
@@ -150,9 +150,11 @@ class ContextCodec:
         self._travelling[variable] = identity
         return identity
 
-    def encode(self, identity: Identity, value: object, complain: Complain) -> Encoded | None:
-        """Encodes the value of a variable; None if it cannot travel."""
-        kept = self._kept.get(id(value))
+    def encode(
+        self, variable: Variable, identity: Identity, value: object, complain: Complain
+    ) -> Change | None:
+        """Returns that a variable has a new value; None if that cannot travel."""
+        kept = self._kept.get(variable)
         if kept is not None and kept[0] is value:
             return kept[1]
         failed = self._failed.get(id(value))
@@ -167,9 +169,11 @@ class ContextCodec:
         except BaseException as error:  # pickling runs the user's code
             self._fail(identity, value, error, complain)
             return None
+        change = Change(identity.names, identity.origin, Kind.SET, encoded.segments, encoded.code)
         size = sum(map(len, encoded.segments))
         if _immutable(value):
-            self._keep(value, encoded, size)
+            if size <= LARGE:
+                self._kept[variable] = value, change
         elif size > LARGE and not identity.library:
             self.tell(
                 f"{identity} is large",
@@ -178,7 +182,7 @@ class ContextCodec:
                 "variable in the setting `exclude`",
                 complain,
             )
-        return encoded
+        return change
 
     def tell(self, label: str, remark: str, complain: Complain) -> None:
         """Tells the user something about a variable, once."""
@@ -186,16 +190,10 @@ class ContextCodec:
             self._told.add(label)
             complain(label, remark)
 
-    def _keep(self, value: object, encoded: Encoded, size: int) -> None:
-        if len(self._kept) >= MOST_KEPT or self._kept_bytes + size > MOST_KEPT_BYTES:
-            self._kept, self._kept_bytes = {}, 0
-        self._kept[id(value)] = value, encoded
-        self._kept_bytes += size
-
     def _fail(
         self, identity: Identity, value: object, error: BaseException, complain: Complain
     ) -> None:
-        if len(self._failed) >= MOST_KEPT:
+        if len(self._failed) >= MOST_FAILED:
             self._failed = {}
         try:
             self._failed[id(value)] = weakref.ref(value)
@@ -277,30 +275,30 @@ class Mirror:
         for variable, value in context.items():
             if seen.get(variable, _MISSING) is not value:
                 seen[variable] = value
-                changes += self._change(codec, variable, value)
+                if change := self._change(codec, variable, value):
+                    changes.append(change)
         if len(seen) > len(context):
             for variable in [variable for variable in seen if variable not in context]:
                 del seen[variable]
-                changes += self._change(codec, variable, _MISSING)
+                if change := self._change(codec, variable, _MISSING):
+                    changes.append(change)
         if self.of_caller and codec.translators:
             changes += self._translations(codec)
         return changes
 
-    def _change(self, codec: ContextCodec, variable: Variable, value: object) -> Iterator[Change]:
+    def _change(self, codec: ContextCodec, variable: Variable, value: object) -> Change | None:
         # Nobody but the routine itself could know a nameless one that it has made.
         identity = codec.identify(variable, self.complain if self.of_caller else None)
         if identity is None:
-            return
-        names, origin = identity.names, identity.origin
+            return None
         if value is _MISSING:
-            yield Change(names, origin, Kind.UNSET)
-        elif self._taken.get(variable, _MISSING) is value and not self._crossing:
-            yield Change(names, origin, Kind.RETURNED)
-        else:
-            encoded = codec.encode(identity, value, self.complain)
-            if encoded is not None:
-                self._given[variable] = value
-                yield Change(names, origin, Kind.SET, encoded.segments, encoded.code)
+            return Change(identity.names, identity.origin, Kind.UNSET)
+        if self._taken.get(variable, _MISSING) is value and not self._crossing:
+            return Change(identity.names, identity.origin, Kind.RETURNED)
+        change = codec.encode(variable, identity, value, self.complain)
+        if change is not None:
+            self._given[variable] = value
+        return change
 
     def _translations(self, codec: ContextCodec) -> Iterator[Change]:
         captured = self._captured
@@ -386,11 +384,13 @@ class CallerContext(Mirror):
 
     of_caller = True
 
+    def changed(self) -> bool:
+        """Whether there may be something that the routine has to know of the current context."""
+        return self._codec is not None and (bool(self._seen) or self._codec.any_set())
+
     def changes(self) -> list[Change]:
         """Returns what the routine has to know of the current context."""
-        if self._codec is None or not (self._seen or self._codec.any_set()):
-            return []
-        return super().changes()
+        return super().changes() if self.changed() else []
 
 
 class RoutineContext(Mirror):
@@ -398,23 +398,13 @@ class RoutineContext(Mirror):
 
     __slots__ = ("_unsent",)
 
-    def __init__(self, *, crossing: bool = False) -> None:
-        super().__init__(crossing=crossing)
+    def __init__(self, codec: ContextCodec | None, *, crossing: bool) -> None:
+        super().__init__(codec, crossing=crossing)
         self._unsent: list[Change] = []
 
-    def begin(self, codec: ContextCodec | None) -> None:
-        """User code is about to begin: what is set from now on is the caller's business.
-
-        Args:
-            codec: None if no variables travel.
-        """
-        self._codec = codec
+    def begin(self) -> None:
+        """Begins to watch: values set from now on are the caller's business."""
         self._seen = dict(copy_context().items())
-
-    def end(self) -> None:
-        """There is nothing to share any more: what may know the call is let go."""
-        self._codec = None
-        self._seen, self._given, self._taken, self._tokens = {}, {}, {}, {}
 
     def complain(self, label: str, text: str) -> None:
         """Has the caller told with the next answer."""

@@ -8,6 +8,7 @@ how it wants to be pickled is obeyed, and gets cause, context, notes and traceba
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from types import (
     GetSetDescriptorType,
@@ -16,7 +17,10 @@ from types import (
 from typing import Any, cast
 
 from wool._code.names import is_built_in
+from wool._texts import repr_of
+from wool._values.summaries import summarise
 from wool._values.tracebacks import Frames, capture, rebuild
+from wool.exceptions import RemoteError
 
 Links = tuple[
     BaseException | None,  # one further down, see `_far`
@@ -26,7 +30,7 @@ Links = tuple[
     Frames | None,
 ]
 Parts = tuple[Any, ...]
-"""What a pickler's `reducer_override` returns: function, arguments, state, list items, dictionary
+"""The result of a pickler's `reducer_override`: function, arguments, state, list items, dictionary
 items, and the function that applies the state, which is always `(links, body)` here."""
 
 ARGS, CAUSE, CONTEXT, SUPPRESS, TRACEBACK = (
@@ -37,21 +41,69 @@ ARGS, CAUSE, CONTEXT, SUPPRESS, TRACEBACK = (
 
 STRIDE = 32
 
+Failure = Callable[[Any], BaseException | None]
+"""Returns why a value cannot be pickled, None if it can."""
 
-def reduce_exception(exc: BaseException, label: str | None = None) -> str | Parts:
+
+def reduce_exception(
+    exc: BaseException, label: str | None = None, failure: Failure | None = None
+) -> str | Parts:
     """Reduces an exception, for use in a pickler's `reducer_override`.
 
     Args:
         label: says in its traceback where it was raised; see `tracebacks.capture`.
+        failure: if given, texts take the place of what cannot be pickled; if that is its class,
+            `RemoteError` takes the place of all of it.
     """
-    if reduces_itself(type(exc)):
-        return reduce_as_written(exc, links_of(exc, label))
-    body = ARGS.__get__(exc), fields_of(exc), dict(exc.__dict__) or None
-    made = make, (type(exc), *members_of(exc))
-    return *made, (links_of(exc, label), body), None, None, restore
+    cls, links = type(exc), _links_of(exc, label)
+    if failure is not None and failure(cls) is not None:
+        error = summarise(exc, label).error()
+        body = error.args, dict[str, Any](), vars(error)
+        return make, (RemoteError,), ((*links[:-1], None), body), None, None, restore
+    if _reduces_itself(cls) and (failure is None or _is_sound(exc, failure)):
+        return _reduce_as_written(exc, links)
+    body = ARGS.__get__(exc), _fields_of(exc), exc.__dict__.copy()
+    if failure is not None:
+        body = _mended(*body, failure)
+    return make, (cls, *_members_of(exc)), (links, body), None, None, restore
 
 
-def links_of(exc: BaseException, label: str | None) -> Links:
+def _mended(
+    args: tuple[Any, ...], fields: dict[str, Any], attributes: dict[str, Any], failure: Failure
+) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+    """Puts texts in place of what cannot be pickled, and a note that says what that is."""
+    lost: dict[str, str] = {}
+
+    def keep(name: str, value: Any) -> Any:
+        if _is_exceptional(value):
+            return value  # it is mended in its turn
+        reason = failure(value)
+        if reason is None:
+            return value
+        lost[name] = repr_of(reason)
+        return f"<unpicklable: {repr_of(value)}>"
+
+    args = tuple(keep(f"args[{i}]", value) for i, value in enumerate(args))
+    fields = {name: keep(name, value) for name, value in fields.items()}
+    attributes = {name: keep(name, value) for name, value in attributes.items()}
+    if lost:
+        notes = attributes.get("__notes__")
+        reasons = ", ".join(f"{name!r} ({reason})" for name, reason in lost.items())
+        attributes["__notes__"] = [
+            *(cast("list[Any]", notes) if isinstance(notes, list) else []),
+            f"Wool put a text in place of what cannot be pickled: {reasons}",
+        ]
+    return args, fields, attributes
+
+
+def _is_exceptional(value: Any) -> bool:
+    """Whether a value is an exception, or a list or tuple of nothing else."""
+    if type(value) in (list, tuple):
+        return bool(value) and all(isinstance(item, BaseException) for item in value)
+    return isinstance(value, BaseException)
+
+
+def _links_of(exc: BaseException, label: str | None) -> Links:
     frames = capture(exc.__traceback__, label)
     return _far(exc), exc.__cause__, exc.__context__, exc.__suppress_context__, frames
 
@@ -74,7 +126,7 @@ def _far(exc: BaseException) -> BaseException | None:
 # Classes that say themselves how to be pickled
 
 
-def reduces_itself(cls: type[BaseException]) -> bool:
+def _reduces_itself(cls: type[BaseException]) -> bool:
     """Whether a class has a `__reduce__` of its own that was written with its `__init__` in view.
 
     One that is inherited from above the latest `__init__` would call it with wrong arguments.
@@ -88,7 +140,7 @@ def reduces_itself(cls: type[BaseException]) -> bool:
     return False
 
 
-def reduce_as_written(exc: BaseException, links: Any) -> str | Parts:
+def _reduce_as_written(exc: BaseException, links: Any) -> str | Parts:
     """Asks the class of an exception; what it says is completed by `links` and the notes."""
     reduced: Any = exc.__reduce_ex__(5)
     if isinstance(reduced, str):
@@ -96,6 +148,14 @@ def reduce_as_written(exc: BaseException, links: Any) -> str | Parts:
     func, args, state, listitems, dictitems, setter = (*reduced, *(None,) * 4)[:6]
     body = (state, setter, exc.__dict__.get("__notes__"))
     return func, args, (links, body), listitems, dictitems, restore_as_written
+
+
+def _is_sound(exc: BaseException, failure: Failure) -> bool:
+    """Whether all that its class says of an exception can be pickled."""
+    try:
+        return failure(_reduce_as_written(exc, None)) is None
+    except BaseException:  # of the user's own code
+        return False
 
 
 def restore_as_written(exc: BaseException, state: tuple[Links, tuple[Any, ...]]) -> None:
@@ -113,7 +173,7 @@ def restore_as_written(exc: BaseException, state: tuple[Links, tuple[Any, ...]])
 # All other classes
 
 
-def members_of(exc: BaseException) -> tuple[()] | tuple[str, tuple[BaseException, ...]]:
+def _members_of(exc: BaseException) -> tuple[()] | tuple[str, tuple[BaseException, ...]]:
     """Returns what `__new__` of a group needs: its fields cannot be set later."""
     if not isinstance(exc, BaseExceptionGroup):
         return ()
@@ -133,10 +193,11 @@ def restore(exc: BaseException, state: tuple[Links, tuple[Any, ...]]) -> None:
     """Puts everything in place, past `__setattr__` and properties of the class."""
     links, (args, fields, attributes) = state
     ARGS.__set__(exc, args)
-    if fields:
-        set_fields(exc, fields)
-    if attributes:
-        exc.__dict__.update(attributes)
+    members = _fields(type(exc)) if fields else {}
+    for name in fields.keys() & members.keys():
+        with suppress(AttributeError, TypeError):  # read-only, of a class written in C
+            members[name].__set__(exc, fields[name])
+    exc.__dict__.update(attributes)
     _link(exc, links)
 
 
@@ -148,51 +209,33 @@ def _link(exc: BaseException, links: Links) -> None:
     TRACEBACK.__set__(exc, rebuild(frames))
 
 
-# What an exception keeps outside `__dict__`: slots, and the fields of built-in classes
+# The state of an exception outside `__dict__`: slots, and the fields of built-in classes
 
 
-def fields_of(exc: BaseException) -> dict[str, Any]:
-    """Returns the fields of an exception that are set."""
+def _fields_of(exc: BaseException) -> dict[str, Any]:
+    """Returns the fields of an exception that are set.
+
+    None means of those of OSError that they are not: once one is, messages show it. The `obj` of
+    AttributeError is any object that lacked an attribute, and not meant as part of a message.
+    """
     fields: dict[str, Any] = {}
-    for name, (owner, member) in _fields(type(exc)).items():
-        try:
+    unset_if_none = vars(OSError) if isinstance(exc, OSError) else ()
+    for name, member in _fields(type(exc)).items():
+        with suppress(AttributeError):  # not set
             value = member.__get__(exc)
-        except AttributeError:  # not set
-            continue
-        if not _is_absent(owner, name, value):
-            fields[name] = value
+            if value is not None or name not in unset_if_none:
+                fields[name] = value
+    if isinstance(exc, AttributeError):
+        fields.pop("obj", None)
     return fields
 
 
-def set_fields(exc: BaseException, fields: dict[str, Any]) -> None:
-    """Sets fields, past properties and `__setattr__` of the class."""
-    members = _fields(type(exc))
-    for name in fields.keys() & members.keys():
-        with suppress(AttributeError, TypeError):  # read-only, of a class written in C
-            members[name][1].__set__(exc, fields[name])
-
-
-def _fields(cls: type) -> dict[str, tuple[type, Any]]:
-    """Finds the descriptors that give access to the fields of a class, and who has them."""
-    members: dict[str, tuple[type, Any]] = {}
+def _fields(cls: type) -> dict[str, MemberDescriptorType]:
+    """Finds the descriptors that give access to the fields of a class."""
+    members: dict[str, MemberDescriptorType] = {}
     for owner in cls.__mro__:
-        if owner in (BaseExceptionGroup, BaseException):
-            continue  # theirs need more than to be set
-        for name, member in owner.__dict__.items():
-            if isinstance(member, MemberDescriptorType) or _is_computed(owner, member):
-                members.setdefault(name, (owner, member))
+        if owner not in (BaseExceptionGroup, BaseException):  # theirs need more than to be set
+            for name, member in vars(owner).items():
+                if isinstance(member, MemberDescriptorType):
+                    members.setdefault(name, member)
     return members
-
-
-def _is_computed(owner: type, member: Any) -> bool:
-    """Whether this is `OSError.characters_written`; the others are plain members."""
-    return owner is OSError and isinstance(member, GetSetDescriptorType)
-
-
-def _is_absent(owner: type, name: str, value: Any) -> bool:
-    """Whether a field does not travel.
-
-    None means of OSError that it is not set: once it is, messages show it. The `obj` of
-    AttributeError is any object that lacked an attribute, and not meant as part of a message.
-    """
-    return (owner is OSError and value is None) or (owner is AttributeError and name == "obj")

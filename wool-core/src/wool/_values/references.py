@@ -1,8 +1,9 @@
 """Live objects travel by reference: they stay with their owner, who is asked to use them.
 
-Whatever is a running iterator or generator travels so, what tasks of a loop wait for, such as a
-queue or a lock, and what `reference` has marked. A payload names such an object by a key. Its
-receiver makes a proxy of it, or, if the object is its own, takes the object itself.
+Three kinds of objects travel so: running iterators and generators, objects that tasks of a loop
+wait for, such as a queue or a lock, and those that `reference` has marked. A payload names such an
+object by a key. Its receiver makes a proxy of it, or, if the object is its own, takes the object
+itself.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import contextvars
 import inspect
 import weakref
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from types import AsyncGeneratorType, FunctionType, MethodType
 from typing import Any, Protocol, TypeVar, cast
 
-from wool._code.identity import CLASSES
+from msgspec import Struct
+
+from wool._code.identity import IDENTITIES
 from wool._code.loading import payload_references
 from wool._forks import after_fork
 
@@ -47,8 +49,7 @@ _GENERATOR = ("__anext__", "asend", "athrow", "aclose")
 _SPECIAL = ("__call__", "__aiter__", "__anext__", "__aenter__", "__aexit__")
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """The part of an object that can be used from afar.
 
     Attributes:
@@ -125,7 +126,7 @@ class Exports:
         ident = id(value), id(asyncio.get_running_loop())
         export = self._by_object.get(ident)
         if export is None:
-            key = CLASSES.process + next(self._numbers).to_bytes(8, "big")
+            key = IDENTITIES.process + next(self._numbers).to_bytes(8, "big")
             look = interface_of(value) if held is None else held.interface
             export = self._by_object[ident] = Export(key, value, held, look)
             self._by_key[key] = export
@@ -272,7 +273,7 @@ def reduce_reference(value: Any) -> tuple[Export, tuple[Any, ...]]:
     return export, (find_reference, arguments)
 
 
-# What payloads name -----------------------------------------------------------------------------
+# Names in payloads ------------------------------------------------------------------------------
 
 
 def find_reference(

@@ -7,13 +7,15 @@ printed and sent on.
 
 from __future__ import annotations
 
+import ast
 import linecache
 import os
 import socket
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 from types import CodeType, FrameType, FunctionType, TracebackType
-from typing import Any
+from typing import Any, cast
 
 Entry = tuple[str, int, str, str | None, int, int, int]
 """Filename, line number, name of the function, text of the line if it is known, first column and
@@ -30,6 +32,9 @@ BELOW = "# the lines below ran there"
 
 MAX_FRAMES = 400
 """Of a longer traceback, as a runaway recursion has it, only the two ends travel."""
+
+MAX_CODE = 512
+"""So many frames that were shown are kept, for when the same is raised again."""
 
 MAX_LINE = 500
 MAX_LINENO = 200_000
@@ -66,9 +71,10 @@ def rebuild(frames: Frames | None, tb: TracebackType | None = None) -> Traceback
     _remember(frames)
     made: dict[Entry, FrameType] = {}
     for entry in reversed(frames):
+        code, place = _code(entry)
         if entry not in made:
-            made[entry] = _frame(entry)
-        tb = TracebackType(tb, made[entry], 0, entry[1])
+            made[entry] = _frame(code)
+        tb = TracebackType(tb, made[entry], place, entry[1])
     return tb
 
 
@@ -134,55 +140,35 @@ def _columns(code: CodeType, lasti: int, lineno: int) -> tuple[int, int]:
 # Putting together
 
 
-def _template() -> Generator[None]:
-    yield
+@lru_cache(MAX_CODE)
+def _code(entry: Entry) -> tuple[CodeType, int]:
+    """Makes the code of a frame that never runs, and finds the place in it that stems from where
+    the frame is.
+    """
+    filename, lineno, name, _, column, end_column, first = entry
+    tree = ast.parse("def remote(): yield")
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.stmt, ast.expr)):
+            node.lineno = node.end_lineno = lineno
+            node.col_offset, node.end_col_offset = column, end_column
+    function = cast(ast.FunctionDef, tree.body[0])
+    function.lineno = first
+    code = compile(tree, filename, "exec").co_consts[0].replace(co_name=name, co_qualname=name)
+    places = list(code.co_positions())
+    place = (lineno, lineno, column, end_column)
+    if place not in places:  # columns are not known, or not kept here: -X no_debug_ranges
+        place = (lineno, lineno, None, None)
+    return code, 2 * places.index(place)
 
 
-def _frame(entry: Entry) -> FrameType:
+def _frame(code: CodeType) -> FrameType:
     """Makes a frame that never runs.
 
     It is that of a generator: unlike one that raised, it has no `f_back`, which would keep alive
     everything the loading code had in its locals.
     """
-    filename, lineno, name, _, column, end_column, first = entry
-    template = _template.__code__
-    code = template.replace(
-        co_filename=filename,
-        co_name=name,
-        co_qualname=name,
-        co_firstlineno=first,
-        co_linetable=_line_table(len(template.co_code) // 2, lineno - first, column, end_column),
-    )
-    suspended: Any = FunctionType(code, {"__name__": "<remote>", "__file__": filename})()
+    suspended: Any = FunctionType(code, {"__name__": "<remote>", "__file__": code.co_filename})()
     return suspended.gi_frame
-
-
-def _line_table(units: int, line: int, column: int, end_column: int) -> bytes:
-    """Says that all code units stem from these columns of a line, counted from the code's first.
-
-    The format is CPython's, see "Objects/locations.md": the first byte has a form and how many
-    units there are, at most eight; varints follow. Form 13 has no columns; form 14 has them,
-    counted from 1. No more units than there are: what traces or profiles would write past the end
-    of its table of lines.
-    """
-    form, columns = 13, b""
-    if column >= 0:
-        form, columns = 14, bytes((0, *_varint(column + 1), *_varint(end_column + 1)))
-    counts = [8] * (units // 8) + [units % 8] * (units % 8 > 0)
-    # How many lines further on it is than those before, with the sign in the lowest bit.
-    moves = [bytes(_varint(line << 1)), *[b"\0"] * (len(counts) - 1)]
-    return b"".join(
-        bytes((0x80 | form << 3 | count - 1,)) + move + columns
-        for count, move in zip(counts, moves, strict=True)
-    )
-
-
-def _varint(value: int) -> Iterable[int]:
-    """Six bits to a byte, the lowest first; all but the last byte have bit 6 set."""
-    while value >= 64:
-        yield 64 | value & 63
-        value >>= 6
-    yield value
 
 
 # Showing lines of files that are not here

@@ -7,21 +7,21 @@ worker makes its own copy of it for each such process. A name is found once.
 
 from __future__ import annotations
 
-import linecache
-import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context, ContextVar
-from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from itertools import count
 from types import ModuleType
 from typing import Any, cast
 
-from wool._code.identity import CLASSES
+from msgspec import Struct
+from msgspec.structs import replace
+
+from wool._code.identity import IDENTITIES
 from wool._code.loading import find_in_module
 from wool._code.modules import Modules
 from wool._code.names import findable
@@ -31,15 +31,14 @@ Variable = ContextVar[Any]
 Place = tuple[str, str]
 """Where a variable is bound: a module, and a qualified name in it."""
 
-MOST_NAMES = 4
+MOST_NAMES = 16
 """A variable that is imported in many places is sent with so many of its names."""
 
 MOST_NAMELESS = 4096
 """So many variables without a name are remembered as such."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """The identity of a variable, the same elsewhere.
 
     Attributes:
@@ -98,7 +97,7 @@ class VariableTable:
             found = None if origin else _bound(name, sent)
             if found is None:
                 found = self._variables.get((origin, name))
-            if found is None and origin in (b"", CLASSES.process):
+            if found is None and origin in (b"", IDENTITIES.process):
                 found = _bound(name, sys.modules)
                 if found is not None and found not in self._known:
                     library = is_library(name.partition(":")[0])
@@ -124,7 +123,7 @@ class VariableTable:
         if identity is None:
             with self._lock:
                 name = f"{variable.name}:{next(self._numbers)}"
-                identity = self._add(variable, Identity((name,), CLASSES.process))
+                identity = self._add(variable, Identity((name,), IDENTITIES.process))
         return identity
 
     def make(self, identity: Identity, name: str, default: tuple[Any, ...]) -> Variable:
@@ -165,7 +164,7 @@ class VariableTable:
         before = {self._variables[key] for key in keys if key in self._variables} - {variable}
         if before and identity.origin:
             number = next(self._numbers).to_bytes(4, "big")
-            return self._add(variable, replace(identity, origin=CLASSES.process + number))
+            return self._add(variable, replace(identity, origin=IDENTITIES.process + number))
         for old in before:
             self._known.pop(old, None)
             self.nameless[old] = None
@@ -184,21 +183,11 @@ VARIABLES = VariableTable()
 
 def _identity(places: list[Place]) -> Identity:
     shared = [place for place in places if findable(place[0])]
-    chosen = shared or places
-    if len(chosen) > 1:
-        chosen = sorted(chosen, key=lambda place: not _defines(*place))[:MOST_NAMES]
     return Identity(
-        tuple(f"{module}:{name}" for module, name in chosen),
-        b"" if shared else CLASSES.process,
+        tuple(f"{module}:{name}" for module, name in (shared or places)[:MOST_NAMES]),
+        b"" if shared else IDENTITIES.process,
         all(is_library(module) for module, _ in places),
     )
-
-
-def _defines(module: str, name: str) -> bool:
-    """Whether a module does not only import the variable that it binds to a name."""
-    path = getattr(sys.modules.get(module), "__file__", None)
-    pattern = re.compile(rf"\s*{re.escape(name.rpartition('.')[2])}\s*(:[^=]+)?=[^=]")
-    return path is not None and any(map(pattern.match, linecache.getlines(path)))
 
 
 @cache
@@ -267,15 +256,7 @@ def reduce_variable(variable: Variable, modules: Modules) -> tuple[Any, ...]:
         module, _, name = target.partition(":")
         if modules.named([module]):
             return find_in_module, (module, name)
-    default = default_of(variable)
-    if default and not isinstance(default[0], (type(None), bool, int, float, str, bytes)):
-        import cloudpickle
-
-        library: Any = cloudpickle
-        try:
-            library.dumps(default[0])
-        except Exception:
-            default = ()
+    default = default_of(variable) if identity.origin else ()  # where it is imported it has one
     return find_variable, (identity.origin, identity.names, variable.name, *default)
 
 

@@ -42,6 +42,13 @@ def labels(given: Any) -> frozenset[str]:
     return frozenset(tags)
 
 
+def positive(name: str, value: Any) -> int | None:
+    """Returns a positive number or None, or raises ConfigurationError that names the argument."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigurationError(f"{name} must be a positive whole number, not {value!r}")
+    return value
+
+
 def instance(name: str, given: T, kind: type[T], words: str) -> T:
     """Returns an argument that is None or of the right type, or raises ConfigurationError."""
     if given is not None and not isinstance(given, kind):

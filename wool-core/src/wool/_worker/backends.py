@@ -1,30 +1,27 @@
-"""The back-ends that a process uses, made as the settings say: transports and a discovery."""
+"""The discovery and the transport that settings choose, and the announcing of a worker."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from wool import abc
-from wool._addresses import scheme_of
-from wool._peer.routes import Route, Routes
 from wool._plugins import lookup
-from wool._plugins.lookup import TRANSPORT, Found, scheme_transport
+from wool._plugins.lookup import TRANSPORT, scheme_transport
 from wool._settings.settings import Settings, blaming
 from wool._settings.sources import ARGUMENT
-from wool._settings.values import dump, load
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, WoolError
-from wool.plugins import DiscoveryPlugin, TransportPlugin
+from wool.plugins import DiscoveryPlugin
 
 NETWORK = ("grpc", "ws")
 """Transports for other machines, in the order in which they are chosen."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenDiscovery:
+class ChosenDiscovery(Struct, frozen=True):
     """A discovery that is used.
 
     Attributes:
@@ -82,28 +79,32 @@ def choose_discovery(
     return ChosenDiscovery(found.make(options), found.plugin)
 
 
-def choose_transport(chosen: str | None, discovery: ChosenDiscovery | None) -> str:
+def choose_transport(
+    chosen: str | None, discovery: ChosenDiscovery | None, *, elsewhere: bool = False
+) -> str:
     """Returns the name of the transport that workers listen with.
 
     Args:
         chosen: what is asked for.
         discovery: what others find them by.
+        elsewhere: whether they are on other machines.
 
     Raises:
         ConfigurationError: there is none that reaches those others.
     """
     if chosen is not None:
         return chosen
-    if discovery is None or not discovery.reaches_out:
+    reaches_out = discovery is not None and discovery.reaches_out
+    if not reaches_out and not elsewhere:
         return "unix"
     installed = lookup.process().names_of(TRANSPORT)
-    scheme = discovery.backend.scheme
+    scheme = "" if discovery is None else discovery.backend.scheme
     expected = [scheme_transport(f"{scheme}://")] if scheme else []
     for name in (*expected, *NETWORK):
         if name in installed:
             return name
     raise ConfigurationError(
-        "the discovery reaches other machines, which takes a transport that does: "
+        "workers are on other machines, which takes a transport that reaches them: "
         'pip install "wool-core[grpc]" or "wool-core[ws]"'
     )
 
@@ -111,59 +112,6 @@ def choose_transport(chosen: str | None, discovery: ChosenDiscovery | None) -> s
 def words(error: Exception) -> str:
     """Says what a discovery has raised."""
     return str(error) if isinstance(error, WoolError) else f"{type(error).__name__}: {error}"
-
-
-Given = dict[str, tuple[str | None, dict[str, Any]]]
-"""Of some back-ends the module they come from and their options, by name."""
-
-
-class Transports:
-    """Transports made of back-ends, each when it is first needed.
-
-    Args:
-        given: how a pool has made some; they are made here in the same way.
-        settings: the options of all others; by default those of this process.
-    """
-
-    def __init__(self, given: Given, settings: Settings | None = None) -> None:
-        self._given = given
-        self._settings = settings
-        self._made: dict[str, tuple[TransportPlugin, abc.Transport]] = {}
-        self.routes = Routes(self._find)
-
-    def get(self, name: str) -> tuple[TransportPlugin, abc.Transport]:
-        """Returns the back-end called `name` and the transport it makes, always the same one.
-
-        Raises:
-            ConfigurationError, PluginError: there is none, or it cannot be used.
-        """
-        if name not in self._made:
-            found, options = self._look_up(name)
-            self._made[name] = found.plugin, found.make(options)
-            self._given[name] = found.module, dump(options)
-        return self._made[name]
-
-    def _look_up(self, name: str) -> tuple[Found[TransportPlugin], Any]:
-        if name not in self._given:
-            found = lookup.transport(name)
-            if self._settings is None:
-                self._settings = Settings.read(lookup.names)
-            return found, self._settings.options(name, found.plugin.options)[0]
-        module, options = self._given[name]
-        if module is None:
-            found = lookup.transport(name)
-        else:
-            found = lookup.load_from(module, name, TRANSPORT)
-        return found, load(found.plugin.options, options)
-
-    def export(self) -> Given:
-        """Returns what another process makes the same transports of."""
-        return dict(self._given)
-
-    def _find(self, address: str) -> Route:
-        plugin, transport = self.get(scheme_transport(address))
-        local = "network" not in plugin.capabilities or scheme_of(address).endswith("+unix")
-        return Route(transport, local)
 
 
 class Announcing:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from wool._client.peer_pool import PeerPool
+from wool._code.loading import NO_REFERENTS
 from wool._peer.incoming import IncomingCall, State
 from wool._peer.outgoing import Failed
 from wool._peer.peer import Peer
@@ -21,14 +22,13 @@ from wool._values.tracebacks import process_label
 from wool._worker.delegating import DelegationPolicy
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor
+from wool._worker.output import CallOutput
 from wool._worker.stream import StreamExecution
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost
 
 SMALL = 8 << 10
 """Largest payload in bytes of a frame that is better read where it is used, past the I/O thread."""
-
-Answer = tuple["CallerPeer", Frame, Sequence[Buffer]]
 
 
 class Host(Protocol):
@@ -42,7 +42,9 @@ class Host(Protocol):
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the I/O thread, from any thread."""
 
-    def post(self, answer: Answer, *, more: bool = False) -> None:
+    def post(
+        self, caller: CallerPeer, frame: f.Answer, segments: Sequence[Buffer], *, more: bool
+    ) -> None:
         """Has an answer sent; on the executor's thread."""
 
     def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
@@ -61,6 +63,10 @@ class Host(Protocol):
     def report(self, caller: CallerPeer, frame: f.Inquire) -> None:
         """Tells a caller what the worker is doing."""
 
+    def measure(self, pool: PeerPool, *, retire: bool) -> f.Usage:
+        """Tells a pool how much there is to do; leaves if that is nothing and `retire`."""
+        ...
+
     def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
 
@@ -69,40 +75,42 @@ class CallerPeer(Peer):
     """Somebody who calls this worker.
 
     Attributes:
+        executor: runs the calls.
+        pool: the pool for calls that this caller's routines make.
         number: unique among the callers of this worker.
         drained: whether it has said that it sends no more calls.
         seen: the number of its last call.
+        told: the last call of its that it knows to have been seen by an idle worker.
+        outputs: what its calls have printed, by their numbers.
     """
 
     def __init__(self, host: Host, session: Session, pool: PeerPool, number: int) -> None:
         label, loop = process_label(), host.executor.loop
         super().__init__(session, pool.codec, label=label, where=host.where, loop=loop)
-        self._pool = pool
+        self.executor = host.executor
+        self.pool = pool
         self.number = number
         self.drained: bool = False
         self.seen: int = 1
-        self._told = 1  # the last call of its that it knows to have been seen by an idle worker
+        self.told: int = 1
+        self.outputs: dict[int, CallOutput] = {}
         self._lost = False
         self._host = host
-        self._executor = host.executor
         self._delegation = DelegationPolicy()
 
     def _more_handlers(self) -> dict[type[Frame], Callable[[Any, Sequence[Buffer]], None]]:
         return {
             f.Resume: self._on_resume,
             f.Recall: self._on_recall,
+            f.Heard: self._on_heard,
             f.Peers: self._on_peers,
             f.Drain: self._on_drain,
+            f.Measure: self._on_measure,
         }
 
     @property
-    def pool(self) -> PeerPool:
-        """The pool for calls that this caller's routines make."""
-        return self._pool
-
-    @property
     def worker(self) -> WorkerInfo:
-        """The executor that runs the calls."""
+        """This worker."""
         return self._host.info
 
     @property
@@ -119,7 +127,7 @@ class CallerPeer(Peer):
 
     def on_user(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the executor's thread."""
-        self._executor.call(callback, *args)
+        self.executor.call(callback, *args)
 
     def on_session(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the I/O thread."""
@@ -134,10 +142,6 @@ class CallerPeer(Peer):
         if frame.codes:
             segments = self._learn(frame.codes, segments)
         self._consider_delegating(frame)
-        if self._is_refused(frame):
-            self.referents(frame)
-            self.send(f.GiveBack([frame.call], 0))
-            return
         self._begin(frame, segments)
 
     def _on_resume(self, frame: f.Resume, segments: Sequence[Buffer]) -> None:
@@ -150,21 +154,26 @@ class CallerPeer(Peer):
 
     def _on_cancel(self, frame: f.Cancel, segments: Sequence[Buffer]) -> None:
         execution = self.serving.get(frame.call)
-        if execution is not None and self._executor.claim(execution):
-            self.send(f.GiveBack([frame.call], len(self._executor.waiting(self))))
+        if execution is not None and self.executor.claim(execution):
+            self._send_back([frame.call], len(self.executor.waiting(self)))
         else:
             super()._on_cancel(frame, segments)
 
     def _on_recall(self, frame: f.Recall, segments: Sequence[Buffer]) -> None:
-        waiting = self._executor.waiting(self)
+        waiting = self.executor.waiting(self)
         # The newest: the oldest are about to begin here.
         self._give_back(waiting[max(0, len(waiting) - frame.count) :], recalled=True)
 
     def _give_back(self, executions: Sequence[IncomingCall], *, recalled: bool) -> None:
         """Gives back those of the calls that have not begun."""
-        numbers = [e.frame.call for e in executions if self._executor.claim(e)]
-        waiting = len(self._executor.waiting(self))
-        self.send(f.GiveBack(numbers, waiting, recalled))
+        numbers = [e.frame.call for e in executions if self.executor.claim(e)]
+        self._send_back(numbers, len(self.executor.waiting(self)), recalled)
+
+    def _send_back(self, numbers: list[int], waiting: int = 0, recalled: bool = False) -> None:
+        for number in numbers:
+            self.serving.pop(number, None)
+        self.session.send(f.GiveBack(numbers, waiting, recalled))
+        self._note_ended()
 
     def _on_peers(self, frame: f.Peers, segments: Sequence[Buffer]) -> None:
         self._host.set_peers(self.pool, frame)
@@ -180,35 +189,41 @@ class CallerPeer(Peer):
     def _on_inquire(self, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
         self._host.report(self, frame)
 
+    def _on_measure(self, frame: f.Measure, segments: Sequence[Buffer]) -> None:
+        self.session.send(self._host.measure(self.pool, retire=frame.retire))
+
     def _consider_delegating(self, frame: f.Open | f.Resume) -> None:
         """Has frames read on the executor's thread if that would wait for them anyway."""
-        alone = self._executor.idle and self._suits(frame) and sum(frame.sizes) <= SMALL
+        alone = self.executor.idle and self._suits(frame) and sum(frame.sizes) <= SMALL
         if self._delegation.should_delegate(alone=alone):
             self.session.delegate(self.loop, self._suits, self._on_frame_there)
 
     # On either thread, never on both at once ----------------------------------------------------
 
-    def _is_refused(self, frame: f.Open) -> bool:
-        """Whether a call comes too late.
+    def _is_foreign(self, frame: f.Open) -> bool:
+        """Whether a call comes too late for a worker that drains.
 
         What runs here may go on calling: it could not finish otherwise if there is nobody else.
         """
-        return self._host.draining and not frame.parent.startswith(f"{self.worker.id}-")
+        return not frame.parent.startswith(f"{self.worker.id}-")
 
-    def _begin(self, frame: f.Open, segments: Sequence[Buffer]) -> Execution:
+    def _begin(self, frame: f.Open, segments: Sequence[Buffer]) -> None:
+        referents = self.referents(frame) if frame.references else NO_REFERENTS
         kind = StreamExecution if frame.stream else Execution
-        execution = kind(self._executor, self, frame, segments, self.referents(frame))
-        self.serving[frame.call] = execution
+        execution = self.serving[frame.call] = kind(self, frame, segments, referents)
         self.seen = frame.call
-        self._executor.submit(execution)
-        return execution
+        # Not before: a drain that begins now sees the call, or is seen here.
+        if self._host.draining and self._is_foreign(frame):
+            self.give_back(frame.call)
+        else:
+            self.executor.submit(execution)
 
     def _suits(self, frame: Frame) -> bool:
         """Whether a frame can be taken on the executor's thread: it begins or resumes a call."""
-        if isinstance(frame, f.Open):
-            if frame.routine.startswith("@") or self._is_refused(frame):
+        if type(frame) is f.Open:
+            if frame.routine[:1] == "@" or (self._host.draining and self._is_foreign(frame)):
                 return False
-        elif not isinstance(frame, f.Resume):
+        elif type(frame) is not f.Resume:
             return False
         return not (frame.codes or frame.references)
 
@@ -217,18 +232,16 @@ class CallerPeer(Peer):
     def _on_frame_there(self, frame: Frame, segments: Sequence[Buffer]) -> None:
         """Takes what has been read on this thread, while nothing is on the other."""
         self._delegation.taken += 1
-        if isinstance(frame, f.Open):
-            execution = self._begin(frame, segments)
-            # The drain may have begun since `_suits` looked, and have missed it.
-            if self._is_refused(frame) and self._executor.claim(execution):
-                self.on_session(self.send, f.GiveBack([frame.call], 0))
-        elif isinstance(frame, f.Resume):
+        if type(frame) is f.Open:
+            self._begin(frame, segments)
+        elif type(frame) is f.Resume:
             execution = self.serving.get(frame.call)
             if isinstance(execution, StreamExecution):
                 execution.resume(frame, segments)
 
-    def _post(self, frame: Frame, segments: Sequence[Buffer], *, more: bool = False) -> None:
-        self._host.post((self, frame, segments), more=more)
+    def answer(self, frame: f.Answer, segments: Sequence[Buffer], *, more: bool = False) -> None:
+        """Has what a step has come to sent."""
+        self._host.post(self, frame, segments, more=more)
 
     def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
         """Adds a value to those of a frame; False if that is being sent."""
@@ -240,11 +253,32 @@ class CallerPeer(Peer):
 
     def give_back(self, call: int) -> None:
         """Says that a call has not begun and never will."""
-        self._post(f.GiveBack([call], 0), ())
+        self.on_session(self._send_back, [call])
 
     def on_suspended(self) -> None:
         """A stream waits for its next step, while the worker waits for its calls to end."""
         self._host.call_ended()
+
+    # Output -------------------------------------------------------------------------------------
+
+    def output(self, call: int, routine: str) -> CallOutput | None:
+        """Returns what takes output of a call here; None if this process keeps it."""
+        output, mode = self.outputs.get(call), self.pool.output
+        if output is None and mode != "worker" and not self._lost:
+            made = CallOutput(self, call, routine, muted=mode == "off")
+            output = self.outputs.setdefault(call, made)  # another thread may have been first
+        return output
+
+    def flush_output(self, call: int, *, end: bool = False) -> None:
+        """Sends the output of a call before its answer."""
+        output = self.outputs.pop(call, None) if end else self.outputs.get(call)
+        if output is not None:
+            output.flush(end=end)
+
+    def _on_heard(self, frame: f.Heard, segments: Sequence[Buffer]) -> None:
+        output = self.outputs.get(frame.call)
+        if output is not None:
+            output.heard(frame.amount)
 
     def drop(self, number: int) -> None:
         """A call has ended without an answer."""
@@ -252,18 +286,11 @@ class CallerPeer(Peer):
 
     # Answers ------------------------------------------------------------------------------------
 
-    def send_now(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
-        """Sends an answer past the I/O thread, if that is possible now."""
-        return not isinstance(frame, f.GiveBack) and super().send_now(frame, segments)
-
-    def _note_sent(self, frame: Frame) -> None:
+    def _note_sent(self, frame: f.Answer) -> None:
         super()._note_sent(frame)
-        if isinstance(frame, (f.Return, f.Raise, f.Value)):
-            self.inform(frame.idle_as_of)
-        if isinstance(frame, f.GiveBack):
-            for number in frame.calls:
-                self.serving.pop(number, None)
-        if not isinstance(frame, f.Value):
+        if frame.idle_as_of > self.told:
+            self.told = frame.idle_as_of
+        if self._host.draining or self._lost:
             self._note_ended()
 
     def _drop(self, number: int) -> None:
@@ -278,18 +305,14 @@ class CallerPeer(Peer):
     @property
     def informed(self) -> bool:
         """Whether it has been told, since its last call, that a call could begin at once."""
-        return self._lost or self._told >= self.seen
-
-    def inform(self, idle_as_of: int) -> None:
-        """Notes that the caller is told of an idle worker that had seen its call `idle_as_of`."""
-        self._told = max(self._told, idle_as_of)
+        return self._lost or self.told >= self.seen
 
     # The end ------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Tells the caller to send no more, and gives back what has not begun."""
         self.session.send(f.Drain())
-        waiting = self._executor.waiting(self)
+        waiting = self.executor.waiting(self)
         if waiting:
             self._give_back(waiting, recalled=False)
 
@@ -314,7 +337,7 @@ class CallerPeer(Peer):
         """The caller is gone: its calls are cancelled."""
         self._lost = self.drained = True
         for number, call in list(self.serving.items()):
-            if self._executor.claim(call):
+            if self.executor.claim(call):
                 del self.serving[number]
             elif isinstance(call, Execution):
                 self.on_user(call.abandon)

@@ -6,18 +6,17 @@ Everything here runs on the executor's thread. A call runs in a task and a conte
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
 import time
 from collections.abc import Sequence
-from enum import IntEnum, auto
 from types import FunctionType
 from typing import Any, Protocol
 
 from wool._client.current import ACTIVE
 from wool._client.pool import Pool
-from wool._code.loading import NO_REFERENTS, Referents
+from wool._code.code import CodeStore
 from wool._peer.end import End
-from wool._peer.incoming import State, cancel_argument
+from wool._peer.incoming import NOTHING, Leaving, State, cancel_argument
 from wool._peer.packing import Packed, pack_context, unpack_context
 from wool._peer.running import RUNNING, CurrentCall
 from wool._peer.stacks import lines_awaited, lines_running
@@ -26,9 +25,10 @@ from wool._protocol.frames import Buffer
 from wool._protocol.status import CallStatus, Line
 from wool._values.codec import rebuild_error
 from wool._values.context import Change, RoutineContext
-from wool._worker.executor import Executor, Queued, leave_fork
+from wool._worker.executor import BEGIN, Executor, Queued, leave_fork
 from wool._worker.lifespan import Lifespan
 from wool._worker.observing import observed
+from wool._worker.output import CallOutput
 from wool._worker.routines import find
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import SerializationError, WorkerStopped
@@ -39,12 +39,16 @@ class CallerEnd(End, Protocol):
     """The connection to a caller, as its calls see it.
 
     Attributes:
+        executor: runs the calls.
         number: unique among the callers of this worker.
         seen: the number of its last call.
+        outputs: what its calls have printed, by their numbers.
     """
 
+    executor: Executor
     number: int
     seen: int
+    outputs: dict[int, CallOutput]
 
     @property
     def pool(self) -> Pool:
@@ -53,7 +57,7 @@ class CallerEnd(End, Protocol):
 
     @property
     def worker(self) -> WorkerInfo:
-        """The executor that runs the calls."""
+        """This worker."""
         ...
 
     @property
@@ -71,19 +75,19 @@ class CallerEnd(End, Protocol):
     def flush(self) -> None:
         """Sends what has been answered, as far as that is possible at once."""
 
+    def output(self, call: int, routine: str) -> CallOutput | None:
+        """Returns what takes output of a call to its caller; None if this process keeps it."""
+        ...
+
+    def flush_output(self, call: int, *, end: bool = False) -> None:
+        """Sends the output of a call before its answer."""
+
     def on_suspended(self) -> None:
         """A stream waits for its next step, while the worker waits for its calls to end."""
 
 
-class Leaving(IntEnum):
-    """Why a call is cancelled although its caller has not asked for it."""
-
-    NOBODY = auto()
-    WORKER = auto()
-    """The worker stops; its callers are answered."""
-    CALLER = auto()
-    """The caller is gone: nobody is to be answered any more."""
-
+OWN = 2
+"""Variables that the context of each call has from here: the call, and its pool."""
 
 _STATES = {
     State.PENDING: "pending",
@@ -98,25 +102,10 @@ _STATES = {
 class Execution(Queued):
     """A call of a routine that has been received."""
 
-    __slots__ = ("_executor", "_info", "_leaving", "_outstanding", "_shared")
-
     peer: CallerEnd
-
-    def __init__(
-        self,
-        executor: Executor,
-        caller: CallerEnd,
-        frame: f.Open,
-        segments: Sequence[Buffer],
-        referents: Referents = NO_REFERENTS,
-    ) -> None:
-        super().__init__(caller, frame, segments, referents)
-        self.context = None
-        self._executor = executor
-        self._info: CurrentCall | None = None
-        self._leaving = Leaving.NOBODY
-        self._outstanding = 0  # Wool operations that the call waits for
-        self._shared = RoutineContext(crossing=frame.prefetch > 0)
+    _info: CurrentCall | None = None
+    _outstanding = 0  # Wool operations that the call waits for
+    _sharing: RoutineContext | None = None  # once there are variables to share
 
     # RunningCall: what calls made from this one need to know ------------------------------------
 
@@ -132,29 +121,35 @@ class Execution(Queued):
     @property
     def lifespan(self) -> Lifespan:
         """What the worker has entered for all calls."""
-        return self._executor.lifespan
+        return self.peer.executor.lifespan
 
     def wait_begins(self) -> None:
         """A Wool operation of this call is outstanding; its slot is free meanwhile."""
-        if not self._executor.is_here:  # in a thread that has the call's context
-            self._executor.call(self.wait_begins)
+        if not self.peer.executor.is_here:  # in a thread that has the call's context
+            self.peer.executor.call(self.wait_begins)
             return
         self._outstanding += 1
         if self._outstanding == 1 and self.state is State.RUNNING:
-            self._executor.leave()
+            self.peer.executor.leave()
 
     def wait_ends(self) -> None:
         """That operation is over."""
-        if not self._executor.is_here:
-            self._executor.call(self.wait_ends)
+        if not self.peer.executor.is_here:
+            self.peer.executor.call(self.wait_ends)
             return
         self._outstanding -= 1
         if self._outstanding == 0 and self.state is State.RUNNING:
-            self._executor.enter()
+            self.peer.executor.enter()
 
     def remark(self, label: str, text: str) -> None:
         """The caller is told with the next answer."""
-        self._shared.complain(label, text)
+        self._share().complain(label, text)
+
+    def output(self) -> CallOutput | None:
+        """Returns what takes output to its caller; None if this process keeps it."""
+        if self.state is State.ENDED or os.getpid() != self.peer.executor.process:
+            return None
+        return self.peer.output(self.frame.call, self.name)
 
     # What it is doing ---------------------------------------------------------------------------
 
@@ -182,7 +177,9 @@ class Execution(Queued):
             state = "waiting"
         elif state == "running" and self.stands:  # it does not say what it awaits
             state = "blocked" if blocked else "running"
-            stack = blocked or lines_running(sys._current_frames().get(self._executor.thread))
+            stack = blocked or lines_running(self.peer.executor.frame)
+        if any(prompt.call is self for prompt in list(self.peer.executor.prompts.values())):
+            state = "debugged"
         return CallStatus(
             id=self.info.id,
             parent=frame.parent,
@@ -203,19 +200,17 @@ class Execution(Queued):
             self.state = State.DISMISSED
         if self.state is not State.RUNNING or self.task is None:
             return
-        cancels = self._cancels
         # One cancel is enough: another would cut short what the first has set going.
-        leaving = self._leaving is not Leaving.NOBODY
-        if leaving and not cancels.delivered and cancels.pending(self.task) > 0:
-            cancels.delivered += 1
+        if self.leaving is not Leaving.NOBODY and not self.delivered and self._tidying:
+            self.delivered += 1
         else:
-            cancels.deliver(self.task, *cancel_argument(message))
+            self._deliver(self.task, *cancel_argument(message))
 
     def abandon(self, *, gone: bool = True) -> None:
         """The caller or the worker is going: the call is cancelled."""
-        if self._orphaned or self.state is State.ENDED:
+        if self.leaving is Leaving.CALLER or self.state is State.ENDED:
             return
-        self._leaving = Leaving.CALLER if gone else Leaving.WORKER
+        self.leaving = Leaving.CALLER if gone else Leaving.WORKER
         if self.state is State.RUNNING and self.task is not None and not self._tidying:
             self.task.cancel("the caller is gone" if gone else "the worker was told to stop")
 
@@ -224,28 +219,23 @@ class Execution(Queued):
         if State.RUNNING <= self.state < State.ENDED and self.task is not None:
             self.task.cancel("a user has cancelled the call from outside")
 
-    @property
-    def _orphaned(self) -> bool:
-        return self._leaving is Leaving.CALLER
-
     # Running ------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Executes the call; the body of its task."""
-        RUNNING.set(self)
-        ACTIVE.set(self.peer.pool)
-        unwanted = self.state is State.DISMISSED or self._leaving is not Leaving.NOBODY
-        self.state = State.RUNNING
+        """Executes the call; the body of its task, which the executor has run up to `BEGIN`."""
         try:
             try:
-                if unwanted:
+                await BEGIN
+                if self.state is State.DISMISSED or self.leaving is not Leaving.NOBODY:
                     raise asyncio.CancelledError
-                self._enter()
+                self.state = State.RUNNING
+                RUNNING.set(self)
+                ACTIVE.set(self.peer.pool)
                 function, args, kwargs = await self._decode()
                 if attendants := self.peer.pool.attendants:
                     function = observed(function, attendants, self._described(function))
             except BaseException as error:
-                self._finish_unbegun(error, dismissed=unwanted)
+                self._finish_unbegun(error)
                 return
             await self._execute(function, args, kwargs)
         except BaseException as error:
@@ -253,8 +243,7 @@ class Execution(Queued):
         finally:
             # The task's context knows the call, which must not keep the task: nothing is left for
             # the collector of garbage.
-            self.task = self.context = None
-            self._shared.end()
+            self.task = self.context = self._sharing = None
 
     def _described(self, function: FunctionType) -> CallInfo:
         return CallInfo(
@@ -274,28 +263,8 @@ class Execution(Queued):
         except BaseException as failure:
             error = failure
         if isinstance(error, MemoryError):
-            self._executor.on_exhausted()
+            self.peer.executor.on_exhausted()
         self.peer.on_session(self.peer.session.fail, error)
-
-    def miss(self) -> None:
-        """Its task was cancelled, by somebody here, before its first step: that is how it ends."""
-        assert self.task is not None
-        dismissed = self.state is State.DISMISSED
-        self.state = State.RUNNING
-        self.give_up()
-        try:
-            self.task.result()
-        except asyncio.CancelledError as error:
-            self._finish_unbegun(error, dismissed=dismissed)
-        finally:
-            self.task = self.context = None
-
-    def _enter(self) -> None:
-        try:
-            self.peer.codec.modules.enter()
-        except Exception as error:
-            what = "a module that was loaded anew"
-            raise rebuild_error(what, error, self.peer.where) from error
 
     async def _execute(
         self, function: FunctionType, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -305,45 +274,54 @@ class Execution(Queued):
         except BaseException as error:
             self._finish_raise(error)
             return
-        if self._is_heard():
-            packed = self._encode(value)
-            if packed is not None:
-                self._finish_return(packed)
+        self._finish_return(value)
 
     def _leave_step(self, state: State) -> None:
-        self.state = state
+        self.state, executor = state, self.peer.executor
         # The clock of uvloop stands still while user code keeps the loop, and says how long to wait
         # before it is set: timers would be late by as much as that. Asking for the time sets it.
-        self._executor.loop.time()
+        executor.loop.time()
+        if state is State.ENDED:  # before the worker hears of it
+            executor.ended += 1
+            executor.running.discard(self)
+            if self.peer.outputs:
+                self.peer.flush_output(self.frame.call, end=True)
         if self._outstanding == 0:
-            self._executor.leave()
+            executor.leave()
 
     # Decoding -----------------------------------------------------------------------------------
 
     async def _decode(self) -> tuple[FunctionType, tuple[Any, ...], dict[str, Any]]:
         """Finds the routine and rebuilds its arguments."""
-        segments, referents = self._take_payload()
-        frame = self.frame
+        frame, codec = self.frame, self.peer.codec
+        try:
+            codec.modules.enter()
+        except Exception as error:
+            what = "a module that was loaded anew"
+            raise rebuild_error(what, error, self.peer.where) from error
+        (segments, referents), self._payload = self._payload, NOTHING
         arrived: Sequence[Change] = ()
         if frame.context:
             segments, arrived = unpack_context(frame.context, segments)
-        function = self._executor.targets.get(frame.routine)
+        function = codec.store.targets.get(frame.routine)
         if function is None:
-            function = await self._find()
+            function = await self._find(codec.store)
         self._name = function.__qualname__
-        args, kwargs = await self._load(segments, referents, self._unreadable)
-        self._shared.begin(self.peer.pool.context)
-        if arrived:
-            await self._shared.take(arrived, self._load)
+        args, kwargs = await self._rebuild(
+            codec.decode, segments, None, referents, explain=self._unreadable
+        )
+        assert self.context is not None
+        if arrived or len(self.context) != OWN:  # what is set from now on is the caller's business
+            sharing = self._share()
+            sharing.begin()
+            await sharing.take(arrived, self._load)
         return function, args, kwargs
 
-    async def _find(self) -> FunctionType:
-        target, peer = self.frame.routine, self.peer
-        function = await find(
-            peer.codec.store, target, self._rebuild, peer.where, stream=self.frame.stream
+    async def _find(self, store: CodeStore) -> FunctionType:
+        frame, targets = self.frame, store.targets  # others, once there are other modules
+        function = targets[frame.routine] = await find(
+            store, frame.routine, self._rebuild, self.peer.where, stream=frame.stream
         )
-        if not target.startswith(("#", "=")):  # those belong to one pool
-            self._executor.targets[target] = function
         return function
 
     def _unreadable(self, error: Exception) -> SerializationError:
@@ -351,23 +329,23 @@ class Execution(Queued):
 
     # Replies ------------------------------------------------------------------------------------
 
-    def _finish_unbegun(self, error: BaseException, *, dismissed: bool) -> None:
+    def _finish_unbegun(self, error: BaseException) -> None:
         """Ends it before user code has begun: given back, if that is because it was cancelled."""
-        if self._executor.forked:
+        if os.getpid() != self.peer.executor.process:
             leave_fork(error)
         if not self._is_heard():
             return
-        if dismissed or self._leaving is not Leaving.NOBODY:
+        if self.state is State.DISMISSED or self.leaving is not Leaving.NOBODY:
             self._end()
             self.peer.give_back(self.frame.call)
         else:
             self._finish_raise(error)
 
     def _finish_raise(self, error: BaseException) -> None:
-        if self._executor.forked:
+        if os.getpid() != self.peer.executor.process:
             leave_fork(error)
-        cancelled = isinstance(error, asyncio.CancelledError) and not self._cancels.delivered
-        if cancelled and self._leaving is Leaving.WORKER:
+        cancelled = isinstance(error, asyncio.CancelledError) and not self.delivered
+        if cancelled and self.leaving is Leaving.WORKER:
             # The cancel would be taken for the caller's own.
             error = WorkerStopped(
                 f"{self.peer.where} was told to stop during {self._name}(), which may have run in "
@@ -375,22 +353,19 @@ class Execution(Queued):
             )
         super()._finish_raise(error)
 
+    def _share(self) -> RoutineContext:
+        if self._sharing is None:
+            context, ahead = self.peer.pool.context, self.frame.prefetch > 0
+            self._sharing = RoutineContext(context, crossing=ahead)
+        return self._sharing
+
     def _complete(self, packed: Packed) -> Packed:
-        changes = self._shared.changes()
+        if self._sharing is None and (self.context is None or len(self.context) == OWN):
+            return packed  # nothing has come, and nothing was set
+        changes = self._share().changes()
         if not changes:
             return packed
         return pack_context(self.peer.codec, self.peer.session, packed, changes)
 
-    def _idle_as_of(self) -> int:
-        """Returns the last call seen of the caller if another could begin at once, else 0."""
-        seen = self.peer.seen  # first: a call that comes in now is not seen
-        return seen if self._executor.idle else 0
-
-    def _end(self) -> tuple[int, int]:
-        executor = self._executor
-        if self.state is not State.ENDED:
-            executor.ended += 1
-            executor.running.discard(self)  # before the worker hears that a call has ended
-            self._leave_step(State.ENDED)
-            super()._end()
-        return executor.load, self._idle_as_of()
+    def _load_now(self) -> tuple[int, int]:
+        return self.peer.executor.load_for(self.peer.seen)

@@ -11,18 +11,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
 import os
 import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any, NoReturn, Protocol
 
-from wool._peer.incoming import IncomingCall, State
+from wool._peer.incoming import IncomingCall
 from wool._worker.lifespan import Lifespan
+from wool._worker.output import Capture
 
 Post = Callable[[], None]
+
+
+class _Begin(tuple[None]):
+    """Yields once, when it is awaited."""
+
+    __slots__ = ()
+    __await__: Any = tuple[None].__iter__
+
+
+BEGIN = _Begin([None])
+"""A coroutine that awaits this first is run up to there before it becomes the body of a task.
+
+Whoever cancels all tasks of a loop may do so before the first step of some. A coroutine that has
+not been run at all would end without a trace; this one gets the cancel there.
+"""
 
 
 class Queued(IncomingCall):
@@ -32,17 +50,24 @@ class Queued(IncomingCall):
         context: what it runs in.
     """
 
-    __slots__ = ("context",)
-
-    context: contextvars.Context | None
+    context: contextvars.Context | None = None
 
     async def run(self) -> None:
-        """Executes the call; the body of its task."""
+        """Executes the call; the body of its task. It begins by awaiting `BEGIN`."""
         raise NotImplementedError
 
-    def miss(self) -> None:
-        """Its task was cancelled, by somebody here, before its first step: that is how it ends."""
-        raise NotImplementedError
+
+class Prompt(Protocol):
+    """A debugger's hold on the terminal, or its wait for it; see `debugging.Terminal`."""
+
+    call: object
+    frame: FrameType
+
+    def release(self) -> None:
+        """Lets another debugger have it."""
+
+    def quit(self) -> None:
+        """Has the debugger end; on any thread."""
 
 
 class Executor:
@@ -56,6 +81,10 @@ class Executor:
         running: calls that have begun and not ended.
         lifespan: what has been entered for all of them.
         ended: how many calls have ended.
+        capture: the means to know what they print, in a process that is the worker's own.
+        prompts: the debuggers that have stopped a thread, by its number.
+        ending: whether no debugger stops anything any more.
+        process: that it is of; a routine may fork others.
         on_exhausted: called if there is no memory left to answer with.
     """
 
@@ -65,15 +94,16 @@ class Executor:
         self.running: set[Queued] = set()
         self.lifespan = Lifespan(loop)
         self.ended = 0
-        self.targets: dict[str, Any] = {}
+        self.capture: Capture | None = None
+        self.prompts: dict[int, Prompt] = {}
+        self.ending: bool = False
         self._order: deque[int] = deque()
-        self._starting: list[Queued] = []
-        self._limit = concurrency
+        self._most = self._limit = math.inf if concurrency is None else concurrency
         self._active = 0
         self._held = 0
         self._pulling = False
         self._thread = 0
-        self._process = os.getpid()
+        self.process = os.getpid()
         self._context = contextvars.Context()
         self._post_idle: Post = lambda: None
         self.on_exhausted: Post = lambda: None
@@ -85,24 +115,20 @@ class Executor:
     # On any thread ------------------------------------------------------------------------------
 
     def submit(self, execution: Queued) -> None:
-        """Adds a call."""
+        """Adds a call; on the executor's own thread it begins at once, if none is before it."""
         key = id(execution)
         self.pending[key] = execution
         self._order.append(key)
         if not self._pulling:
             self._pulling = True
             try:
-                self._pull_soon()
+                if threading.get_ident() == self._thread:
+                    self._pull()
+                else:
+                    self.call(self._pull)
             except BaseException:  # a handler of a signal has raised
                 self._pulling = False
                 raise
-
-    def _pull_soon(self) -> None:
-        """Pulls in the next turn; a loop that is in the midst of one need not be woken for it."""
-        if self.is_here:
-            self.loop.call_soon(self._pull)
-        else:
-            self.call(self._pull)
 
     def claim(self, execution: IncomingCall) -> bool:
         """Takes a call that has not begun away from the executor; False if it has begun."""
@@ -130,48 +156,50 @@ class Executor:
     @property
     def idle(self) -> bool:
         """Whether a call could begin at once."""
-        return not self.pending and self._has_slot
+        return not self.pending and self._active < self._limit
+
+    def load_for(self, seen: int) -> tuple[int, int]:
+        """Returns `load` and `idle_as_of` for an answer to a caller.
+
+        Args:
+            seen: its last call, looked up before this: one that comes in now is not seen.
+        """
+        waiting = len(self.pending)
+        idle = not waiting and self._active < self._limit
+        return waiting + len(self.running), seen if idle else 0
 
     @property
     def delayed(self) -> bool:
         """Whether calls would go on, or begin, if the loop turned."""
-        return len(self.running) > 1 or (bool(self.pending) and self._has_slot)
+        return len(self.running) > 1 or (bool(self.pending) and self._active < self._limit)
+
+    @property
+    def frame(self) -> FrameType | None:
+        """The innermost frame of the executor's thread; where a debugger has stopped it."""
+        prompt = self.prompts.get(self._thread)
+        return sys._current_frames().get(self._thread) if prompt is None else prompt.frame
+
+    def quit_debuggers(self) -> None:
+        """Has debuggers end, and no others begin."""
+        self.ending = True
+        for prompt in list(self.prompts.values()):
+            prompt.quit()
 
     # On the executor's thread -------------------------------------------------------------------
 
     def _pull(self) -> None:
         """Begins the next call; comes back after its first step."""
-        if self._starting:
-            self._look_after()
-        while self._order and self._has_slot:
+        while self._order and self._active < self._limit:
             execution = self.pending.pop(self._order.popleft(), None)
             if execution is not None:
                 self._begin(execution)
                 self.loop.call_soon(self._pull)
                 return
         self._pulling = False
-        if self._order and self._has_slot:
+        if self._order and self._active < self._limit:
             self._pull()  # a call came in between
         elif not self._order:
             self._post_idle()
-
-    def _look_after(self) -> None:
-        """Ends calls that were begun and have had no first step.
-
-        Who cancels all tasks of the loop cancels theirs, and a task that is cancelled so early runs
-        nothing at all.
-        """
-        starting, self._starting = self._starting, []
-        for execution in starting:
-            if execution.task is not None and execution.state < State.RUNNING:
-                if execution.task.done():
-                    execution.miss()
-                else:
-                    self._starting.append(execution)
-
-    @property
-    def _has_slot(self) -> bool:
-        return (self._limit is None or self._active < self._limit) and not self._held
 
     def hold(self) -> bool:
         """Begins no calls until `release`, if this is the executor's thread; says whether it is.
@@ -182,24 +210,27 @@ class Executor:
         if not self.is_here:
             return False
         self._held += 1
+        self._limit = 0
         return True
 
     def release(self) -> None:
         """Ends one `hold`."""
         self._held -= 1
-        if not self._held and not self._pulling:
-            self._pulling = True
-            self.loop.call_soon(self._pull)
+        if not self._held:
+            self._limit = self._most
+            if not self._pulling:
+                self._pulling = True
+                self.loop.call_soon(self._pull)
 
     def _begin(self, execution: Queued) -> None:
         self._thread = threading.get_ident()
         self.running.add(execution)
-        self.enter()
+        self._active += 1
         execution.context = self._context.copy()
-        # A task factory that users set, such as `asyncio.eager_task_factory`, is for their tasks.
         work, context = execution.run(), execution.context
+        work.send(None)
+        # A task factory that users set, such as `asyncio.eager_task_factory`, is for their tasks.
         execution.task = asyncio.Task(work, loop=self.loop, context=context)
-        self._starting.append(execution)
 
     def enter(self) -> None:
         """A call takes a slot; it never has to wait for one here."""
@@ -216,16 +247,6 @@ class Executor:
     def is_here(self) -> bool:
         """Whether this is the executor's thread."""
         return threading.get_ident() == self._thread
-
-    @property
-    def thread(self) -> int:
-        """The executor's thread, once a call has begun."""
-        return self._thread
-
-    @property
-    def forked(self) -> bool:
-        """Whether this is a process that a routine has forked."""
-        return os.getpid() != self._process
 
 
 def leave_fork(error: BaseException | None = None) -> NoReturn:

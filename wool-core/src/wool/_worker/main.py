@@ -19,15 +19,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO
 
+from wool._addresses import reached_host
+from wool._client.identity import VERSION
 from wool._forks import after_fork
 from wool._plugins.lookup import SERIALIZER, load_from, observers_from
 from wool._security.credentials import restore_keyring
-from wool._settings.values import load
-from wool._worker.backends import Transports
+from wool._settings.sending import load
 from wool._worker.executor import Executor
 from wool._worker.loops import EXIT_GRACE, close_loop, new_loop
+from wool._worker.memory import watch_memory
+from wool._worker.output import Capture
 from wool._worker.service import Service, Setup
-from wool.exceptions import WoolError
+from wool._worker.transports import Transports
+from wool.exceptions import VersionMismatch, WoolError
 
 ORPHAN_GRACE = 3.0
 """Seconds that cancelled calls get to end, at most, when the process of the pool has died."""
@@ -40,23 +44,29 @@ PARTING = 0.1
 both, and the last one removes what they had."""
 
 
-def main(lifeline: BinaryIO) -> None:
-    """Runs a worker until it is told to stop or its lifeline closes."""
+def main(lifeline: BinaryIO, report: int) -> None:
+    """Runs a worker until it is told to stop or its lifeline closes.
+
+    Args:
+        lifeline: what comes from the pool.
+        report: the descriptor for what the pool is told.
+    """
     try:
         config: dict[str, Any] = marshal.load(lifeline)
     except EOFError:
         return  # whoever has started it is gone already
-    if not os.environ.get("PYTHONBREAKPOINT"):
-        sys.breakpointhook = _no_breakpoint
     print_whole_lines()
     loop = new_loop(config["loop"])
     asyncio.set_event_loop(loop)
     executor = Executor(loop, config["concurrency"])
+    executor.capture = Capture()
+    if not os.environ.get("PYTHONBREAKPOINT"):
+        sys.breakpointhook = partial(_on_breakpoint, executor)
     executor.on_exhausted = partial(os.kill, os.getpid(), signal.SIGKILL)  # takes no memory
     after_fork(partial(_keep_running, executor))
     stopping = threading.Event()
     ended = threading.Event()
-    serving = _Serving(config, lifeline.fileno(), executor, stopping, ended)
+    serving = _Serving(config, lifeline.fileno(), report, executor, stopping, ended)
     # A terminal's Ctrl-C, or that it is closed, reaches the whole process group; the pool's process
     # decides. Not ignored: what a routine starts would inherit that.
     signal.signal(signal.SIGINT, lambda number, frame: None)
@@ -80,12 +90,11 @@ def _keep_running(executor: Executor) -> None:
         asyncio._set_running_loop(executor.loop)
 
 
-def _no_breakpoint(*args: object, **options: object) -> None:
-    """Stands in for a debugger, which would find nothing to read commands from."""
-    raise RuntimeError(
-        "breakpoint() has no terminal in a worker process: debug with "
-        "WorkerPool(transport='memory'), whose workers are threads of this program"
-    )
+def _on_breakpoint(executor: Executor, *args: Any, **options: Any) -> None:
+    """Opens a debugger at the terminal of the program: Python's own has nothing to read from."""
+    from wool._worker.debugging import stop
+
+    stop(executor, sys._getframe(1), *args, **options)
 
 
 def print_whole_lines() -> None:
@@ -118,12 +127,14 @@ class _Serving:
         self,
         config: dict[str, Any],
         lifeline: int,
+        report: int,
         executor: Executor,
         stopping: threading.Event,
         ended: threading.Event,
     ) -> None:
         self._config = config
-        self._lifeline = socket.socket(fileno=lifeline)
+        self._lifeline = lifeline
+        self._to_pool = report
         self._executor = executor
         self._stopping = stopping
         self._ended = ended
@@ -138,7 +149,8 @@ class _Serving:
         except WoolError as error:
             self._report({"error": f"{type(error).__name__}: {error}"})
         finally:
-            self._lifeline.close()
+            os.close(self._lifeline)
+            os.close(self._to_pool)
             close_loop(self._loop)
             self._stopping.set()
             self._executor.call(self._executor.loop.stop)
@@ -146,16 +158,18 @@ class _Serving:
                 os._exit(1)  # user code does not let go of the main thread
 
     def drain(self) -> None:
-        """Lets running calls finish, then ends; for the signal handler."""
+        """Lets running calls finish, then ends; also for the signal handler."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._reasons.put_nowait, DRAIN)
 
     async def _serve(self) -> None:
-        service = Service(setup(self._config), self._executor)
+        if self._config["memory_limit"] is not None:
+            watch_memory(self._config["memory_limit"])
+        service = Service(setup(self._config), self._executor, self.drain)
         info = await service.open()
         self._loop.add_reader(self._lifeline, self._on_lifeline)
         self._report({"address": info.address, "host": info.host, "pid": info.pid})
-        _kill_when_parent_dies(self._lifeline.fileno())
+        _kill_when_parent_dies(self._lifeline)
         reason = await self._until_over(service)
         grace = self._config["cancel_grace"]
         await service.aclose(
@@ -181,7 +195,7 @@ class _Serving:
     def _on_lifeline(self) -> None:
         """The pool wants the worker to stop, or its process is gone."""
         try:
-            data = self._lifeline.recv(16)
+            data = os.read(self._lifeline, 16)
         except OSError:
             data = b""
         self._loop.remove_reader(self._lifeline)
@@ -190,7 +204,7 @@ class _Serving:
     def _report(self, report: dict[str, Any]) -> None:
         data = marshal.dumps(report)
         with contextlib.suppress(OSError):
-            self._lifeline.sendall(len(data).to_bytes(4, "little") + data)
+            os.write(self._to_pool, len(data).to_bytes(4, "little") + data)
 
 
 def _kill_when_parent_dies(lifeline: int) -> None:
@@ -225,7 +239,16 @@ def _kill_when_parent_dies(lifeline: int) -> None:
 
 
 def setup(config: dict[str, Any]) -> Setup:
-    """Reads what the pool has sent."""
+    """Reads what the pool has sent.
+
+    Raises:
+        WoolError: it comes from another version of Wool; or a back-end cannot be used here.
+    """
+    if config["wool"] != VERSION:
+        raise VersionMismatch(
+            f"{socket.gethostname()} has wool-core {VERSION}, and the pool {config['wool']}: "
+            "install the same version"
+        )
     name, module, options = config["serializer"]
     found = load_from(module, name, SERIALIZER)
     return Setup(
@@ -236,7 +259,13 @@ def setup(config: dict[str, Any]) -> Setup:
         keyring=restore_keyring(config["keyring"]),
         serializer=found.make(load(found.plugin.options, options)),
         serializer_name=name,
-        listen=config["listen"],
+        listen=_listen(config["listen"]) if config["elsewhere"] else config["listen"],
         observers=observers_from(config["observers"]),
         parent=config["pool"],
     )
+
+
+def _listen(address: str) -> str:
+    """Returns where to listen, for a worker that a launcher has started on whatever machine."""
+    host = reached_host()
+    return address.replace("//0.0.0.0:", f"//{host}:") if host else address

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import warnings
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from wool._addresses import host_of, is_loopback, is_socket, socket_scheme
 from wool._plugins.lookup import scheme_transport
@@ -57,11 +58,6 @@ def credentials_of(settings: Settings) -> Authenticator | None:
             f"{', '.join(given)}"
         )
     return MutualTls(str(tls.ca), str(tls.cert), str(tls.key), tls.name)
-
-
-def is_local(address: str | None, plugin: TransportPlugin) -> bool:
-    """Whether what listens there with a transport can be reached from this machine alone."""
-    return "network" not in plugin.capabilities or (address is not None and is_socket(address))
 
 
 def check_place(address: str | None, plugin: TransportPlugin) -> None:
@@ -156,8 +152,7 @@ def network_credentials(
     return Insecure()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class Placement(Struct, frozen=True, kw_only=True):
     """How the own workers of a pool are reached.
 
     Attributes:
@@ -228,6 +223,28 @@ def place_among_others(
             f"those who find them: {REMEDY}"
         )
     return Placement(keyring=keyring, listen=discovery.place(plugin.name))
+
+
+def place_elsewhere(
+    plugin: TransportPlugin, discovery: ChosenDiscovery | None, credentials: Authenticator | None
+) -> Placement:
+    """Places the workers of a pool that are on other machines.
+
+    They share credentials that were given; a token that nobody else knows, if none were.
+
+    Raises:
+        ConfigurationError: nobody could call them.
+    """
+    if "network" not in plugin.capabilities:
+        raise ConfigurationError(
+            f"the launcher starts workers on other machines, which the transport {plugin.name!r} "
+            "does not reach: choose one for networks, such as 'ws'"
+        )
+    if discovery is None:
+        keyring = Keyring(PoolSecret(), credentials or Token(generate()))
+    else:
+        keyring = place_among_others(plugin, discovery, credentials).keyring
+    return Placement(keyring=keyring, listen=f"{plugin.name}://0.0.0.0:0")
 
 
 def _on_sockets(plugin: TransportPlugin, keyring: Keyring) -> Placement:

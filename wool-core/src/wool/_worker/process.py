@@ -1,10 +1,14 @@
 """Starting worker processes, and knowing when they end.
 
-A worker is a fresh interpreter, the same one with the same `sys.path`; it never imports the
-caller's `__main__`. One inherited socket, the lifeline, carries its configuration, so that no
-secret is on a command line, and its report that it is ready. The token is not in its environment
-either, for what routines start would inherit it. Afterwards the lifeline only has to stay open:
-when it closes, for whatever reason, the worker ends.
+A worker is a fresh interpreter, which a launcher says how to start; on this machine it has the same
+`sys.path`, and it never imports the caller's `__main__`. Its standard input, a socket, is its
+lifeline: that carries the configuration, so that no secret is on a command line, and the report
+that the worker is ready. The token is not in its environment either, for what routines start would
+inherit it. Afterwards the lifeline only has to stay open: when it closes, for whatever reason, the
+worker ends.
+
+A worker elsewhere has the other end of a pipe there, which the command takes up to the lifeline:
+its report goes to standard output. What is printed goes to standard error.
 """
 
 from __future__ import annotations
@@ -20,20 +24,51 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Generator
-from typing import Any, cast
+from collections.abc import Generator, Mapping
+from typing import Any
 
 from wool._forks import after_fork
 from wool._settings.sources import TOKEN
+from wool._worker.memory import OVER_LIMIT
+from wool.abc import Launcher
 from wool.exceptions import ConfigurationError
 
-_BOOT = (
-    "import sys, marshal; stream = open(int(sys.argv.pop()), 'rb', closefd=False); "
-    "sys.path[:] = marshal.load(stream) if stream.peek(1) else sys.exit(); "
-    "from wool._worker.main import main; main(stream)"
-)
+# Garbage is looked for once everything is imported, of which nothing is any. What is there by then
+# is never looked at again.
+_BOOT = """\
+import gc, marshal, os, sys
+gc.disable()
+out = int(sys.argv.pop())
+down, up = os.dup(0), os.dup(out)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+if out:
+    os.dup2(2, 1)
+stream = open(down, 'rb', closefd=False)
+path, python, environment = marshal.load(stream) if stream.peek(1) else sys.exit()
+sys.path[:] = path or sys.path
+os.environ.update(environment)
+error = ''
+if python != sys.version_info[:2]:
+    error = 'it is Python %d.%d, and the pool has %d.%d' % (sys.version_info[:2] + python)
+else:
+    try:
+        from wool._worker.main import main
+    except ModuleNotFoundError as missing:
+        error = '%s: install wool-core there, as it is installed here' % missing
+if error:
+    report = marshal.dumps({'error': '%s on %s cannot be used: %s' % (
+        sys.executable, os.uname()[1], error)})
+    os.write(up, len(report).to_bytes(4, 'little') + report)
+    sys.exit(1)
+gc.freeze()
+gc.enable()
+main(stream, up)
+"""
 STOP_SPARE = 5.0
 """Seconds a worker gets to end once the calls that it has cancelled have had theirs."""
+
+MOST_SAID = 2000
+"""Bytes of standard error that are kept to say why a worker has failed."""
 
 STOP = b"."
 """Sent before the lifeline is closed on purpose."""
@@ -63,38 +98,62 @@ def _interrupts_held() -> Generator[None]:
 class WorkerProcess:
     """A worker process that has been started.
 
+    Args:
+        launcher: says how.
+        slot: the place among the workers of its group.
+        environment: variables for the worker, besides those of this process.
+
     Attributes:
         exited: its return code as `subprocess` has it, once it has ended. Belongs to no loop.
 
     Raises:
-        ConfigurationError: the system has no way to hand a lifeline to a child.
+        ConfigurationError: the system has no way to hand a lifeline to a child, or lacks the
+            program that is to start it.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, launcher: Launcher, slot: int, environment: Mapping[str, str] | None = None
+    ) -> None:
         if sys.platform == "win32":
             raise ConfigurationError(
                 "a pool cannot start worker processes on Windows yet: use transport='memory', or "
                 "discovery=… to call workers that run elsewhere"
             )
         self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
+        self._launcher, self._slot = launcher, slot
+        self._said, self._begun = b"", False  # the last of what it wrote to standard error
+        elsewhere = launcher.elsewhere
+        variables = dict(environment or {})
+        command = launcher.command(slot, ["-c", _BOOT, "1" if elsewhere else "0"])
         self._lifeline, theirs = socket.socketpair()
         _LIFELINES.add(self._lifeline)
-        flags: list[str] = cast(Any, subprocess)._args_from_interpreter_flags()
         try:
             with _interrupts_held():
                 self._popen = subprocess.Popen(
-                    [sys.executable, *flags, "-c", _BOOT, str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    env={name: value for name, value in os.environ.items() if name != TOKEN},
+                    command,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno() if elsewhere else None,
+                    stderr=subprocess.PIPE if elsewhere else None,
+                    env={k: v for k, v in (os.environ | variables).items() if k != TOKEN},
                 )
+        except FileNotFoundError as error:
+            self._lifeline.close()
+            raise ConfigurationError(
+                f"there is no program {command[0]!r} here, by which workers are to be started: "
+                "install it, or choose another launcher"
+            ) from error
         except BaseException:
             self._lifeline.close()
             raise
         finally:
             theirs.close()
-        self._send([entry for entry in sys.path if isinstance(entry, str)])  # pyright: ignore[reportUnnecessaryIsInstance]
-        self._lifeline.setblocking(False)
+        own = [entry for entry in sys.path if isinstance(entry, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+        # Where a command passes no environment on, variables are set as early as possible.
+        variables = variables if elsewhere else {}
+        self._send(([] if elsewhere else own, sys.version_info[:2], variables))
+        if self._popen.stderr is not None:
+            os.set_blocking(self._popen.stderr.fileno(), False)
+            asyncio.get_running_loop().add_reader(self._popen.stderr, self._on_said)
         _watch(self._popen, self._on_exit)
 
     @property
@@ -113,7 +172,7 @@ class WorkerProcess:
         self._lifeline.setblocking(False)
 
     async def ready(self) -> dict[str, Any]:
-        """Waits until the worker serves; returns its report, empty if it died before."""
+        """Waits until the worker serves; returns its report, or why it does not as `error`."""
         loop = asyncio.get_running_loop()
         data = b""
         while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "little"):
@@ -122,8 +181,10 @@ class WorkerProcess:
             except OSError:
                 more = b""
             if not more:
-                return {}
+                return {"error": self._failure(await self.wait())}
             data += more
+        self._begun = True
+        self._show(self._said)
         return marshal.loads(data[4:])
 
     async def wait(self) -> int:
@@ -155,13 +216,55 @@ class WorkerProcess:
             raise
 
     def kill(self) -> None:
-        """Kills the worker."""
+        """Kills the worker; a command that has it elsewhere is asked to."""
         with contextlib.suppress(OSError):
-            self._popen.kill()
+            (self._popen.terminate if self._launcher.elsewhere else self._popen.kill)()
+
+    @property
+    def waiting(self) -> str:
+        """Says what it waits for, as long as it is not ready."""
+        return "" if self._begun else self._launcher.explain(self._slot, None, self._text)
+
+    def describe(self, code: int) -> str:
+        """Says how it has ended that had been ready."""
+        return self._launcher.explain_loss(self._slot, code, self._text) or describe_exit(code)
+
+    def _failure(self, code: int) -> str:
+        said = self._launcher.explain(self._slot, code, self._text)
+        return f"the last one {describe_exit(code)}{said and f': {said}'}"
+
+    @property
+    def _text(self) -> str:
+        return self._said.decode(errors="replace").strip()
+
+    def _on_said(self) -> None:
+        """Something was written to standard error elsewhere.
+
+        It is shown, unless it comes so early that it may be the reason for a failure.
+        """
+        assert self._popen.stderr is not None
+        data = self._popen.stderr.read()  # None: nothing, for now
+        if data:
+            self._said = (self._said + data)[-MOST_SAID:]
+        elif data == b"":
+            asyncio.get_running_loop().remove_reader(self._popen.stderr)
+        if self._begun and data:
+            self._show(data)
+
+    def _show(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, data)
 
     def _on_exit(self) -> None:
+        code = self._popen.wait()
+        if self._launcher.elsewhere and 128 < code < 255:
+            code = 128 - code  # a shell has told which signal it was
+        if self._popen.stderr is not None:
+            self._on_said()
+            asyncio.get_running_loop().remove_reader(self._popen.stderr)
+            self._popen.stderr.close()
         if not self.exited.done():
-            self.exited.set_result(self._popen.wait())
+            self.exited.set_result(code)
         self._lifeline.close()
 
 
@@ -189,6 +292,8 @@ def _watch(popen: subprocess.Popen[bytes], on_exit: Any) -> None:
 
 def describe_exit(code: int) -> str:
     """Says how a process ended, in words."""
+    if code == OVER_LIMIT:
+        return "has ended, for it used more memory than memory_limit allows"
     if code >= 0:
         return f"exited with code {code}"
     try:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -20,7 +21,7 @@ from wool._addresses import is_socket
 from wool._client.identity import hello
 from wool._client.inspecting import in_time
 from wool._client.peer_pool import PeerPool
-from wool._code.identity import CLASSES
+from wool._code.identity import IDENTITIES
 from wool._code.modules import RELAYED, Modules
 from wool._code.received import ReceivedModules
 from wool._peer.handshaking import accept
@@ -30,13 +31,15 @@ from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._security.credentials import Acceptor, Keyring
-from wool._worker.callerpeer import Answer, CallerPeer
+from wool._worker.callerpeer import CallerPeer
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor, leave_fork
 from wool._worker.stalls import StallWatch
 from wool._worker.status import worker_status
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
+
+Answer = tuple[CallerPeer, f.Answer, Sequence[Buffer]]
 
 MAX_STRANGERS = 256
 """Connections that have not authenticated themselves; the oldest is dropped for one more."""
@@ -55,6 +58,7 @@ class Server:
         serializer: of the pool it belongs to.
         observers: who is told of the calls that its routines make.
         parent: id of the pool that has started it and whose modules it has, if there is one.
+        on_retired: called when it drains because its pool can do without it; None: no pool can.
 
     Attributes:
         draining: whether it takes no more calls.
@@ -71,6 +75,7 @@ class Server:
         serializer: abc.Serializer,
         observers: tuple[Observer, ...],
         parent: str = "",
+        on_retired: Callable[[], object] | None = None,
     ) -> None:
         self.info = info
         self.where = f"worker {info.pid} on {info.host}"
@@ -82,6 +87,7 @@ class Server:
         self._serializer = serializer
         self._observers = observers
         self._parent = parent
+        self._on_retired = on_retired
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._callers: set[CallerPeer] = set()
@@ -184,7 +190,7 @@ class Server:
         relayed = RELAYED.get(peer.pool)
         if relayed is not None:  # it was opened here, wherever this one of its callers is
             return relayed
-        shares_modules = peer.pool == self._parent or peer.process == CLASSES.process
+        shares_modules = peer.pool == self._parent or peer.process == IDENTITIES.process
         if shares_modules:
             return Modules()
         return Modules(received=ReceivedModules(self.where), arriving=True)
@@ -207,6 +213,11 @@ class Server:
         """
         if not pool.learn(peers):
             return
+        pool.output = pool.options.output
+        if pool.output == "auto":
+            pool.output = "worker" if pool.id == self._parent else "caller"
+        if pool.output != "worker" and self.executor.capture is not None:
+            self.executor.capture.install(pool.options.log_level)
         infos = [
             self.info if p.id == self.info.id else _peer(p)
             for p in peers.workers
@@ -218,27 +229,30 @@ class Server:
 
     # Answers ------------------------------------------------------------------------------------
 
-    def post(self, answer: Answer, *, more: bool = False) -> None:
+    def post(
+        self, caller: CallerPeer, frame: f.Answer, segments: Sequence[Buffer], *, more: bool
+    ) -> None:
         """Has an answer sent; on the executor's thread.
 
         The last one for now is sent from there: the caller waits for it, and nothing else would be
         gained by a detour. Otherwise the I/O thread sends several at a time.
+
+        Args:
+            more: whether others follow at once.
         """
-        if self.executor.forked:
+        if os.getpid() != self.executor.process:
             leave_fork()
-        caller, frame, segments = answer
         last = not (more or self._woken or self._answers or self.executor.pending or self.draining)
-        if last and caller.send_now(frame, segments):
-            return
-        self._answers.append(answer)
-        self._wake()
+        if not (last and caller.send_now(frame, segments)):
+            self._answers.append((caller, frame, segments))
+            self._wake()
 
     def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
         """Adds a value to an answer that was posted; on the executor's thread.
 
         Returns False if it is being sent, or is not the last one: to take it back is the claim.
         """
-        if self.executor.forked:
+        if os.getpid() != self.executor.process:
             leave_fork()
         answers = self._answers
         try:
@@ -272,7 +286,7 @@ class Server:
     def _post_idle(self) -> None:
         """There is nothing to begin; on the executor's thread."""
         for caller in list(self._callers):
-            if not caller.informed:
+            if caller.told < caller.seen and not caller.informed:
                 self._idle = True
                 self._wake()
                 return
@@ -310,7 +324,7 @@ class Server:
         if self.executor.idle and not self.draining:
             for caller in self._callers:
                 if not caller.informed:
-                    caller.inform(caller.seen)
+                    caller.told = caller.seen
                     caller.session.send(f.Idle(self.executor.load, caller.seen))
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
@@ -346,6 +360,21 @@ class Server:
             for caller in list(self._callers):
                 caller.drain()
 
+    def measure(self, pool: PeerPool, *, retire: bool) -> f.Usage:
+        """Tells a pool how much there is to do; begins to drain if that is nothing and `retire`."""
+        on_retired = self._on_retired
+        if retire and on_retired is not None and not self.draining:
+            self.draining = True  # what begins on the other thread is given back, or is seen here
+            if not self._has_calls():
+                for caller in list(self._callers):
+                    caller.drain()
+                on_retired()
+            else:
+                self.draining = False
+        executor = self.executor
+        wanted = [sorted(tags) for tags in pool.wanted]
+        return f.Usage(len(executor.pending), self._has_calls(), executor.ended, wanted)
+
     async def drain(self, grace: float) -> None:
         """Takes no more calls and lets those that have begun finish, for `grace` seconds."""
         self.start_drain()
@@ -377,6 +406,7 @@ class Server:
         are to end as well. Then what nobody has closed is closed, of which nobody is told.
         """
         self.draining = True
+        self.executor.quit_debuggers()
         for caller in list(self._callers):
             caller.drain()
             caller.abandon_all(gone=False)

@@ -11,10 +11,11 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from wool import abc
 from wool._addresses import is_socket, socket_directory, socket_path
@@ -23,18 +24,16 @@ from wool._plugins.lookup import scheme_transport
 from wool._plugins.observers import Observer
 from wool._security import sockets
 from wool._security.credentials import Keyring, SameUser
-from wool._worker.backends import Transports
 from wool._worker.executor import Executor
-from wool._worker.placement import is_local
 from wool._worker.server import Server
+from wool._worker.transports import Transports, is_local
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import PluginError, WoolError
 
 _log = logging.getLogger("wool.worker")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class Setup(Struct, frozen=True, kw_only=True):
     """The plan of a worker.
 
     Attributes:
@@ -62,11 +61,19 @@ class Setup:
 
 
 class Service:
-    """Listens for callers, and has their calls executed. Lives on one event loop."""
+    """Listens for callers, and has their calls executed. Lives on one event loop.
 
-    def __init__(self, setup: Setup, executor: Executor) -> None:
+    Args:
+        on_retired: called when it takes no more calls because the pool that has started it can do
+            without it; None: none has.
+    """
+
+    def __init__(
+        self, setup: Setup, executor: Executor, on_retired: Callable[[], object] | None = None
+    ) -> None:
         self._setup = setup
         self._executor = executor
+        self._on_retired = on_retired
         self._locks: list[int] = []  # on directories of sockets
         self._directory: str | None = None  # made for the status alone
         self._status: abc.Listener | None = None
@@ -103,6 +110,7 @@ class Service:
             serializer=setup.serializer,
             observers=setup.observers,
             parent=setup.parent,
+            on_retired=self._on_retired,
         )
         self._serving = asyncio.create_task(listener.serve(self._server.handle))
         self._serving.add_done_callback(self._on_served)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 
 from wool._peer.stacks import lines_running
 from wool._worker.execution import Execution
@@ -46,7 +45,7 @@ class StallWatch:
         executor = self._executor
         self._timer = self._loop.call_later(LONG, self._look)
         if not self._turned:
-            if executor.delayed:
+            if executor.delayed and not executor.prompts:
                 self._name()
             return
         self._named = {call for call in self._named if call in executor.running}
@@ -60,7 +59,7 @@ class StallWatch:
 
     def _name(self) -> None:
         """Says which call keeps the loop, and at which line, unless that has been said."""
-        lines = lines_running(sys._current_frames().get(self._executor.thread))
+        lines = lines_running(self._executor.frame)
         calls = (c for c in list(self._executor.running) if isinstance(c, Execution))
         call = next((call for call in calls if call.stands), None)
         if not lines or call in self._named:

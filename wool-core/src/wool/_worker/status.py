@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from collections.abc import Iterable
 
@@ -15,6 +13,7 @@ from wool._protocol.status import MOST_CALLS, CallStatus, Line, ProcessStatus
 from wool._worker.callerpeer import CallerPeer
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor
+from wool._worker.memory import resident
 from wool._workerinfo import WorkerInfo
 
 BLOCKED_AFTER = 0.1
@@ -53,7 +52,7 @@ async def worker_status(
         python=info.python,
         version=info.version,
         load=executor.load,
-        memory=_resident(),
+        memory=resident(),
         connections=len(callers),
         uptime=uptime,
         cpu=time.process_time(),
@@ -74,14 +73,5 @@ async def _blocked(executor: Executor) -> tuple[Line, ...]:
         async with asyncio.timeout(BLOCKED_AFTER):
             await turned.wait()
     except TimeoutError:
-        return lines_running(sys._current_frames().get(executor.thread))
+        return lines_running(executor.frame)
     return ()
-
-
-def _resident() -> int:
-    """Returns the resident memory in bytes; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0

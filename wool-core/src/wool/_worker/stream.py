@@ -10,14 +10,13 @@ from types import FunctionType
 from typing import Any
 
 from wool._code.loading import NO_REFERENTS, Referents
-from wool._peer.incoming import State, cancel_argument
+from wool._peer.incoming import Leaving, State, cancel_argument
 from wool._peer.packing import Packed, unpack_context
 from wool._peer.prefetch import PrefetchWindow
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._values.codec import rebuild_error
-from wool._worker.execution import CallerEnd, Execution, Leaving
-from wool._worker.executor import Executor
+from wool._worker.execution import CallerEnd, Execution
 
 TURN = 250e-6
 """Seconds that a stream runs ahead before it sends what it has, and lets other calls run."""
@@ -29,30 +28,14 @@ BATCH = 32 << 10
 class StreamExecution(Execution):
     """The call of an async generator."""
 
-    __slots__ = (
-        "_abandoned",
-        "_batch",
-        "_closing",
-        "_counted",
-        "_exiting",
-        "_kept",
-        "_requested",
-        "_requests",
-        "_step",
-        "_struck",
-        "_until",
-        "_window",
-    )
-
     def __init__(
         self,
-        executor: Executor,
         caller: CallerEnd,
         frame: f.Open,
         segments: Sequence[Buffer],
         referents: Referents = NO_REFERENTS,
     ) -> None:
-        super().__init__(executor, caller, frame, segments, referents)
+        super().__init__(caller, frame, segments, referents)
         self._window = PrefetchWindow(frame.prefetch) if frame.prefetch else None
         self._until = 0.0  # then it lets others run
         self._batch: tuple[f.Value, list[Buffer], int] | None = None  # sent last, and its bytes
@@ -113,7 +96,7 @@ class StreamExecution(Execution):
         return self._exiting or super()._tidying
 
     def _tell_suspended(self) -> None:
-        if self._leaving is not Leaving.NOBODY and self.state is State.SUSPENDED:
+        if self.leaving is not Leaving.NOBODY and self.state is State.SUSPENDED:
             self.peer.on_suspended()
 
     def _wake(self) -> None:
@@ -163,7 +146,7 @@ class StreamExecution(Execution):
 
     def _is_closed_with(self, error: BaseException) -> bool:
         """Whether this is the cancel that closes it, and not one of its consumer, who does that."""
-        cancelled = isinstance(error, asyncio.CancelledError) and not self._cancels.delivered
+        cancelled = isinstance(error, asyncio.CancelledError) and not self.delivered
         return bool(self._closing) and cancelled
 
     async def _advance(
@@ -192,15 +175,14 @@ class StreamExecution(Execution):
             return f.NEXT, None
         # Those of the caller were for the step, and it is its own task that goes on counting them.
         mine = self.task.cancelling() - self._counted
-        cancels = self._cancels
-        for _ in range(min(mine, cancels.delivered - cancels.uncancelled(self.task))):
+        for _ in range(min(mine, self.delivered - self._uncancelled())):
             self.task.uncancel()
         self._leave_step(State.SUSPENDED)
         self._tell_suspended()
         if self._window is not None and not self._window.may_go:
             self.peer.flush()
-        while not (self._asked or self._orphaned):
-            self._requested = self._executor.loop.create_future()
+        while not (self._asked or self.leaving is Leaving.CALLER):
+            self._requested = self.peer.executor.loop.create_future()
             try:
                 await self._requested
             except asyncio.CancelledError as error:
@@ -211,7 +193,7 @@ class StreamExecution(Execution):
             self.peer.flush()
             await self._let_others()
             self._until = time.monotonic() + TURN
-        if self._orphaned:
+        if self.leaving is Leaving.CALLER:
             self._abandoned = True
             return f.THROW, GeneratorExit()
         if self._closing:
@@ -224,8 +206,8 @@ class StreamExecution(Execution):
         """Whether the next step can be made at once, as nothing has changed since the last one."""
         return (
             window.may_go
-            and not (self._requests or self._cancels.delivered or self._kept or self._closing)
-            and self._leaving is Leaving.NOBODY
+            and not (self._requests or self.delivered or self._kept or self._closing)
+            and self.leaving is Leaving.NOBODY
             and task.cancelling() == self._counted
             and time.monotonic() < self._until
         )
@@ -237,7 +219,7 @@ class StreamExecution(Execution):
         try:
             if frame.context:
                 segments, arrived = unpack_context(frame.context, segments)
-                await self._shared.take(arrived, self._load)
+                await self._share().take(arrived, self._load)
             if frame.operation == f.NEXT:
                 return f.NEXT, None
             if frame.operation == f.SEND:
@@ -265,10 +247,10 @@ class StreamExecution(Execution):
         assert self.task is not None
         self.state = State.RUNNING
         self._counted = self.task.cancelling()
-        self._cancels.begin(self.task, early=int(self._struck))
+        self._begin_step(self.task, early=int(self._struck))
         self._struck = False
         if self._outstanding == 0:
-            self._executor.enter()
+            self.peer.executor.enter()
 
     # Replies ------------------------------------------------------------------------------------
 
@@ -278,11 +260,11 @@ class StreamExecution(Execution):
     def _finish_empty(self) -> None:
         """The generator has returned."""
         if self._is_heard():
-            self._finish_return(Packed())
+            self._answer(f.Return, Packed())
 
     def _post_value(self, value: Any) -> bool:
         """Reports a value; False if it cannot be sent, which ends the stream."""
-        if self._orphaned:
+        if self.leaving is Leaving.CALLER:
             return True
         packed = self._encode(value)
         if packed is None:
@@ -292,31 +274,20 @@ class StreamExecution(Execution):
         size = f.total(segments)
         if window is not None:
             window.note(size)
+        if self.peer.outputs:
+            self.peer.flush_output(self.frame.call)
         # Nothing goes along with it, so it may go along with others.
         apart = (
             window is not None
             and len(segments) == 1
             and not (packed.codes or packed.exports or packed.calls or packed.context)
-            and not self._cancels.delivered
+            and not self.delivered
         )
         if apart and self._join(segments[0]):
             return True
-        frame = f.Value(
-            call=self.frame.call,
-            step=self._step,
-            delivered=self._cancels.delivered,
-            uncancelled=self._cancels.uncancelled(self.task),
-            load=self._executor.load,
-            idle_as_of=self._idle_as_of(),
-            sizes=packed.sizes,
-            codes=packed.codes,
-            references=self.peer.lend(packed),
-            context=packed.context,
-            apart=apart,
-        )
+        others = window is not None and window.may_go
+        frame = self._answer(f.Value, packed, others=others, step=self._step, apart=apart)
         self._batch = (frame, segments, size) if apart else None
-        more = window is not None and window.may_go
-        self.peer.answer(frame, packed, more=more)
         return True
 
     def _join(self, value: Buffer) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
+from functools import partial
 from typing import Any
 
 from wool._worker.executor import Executor
@@ -23,7 +24,9 @@ class WorkerThread:
         exited: done when its threads have ended; there is no return code.
     """
 
-    def __init__(self, setup: Setup, concurrency: int | None) -> None:
+    waiting = ""
+
+    def __init__(self, setup: Setup, concurrency: int | None, drain_timeout: float) -> None:
         self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
         self._ready: concurrent.futures.Future[WorkerInfo] = concurrent.futures.Future()
         self._ready.set_running_or_notify_cancel()  # it starts even if nobody waits for that
@@ -31,8 +34,10 @@ class WorkerThread:
         self._user_loop = asyncio.new_event_loop()
         self._io_loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._service = Service(setup, Executor(self._user_loop, concurrency))
+        retire = partial(self._retire, drain_timeout)
+        self._service = Service(setup, Executor(self._user_loop, concurrency), retire)
         self._grace = 0.0
+        self._drain: float | None = None
         self._threads = [
             threading.Thread(target=self._run_io, name="wool-io", daemon=True),
             threading.Thread(target=self._run_user, name="wool-worker", daemon=True),
@@ -73,10 +78,18 @@ class WorkerThread:
                 for thread in self._threads:
                     thread.join()
 
+    def describe(self, code: int) -> str:
+        """Says how it has ended."""
+        return "has ended"
+
     def kill(self) -> None:
         """A thread cannot be killed; it is told to stop."""
         with contextlib.suppress(RuntimeError):  # it has stopped
             self._io_loop.call_soon_threadsafe(self._stop.set)
+
+    def _retire(self, drain_timeout: float) -> None:
+        self._drain = drain_timeout
+        self._stop.set()
 
     async def _serve(self) -> None:
         try:
@@ -85,7 +98,7 @@ class WorkerThread:
             self._ready.set_exception(error)
             return
         await self._stop.wait()
-        await self._service.aclose(drain=None, grace=self._grace)
+        await self._service.aclose(drain=self._drain, grace=self._grace)
 
     def _run_io(self) -> None:
         self._io_loop.run_until_complete(self._serve())

@@ -23,21 +23,21 @@ from wool._worker.arguments import checked_credentials, instance, labels
 from wool._worker.backends import (
     Announcing,
     ChosenDiscovery,
-    Transports,
     choose_discovery,
     choose_transport,
 )
 from wool._worker.executor import Executor
 from wool._worker.lifespan import Enter, checked_lifespan
 from wool._worker.loops import LoopThread
+from wool._worker.output import Capture
 from wool._worker.placement import (
     check_advertised,
     check_place,
     credentials_of,
-    is_local,
     network_credentials,
 )
 from wool._worker.service import Service, Setup
+from wool._worker.transports import Transports, is_local
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, WoolError
 from wool.plugins import TransportPlugin
@@ -80,6 +80,8 @@ class Worker:
             credentials among others.
         ConnectFailed: on entering, if it cannot listen there; and what the lifespan raises.
     """
+
+    _alone = False  # whether it has the process to itself
 
     def __init__(
         self,
@@ -210,6 +212,7 @@ class Worker:
         )
         self._loop = asyncio.get_running_loop()
         executor = Executor(self._loop, self._core.concurrency)
+        executor.capture = Capture() if self._alone else None
         self._service = Service(setup, executor)
         self._io = LoopThread(self._core.loop)
         self._drained = asyncio.get_running_loop().create_future()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ import click
 
 from wool._plugins import lookup
 from wool._settings.settings import Settings, Value
+from wool._settings.values import as_json
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from wool._security.credentials import Authenticator
     from wool._worker.backends import ChosenDiscovery
 
@@ -31,7 +29,7 @@ def read_settings() -> Settings:
 
 def active(settings: Settings) -> dict[str, Value]:
     """Returns the name of each back-end in use, and why it is, by the word for its kind."""
-    chosen = {word: settings.get(word) for word in ("transport", "discovery", "serializer")}
+    chosen = {kind.word: settings.get(kind.word) for kind in lookup.KINDS}
     if chosen["transport"].value is None and chosen["discovery"].value is None:
         chosen["transport"] = Value("unix", chosen["transport"].origin)
     return {word: value for word, value in chosen.items() if value.value is not None}
@@ -46,40 +44,24 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-class Seconds(click.FloatRange):
-    """A number of seconds, which `nan` is not although click has it in every range."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Returns the number, or says what is wrong with it."""
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value} is no number of seconds.", param, ctx)
-        return seconds
-
-
-def timeout_option(use: str) -> Decorator:
-    """Adds `--timeout`, in seconds."""
-    kind = Seconds(min=0, min_open=True)
-    return click.option(
-        "--timeout", default=3.0, type=kind, show_default=True, metavar="SECONDS", help=use
-    )
+def print_json(value: Any, *, indent: int = 2) -> None:
+    """Prints what a program is to read; in one line without an indent."""
+    click.echo(as_json(value, indent))
 
 
 def name_option(word: str, use: str) -> Decorator:
     """Adds an option that names a back-end: a `transport`, `discovery` or `serializer`."""
+    return click.option(f"--{word}", metavar="NAME", help=use)
 
-    def complete(
-        ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
 
-        (kind,) = (kind for kind in lookup.KINDS if kind.word == word)
-        names = sorted(lookup.process().names_of(kind))
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+def seconds_option(name: str, use: str, *, least: float = 0, **more: Any) -> Decorator:
+    """Adds an option that takes a number of seconds."""
+    return click.option(name, type=click.FloatRange(least), metavar="SECONDS", help=use, **more)
 
-    return click.option(f"--{word}", metavar="NAME", help=use, shell_complete=complete)
+
+def timeout_option(use: str) -> Decorator:
+    """Adds `--timeout`, in seconds."""
+    return seconds_option("--timeout", use, least=0.001, default=3.0, show_default=True)
 
 
 transport_option: Decorator = name_option("transport", "Transport, if there is no address.")
@@ -143,7 +125,7 @@ class Files:
         if self.token_file is not None:
             if given:
                 raise click.UsageError("give --token-file, or --ca, --cert and --key, not both")
-            return Token(tokens.read(self.token_file, "--token-file"))
+            return Token(tokens.read(str(self.token_file), "--token-file"))
         if not given:
             return None
         if len(given) < 3:

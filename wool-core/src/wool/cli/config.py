@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +11,8 @@ from wool._plugins import lookup
 from wool._settings.model import TABLES, Core, settings_of
 from wool._settings.settings import Settings, Value, blaming
 from wool._settings.sources import DEFAULT, TOKEN, TOKEN_FILE
-from wool._settings.values import dump
-from wool.cli.common import active, print_table, read_settings
+from wool._settings.values import plain
+from wool.cli.common import active, print_json, print_table, read_settings
 from wool.exceptions import WoolError
 
 MASK = "********"
@@ -38,7 +36,8 @@ def config(as_json: bool) -> None:
         except WoolError as error:
             problems.append(error)
     if as_json:
-        click.echo(json.dumps(_document(settings, values, problems), indent=2))
+        file = None if settings.file is None else settings.file.path
+        print_json({"file": file, "settings": values, "problems": list(map(str, problems))})
     else:
         if settings.file is not None:
             click.echo(f"File: {settings.file.path}\n")
@@ -64,24 +63,20 @@ def _own(settings: Settings) -> Iterator[tuple[str, Value]]:
 
 def _options(settings: Settings, word: str, choice: Value) -> dict[str, Value]:
     """Returns the options of a back-end; imports its module to know them."""
-    find = {
-        "transport": lookup.transport,
-        "discovery": lookup.discovery,
-        "serializer": lookup.serializer,
-    }
+    (kind,) = (kind for kind in lookup.KINDS if kind.word == word)
     with blaming(choice.origin):
-        plugin = find[word](choice.value).plugin
+        plugin = lookup.process().find(kind, choice.value).plugin
     return _table(settings, choice.value, plugin.options)
 
 
 def _table(settings: Settings, table: str, options: type[Any]) -> dict[str, Value]:
     made, origins = settings.options(table, options)
-    return {
-        f"{table}.{setting.name}": Value(
-            MASK if setting.secret and value is not None else value, origins[setting.name]
-        )
-        for setting, value in zip(settings_of(options).values(), dump(made).values(), strict=True)
-    }
+    shown: dict[str, Value] = {}
+    for name, setting in settings_of(options).items():
+        value = plain(getattr(made, name))
+        masked = MASK if setting.secret and value is not None else value
+        shown[f"{table}.{name}"] = Value(masked, origins[name])
+    return shown
 
 
 def _text(value: Any) -> str:
@@ -92,21 +87,3 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "-"  # pyright: ignore[reportUnknownArgumentType]
     return str(value) or "-"
-
-
-def _plain(value: Any) -> Any:
-    """Returns what JSON has, which knows neither infinity nor what is no number."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _document(
-    settings: Settings, values: dict[str, Value], problems: list[WoolError]
-) -> dict[str, Any]:
-    return {
-        "file": None if settings.file is None else str(settings.file.path),
-        "settings": {
-            key: {"value": _plain(value.value), "origin": value.origin}
-            for key, value in values.items()
-        },
-        "problems": [str(problem) for problem in problems],
-    }

@@ -64,7 +64,6 @@ class Dashboard(App[None]):
     """
 
     TITLE: str | None = "wool top"
-    ENABLE_COMMAND_PALETTE: ClassVar[bool] = False
     CSS: ClassVar[str] = """
     #workers { height: auto; max-height: 40%; }
     #calls { height: 1fr; }
@@ -74,7 +73,6 @@ class Dashboard(App[None]):
         Binding("c", "cancel", "Cancel call"),
         Binding("d", "drain", "Drain worker"),
         Binding("p", "pause", "Pause"),
-        Binding("t", "theme", "Light/dark"),
         Binding("q", "quit", "Quit"),
     ]
 
@@ -231,10 +229,6 @@ class Dashboard(App[None]):
         """Keeps what is shown, or goes on."""
         self._is_paused = not self._is_paused
         self.notify("Paused" if self._is_paused else "Goes on")
-
-    def action_theme(self) -> None:
-        """Changes between light and dark."""
-        self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
 
     def _table(self, name: str) -> DataTable[Text]:
         return cast("DataTable[Text]", self.query_one(f"#{name}"))

@@ -5,19 +5,17 @@ A sub-command is imported when it is used, so that help and completion come at o
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 from collections.abc import Mapping
 from importlib import import_module
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import click
 
 from wool.exceptions import WoolError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "completion": ("wool.cli.completion", "Have a shell complete commands and options."),
     "certs": ("wool.cli.certs", "Make certificates for mutual TLS."),
     "config": ("wool.cli.config", "Show every setting, and where its value comes from."),
     "doctor": ("wool.cli.doctor", "Check this machine, and say what to change."),
@@ -48,25 +46,11 @@ class Failure(click.ClickException):
 class Commands(click.Group):
     """A group whose commands are modules."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Returns the names of all commands."""
-        return sorted(COMMANDS)
-
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports a command."""
         if cmd_name not in COMMANDS:
             return None
         return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the command that is named first, or says which one may be meant."""
-        name = args[0]
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        if close and name not in COMMANDS and not name.startswith("-"):
-            ctx.fail(f"No such command {name!r}. Did you mean {close[0]!r}?")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without importing them."""
@@ -97,6 +81,7 @@ def _print_version(ctx: click.Context, option: click.Parameter, wanted: bool) ->
 
 @click.group(
     cls=Commands,
+    commands=cast(Any, dict.fromkeys(COMMANDS)),  # each is imported when it is asked for
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 if all is well, 1 after a failure, 2 for a wrong command line.",
 )

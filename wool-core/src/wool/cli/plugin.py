@@ -3,68 +3,65 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib import metadata, resources
-from importlib.resources.abc import Traversable
+from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import click
 
-from wool._plugins.lookup import DISCOVERY, SERIALIZER, TRANSPORT
+from wool._plugins.lookup import DISCOVERY, LAUNCHER, SERIALIZER, TRANSPORT
 from wool._plugins.observers import GROUP
-from wool._plugins.records import BUILT_IN, EXTRAS, OBSERVER
+from wool._plugins.records import OBSERVER, OWN
 from wool._settings.model import SECRETS, TABLES, Core, settings_of
 from wool.plugins import API
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 40
+PLACE = Path(__file__).with_name("templates")
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """The parts of a new plug-in, besides the files.
-
-    Attributes:
-        group: of its entry point.
-        toy: what it does before its author has changed it.
-        use: how to use it on the command line, with `@name@` in it.
-        needs: what it depends on, besides wool-core.
-        extras: of wool-core, for its tests.
-    """
-
-    group: str
-    toy: str
-    use: str
-    needs: tuple[str, ...] = ()
-    extras: str = "testing"
-
-
-TEMPLATES: Mapping[str, Template] = {
-    TRANSPORT.word: Template(
-        TRANSPORT.group,
-        "sends messages over TCP with TLS",
-        "WOOL_TRANSPORT=@name@ python program.py",
-        extras="testing,tls",
-    ),
-    DISCOVERY.word: Template(
-        DISCOVERY.group,
-        "finds workers by files of one machine",
-        "wool worker --discovery @name@ & WOOL_DISCOVERY=@name@ python program.py",
-        needs=("msgspec",),
-    ),
-    SERIALIZER.word: Template(
-        SERIALIZER.group,
-        "compresses what cloudpickle makes",
-        "WOOL_SERIALIZER=@name@ python program.py",
-        needs=("cloudpickle",),
-    ),
-    OBSERVER: Template(
-        GROUP,
-        "counts calls by routine",
-        "python program.py           # where it is installed, it is in use",
-    ),
+TEMPLATES: Mapping[str, Mapping[str, str]] = {
+    TRANSPORT.word: {
+        "group": TRANSPORT.group,
+        "toy": "sends messages over TCP with TLS",
+        "use": "WOOL_TRANSPORT=@name@ python program.py",
+        "needs": "",
+        "extras": "testing,tls",
+    },
+    DISCOVERY.word: {
+        "group": DISCOVERY.group,
+        "toy": "finds workers by files of one machine",
+        "use": "wool worker --discovery @name@ & WOOL_DISCOVERY=@name@ python program.py",
+        "needs": '"msgspec", ',
+        "extras": "testing",
+    },
+    SERIALIZER.word: {
+        "group": SERIALIZER.group,
+        "toy": "compresses what cloudpickle makes",
+        "use": "WOOL_SERIALIZER=@name@ python program.py",
+        "needs": '"cloudpickle", ',
+        "extras": "testing",
+    },
+    LAUNCHER.word: {
+        "group": LAUNCHER.group,
+        "toy": "starts workers of this machine that are in no hurry",
+        "use": "WOOL_LAUNCHER=@name@ python program.py",
+        "needs": "",
+        "extras": "testing",
+    },
+    OBSERVER: {
+        "group": GROUP,
+        "toy": "counts calls by routine",
+        "use": "python program.py           # where it is installed, it is in use",
+        "needs": "",
+        "extras": "testing",
+    },
 }
+"""Of each kind the words of its README and pyproject.toml.
+
+That is its group of entry points, what it does before its author has changed it, how it is used on
+the command line, what it depends on besides wool-core, and the extras of wool-core for its tests.
+"""
 
 
 @click.group("plugin")
@@ -93,12 +90,7 @@ def new(kind: str, name: str, into: Path) -> None:
     folder = into / f"wool-{name}"
     if folder.exists():
         raise click.ClickException(f"{folder} exists already: remove it, or choose another name")
-    try:
-        written = write(kind, name, folder)
-    except OSError as error:
-        raise click.ClickException(
-            f"{error.filename} cannot be written: {error.strerror}"
-        ) from error
+    written = write(kind, name, folder)
     for path in written:
         click.echo(path)
     click.echo(
@@ -107,50 +99,36 @@ def new(kind: str, name: str, into: Path) -> None:
 
 
 def _check(name: str) -> None:
-    if not NAME.fullmatch(name) or len(name) > LONGEST:
-        raise click.BadParameter(
+    if not NAME.fullmatch(name) or len(name) > LONGEST or name.startswith("wool-"):
+        problem = (
             f"{name!r} is not a name like `carrier` or `my-thing`: small letters, digits and "
-            f"single hyphens, at most {LONGEST}, and a letter first",
-            param_hint="NAME",
-        )
-    if name.startswith("wool-"):
-        raise click.BadParameter(
-            f"leave out `wool-`, which is put before it anyway: {name.removeprefix('wool-')}",
-            param_hint="NAME",
+            f"single hyphens, at most {LONGEST}, a letter first, and no `wool-`"
         )
     # The settings of a plug-in are a table of its name, beside those.
-    if name in {*BUILT_IN, *EXTRAS, *TABLES, *settings_of(Core), *SECRETS, "core", "wool"}:
-        raise click.BadParameter(f"{name!r} is a name of Wool's own", param_hint="NAME")
+    elif name in {*OWN, *TABLES, *settings_of(Core), *SECRETS, "core", "wool"}:
+        problem = f"{name!r} is a name of Wool's own"
+    else:
+        return
+    raise click.BadParameter(problem, param_hint="NAME")
 
 
 def write(kind: str, name: str, folder: Path) -> list[Path]:
     """Writes a distribution; returns its files."""
     words = _words(kind, name)
     written: list[Path] = []
-    root = resources.files("wool.cli") / "templates"
-    for part in ("common", kind):
-        for place, template in _files(root / part):
-            path = folder / _filled(place.removesuffix(".in"), words)
+    for part in (PLACE / "common", PLACE / kind):
+        for template in part.rglob("*.in"):
+            place = template.relative_to(part).with_suffix("")
+            path = folder / _filled(str(place), words)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(_filled(template.read_text("utf-8"), words), "utf-8")
             written.append(path)
     return sorted(written)
 
 
-def _files(folder: Traversable, place: str = "") -> Iterator[tuple[str, Traversable]]:
-    for entry in folder.iterdir():
-        inner = f"{place}/{entry.name}" if place else entry.name
-        if entry.is_dir():
-            yield from _files(entry, inner)
-        elif entry.name.endswith(".in"):
-            yield inner, entry
-
-
 def _words(kind: str, name: str) -> dict[str, str]:
     """Returns what stands for the words in templates."""
-    template = TEMPLATES[kind]
     module = name.replace("-", "_")
-    needs = [f'"{need}"' for need in (*template.needs, f"wool-core{_compatible()}")]
     return {
         "api": str(API),
         "name": name,
@@ -160,11 +138,8 @@ def _words(kind: str, name: str) -> dict[str, str]:
         "Class": "".join(part.capitalize() for part in name.split("-")),
         "VARIABLE": f"WOOL_{module.upper()}",
         "kind": kind,
-        "group": template.group,
-        "toy": template.toy,
-        "use": template.use.replace("@name@", name),
-        "extras": template.extras,
-        "dependencies": ", ".join(needs),
+        "compatible": _compatible(),
+        **{word: text.replace("@name@", name) for word, text in TEMPLATES[kind].items()},
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ import click
 from wool._plugins import lookup
 from wool._plugins.lookup import KINDS, Entry
 from wool._plugins.observers import GROUP, load_observer
-from wool._plugins.records import EXTRAS, OBSERVER, Kind, describe
+from wool._plugins.records import EXTRAS, OBSERVER, Kind
 from wool._settings.settings import Settings, Value
-from wool.cli.common import active, print_table, read_settings
+from wool._texts import reason_of
+from wool.cli.common import active, print_json, print_table, read_settings
 from wool.cli.group import FAILURE
 from wool.exceptions import ConfigurationError, PluginError, WoolError
 
@@ -33,17 +33,17 @@ def plugins(ctx: click.Context, checked: bool, as_json: bool) -> None:
     """
     settings = read_settings()
     items = list(installed(active(settings)))
-    checks = [check(item, settings) if checked else None for item in items]
-    rows = [_row(item, done) for item, done in zip(items, checks, strict=True)]
+    rows = [_row(item, settings, checked) for item in items]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows)
     else:
         _print(rows, checked)
-    if any(done is not None and done.problem and not done.optional for done in checks):
+    failed = (item for item, row in zip(items, rows, strict=True) if row["usable"] is False)
+    if checked and not all(item.optional for item in failed):
         ctx.exit(FAILURE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Item:
     """One plug-in of one distribution.
 
@@ -52,7 +52,7 @@ class Item:
         name: what it is called.
         entry: who provides it, and in which module; None if nobody does.
         choice: why it is in use; None if it is not.
-        problem: why it cannot be chosen, as far as that shows without importing it.
+        problem: why it cannot be used, as far as that is known.
     """
 
     kind: Kind[Any] | None
@@ -66,6 +66,38 @@ class Item:
         """Its kind in a word."""
         return OBSERVER if self.kind is None else self.kind.word
 
+    @property
+    def optional(self) -> bool:
+        """Whether it only lacks an extra of wool-core that nobody has asked for."""
+        lacking = self.problem is not None and self.problem.__cause__
+        is_extra = self.name in EXTRAS and self.choice is None
+        return is_extra and isinstance(lacking, ModuleNotFoundError)
+
+    def check(self, settings: Settings) -> None:
+        """Imports it and has it make its back-end, which connects to nothing."""
+        try:
+            self._use(settings)
+        except WoolError as error:
+            self.problem = error
+        except Exception as error:
+            origin = self.entry.provider if self.entry else self.name
+            self.problem = PluginError(
+                f"The {self.word} {self.name!r} (from {origin}) cannot be made: "
+                f"{reason_of(error)}. Upgrade it, or report this to its authors."
+            )
+
+    def _use(self, settings: Settings) -> None:
+        if self.kind is None:
+            assert self.entry is not None
+            load_observer(self.name, self.entry.value, self.entry.provider).check()
+            return
+        found = lookup.process().find(self.kind, self.name)
+        try:
+            found.make(settings.options(found.plugin.name, found.plugin.options)[0])
+        except ConfigurationError:  # nobody has configured what nobody uses
+            if self.choice is not None:
+                raise
+
 
 def installed(chosen: Mapping[str, Value]) -> Iterator[Item]:
     """Yields what is installed, and what is chosen without being so. Imports nothing.
@@ -75,84 +107,39 @@ def installed(chosen: Mapping[str, Value]) -> Iterator[Item]:
     """
     here = lookup.process()
     for kind in KINDS:
-        entries: dict[str, list[Entry | None]] = {}
-        for entry in sorted(here.entries(kind.group), key=lambda e: (e.name, e.provider)):
-            entries.setdefault(entry.name, []).append(entry)
+        entries: list[Entry] = sorted(here.entries(kind.group), key=lambda e: (e.name, e.provider))
+        pairs: list[tuple[str, Entry | None]] = [(entry.name, entry) for entry in entries]
         choice = chosen.get(kind.word)
-        if choice is not None:
-            entries.setdefault(choice.value, [None])
-        for name, providers in entries.items():
+        if choice is not None and choice.value not in dict(pairs):
+            pairs.append((choice.value, None))
+        for name, entry in pairs:
             is_chosen = choice is not None and choice.value == name
-            problem = None
+            item = Item(kind, name, entry, choice if is_chosen else None)
             try:
                 here.entry(kind, name)
             except WoolError as error:
-                problem = error
-            for entry in providers:
-                yield Item(kind, name, entry, choice if is_chosen else None, problem)
+                item.problem = error
+            yield item
     for entry in here.entries(GROUP):
         yield Item(None, entry.name, entry, Value(entry.name, "installed"))
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The outcome of using a plug-in.
-
-    Attributes:
-        milliseconds: how long it took.
-        problem: why it cannot be used.
-        optional: whether it only lacks an extra of wool-core that nobody has asked for.
-    """
-
-    milliseconds: float
-    problem: Exception | None
-    optional: bool
-
-
-def check(item: Item, settings: Settings) -> Check:
-    """Imports a plug-in and has it make its back-end, which connects to nothing."""
+def _row(item: Item, settings: Settings, checked: bool) -> dict[str, Any]:
     began = time.perf_counter()
-    problem: Exception | None = None
-    try:
-        _use(item, settings)
-    except WoolError as error:
-        problem = error
-    except Exception as error:
-        origin = item.entry.provider if item.entry else item.name
-        problem = PluginError(
-            f"The {item.word} {item.name!r} (from {origin}) cannot be made: {describe(error)}. "
-            f"Upgrade it, or report this to its authors."
-        )
-    lacking = problem is not None and isinstance(problem.__cause__, ModuleNotFoundError)
-    optional = lacking and item.name in EXTRAS and item.choice is None
-    return Check((time.perf_counter() - began) * 1000, problem, optional)
-
-
-def _use(item: Item, settings: Settings) -> None:
-    if item.kind is None:
-        assert item.entry is not None
-        load_observer(item.name, item.entry.value, item.entry.provider).check()
-        return
-    found = lookup.process().find(item.kind, item.name)
-    try:
-        found.make(settings.options(found.plugin.name, found.plugin.options)[0])
-    except ConfigurationError:  # nobody has configured what nobody uses
-        if item.choice is not None:
-            raise
-
-
-def _row(item: Item, done: Check | None) -> dict[str, Any]:
-    problem = item.problem if done is None else done.problem
+    if checked:
+        item.check(settings)
+    milliseconds = round((time.perf_counter() - began) * 1000, 1)
+    entry, problem = item.entry, item.problem
     return {
         "kind": item.word,
         "name": item.name,
-        "distribution": item.entry.distribution if item.entry else None,
-        "version": item.entry.version if item.entry else None,
-        "module": item.entry.value if item.entry else None,
+        "distribution": entry.distribution if entry else None,
+        "version": entry.version if entry else None,
+        "module": entry.value if entry else None,
         "active": item.choice is not None,
         "origin": None if item.choice is None else item.choice.origin,
-        "usable": None if done is None and problem is None else problem is None,
-        "milliseconds": None if done is None else round(done.milliseconds, 1),
+        "usable": problem is None if checked or problem else None,
+        "milliseconds": milliseconds if checked else None,
         "problem": None if problem is None else str(problem),
     }
 
@@ -166,14 +153,10 @@ def _print(rows: list[dict[str, Any]], checked: bool) -> None:
             f"{row['distribution']} {row['version']}" if row["distribution"] else "-",
             row["module"] or "-",
             f"yes ({row['origin']})" if row["active"] else "no",
-            *([_verdict(row)] * checked),
-        ]
+            f"ok, {row['milliseconds'] or 0:.0f} ms" if row["usable"] else "not usable",
+        ][: len(header)]
         for row in rows
     ]
     print_table(header, lines)
     for problem in dict.fromkeys(row["problem"] for row in rows if row["problem"]):
         click.echo(f"\n{problem}")
-
-
-def _verdict(row: dict[str, Any]) -> str:
-    return f"ok, {row['milliseconds']:.0f} ms" if row["usable"] else "not usable"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
@@ -20,6 +19,7 @@ from wool.cli.common import (
     Where,
     credential_options,
     discovery_options,
+    print_json,
     print_table,
     read_settings,
     timeout_option,
@@ -56,7 +56,7 @@ def ps(
     answers = asyncio.run(_ask(question_of(where, files, timeout)))
     processes, silent = sort(answers, programs)
     if as_json:
-        click.echo(json.dumps(list(map(document, processes))))
+        print_json(list(map(document, processes)), indent=0)
     elif tree:
         click.echo(CallTree(processes))
     else:

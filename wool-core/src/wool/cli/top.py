@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from wool.cli.common import Files, Seconds, Where, credential_options, discovery_options
+from wool.cli.common import Files, Where, credential_options, discovery_options, seconds_option
 from wool.cli.ps import question_of
 
 
@@ -15,14 +15,7 @@ from wool.cli.ps import question_of
 @click.argument("programs", nargs=-1, metavar="[PROGRAM]...")
 @discovery_options("Show the workers that this finds, in place of those of this machine and user.")
 @credential_options
-@click.option(
-    "--interval",
-    default=1.0,
-    type=Seconds(min=0.1),
-    show_default=True,
-    metavar="SECONDS",
-    help="Between two looks.",
-)
+@seconds_option("--interval", "Between two looks.", least=0.1, default=1.0, show_default=True)
 @click.option("--read-only", is_flag=True, help="Neither cancel calls nor drain workers.")
 @click.option("--web", is_flag=True, help="Serve it to browsers of this machine, read-only.")
 @click.option(

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import wool
 from wool import abc
@@ -26,7 +26,6 @@ from wool._security.credentials import Authenticator
 from wool._settings.model import settings_of
 from wool._settings.settings import Settings
 from wool._worker.backends import ChosenDiscovery, choose_discovery, words
-from wool.cli.checks import Finding, advice, ok, problem
 from wool.cli.common import Where
 from wool.exceptions import WoolError
 
@@ -43,7 +42,27 @@ _REMEDIES = {
     "shm": "have /dev/shm mounted with mode 1777 and enough room (`docker run --shm-size`), or "
     "name another place in WOOL_SHM__DIRECTORY",
 }
-"""What to change where a discovery does not work, by its name."""
+"""The remedy where a discovery does not work, by its name."""
+
+
+State = Literal["ok", "advice", "problem"]
+"""How it stands with what was looked at: as it should, it may disappoint, it does not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of a check.
+
+    Attributes:
+        check: names what was looked at.
+        text: what is the case.
+        remedy: what to change; empty if nothing has to be, or the text says it.
+    """
+
+    state: State
+    check: str
+    text: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +95,7 @@ async def check_serving(trial: Trial) -> AsyncIterator[Finding]:
     if sockets.SUPPORTED:
         yield await _check_pool()
     chosen = trial.discover()
-    async for finding in _check_worker(trial, chosen):
-        yield finding
+    yield await _check_worker(trial, chosen)
     if chosen is not None:
         yield await _check_announcing(trial, chosen)
         yield await _check_others(trial, chosen)
@@ -121,16 +139,16 @@ async def _check_pool() -> Finding:
         async with pool:
             ran = await process()
     except WoolError as error:
-        return problem("pool", f"one of a single worker process cannot be used: {error}")
+        return Finding("problem", "pool", f"one of a single worker process cannot be used: {error}")
     if ran == os.getpid():
-        return problem("pool", "calls run in the calling process")
-    return ok("pool", f"starts a process, calls it and ends it: {_since(began)}")
+        return Finding("problem", "pool", "calls run in the calling process")
+    return Finding("ok", "pool", f"starts a process, calls it and ends it: {_since(began)}")
 
 
 # A worker -------------------------------------------------------------------------------------
 
 
-async def _check_worker(trial: Trial, chosen: ChosenDiscovery | None) -> AsyncIterator[Finding]:
+async def _check_worker(trial: Trial, chosen: ChosenDiscovery | None) -> Finding:
     """Has a worker listen, and dials the address that others would be told."""
     try:
         quiet = None if chosen is None else ChosenDiscovery(Quiet(chosen.backend), chosen.plugin)
@@ -147,31 +165,26 @@ async def _check_worker(trial: Trial, chosen: ChosenDiscovery | None) -> AsyncIt
             began = time.perf_counter()
             (seen,) = await _look(trial, info.address)
     except WoolError as error:
-        yield problem("worker", f"one cannot listen: {error}", _port_remedy(error))
-        return
-    name = scheme_transport(info.address)
+        taken = "choose another port, or end the program that has it: `ss -ltnp` names it"
+        remedy = taken if "in use" in str(error) else ""
+        return Finding("problem", "worker", f"one cannot listen: {error}", remedy)
+    name, problem, remedy = scheme_transport(info.address), "", ""
     if "in-process" in lookup.transport(name).plugin.capabilities:
-        yield problem(
-            "worker",
-            f"the transport {name!r} is not reached from other processes, so nobody could call one",
-            "choose another transport for workers; this one is for tests",
-        )
+        problem = f"the transport {name!r} is not reached from other processes"
+        remedy = "choose another transport for workers; this one is for tests"
     elif not _is_chosen(trial, chosen) and await _is_here(info.address):
-        yield problem(
-            "worker",
-            f"others are told {info.address}, which only this machine reaches",
-            "give it an --advertise by which others reach it, or an address in this network",
-        )
+        problem = f"others are told {info.address}, which only this machine reaches"
+        remedy = "give it an --advertise by which others reach it, or an address in this network"
     elif seen.problem is not None:
-        yield problem("worker", f"at {info.address}, it cannot be called: {seen.problem}")
+        problem = f"at {info.address}, it cannot be called: {seen.problem}"
     elif seen.info.id != info.id:
-        yield problem(
-            "worker",
-            f"at {info.address}, another one answers: process {seen.info.pid} on {seen.info.host}",
-            "give an --advertise by which others reach this one",
-        )
-    else:
-        yield ok("worker", f"listens, and can be called at {info.address}: {_since(began)}")
+        who = f"process {seen.info.pid} on {seen.info.host}"
+        problem = f"at {info.address}, another one answers: {who}"
+        remedy = "give an --advertise by which others reach this one"
+    if problem:
+        return Finding("problem", "worker", problem, remedy)
+    text = f"listens, and can be called at {info.address}: {_since(began)}"
+    return Finding("ok", "worker", text)
 
 
 def _is_chosen(trial: Trial, chosen: ChosenDiscovery | None) -> bool:
@@ -188,12 +201,6 @@ async def _is_here(address: str) -> bool:
     except OSError:
         return False
     return bool(found) and all(ip_address(at[4][0]).is_loopback for at in found)
-
-
-def _port_remedy(error: WoolError) -> str:
-    if "in use" not in str(error):
-        return ""
-    return "choose another port, or end the program that has it: `ss -ltnp` names it"
 
 
 async def _look(trial: Trial, *addresses: str) -> list[Seen]:
@@ -213,9 +220,10 @@ async def _check_announcing(trial: Trial, chosen: ChosenDiscovery) -> Finding:
     assert plugin is not None
     check = f"discovery {plugin.name}"
     if "namespace" not in settings_of(plugin.options):
-        return ok(check, "is configured; it knows workers without being told")
+        return Finding("ok", check, "is configured; it knows workers without being told")
     namespace = f"wool-doctor-{secrets.token_hex(8)}"
     info = abc.WorkerInfo(id=secrets.token_hex(8), address=f"grpc://{socket.gethostname()}:9")
+    remedy = _REMEDIES.get(plugin.name, "")
     began = time.perf_counter()
     try:
         one, other = (trial.discover(namespace=namespace) for _ in range(2))
@@ -229,14 +237,11 @@ async def _check_announcing(trial: Trial, chosen: ChosenDiscovery) -> Finding:
             while not _tells(await anext(events), info):
                 pass
     except TimeoutError:
-        return problem(
-            check,
-            f"what is announced is not heard within {PATIENCE:g} s, even on this machine",
-            _REMEDIES.get(plugin.name, ""),
-        )
+        text = f"what is announced is not heard within {PATIENCE:g} s, even on this machine"
+        return Finding("problem", check, text, remedy)
     except Exception as error:  # a discovery may raise anything
-        return problem(check, words(error), _REMEDIES.get(plugin.name, ""))
-    return ok(check, f"what is announced is heard on this machine: {_since(began)}")
+        return Finding("problem", check, words(error), remedy)
+    return Finding("ok", check, f"what is announced is heard on this machine: {_since(began)}")
 
 
 def _tells(event: Any, info: abc.WorkerInfo) -> bool:
@@ -251,20 +256,17 @@ async def _check_others(trial: Trial, chosen: ChosenDiscovery) -> Finding:
         async with look.watching(LISTENING):
             seen = await look.at_all()
     except WoolError as error:
-        return problem("workers", str(error))
-    if not seen:
-        return advice(
-            "workers",
-            f"{chosen} has found none",
-            "start one with `wool worker`, with the same discovery, namespace and token",
-        )
+        return Finding("problem", "workers", str(error))
     lost = [one for one in seen if one.problem is not None]
     told = f"{chosen} has found {len(seen)}, of which {len(seen) - len(lost)} can be used"
+    if not seen:
+        remedy = "start one with `wool worker`, with the same discovery, namespace and token"
+        return Finding("advice", "workers", f"{chosen} has found none", remedy)
     if not lost:
-        return ok("workers", told)
+        return Finding("ok", "workers", told)
+    state = "advice" if len(lost) < len(seen) else "problem"
     first = f"{lost[0].info.address}: {lost[0].problem}"
-    verdict = advice if len(lost) < len(seen) else problem
-    return verdict("workers", f"{told}; {first}", "`wool workers` says more of each")
+    return Finding(state, "workers", f"{told}; {first}", "`wool workers` says more of each")
 
 
 def _since(began: float) -> str:

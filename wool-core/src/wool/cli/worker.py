@@ -20,6 +20,7 @@ import click
 
 import wool
 from wool._code.names import find_name
+from wool._peer.running import RUNNING
 from wool._plugins import lookup
 from wool._plugins.lookup import scheme_transport
 from wool._settings.sources import TOKEN
@@ -28,12 +29,12 @@ from wool._worker.backends import ChosenDiscovery
 from wool._worker.loops import new_loop
 from wool.cli.common import (
     Files,
-    Seconds,
     Where,
     credential_options,
     discovery_options,
     name_option,
     read_settings,
+    seconds_option,
     transport_option,
 )
 from wool.exceptions import ConfigurationError
@@ -66,9 +67,7 @@ Examples:
 @name_option("serializer", "Serializer of arguments and results.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A label it offers; repeatable.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Calls it runs at once.")
-@click.option(
-    "--drain-timeout", type=Seconds(min=0), metavar="SECONDS", help="Time calls get to finish."
-)
+@seconds_option("--drain-timeout", "Time calls get to finish.")
 @click.option(
     "--lifespan",
     metavar="MODULE:NAME",
@@ -113,7 +112,7 @@ def worker(
     events.tell_warnings()
     settings = read_settings()
     chosen = where.choose(settings)
-    worker = wool.Worker(
+    worker = _LoneWorker(
         address=address,
         advertise=advertise,
         transport=transport,
@@ -126,10 +125,25 @@ def worker(
         lifespan=None if lifespan is None else _find(lifespan),
         insecure=insecure,
     )
+    if not os.environ.get("PYTHONBREAKPOINT"):
+        sys.breakpointhook = _no_breakpoint
     _check_callable(address, transport or settings.get("transport").value)
     kind, grace = settings.get("loop").value, settings.get("cancel_grace").value
     with asyncio.Runner(loop_factory=lambda: new_loop(kind)) as runner:
         runner.run(_serve(worker, chosen, events, grace))
+
+
+def _no_breakpoint(*args: object, **options: object) -> None:
+    """Stands in for a debugger, which would stop the calls of all."""
+    raise RuntimeError(
+        f"breakpoint() is off on worker {os.getpid()} on {socket.gethostname()}, for it would stop "
+        "the calls of all: start `wool worker` with PYTHONBREAKPOINT=pdb.set_trace to have it open "
+        "a debugger at the terminal that it runs in"
+    )
+
+
+class _LoneWorker(wool.Worker):
+    _alone = True
 
 
 def _find(lifespan: str) -> Any:
@@ -243,6 +257,7 @@ class Events:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
+        self._stream = sys.stdout if as_json else sys.stderr  # not that of a call that is running
 
     def tell(self, event: str, text: str, **facts: Any) -> None:
         """Says what has happened, and when.
@@ -254,17 +269,23 @@ class Events:
         """
         when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         with contextlib.suppress(OSError):  # the terminal is closed, or who has read is gone
+            line = f"{when} wool: {text}"
             if self._as_json:
-                click.echo(json.dumps({"time": when, "event": event, "message": text, **facts}))
-            else:
-                click.echo(f"{when} wool: {text}", err=True)
+                line = json.dumps({"time": when, "event": event, "message": text, **facts})
+            click.echo(line, file=self._stream)
 
     def tell_warnings(self) -> None:
         """Says what is warned of in the same way: in the log of Wool, or by Python's `warnings`."""
         logging.getLogger("wool").addHandler(_Lines(self))
 
-        def show(message: Warning | str, *_: Any, **__: Any) -> None:
-            self.tell("warning", f"warning: {' '.join(str(message).split())}")
+        of_python = warnings.showwarning
+
+        def show(message: Warning | str, *where: Any, **options: Any) -> None:
+            running = RUNNING.get()
+            if running is not None and running.output() is not None:
+                of_python(message, *where, **options)  # on the standard error of the call
+            else:
+                self.tell("warning", f"warning: {' '.join(str(message).split())}")
 
         warnings.showwarning = show
 

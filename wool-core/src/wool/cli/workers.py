@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -13,15 +12,16 @@ import click
 from wool._client.probing import Seen
 from wool._pool.looking import Look
 from wool._security.credentials import Insecure
-from wool._worker.backends import ChosenDiscovery, choose_discovery
+from wool._worker.backends import choose_discovery
 from wool.cli.common import (
     Files,
-    Seconds,
     Where,
     credential_options,
     discovery_options,
+    print_json,
     print_table,
     read_settings,
+    seconds_option,
     timeout_option,
 )
 from wool.cli.group import FAILURE
@@ -29,22 +29,13 @@ from wool.cli.group import FAILURE
 PAUSE = 0.3
 """Seconds until workers are looked at again that are waited for."""
 
-CLEAR = "\x1b[H\x1b[2J"
-"""Has a terminal begin again at the top of an empty screen."""
-
 
 @click.command("workers")
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
 @discovery_options("Where to look, if no address is given; by default that of the settings.")
 @credential_options
 @click.option("--insecure", is_flag=True, help="Workers that authenticate nobody, on this machine.")
-@click.option(
-    "--wait",
-    default=0.0,
-    type=Seconds(min=0),
-    metavar="SECONDS",
-    help="Go on looking for that long before the first table.",
-)
+@seconds_option("--wait", "Go on looking for that long before the table.", default=0.0)
 @click.option(
     "--quorum",
     type=click.IntRange(min=1),
@@ -52,16 +43,7 @@ CLEAR = "\x1b[H\x1b[2J"
     help="Fail unless so many can be used; with --wait, look again until there are.",
 )
 @timeout_option("For each worker to answer.")
-@click.option("--watch", is_flag=True, help="Go on, with a new table every other second.")
-@click.option(
-    "--interval",
-    default=2.0,
-    type=Seconds(min=0.1),
-    metavar="SECONDS",
-    show_default=True,
-    help="Between two tables of --watch.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one line for each table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, in one line.")
 @click.pass_context
 def workers(
     ctx: click.Context,
@@ -72,8 +54,6 @@ def workers(
     wait: float,
     quorum: int | None,
     timeout: float,
-    watch: bool,
-    interval: float,
     as_json: bool,
 ) -> None:
     """Show the workers there are, and why one is of no use.
@@ -86,8 +66,8 @@ def workers(
     settings = read_settings()
     if addresses and where:
         raise click.UsageError("give addresses or --discovery, not both")
-    if quorum is not None and watch:
-        raise click.UsageError("give --quorum or --watch, not both")
+    if insecure and files:
+        raise click.UsageError("give --insecure or credentials, not both")
     chosen = (
         choose_discovery(settings, "static", {"addresses": addresses})
         if addresses
@@ -97,91 +77,32 @@ def workers(
         raise click.UsageError(
             "say where to look: --discovery NAME, WOOL_DISCOVERY, or addresses of workers"
         )
-    if insecure and files:
-        raise click.UsageError("give --insecure or credentials, not both")
     look = Look(settings, chosen, Insecure() if insecure else files.read(), timeout)
-    shown = _Table(chosen, as_json=as_json, again=watch)
-    try:
-        asyncio.run(_run(look, shown, wait, quorum, interval if watch else None))
-    except KeyboardInterrupt:
-        if not watch:
-            raise
-    if shown.usable < (quorum or 1):
+    seen = asyncio.run(_look(look, wait, quorum))
+    if as_json:
+        print_json([_document(one) for one in seen], indent=0)
+    elif seen:
+        _print(seen)
+    else:
+        click.echo(f"{chosen} has found no workers")
+    if _usable(seen) < (quorum or 1):
         ctx.exit(FAILURE)
 
 
-async def _run(
-    look: Look, shown: _Table, wait: float, quorum: int | None, interval: float | None
-) -> None:
-    """Looks and shows; with a quorum, looks again until there is one or the time is up."""
+async def _look(look: Look, wait: float, quorum: int | None) -> Sequence[Seen]:
+    """Looks at all workers; with a quorum, again until there is one or the time is up."""
     deadline = asyncio.get_running_loop().time() + wait
     async with look.watching(wait if quorum is None else 0):
         while True:
             seen = await look.at_all()
-            lacking = quorum is not None and sum(one.problem is None for one in seen) < quorum
-            if lacking and asyncio.get_running_loop().time() < deadline:
-                await asyncio.sleep(PAUSE)
-                continue
-            shown.show(seen)
-            if interval is None:
-                return
-            await asyncio.sleep(interval)
+            is_over = asyncio.get_running_loop().time() >= deadline
+            if quorum is None or _usable(seen) >= quorum or is_over:
+                return seen
+            await asyncio.sleep(PAUSE)
 
 
-class _Table:
-    """Prints what has been seen.
-
-    Attributes:
-        usable: how many workers could be used when it was last shown.
-    """
-
-    def __init__(self, chosen: ChosenDiscovery, *, as_json: bool, again: bool) -> None:
-        self.usable = 0
-        self._chosen = chosen
-        self._as_json = as_json
-        self._clears = again and not as_json and sys.stdout.isatty()
-
-    def show(self, seen: Sequence[Seen]) -> None:
-        self.usable = sum(one.problem is None for one in seen)
-        if self._as_json:
-            click.echo(json.dumps([_document(one) for one in seen]))
-            return
-        if self._clears:
-            click.echo(CLEAR, nl=False)
-        if not seen:
-            click.echo(f"{self._chosen} has found no workers")
-            return
-        print_table(
-            ("address", "tags", "load", "host", "pid", "python", "wool", "age", "usable"),
-            [_row(one) for one in seen],
-        )
-        for problem, places in _problems(seen).items():
-            click.echo(f"\n{', '.join(places)}:\n    {problem}")
-
-
-def _row(seen: Seen) -> list[str]:
-    info = seen.info
-    known = seen.problem is None
-    return [
-        info.address,
-        ",".join(sorted(info.tags)) or "-",
-        str(info.load) if known else "-",
-        info.host or "-",
-        str(info.pid or "-"),
-        info.python or "-",
-        info.version or "-",
-        "-" if seen.age is None else duration(seen.age),
-        "yes" if known else "no",
-    ]
-
-
-def _problems(seen: Iterable[Seen]) -> dict[str, list[str]]:
-    """Returns the addresses of workers that cannot be used, by what is wrong with them."""
-    problems: dict[str, list[str]] = {}
-    for one in seen:
-        if one.problem is not None:
-            problems.setdefault(one.problem, []).append(one.info.address)
-    return problems
+def _usable(seen: Sequence[Seen]) -> int:
+    return sum(one.problem is None for one in seen)
 
 
 def _document(seen: Seen) -> dict[str, Any]:
@@ -202,11 +123,32 @@ def _document(seen: Seen) -> dict[str, Any]:
     }
 
 
-def duration(seconds: int) -> str:
-    """Says how long something has lasted: `4s`, `12m`, `3h05m`, `9d`."""
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if days:
-        return f"{days}d"
-    if hours:
-        return f"{hours}h{minutes % 60:02}m"
-    return f"{minutes}m" if minutes else f"{seconds}s"
+COLUMNS = {
+    "address": "address",
+    "tags": "tags",
+    "load": "load",
+    "host": "host",
+    "pid": "pid",
+    "python": "python",
+    "version": "wool",
+    "age": "age",
+    "usable": "usable",
+}
+"""The parts of a document that are shown, and their titles."""
+
+
+def _print(seen: Sequence[Seen]) -> None:
+    rows: list[list[str]] = []
+    problems: dict[str, list[str]] = {}
+    for one in seen:
+        shown = _document(one) | {
+            "tags": ",".join(sorted(one.info.tags)) or None,
+            "age": None if one.age is None else str(timedelta(seconds=one.age)),
+            "usable": "no" if one.problem else "yes",
+        }
+        rows.append(["-" if shown[key] is None else str(shown[key]) for key in COLUMNS])
+        if one.problem is not None:
+            problems.setdefault(one.problem, []).append(one.info.address)
+    print_table(list(COLUMNS.values()), rows)
+    for problem, places in problems.items():
+        click.echo(f"\n{', '.join(places)}:\n    {problem}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wool.testing.discovery import AddressDiscoverySuite, DiscoverySuite
     from wool.testing.faults import Faults
+    from wool.testing.launcher import LauncherSuite
     from wool.testing.serializer import SerializerSuite
     from wool.testing.transport import TransportSuite, throwaway_tls
 
@@ -22,6 +23,7 @@ __all__ = [
     "AddressDiscoverySuite",
     "DiscoverySuite",
     "Faults",
+    "LauncherSuite",
     "SerializerSuite",
     "TransportSuite",
     "throwaway_tls",
@@ -30,6 +32,7 @@ __all__ = [
 _KITS = {
     "AddressDiscoverySuite": "wool.testing.discovery",
     "DiscoverySuite": "wool.testing.discovery",
+    "LauncherSuite": "wool.testing.launcher",
     "SerializerSuite": "wool.testing.serializer",
     "TransportSuite": "wool.testing.transport",
     "throwaway_tls": "wool.testing.transport",

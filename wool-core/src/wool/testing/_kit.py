@@ -1,4 +1,4 @@
-"""What the kits share: advice, bounded waits, tests that leave nothing behind, other processes."""
+"""Shared by the kits: advice, bounded waits, tests that leave nothing behind, other processes."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-# What is left behind --------------------------------------------------------------------------
+# Leftovers ------------------------------------------------------------------------------------
 
 
 def descriptors() -> int:
@@ -132,6 +132,7 @@ async def leaves_nothing(use: Callable[[], Awaitable[None]], patience: float) ->
 
     for _ in range(3):
         await use()  # what is opened for the first time may stay
+    gc.collect()  # or what other tests have left may go meanwhile
     before = open_now()
     for _ in range(times):
         await use()
@@ -170,7 +171,7 @@ class Suite(Protocol):
     patience: float
 
     async def play(self, order: dict[str, Any], told: asyncio.Queue[str]) -> None:
-        """What the other process does, given an order and the lines that it is told later."""
+        """The part of the other process, given an order and the lines that it is told later."""
         ...
 
 
@@ -202,7 +203,7 @@ class Process:
         self.kill, self.signal = self._process.kill, self._process.send_signal
 
     async def line(self) -> str:
-        """What it says next."""
+        """The next line that it says."""
         assert self._process.stdout is not None
         reading = asyncio.to_thread(self._process.stdout.readline)
         said = await soon(reading, "starting a process", STARTING + self._patience)

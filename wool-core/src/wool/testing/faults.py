@@ -9,22 +9,20 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from wool._plugins import lookup
 from wool._plugins.lookup import TRANSPORT, Found
 from wool._workerinfo import WorkerInfo
-from wool.abc import ConnectFailed, Connection, ConnectionLost, Listener, Segments, Tls, Transport
+from wool.abc import ConnectFailed, Connection, Listener, Segments, Tls, Transport
 from wool.exceptions import PluginError
 from wool.plugins import TransportPlugin, hookimpl, register
 
 __all__ = ["Faults"]
-
-T = TypeVar("T")
 
 
 class Faults:
@@ -68,7 +66,7 @@ class Faults:
     def drop(self, worker: WorkerInfo | str | None = None) -> Generator[None]:
         """Loses what is sent, either way, in silence, as a network does that has fallen apart.
 
-        Who dials waits in vain. Connections on which something was lost end with the context.
+        A dial waits in vain. Connections on which something was lost end with the context.
         """
         try:
             with self._fault(worker, Fault(drops=True)):
@@ -118,7 +116,7 @@ class Faults:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    # What faulty connections need
+    # For faulty connections
 
     def _on(self, address: str) -> Fault:
         """Returns what is wrong with an address at the moment."""
@@ -194,7 +192,7 @@ def _process_of(worker: WorkerInfo) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What is wrong at the moment."""
+    """The fault at the moment."""
 
     clogs: bool = False
     drops: bool = False
@@ -247,7 +245,7 @@ class FaultyTransport(Transport):
 class FaultyConnection(Connection):
     """Another connection, with what is wrong with its address.
 
-    What happens to it is decided when a batch of messages passes.
+    Its fate is decided when a batch of messages passes.
 
     Attributes:
         has_lost: whether messages have been dropped, so that it is of no use any more.
@@ -261,33 +259,24 @@ class FaultyConnection(Connection):
         self.has_lost: bool = False
         self._faults = faults
         self._loop = asyncio.get_running_loop()
-        self._cut = asyncio.Event()
+        self._ended = asyncio.Event()
         self._changed = asyncio.Event()
-        self._reading: asyncio.Future[Sequence[bytes | memoryview]] | None = None
         self._arrived: Sequence[bytes | memoryview] | None = None
         self._closing: asyncio.Future[None] | None = None
         faults._add(self)
 
     async def send(self, messages: Sequence[Segments]) -> None:
         """Sends, late or not at all."""
-        await self._pass(self._faults._on(self.address).delay)
+        await self._pass()
         if self._faults._on(self.address).drops:
             self.has_lost = True
-            return
-        sending = asyncio.ensure_future(self._inner.send(messages))
-        sending.add_done_callback(_retrieve)
-        try:
-            await self._unless_cut(sending)
-            sending.result()
-        finally:
-            if not sending.done():
-                sending.cancel()
-                await asyncio.wait([sending])
+        else:
+            await self._inner.send(messages)
 
     def can_send_now(self) -> bool:
         """Only while nothing is wrong."""
         fault = self._faults._on(self.address)
-        return fault == Fault() and not self._cut.is_set() and self._inner.can_send_now()
+        return fault == Fault() and not self._ended.is_set() and self._inner.can_send_now()
 
     def send_now(self, messages: Sequence[Segments]) -> None:
         """Sends at once."""
@@ -297,49 +286,22 @@ class FaultyConnection(Connection):
         """Receives, late or not at all."""
         while True:
             if self._arrived is None:
-                self._arrived = await self._read()
-            await self._pass(self._faults._on(self.address).delay)
+                self._arrived = await self._inner.receive()
+            await self._pass()
             arrived, self._arrived = self._arrived, None
-            if not self._faults._on(self.address).drops:
+            if not (self._ended.is_set() or self._faults._on(self.address).drops):
                 return arrived
             self.has_lost = True
 
-    async def _read(self) -> Sequence[bytes | memoryview]:
-        """A read goes on when its reader is cancelled; the next one gets what it brings."""
-        if self._reading is None:
-            self._reading = asyncio.ensure_future(self._inner.receive())
-            self._reading.add_done_callback(_retrieve)
-        reading = self._reading
-        await self._unless_cut(reading)
-        self._reading = None
-        if reading.cancelled():
-            raise self._lost()
-        return reading.result()
-
-    async def _pass(self, delay: float) -> None:
+    async def _pass(self) -> None:
         """Waits while nothing gets through."""
-        if delay:
+        if delay := self._faults._on(self.address).delay:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
-                    await self._cut.wait()
-        while self._faults._on(self.address).clogs and self._closing is None:
+                    await self._ended.wait()
+        while self._faults._on(self.address).clogs and not self._ended.is_set():
             self._changed.clear()
             await self._changed.wait()
-        if self._cut.is_set():
-            raise self._lost()
-
-    async def _unless_cut(self, work: asyncio.Future[T]) -> None:
-        """Waits for some work, but no longer than the connection lasts."""
-        cut = asyncio.ensure_future(self._cut.wait())
-        try:
-            await asyncio.wait([work, cut], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            cut.cancel()
-        if self._cut.is_set():
-            raise self._lost()
-
-    def _lost(self) -> ConnectionLost:
-        return ConnectionLost(f"the connection to {self.address} was cut")
 
     def notice(self) -> None:
         """Something is wrong now, or is not any more; from any thread."""
@@ -347,32 +309,21 @@ class FaultyConnection(Connection):
 
     def cut(self) -> None:
         """Ends it; from any thread."""
-        self._call(self._end)
+        self._call(self._close)
 
-    def _call(self, function: Any) -> None:
+    def _call(self, function: Callable[[], object]) -> None:
         try:
             self._loop.call_soon_threadsafe(function)
         except RuntimeError:  # the loop is closed, and the connection with it
             self._faults._remove(self)
 
-    def _end(self) -> None:
-        if not self._cut.is_set():
-            self._cut.set()
-            self._close()
-
     def _close(self) -> asyncio.Future[None]:
         if self._closing is None:
             self._faults._remove(self)
-            self._closing = asyncio.ensure_future(self._close_inner())
+            self._closing = asyncio.ensure_future(self._inner.aclose())
+            self._ended.set()
             self._changed.set()
         return self._closing
-
-    async def _close_inner(self) -> None:
-        reading = self._reading
-        if reading is not None:
-            reading.cancel()
-            await asyncio.wait([reading])
-        await self._inner.aclose()
 
     async def aclose(self) -> None:
         """Closes the other connection."""
@@ -384,11 +335,5 @@ class FaultyConnection(Connection):
             self._inner.receive_limit = value
 
     def extra(self, attribute: str, default: Any = None) -> Any:
-        """What is known of the other connection."""
+        """Facts of the other connection."""
         return self._inner.extra(attribute, default)
-
-
-def _retrieve(work: asyncio.Future[Any]) -> None:
-    """Takes note of how some work has ended: where the connection is cut, nobody else may ask."""
-    if not work.cancelled():
-        work.exception()

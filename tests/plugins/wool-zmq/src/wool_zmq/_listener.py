@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import socket
@@ -129,9 +128,6 @@ async def _handle(handler: Handler, connection: Connection) -> None:
 
 
 def _bind(path: str) -> socket.socket:
-    with socket.socket(socket.AF_UNIX) as other:
-        if other.connect_ex(path) == errno.ECONNREFUSED:  # its owner was killed
-            os.unlink(path)
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(path)
