@@ -25,7 +25,10 @@ WRITE = 512 << 10
 QUEUE = 1 << 20
 """Bytes that may be on their way before `send` waits, and that are read before they are taken."""
 
-_FAREWELL = "the peer has closed the connection, or is gone"
+FAREWELL = b""
+"""What a listener writes last. Whoever has dialled ends the call when that has arrived."""
+
+_OVER = "the peer has closed the connection, or is gone"
 
 Read = Callable[[], Coroutine[Any, Any, Any]]
 Write = Callable[[bytes], Coroutine[Any, Any, None]]
@@ -72,7 +75,7 @@ class Stream(asyncio.Transport):
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._stop()
-            self._ended = self._ended or _FAREWELL
+            self._ended = self._ended or _OVER
             self._tell()
 
     def closed(self) -> None:
@@ -86,7 +89,7 @@ class Stream(asyncio.Transport):
 
     async def _read(self, read: Read) -> None:
         try:
-            while (data := await read()) is not aio.EOF:
+            while (data := await read()) not in (aio.EOF, FAREWELL):
                 self._incoming.append(data)
                 self._arrived += len(data)
                 self._tell()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from wool import abc
 from wool._transports import failures, sockets
 from wool_grpc._addresses import Address, advertised, is_taken, is_wildcard, known, peer_of
-from wool_grpc._connection import GrpcConnection, Stream
+from wool_grpc._connection import FAREWELL, GrpcConnection, Stream
 from wool_grpc._library import GrpcThread, aio, grpc, settle
 
 SERVICE, METHOD = "wool.Transport", "Connect"
@@ -174,12 +174,17 @@ class GrpcListener(abc.Listener):
         """Handles a call, in a task of gRPC's, which gRPC cancels when the peer is gone."""
         await self._serving.wait()
         if self._stopping.is_set():
-            return
+            await _leave(context)
         try:
             await context.send_initial_metadata((TAKEN,))
-        except Exception:
-            return  # whoever dialled has gone
-        stream = Stream(self._loop, context.read, context.write, _nothing)
+        except Exception:  # whoever dialled has gone
+            await _leave(context)
+
+        async def finish() -> None:
+            await context.write(FAREWELL)
+            await asyncio.get_running_loop().create_future()
+
+        stream = Stream(self._loop, context.read, context.write, finish)
 
         def closed(_: object) -> None:
             stream.closed()
@@ -190,6 +195,7 @@ class GrpcListener(abc.Listener):
         except RuntimeError:  # the loop is closed: nobody listens any more
             stream.abort()
         await stream.carry()
+        await _leave(context)
 
     async def _check(self, request: bytes, context: Any) -> bytes:
         if request not in _ASKED:
@@ -202,8 +208,14 @@ class GrpcListener(abc.Listener):
         await context.write(_NOT_SERVING)
 
 
-async def _nothing() -> None:
-    pass
+async def _leave(context: Any) -> NoReturn:
+    """Ends a call of gRPC.
+
+    gRPC logs an error where it cannot send a status itself, as the peer has gone meanwhile.
+    """
+    with contextlib.suppress(Exception):
+        await context.abort(grpc.StatusCode.CANCELLED)
+    raise asyncio.CancelledError
 
 
 async def _handle(handler: abc.Handler, stream: Stream, peer: str) -> None:

@@ -131,10 +131,8 @@ async def _reason(failure: _NoCall, place: Address, tls: abc.Tls | None) -> abc.
     codes, code = grpc.StatusCode, failure.code
     if code in (codes.UNAVAILABLE, codes.CANCELLED):  # which says nothing
         return await _probe.explain(place, tls)
-    if code in (codes.UNIMPLEMENTED, codes.NOT_FOUND):
+    if code in (codes.UNIMPLEMENTED, codes.NOT_FOUND, codes.OK):
         return abc.ConnectFailed(f"{place.text} speaks gRPC, but is not a worker of Wool")
-    if code is codes.OK:
-        return abc.ConnectFailed(f"{place.text} has taken the connection, and closed it at once")
     what = code.name.lower().replace("_", " ")
     return abc.ConnectFailed(f"{place.text} refused the call ({what})")
 
