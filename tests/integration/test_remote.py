@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ class Counter:
         if start < 0:
             raise ValueError("less than nothing")
         self.value = start
+        self.ended = 0
 
     async def add(self, n: int = 1) -> int:
         if self.value + n > self.limit:
@@ -35,11 +37,27 @@ class Counter:
         call = wool.current_call()
         return os.getpid(), None if call is None else call.parent
 
+    async def endings(self) -> int:
+        return self.ended
+
     async def stay(self) -> None:
         try:
             await asyncio.Event().wait()
         finally:
             self.value = -1
+
+    async def count(self, step: int) -> AsyncGenerator[int, int | None]:
+        at = self.value
+        try:
+            while True:
+                at += (yield at) or step
+        except KeyError:
+            yield -at
+        finally:
+            self.ended += 1
+
+    async def __call__(self, text: str) -> str:
+        return text * self.value
 
     def peek(self) -> int:
         return self.value
@@ -51,6 +69,19 @@ async def use(counter: Counter) -> tuple[str, int, tuple[int, str | None]]:
     call = wool.current_call()
     assert call is not None
     return call.id, await counter.add(), await counter.whence()
+
+
+@wool.routine
+async def drive(counter: Counter) -> list[int]:
+    """Drives its generator from a worker."""
+    stream = counter.count(step=1)
+    return [
+        await anext(stream),
+        await stream.asend(5),
+        await anext(stream),
+        await stream.athrow(KeyError()),
+        await anext(stream, 0),
+    ]
 
 
 @wool.routine
@@ -102,6 +133,20 @@ async def test_a_method_is_cancelled(pool: wool.WorkerPool) -> None:
         assert await counter.add() == 0
 
 
+async def test_its_generator(pool: wool.WorkerPool) -> None:
+    async with wool.remote(Counter, 1) as counter:
+        answers = [answer async for _, answer in pool.broadcast(drive, counter)]
+        assert answers == [[1, 6, 7, -7, 0]] * 2
+        async with aclosing(counter.count(2)) as stream:
+            assert [await anext(stream), await anext(stream)] == [1, 3]
+        assert await counter.endings() == 3
+
+
+async def test_it_is_called_itself(pool: wool.WorkerPool) -> None:
+    async with wool.remote(Counter, 2) as counter:
+        assert await counter("ha") == "haha"
+
+
 async def test_after_its_scope(pool: wool.WorkerPool) -> None:
     async with wool.remote(Counter, 0) as counter:
         pass
@@ -121,7 +166,7 @@ async def test_what_goes_wrong_as_it_is_made(pool: wool.WorkerPool) -> None:
 async def test_what_a_handle_has(pool: wool.WorkerPool) -> None:
     async with wool.remote(Counter, 0) as counter:
         assert repr(counter).startswith("<handle of the Counter on worker ")
-        with pytest.raises(AttributeError, match="only async methods can be used, which are add, "):
+        with pytest.raises(AttributeError, match="which are .*add, count, "):
             counter.peek()
         with pytest.raises(TypeError, match="missing 1 required positional argument"):
             await wool.routine(_without)(counter)

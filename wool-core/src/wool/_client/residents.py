@@ -2,7 +2,7 @@
 
 A worker keeps such an object by a key, as it keeps what it lends, for as long as a stream of its
 maker is open. A use is an ordinary call that is for this one worker, so it goes there directly,
-whoever makes it.
+whoever makes it. The async generators of the object are lent by what that call returns.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from inspect import isasyncgen
 from typing import Any, ParamSpec, TypeVar, cast
 
 from wool._client.current import ACTIVE, choose_elsewhere, choose_pool, current_call
 from wool._client.routine import routine
+from wool._peer.proxies import make_stream
 from wool._values.references import EXPORTS, interface_of
 from wool._workerinfo import WorkerInfo
 
@@ -25,7 +27,7 @@ T = TypeVar("T")
 async def remote(
     make: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 ) -> AsyncGenerator[T, None]:
-    """Makes an object on a worker, and gives a handle that has its async methods.
+    """Makes an object on a worker, and gives a handle that has its async methods and generators.
 
         async with wool.remote(Counter, 0) as counter:
             await counter.add(1)
@@ -59,7 +61,7 @@ async def remote_object(
     """Makes an object, and keeps it for as long as this stream is open."""
     value, call = make(*args, **kwargs), current_call()
     look = interface_of(value)
-    methods = tuple(name for name in look.methods if name.isidentifier() and name[0] != "_")
+    methods = tuple(m for m in look.methods if m == "__call__" or m.lstrip("*")[0] != "_")
     if not methods:
         raise TypeError(
             f"wool.remote() makes an object that is used from afar, and {look.name} has no async "
@@ -81,7 +83,8 @@ async def remote_method(
             f"{method}() of {name} is called after its `async with wool.remote(…)` was left: the "
             "object is gone"
         )
-    return await getattr(export.value, method)(*args, **kwargs)
+    used = getattr(export.value, method)(*args, **kwargs)
+    return used if isasyncgen(used) else await used
 
 
 class Handle:
@@ -102,14 +105,20 @@ class Handle:
         return f"<handle of {self._name} on worker {self._worker.pid} on {self._worker.host}>"
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_") or name not in self._methods:
-            raise AttributeError(
-                f"the handle of {self._name} has no {name!r}: of an object on a worker, only "
-                f"async methods can be used, which are {', '.join(self._methods)}",
-                name=name,
-                obj=self,
-            )
-        return partial(self._call, name)
+        if name in self._methods:
+            return partial(self._call, name)
+        if f"*{name}" in self._methods:
+            return make_stream(partial(self._call, name))
+        usable = ", ".join(method.lstrip("*") for method in self._methods)
+        raise AttributeError(
+            f"the handle of {self._name} has no {name!r}: of an object on a worker, only "
+            f"async methods and generators can be used, which are {usable}",
+            name=name,
+            obj=self,
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__getattr__("__call__")(*args, **kwargs)
 
     async def _call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         before = ACTIVE.set(choose_elsewhere().only(self._worker))

@@ -126,8 +126,9 @@ def make_proxy(held: Usable) -> Any:
         return (ClosableProxy if "aclose" in look.methods else IteratorProxy)(held)
     if look.kind == OBJECT:
         return _proxy_class(look.name, look.methods)(held)
-    made = _make_call if look.methods == ("__call__",) else _make_stream
-    function: Any = made("__call__", lambda args: (held, args))
+    function: Any = _make_call("__call__", lambda args: (held, args))
+    if look.methods != ("__call__",):
+        function = make_stream(function)
     function.__qualname__ = look.name.removesuffix("()")
     function.__name__ = function.__qualname__.rpartition(".")[2]
     function.__wool_held__ = held
@@ -143,7 +144,7 @@ def _proxy_class(name: str, methods: tuple[str, ...]) -> Any:
         if operation == "__aiter__" and "__anext__" in methods:
             scope[operation] = IteratorProxy.__aiter__
         elif operation == "__aiter__" or method != operation:
-            scope[operation] = _make_stream(operation, _split)
+            scope[operation] = make_stream(_make_call(operation, _split))
         elif operation == "__aexit__":
             scope[operation] = _leave
             continue
@@ -175,11 +176,12 @@ def _leave(proxy: Any, typ: Any, val: Any, tb: Any) -> Coroutine[Any, Any, Any]:
     return _use(proxy._held, "__aexit__", args)
 
 
-def _make_stream(operation: str, split: Split) -> Callable[..., Any]:
+def make_stream(begin: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Makes an async generator function of one that has the owner begin, and returns a proxy."""
+
     @_unseen
     async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        held, rest = split(args)
-        generator = await _use(held, operation, rest, kwargs)
+        generator = await begin(*args, **kwargs)
         step = generator.__anext__()
         while True:
             try:
