@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 import wool
 from support.waiting import until
@@ -59,7 +60,7 @@ def is_shared(array: np.ndarray[Any, Any]) -> bool:
     return False
 
 
-@pytest_asyncio.fixture(params=["unix", "ws"])
+@pytest_asyncio.fixture(params=["unix", "ws", "grpc"])
 async def pool(request: pytest.FixtureRequest) -> AsyncIterator[wool.WorkerPool]:
     async with wool.WorkerPool(size=1, transport=request.param) as pool:
         await echo(np.zeros(SIZE))  # by chunks, as the sides have not met
@@ -119,6 +120,15 @@ class TestThroughAPool:
             except wool.exceptions.WorkerLost:
                 pass
         assert (await echo(np.ones(SIZE)))[0] == 1
+
+
+@pytest.mark.parametrize("address", ["ws://127.0.0.1:0", "grpc://127.0.0.1:0"])
+async def test_over_a_network_address_of_this_machine(address: str) -> None:
+    token = wool.Credentials.token(wool.Credentials.new_token())
+    async with wool.Worker(address=address, credentials=token) as worker:
+        async with wool.WorkerPool(discovery=[worker.info.address], credentials=token):
+            await echo(np.zeros(SIZE))
+            assert is_shared(await echo(np.zeros(SIZE)))
 
 
 async def test_what_was_kept_outlives_the_pool() -> None:
@@ -192,8 +202,20 @@ async def test_descriptors_of_strangers_are_closed() -> None:
         one.map(1, SIZE)
     assert len(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ProtocolError, match="file"):
-        one.take(f.Share(b"/run/socket", bytes(16)))
+        one.take(f.Share(b"here", b"/run/socket", bytes(16)))
     one.close()
+
+
+async def test_names_of_another_machine_are_not_looked_up() -> None:
+    said: list[f.Frame] = []
+    one = Sharing(threading.Lock(), said.append, said.append)
+    *others, offered = met()
+    assert isinstance(offered[0], f.Share)
+    one.take(replace(offered[0], machine=b"elsewhere"))
+    assert isinstance(said[0], f.Share)  # it is told all the same
+    assert one.room(SIZE) is None
+    for side in (one, *others):
+        side.close()
 
 
 async def test_a_fork_keeps_a_segment_from_being_written_again() -> None:

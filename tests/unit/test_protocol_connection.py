@@ -201,7 +201,7 @@ def test_frames_without_payload(kind: type[f.Frame]) -> None:
         f.Report: f.Report(1, []),
         f.Measure: f.Measure(),
         f.Usage: f.Usage(0, False, 0),
-        f.Share: f.Share(b"\0name", bytes(16)),
+        f.Share: f.Share(b"here", b"\0name", bytes(16)),
         f.Reuse: f.Reuse(1, True),
     }.get(kind) or frame(kind, ident)
     with pytest.raises(ProtocolError, match="payload"):

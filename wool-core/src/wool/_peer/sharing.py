@@ -5,9 +5,9 @@ that cannot shrink. The receiver maps it privately, so what it gets is its own, 
 its last view has gone, the sender uses the segment again: fresh memory is slow to write. Whatever
 ends a process, the kernel frees what nobody maps any more.
 
-Descriptors do not pass through the connection itself. Each side has a datagram socket for them that
-is connected to the other's alone, from when the first large payload has been sent. Where anything
-of this cannot be had, payloads travel by chunks.
+Descriptors do not pass through the connection itself, which may be of any transport. Each side has
+a datagram socket for them that is connected to the other's alone, from when the first large payload
+has been sent. Where anything of this cannot be had, payloads travel by chunks.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import sys
 import threading
 from collections.abc import Callable
 from io import FileIO
+from pathlib import Path
 from typing import Any
 
 from wool import abc
@@ -57,11 +58,18 @@ def between(
     """
     if sys.platform != "linux" or not isinstance(connection, StreamConnection):
         return None
-    uid = connection.extra("uid")  # the kernel tells it for Unix sockets alone
-    if uid is None or uid != os.geteuid():
-        return None
     machine.shared = sharing = Sharing(lock, machine.send, send)
     return sharing
+
+
+def _here() -> bytes:
+    """Names this machine: the running kernel, and the network namespace.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    return b"%b %d" % (boot, os.stat("/proc/self/ns/net").st_ino)
 
 
 class Sharing:
@@ -204,10 +212,11 @@ class Sharing:
         if self._socket is None or self._theirs:
             return
         try:
-            self._socket.connect(frame.address)
-        except OSError:  # it is in another network namespace
+            if frame.machine == _here():
+                self._socket.connect(frame.address)
+                self._theirs = frame.token
+        except OSError:
             return
-        self._theirs = frame.token
 
     def _offer(self) -> None:
         """Tells the peer where this side takes segments."""
@@ -220,12 +229,13 @@ class Sharing:
             return
         try:
             sock.setblocking(False)
-            sock.bind("")  # the kernel chooses a name, which no file has
+            sock.bind(b"\0wool-" + secrets.token_hex(16).encode())
+            machine = _here()
         except OSError:
             sock.close()
             return
         self._socket, self._mine = sock, secrets.token_bytes(16)
-        self._tell(f.Share(sock.getsockname(), self._mine))
+        self._tell(f.Share(machine, sock.getsockname(), self._mine))
 
     def say_returned(self, segment: int, clean: bool) -> None:
         """Gives a segment back to the peer; called on any thread, whatever that is doing."""

@@ -337,6 +337,8 @@ class Whole(Frame, tag=39, frozen=True):
 class Share(Frame, tag=40, frozen=True):
     """Says where the sender takes segments of memory. Answered alike, once in each direction."""
 
+    machine: bytes
+    """The running kernel and the network namespace, within which the address is unique."""
     address: bytes
     """The abstract name of a Unix socket."""
     token: bytes
