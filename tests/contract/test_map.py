@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import repeat
 from typing import Any
 
@@ -290,3 +290,65 @@ async def test_exceptions_as_results(ordered: bool, journal: Journal) -> None:
     seen = [type(value) if isinstance(value, Exception) else value async for value in mapped]
     assert sorted(seen, key=str) == [0, 1, 2, 4, 5, LookupError]
     assert not ordered or seen == [0, 1, 2, LookupError, 4, 5]
+
+
+# Chunks -----------------------------------------------------------------------------------------
+
+
+async def numbers(n: int) -> AsyncIterator[int]:
+    for i in range(n):
+        await asyncio.sleep(0)
+        yield i
+
+
+@pytest.mark.parametrize("chunksize", [3, 1000])
+@pytest.mark.parametrize("source", [range, numbers])
+async def test_in_chunks(source: Callable[[int], Any], chunksize: int) -> None:
+    squares = [x * x for x in range(100)]
+    assert [x async for x in wool.map(square, source(100), chunksize=chunksize)] == squares
+    unordered = wool.map(square, source(100), chunksize=chunksize, ordered=False)
+    assert sorted([x async for x in unordered]) == squares
+
+
+async def test_results_of_a_chunk_come_one_by_one(journal: Journal) -> None:
+    lines = [None, "go on", None]
+    stream = wool.map(waiting_for, [journal] * 3, range(3), lines, chunksize=3)
+    assert await anext(stream) == 0
+    journal.write("go on")
+    assert [x async for x in stream] == [1, 2]
+
+
+async def test_an_exception_in_a_chunk(journal: Journal) -> None:
+    journal.write("failed")
+    inputs = [5, 3, 4, 6], repeat(journal)
+    mapped = wool.map(late_but_one, *inputs, chunksize=9, return_exceptions=True)
+    assert [type(x) async for x in mapped] == [int, LookupError, int, int]
+    seen: list[int] = []
+    with pytest.raises(LookupError) as raised:
+        async for value in wool.map(late_but_one, *inputs, chunksize=9):
+            seen.append(value)
+    assert seen == [5]
+    assert raised.traceback[-1].name == "late_but_one"
+
+
+async def test_nothing_of_a_chunk_runs_after_an_exception(journal: Journal) -> None:
+    @wool.routine
+    async def tell_or_fail(x: int) -> None:
+        journal.write(f"ran {x}")
+        if x == 1:
+            raise KeyError(x)
+
+    with pytest.raises(KeyError):
+        async for _ in wool.map(tell_or_fail, range(3), chunksize=3):
+            pass
+    assert journal.lines() == ["ran 0", "ran 1"]
+
+
+async def test_a_chunk_is_cancelled(journal: Journal) -> None:
+    stream = wool.map(hanging, [journal] * 4, range(4), chunksize=2)
+    step = asyncio.ensure_future(anext(stream))
+    await journal.wait("started 0")
+    await journal.wait("started 2")
+    step.cancel()
+    await ended(step)
+    assert sorted(journal.lines()) == ["finally", "finally", "started 0", "started 2"]

@@ -59,6 +59,15 @@ async def wait_on_both(folder: Path) -> None:
 
 
 @wool.routine
+async def leave_once(n: int, folder: Path) -> int:
+    """Ends its worker with the second number, once the first has arrived."""
+    if n == 1:
+        await pid_in(folder / "arrived")
+        os._exit(1)
+    return n
+
+
+@wool.routine
 async def crash() -> None:
     ctypes.string_at(0)
 
@@ -234,6 +243,14 @@ async def test_calls_queued_behind_a_killed_worker(folder: Path) -> None:
                 assert result == f"m{i}" and runs == 1
         await pool.wait(1, timeout=30)
         assert await mark(folder, "after") == "after"
+
+
+async def test_chunk_on_a_killed_worker(folder: Path) -> None:
+    async with wool.WorkerPool(size=1):
+        mapped = wool.map(leave_once, range(3), [folder] * 3, chunksize=3, return_exceptions=True)
+        assert await anext(mapped) == 0
+        tell(folder / "arrived")
+        assert [type(value) async for value in mapped] == [wool.WorkerLost] * 2
 
 
 async def test_every_worker_killed_at_once(folder: Path) -> None:
