@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import urllib.request
@@ -45,8 +46,8 @@ async def pool() -> AsyncIterator[wool.WorkerPool]:
         yield pool
 
 
-def dashboard(*, read_only: bool = False) -> Dashboard:
-    question = question_of(Where(None, None, ()), Files(None, None, None, None), 3.0)
+def dashboard(*, read_only: bool = False, timeout: float = 3.0) -> Dashboard:
+    question = question_of(Where(None, None, ()), Files(None, None, None, None), timeout)
     return Dashboard(question, [str(os.getpid())], 0.1, read_only=read_only)
 
 
@@ -87,6 +88,25 @@ async def test_a_worker_is_drained_and_replaced(pool: wool.WorkerPool) -> None:
         await until(lambda: drained not in {worker.pid for worker in pool.workers})
         await until(lambda: len({worker.pid for worker in pool.workers} - before) == 1)
     call.cancel()
+
+
+async def test_a_worker_falls_silent(pool: wool.WorkerPool) -> None:
+    silent, other = (worker.pid for worker in pool.workers)
+    app = dashboard(timeout=0.3)
+
+    def states() -> dict[str, str]:
+        return {row[0]: row[1] for row in rows(app, "workers")}
+
+    async with app.run_test(size=(160, 40)):
+        await until(lambda: list(states().values()) == ["serving"] * 2)
+        os.kill(silent, signal.SIGSTOP)
+        try:
+            of = f"process {silent}"
+            await until(lambda: re.fullmatch(r"silent [1-9]\d* s", states().get(of, "")))
+            assert any(name.startswith(f"{other} ") for name in states())
+        finally:
+            os.kill(silent, signal.SIGCONT)
+        await until(lambda: list(states().values()) == ["serving"] * 2)
 
 
 async def test_who_may_only_look_cannot_act(pool: wool.WorkerPool) -> None:

@@ -94,6 +94,7 @@ class Dashboard(App[None]):
         self._hurry = asyncio.Event()
         self._looked = 0.0
         self._last_look: dict[bytes, ProcessStatus] = {}
+        self._silent_since: dict[str, float] = {}
         self._by_worker: dict[str, ProcessStatus] = {}
         self._by_call: dict[str, CallStatus] = {}
         self._call_tree = CallTree(())
@@ -149,7 +150,10 @@ class Dashboard(App[None]):
             worker: self._worker_row(process, passed) for worker, process in self._by_worker.items()
         }
         empty = [""] * len(MEASURED)
-        rows |= {name: [name, "silent", *empty, reason] for name, reason in silent.items()}
+        self._silent_since = {name: self._silent_since.get(name, now) for name in silent}
+        for name, reason in silent.items():
+            since = f"silent {now - self._silent_since[name]:.0f} s"
+            rows[name] = [name, since, *empty, reason]
         self._last_look = {process.key: process for process in processes}
         _fill(self._table("workers"), rows)
         _fill(
