@@ -167,9 +167,9 @@ class _Window:
     ) -> None:
         self._routine = routine
         known: Routine | None = getattr(routine, "__wool__", None)
-        chunked = known is not None and not known.is_stream and size > 1
-        self._size = size if chunked else 1
-        self._chunks = _in_chunks(routine, known, size) if chunked else None
+        self._size, self._chunks = 1, None
+        if known is not None and not known.is_stream and size > 1:
+            self._size, self._chunks = size, _in_chunks(routine, known, size)
         self._arriving: AsyncGenerator[Args, None] | None = None
         self._at_hand: Iterator[Args] = iter(())
         if any(isinstance(iterable, AsyncIterable) for iterable in iterables):
