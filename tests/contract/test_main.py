@@ -35,7 +35,7 @@ def run(
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=40,
+        timeout=120,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         check=False,
     )
