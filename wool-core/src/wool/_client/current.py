@@ -25,6 +25,7 @@ class ActivePool:
     Attributes:
         closed: whether it is not open.
         call: calls a routine on a worker; gives its result or its exception.
+        stream: prepares a stream; its first step opens it.
     """
 
     closed: bool = True
@@ -32,6 +33,7 @@ class ActivePool:
         [Any, tuple[Any, ...], dict[str, Any]],
         Coroutine[Any, Any, tuple[Any, BaseException | None]],
     ]
+    stream: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
     @property
     def view(self) -> object:
@@ -62,10 +64,6 @@ class ActivePool:
 
     async def wait(self, n: int, *, timeout: float | None = None) -> None:
         """Waits until there are at least `n` workers; see `PoolView`."""
-        raise NotImplementedError
-
-    def stream(self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Prepares a stream; its first step opens it."""
         raise NotImplementedError
 
 

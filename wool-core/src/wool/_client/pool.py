@@ -14,14 +14,13 @@ from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any
 
-from wool._client import remote
 from wool._client.client import Balancer, CallingPool, Client, loaded
 from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.inspecting import PATIENCE, inspect, own_status
-from wool._client.observing import ObservedStream, observed_call
 from wool._client.probing import Probe
 from wool._client.reasons import in_words, reason_against
-from wool._client.routine import Routine
+from wool._client.remote import call, observed_call
+from wool._client.remote_stream import ObservedStream, RemoteStream
 from wool._client.view import PoolView
 from wool._code.modules import Modules
 from wool._code.rules import Rules
@@ -201,14 +200,6 @@ class Pool(CallingPool):
 
     # For the wrappers of routines ---------------------------------------------------------------
 
-    def stream(
-        self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> remote.RemoteStream:
-        """Prepares a stream; its first step opens it."""
-        if self.observers or self.balancer is not None:
-            return ObservedStream(self, routine, args, kwargs)
-        return remote.RemoteStream(self, routine, args, kwargs)
-
     def only(self, worker: WorkerInfo) -> ActivePool:
         """Returns the pool as calls see it that are for one of its workers."""
         return _OneWorker(self, worker)
@@ -264,7 +255,8 @@ class Pool(CallingPool):
         self.choose_context()
         self.serializer_name = serializer_name
         observed = self.observers or self.balancer is not None
-        self.call = partial(observed_call if observed else remote.call, self)
+        self.call = partial(observed_call if observed else call, self)
+        self.stream = partial(ObservedStream if observed else RemoteStream, self)
         self._process = os.getpid()
         OPEN.note(self)
         self.failure = None
@@ -325,8 +317,8 @@ class _OneWorker(ActivePool):
 
     def __init__(self, pool: Pool, worker: WorkerInfo) -> None:
         self._pool = pool
-        called = observed_call if pool.observers else remote.call
-        self.call = partial(called, pool, worker=worker)
+        self.call = partial(observed_call if pool.observers else call, pool, worker=worker)
+        self.stream = pool.stream
 
     @property
     def view(self) -> PoolView:
@@ -337,9 +329,6 @@ class _OneWorker(ActivePool):
 
     def only(self, worker: WorkerInfo) -> ActivePool:
         return self._pool.only(worker)
-
-    def stream(self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._pool.stream(routine, args, kwargs)
 
 
 def rules_of(options: f.CallOptions) -> Rules:
