@@ -16,12 +16,11 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any, TypeVar, cast
 
-from wool._client.balancing import least_loaded
+from wool._client.balancing import Subset, least_loaded
 from wool._client.calls import WorkerPeer
 from wool._client.calltree import CallTree
 from wool._client.link import Link
 from wool._client.poolbase import PoolBase
-from wool._client.subset import Subset
 from wool._peer import background
 from wool._peer.outgoing import (
     Failed,
@@ -152,18 +151,18 @@ class Client:
             call.end(Failed(_left(link, call.request.name)))
 
     def _choose(self, request: Request) -> Link | None:
+        if self._balancer is None or request.info is None:
+            return least_loaded(self.links.values(), request.tags)
         links = [k for k in self.links.values() if k.usable and request.tags <= k.info.tags]
         if not links:
             return None
-        if self._balancer is not None and request.info is not None:
-            infos = [loaded(link.info, link.load) for link in links]
-            chosen = cast(object, self._balancer(request.info, infos))
-            for link, info in zip(links, infos, strict=True):
-                # What is known of the load may be older, if it is one of `pool.workers`.
-                if isinstance(chosen, WorkerInfo) and loaded(chosen, info.load) == info:
-                    return link
-            raise ValueError(f"it returned {chosen!r}, which is none of the workers it was given")
-        return least_loaded(links)
+        infos = [loaded(link.info, link.load) for link in links]
+        chosen = cast(object, self._balancer(request.info, infos))
+        for link, info in zip(links, infos, strict=True):
+            # The load that it has may be older, if it is one of `pool.workers`.
+            if isinstance(chosen, WorkerInfo) and loaded(chosen, info.load) == info:
+                return link
+        raise ValueError(f"it returned {chosen!r}, which is none of the workers it was given")
 
     def _widen(self, tags: frozenset[str]) -> bool:
         """Looks for more workers if all of those that are linked have enough to do."""
