@@ -202,8 +202,8 @@ MUTANTS = (
     Mutant(
         name="call-of-lost-worker-runs-again",
         promise="A call that may have begun is never made again.",
-        old="        self._client.lost(self, lost, error)\n",
-        new="        [self._client.submit(exchange) for exchange in lost]\n",
+        old="            self._client.lost(self.info, lost, error, stopped=self.draining)\n",
+        new="            [self._client.submit(call) for call in lost]\n",
         tests=("tests/faults/test_worker_death.py::test_killed_in_the_middle_of_a_call",),
     ),
     Mutant(

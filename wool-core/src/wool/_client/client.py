@@ -63,7 +63,7 @@ class Client:
     """Calls the workers of a pool from one event loop. Not thread-safe; see `Pool.client`."""
 
     def __init__(self, pool: PoolBase, balancer: Balancer | None = None) -> None:
-        self._pool = pool
+        self.pool: PoolBase = pool
         self._balancer = balancer
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.closed: bool = False
@@ -77,11 +77,6 @@ class Client:
         self._sweep = self.loop.call_later(pool.idle_timeout / 2, self._close_idle)
 
     @property
-    def pool(self) -> PoolBase:
-        """The pool that has the workers."""
-        return self._pool
-
-    @property
     def cancel_grace(self) -> float:
         """For how many seconds a cancelled call is waited for."""
         return self.pool.options.cancel_grace
@@ -91,7 +86,7 @@ class Client:
         call = PrefetchCall(self, request) if request.prefetch else OutgoingCall(self, request)
         if request.calls:
             call.handover = Handover(request.calls, f"{request.name}()")
-        if self._pool.options.output != "worker":
+        if self.pool.options.output != "worker":
             call.context = copy_context()
         self.submit(call)
         return call
@@ -166,7 +161,7 @@ class Client:
 
     def _widen(self, tags: frozenset[str]) -> bool:
         """Looks for more workers if all of those that are linked have enough to do."""
-        if len(self.links) >= len(self._pool.members) or not self._subset.can_widen:
+        if len(self.links) >= len(self.pool.members) or not self._subset.can_widen:
             return False
         if any(k.idle and k.usable and tags <= k.info.tags for k in self.links.values()):
             return False
@@ -248,13 +243,6 @@ class Client:
 
     # What links report ------------------------------------------------------------------------
 
-    def given_back(self, call: OutgoingCall) -> None:
-        """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
-        if call.cancelled:
-            call.end(NotStarted())
-        else:
-            self.submit(call)
-
     def cancel(self, call: OutgoingCall, message: bytes | None) -> None:
         """Cancels a call wherever it is."""
         timer = self._waiting.pop(call, None)
@@ -264,18 +252,14 @@ class Client:
         elif call.holder is not None:
             call.holder.cancel(call, message)
 
-    def connected(self, link: Link, session: Session) -> None:
-        """A session has been opened."""
-        self.pool.on_connected(session)
-        self.flush()
-
-    def lost(self, link: Link, calls: list[OutgoingCall], error: Exception) -> None:
+    def lost(
+        self, worker: WorkerInfo, calls: list[OutgoingCall], error: Exception, *, stopped: bool
+    ) -> None:
         """A session has ended with calls under way: they end once it is known why."""
-        if calls:
-            self._spawn(self._explain_loss(link.info, calls, error, link.draining))
+        self._spawn(self._explain_loss(worker, calls, error, stopped=stopped))
 
     async def _explain_loss(
-        self, info: WorkerInfo, calls: list[OutgoingCall], error: Exception, stopped: bool
+        self, info: WorkerInfo, calls: list[OutgoingCall], error: Exception, *, stopped: bool
     ) -> None:
         lost = WorkerLost(f"the worker {info.address} was lost", host=info.host, pid=info.pid)
         try:
@@ -337,10 +321,10 @@ class Client:
         self.reach()
         self.pool.on_failed()
 
-    def twin(self, link: Link, ident: str) -> Link | None:
-        """Returns the link that has another address of the same worker, and is connected to it."""
-        others = (k for k in self.links.values() if k is not link and k.session is not None)
-        return next((k for k in others if k.info.id == ident), None)
+    def address_of(self, ident: str) -> str | None:
+        """Returns the address at which it is connected to a worker, None if it is not."""
+        infos = (link.info for link in self.links.values() if link.session is not None)
+        return next((info.address for info in infos if info.id == ident), None)
 
     def _close_idle(self) -> None:
         """Closes connections that have not been used for long; the next call opens them again."""

@@ -9,18 +9,15 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
 
-from wool._client.calls import WorkerPeer
-from wool._client.poolbase import PoolBase
-from wool._client.probing import met
+from wool._client.calls import Dispatcher, WorkerPeer
+from wool._client.probing import met, without_address
 from wool._code.identity import IDENTITIES
 from wool._peer import background
 from wool._peer.handshaking import dial
 from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall, Stage
 from wool._peer.session import Session
 from wool._protocol import frames as f
-from wool._protocol.status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     AuthenticationError,
@@ -52,47 +49,6 @@ _PATIENCE = 0.5
 
 _LOOKS = 10
 """Times it is looked whether there is one: a loop that is blocked meanwhile may need them all."""
-
-
-class Dispatcher(Protocol):
-    """The giver of calls to links, which is told what becomes of them; see `client.Client`."""
-
-    loop: asyncio.AbstractEventLoop
-    closed: bool
-
-    @property
-    def pool(self) -> PoolBase:
-        """The pool that has the workers."""
-        ...
-
-    @property
-    def cancel_grace(self) -> float:
-        """For how many seconds a cancelled call is waited for."""
-        ...
-
-    def submit(self, call: OutgoingCall) -> None:
-        """Gives a call to a worker, or keeps it until there is one."""
-
-    def given_back(self, call: OutgoingCall) -> None:
-        """A call has provably not begun."""
-
-    def rebalance(self) -> None:
-        """Looks, in a moment, whether an idle worker could relieve another one."""
-
-    def flush(self) -> None:
-        """Tries again to place the calls that wait for a worker."""
-
-    def twin(self, link: Link, ident: str) -> Link | None:
-        """Returns the link that has another address of the same worker, and is connected to it."""
-
-    def connected(self, link: Link, session: Session) -> None:
-        """A session has been opened."""
-
-    def failed(self) -> None:
-        """A worker cannot be reached, or does not answer soon."""
-
-    def lost(self, link: Link, calls: list[OutgoingCall], error: Exception) -> None:
-        """A session has ended with calls under way."""
 
 
 class Link:
@@ -170,6 +126,17 @@ class Link:
         """Whether there is something that would be lost with the session."""
         return bool(self._queue) or (self.peer is not None and self.peer.needed)
 
+    def reason_against(self, tags: frozenset[str]) -> str | None:
+        """Returns why a call with these tags cannot be given to the worker; None if it can."""
+        if self.failure is not None:
+            return without_address(self.failure, self.info.address)
+        lacking = tags - self.info.tags if self.info.id else None
+        if lacking:
+            return f"does not offer the tags {', '.join(sorted(lacking))}"
+        if self.met:
+            return None
+        return "has not answered yet" if self.trying else "there is no connection yet"
+
     # Calls ----------------------------------------------------------------------------------
 
     def open(self, call: OutgoingCall) -> None:
@@ -223,28 +190,6 @@ class Link:
         """Takes note of what discovery says of the worker now."""
         if info.id:
             self.info = info
-
-    def on_idle(self) -> None:
-        """The worker has said that it could begin a call."""
-        self.idle = True
-        self._client.rebalance()
-
-    def on_unbegun(self) -> None:
-        """There are calls that another worker might begin sooner."""
-        self._client.rebalance()
-
-    def on_given_back(self, call: OutgoingCall) -> None:
-        """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
-        self._client.given_back(call)
-
-    def status(self) -> ProcessStatus:
-        """Returns what this process says of the calls that it has made with the pool."""
-        return self._client.pool.status()
-
-    @property
-    def cancel_grace(self) -> float:
-        """For how many seconds what has been cancelled is waited for."""
-        return self._client.cancel_grace
 
     def on_drain(self) -> None:
         """The worker has said that it takes no more calls; from those that run there it does."""
@@ -314,9 +259,9 @@ class Link:
 
     def _unusable(self, welcome: f.Welcome) -> WoolError | None:
         """Returns why a worker is not used although it could be reached."""
-        twin = self._client.twin(self, welcome.id)
-        if twin is not None:
-            return WoolError(f"{self.info.address} is the worker at {twin.info.address} again")
+        known = self._client.address_of(welcome.id)
+        if known is not None:
+            return WoolError(f"{self.info.address} is the worker at {known} again")
         lacking = self._client.pool.required.difference(welcome.tags)
         if lacking:
             return NoWorkersAvailable(
@@ -345,9 +290,10 @@ class Link:
         self.session = session
         prefix = f"{welcome.id}-{welcome.caller}"
         self.peer = peer = WorkerPeer(
-            self, session, pool.codec, shares_modules=shares_modules, prefix=prefix
+            self, client, session, shares_modules=shares_modules, prefix=prefix
         )
-        client.connected(self, session)
+        pool.on_connected(session)
+        client.flush()
         for call in self._take_queue():
             self.open(call)
         self._release()
@@ -427,7 +373,8 @@ class Link:
         self._pause()
         for call in lost:
             call.stage = Stage.LOST
-        self._client.lost(self, lost, error)
+        if lost:
+            self._client.lost(self.info, lost, error, stopped=self.draining)
         self._send_elsewhere()
 
     def _vanish(self) -> Callable[[str], WoolError]:

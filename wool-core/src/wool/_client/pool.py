@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,6 @@ from wool._client.client import Balancer, CallingPool, Client, loaded
 from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.inspecting import PATIENCE, inspect, own_status
 from wool._client.probing import Probe
-from wool._client.reasons import in_words, reason_against
 from wool._client.remote import call, observed_call
 from wool._client.remote_stream import ObservedStream, RemoteStream
 from wool._client.view import PoolView
@@ -46,6 +45,10 @@ from wool.exceptions import (
 
 # The first call would look for its name in all modules.
 VARIABLES.nameless[ACTIVE] = None
+
+
+FEW_NAMED = 3
+"""Of workers with one trouble, so many are named."""
 
 
 class Pool(CallingPool):
@@ -185,15 +188,15 @@ class Pool(CallingPool):
         Returns:
             What can follow a sentence; nothing if there is nothing to say.
         """
-        words = in_words(self.reasons(tags))
-        return f"; {words}" if words else ""
+        reasons = sorted(self.reasons(tags).items())
+        return "".join(f"; {_some(places)}: {reason}" for reason, places in reasons)
 
     def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:
         """Returns the addresses of the workers that cannot be called, by the reasons for it."""
         reasons: dict[str, list[str]] = {}
         for client in self._living:
             for link in list(client.links.values()):
-                reason = reason_against(link, tags)
+                reason = link.reason_against(tags)
                 if reason is not None and link.info.address not in reasons.get(reason, ()):
                     reasons.setdefault(reason, []).append(link.info.address)
         return reasons
@@ -329,6 +332,13 @@ class _OneWorker(ActivePool):
 
     def only(self, worker: WorkerInfo) -> ActivePool:
         return self._pool.only(worker)
+
+
+def _some(places: Sequence[str]) -> str:
+    """Names a few of many."""
+    if len(places) <= FEW_NAMED:
+        return ", ".join(places)
+    return f"{', '.join(places[:FEW_NAMED])} and {len(places) - FEW_NAMED} more"
 
 
 def rules_of(options: f.CallOptions) -> Rules:
