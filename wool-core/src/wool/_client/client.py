@@ -10,7 +10,7 @@ import asyncio
 import copy
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from time import monotonic
@@ -120,23 +120,20 @@ class Client:
             return
         if link is not None:
             link.open(call)
-            return
-        failure = self.pool.failure or self._refusal(tags) or self._hopeless(request)
-        if failure is not None:
+        elif failure := self.pool.failure or self._refusal(tags) or self._hopeless(request):
             call.end(Failed(failure))
-            return
-        for link in self.links.values():
-            if not link.info.id and link.untried:
-                link.connect()  # to know whether it offers the tags
-        call.holder = None
-        patience = self.pool.options.quorum_timeout
-        self._waiting[call] = timer or self.loop.call_later(patience, self._give_up, call)
+        else:
+            for link in self.links.values():
+                if not link.info.id and link.untried:
+                    link.connect()  # to know whether it offers the tags
+            call.holder = None
+            patience = self.pool.options.quorum_timeout
+            self._waiting[call] = timer or self.loop.call_later(patience, self._give_up, call)
 
     def _place_at(self, call: OutgoingCall, worker: WorkerInfo) -> None:
         """Gives a call to the one worker it is for, or ends it if that cannot have it any more."""
         names = {worker.id, worker.address} - {""}  # of some, only an address is known
-        known = [*self.links.values(), *self._retired]
-        link = next((k for k in known if names & {k.info.id, k.info.address}), None)
+        link = next((k for k in self._all_links() if names & {k.info.id, k.info.address}), None)
         if link is None:
             link = Link(self, worker, pinned=False)
             self._retired.add(link)  # until it is not needed
@@ -191,18 +188,15 @@ class Client:
         )
 
     def _give_up(self, call: OutgoingCall) -> None:
-        if self._waiting.pop(call, None) is not None:
-            tags, name = call.request.tags, call.request.name
-            wanted = f" with the tags {sorted(tags)}" if tags else ""
-            waited = f"{self.pool.options.quorum_timeout:g} s"
-            call.end(
-                Failed(
-                    NoWorkersAvailable(
-                        f"no worker{wanted} could be reached within {waited} for {name}()"
-                        f"{self.pool.unready(tags)}"
-                    )
-                )
-            )
+        if self._waiting.pop(call, None) is None:
+            return
+        tags = call.request.tags
+        wanted = f" with the tags {sorted(tags)}" if tags else ""
+        error = NoWorkersAvailable(
+            f"no worker{wanted} could be reached within {self.pool.options.quorum_timeout:g} s for "
+            f"{call.request.name}(){self.pool.unready(tags)}"
+        )
+        call.end(Failed(error))
 
     def wanted(self) -> list[frozenset[str]]:
         """Returns the tags of each call that waits for a worker; on any thread."""
@@ -241,7 +235,7 @@ class Client:
         if len(slow) < len(donors):
             self.rebalance()
 
-    # What links report ------------------------------------------------------------------------
+    # Reports of links -------------------------------------------------------------------------
 
     def cancel(self, call: OutgoingCall, message: bytes | None) -> None:
         """Cancels a call wherever it is."""
@@ -291,19 +285,20 @@ class Client:
         for ident in [k for k in self.links if k not in members]:
             link = self.links.pop(ident)
             link.usable = False
-            self._retired.add(link)
-            self._spawn(self._close_when_done(link))
+            self._retire(link)
         for ident, info in members.items():
             if ident not in self.links:
                 self.links[ident] = Link(self, info, pinned=ident in self.pool.pinned)
             else:
                 self.links[ident].learn(info)
 
-    def sessions(self) -> Iterator[Session]:
-        """Yields those with the workers, also with ones that leave and have calls still."""
-        for link in (*self.links.values(), *self._retired):
-            if link.session is not None:
-                yield link.session
+    def _all_links(self) -> list[Link]:
+        """Returns also those to workers that leave and have calls still; on any thread."""
+        return [*list(self.links.values()), *list(self._retired)]
+
+    def sessions(self) -> list[Session]:
+        """Returns those with the workers, also with ones that leave and have calls still."""
+        return [link.session for link in self._all_links() if link.session is not None]
 
     def reach(self) -> None:
         """Dials as many workers as somebody waits for; calls have others dialled."""
@@ -334,19 +329,22 @@ class Client:
             closes = not link.pinned or not self.pool.keeps
             if closes and link.session is not None and not link.needed and link.used < before:
                 self.links[key] = Link(self, link.info, pinned=link.pinned, met=True)
-                self._retired.add(link)
-                self._spawn(self._close_when_done(link))
+                self._retire(link)
         for link in [link for link in self._retired if not link.needed]:
-            self._spawn(self._close_when_done(link))
+            self._retire(link)
         if self._subset.narrow(sum(len(link.calls) for link in self.links.values())):
             self._take_members()
         self._sweep = self.loop.call_later(idle / 2, self._close_idle)
 
     def died(self, ident: str) -> None:
         """A worker's process has ended."""
-        for link in [*self.links.values(), *self._retired]:
+        for link in self._all_links():
             if link.info.id == ident:
                 self._spawn(link.died())
+
+    def _retire(self, link: Link) -> None:
+        self._retired.add(link)
+        self._spawn(self._close_when_done(link))
 
     async def _close_when_done(self, link: Link) -> None:
         """Closes the link to a worker that has left, unless it is needed; then a sweep does."""
@@ -356,11 +354,11 @@ class Client:
 
     def calls(self) -> list[OutgoingCall]:
         """Returns the calls that have not ended; on any thread."""
-        links = [*list(self.links.values()), *list(self._retired)]
-        return [
-            *list(self._waiting),
-            *(call for link in links for call in link.calls if call.holder is link),
-        ]
+        return [*list(self._waiting), *(call for call in self._out() if call.holder is not None)]
+
+    def _out(self) -> list[OutgoingCall]:
+        """Returns the calls, and uses of workers' objects, that links have."""
+        return [call for link in self._all_links() for call in link.calls]
 
     async def locate(self, call: OutgoingCall) -> tuple[str, bool]:
         """Says for the user where a call stands, and whether a debugger has stopped it.
@@ -379,20 +377,15 @@ class Client:
 
     async def wait_quiet(self) -> None:
         """Waits until no call is out and no stream in a step."""
-        while steps := self._steps():
+        while steps := [c.ending for c in (*self._waiting, *self._out()) if not c.ending.done()]:
             await asyncio.wait(steps)
-
-    def _steps(self) -> list[asyncio.Future[Any]]:
-        links = [*self.links.values(), *self._retired]
-        calls = [*self._waiting, *(e for link in links for e in link.calls)]
-        return [e.ending for e in calls if not e.ending.done()]
 
     async def aclose(self, error: WoolError) -> None:
         """Ends all calls with `error`, and closes all links."""
         self.closed = True
         self._sweep.cancel()
         outcome: Outcome = Failed(error)
-        links = [*self.links.values(), *self._retired]
+        links = self._all_links()
         for call, timer in self._waiting.items():
             timer.cancel()
             call.end(outcome)

@@ -1,4 +1,4 @@
-"""Which pool a call uses, and which call is running.
+"""The pool that a call uses, and the call that is running.
 
 Both are facts of the current context. Where the context says nothing, the only pool open in this
 process is used: a web framework opens it in one task, and its handlers run in others.

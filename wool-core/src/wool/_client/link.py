@@ -1,6 +1,15 @@
 """A link: one worker as seen from one event loop.
 
-It dials when it is first needed, keeps one session, and tries again after that is lost.
+It dials when it is first needed, keeps one session, and tries again after that is lost. Where it
+stands:
+
+    APART ──connect──▶ DIALLING ──for long──▶ LATE
+      ▲                   │                     │
+      │                   └───────welcomed──────┴──▶ CONNECTED ──tasks cancelled──▶ LINGERING
+      └──unreachable, lost, closed── (from anywhere)
+
+Whether a worker is used while it is `APART` depends on what it was apart for: it is given no calls
+for a while after a failure.
 """
 
 from __future__ import annotations
@@ -8,14 +17,15 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from enum import Enum, auto
 from time import monotonic
 
 from wool._client.calls import Dispatcher, WorkerPeer
 from wool._client.probing import met, without_address
 from wool._code.identity import IDENTITIES
-from wool._peer import background
+from wool._peer import background, outgoing
 from wool._peer.handshaking import dial
-from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall, Stage
+from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._workerinfo import WorkerInfo
@@ -49,6 +59,18 @@ _PATIENCE = 0.5
 
 _LOOKS = 10
 """Times it is looked whether there is one: a loop that is blocked meanwhile may need them all."""
+
+
+class Stage(Enum):
+    """Where a link stands; see the top of this module."""
+
+    APART = auto()
+    DIALLING = auto()
+    LATE = auto()
+    """It is being dialled still, and calls are given to others meanwhile."""
+    CONNECTED = auto()
+    LINGERING = auto()
+    """Its task has been cancelled, and the session is kept until its calls have ended."""
 
 
 class Link:
@@ -86,23 +108,22 @@ class Link:
         self._task: asyncio.Task[None] | None = None  # dials, then runs the session
         self._retry = _RETRY_FIRST
         self._refusals = 0  # in a row
-        self._slow = False  # whether it takes long to connect
-        self._held = False  # whether other calls are kept from beginning meanwhile
-        self._lingering = False
+        self._stage = Stage.APART
+        self._held = False  # whether other calls are kept from beginning while it is dialled
         self._closing = False
         self._resuming: asyncio.TimerHandle | None = None
 
-    # What clients look at -------------------------------------------------------------------
+    # For clients ----------------------------------------------------------------------------
 
     @property
     def trying(self) -> bool:
         """Whether it is being dialled."""
-        return self._task is not None and self.session is None
+        return self._stage in (Stage.DIALLING, Stage.LATE)
 
     @property
     def untried(self) -> bool:
         """Whether nobody has tried to connect."""
-        return self._task is None and not self.met and self.failure is None
+        return self._stage is Stage.APART and not self.met and self.failure is None
 
     @property
     def refused(self) -> bool:
@@ -114,7 +135,7 @@ class Link:
     @property
     def dialling(self) -> bool:
         """Whether there may be a connection in a moment."""
-        return self.trying and not self._slow
+        return self._stage is Stage.DIALLING
 
     @property
     def calls(self) -> list[OutgoingCall]:
@@ -184,7 +205,7 @@ class Link:
         for call in self._take_queue():
             self._client.submit(call)
 
-    # What is said of the worker -------------------------------------------------------------
+    # News of the worker ---------------------------------------------------------------------
 
     def learn(self, info: WorkerInfo) -> None:
         """Takes note of what discovery says of the worker now."""
@@ -203,7 +224,8 @@ class Link:
 
     def connect(self) -> None:
         """Dials, unless that is done or under way."""
-        if self._task is None:
+        if self._stage is Stage.APART:
+            self._stage = Stage.DIALLING
             self._task = background.start(self._client.loop, self._run())
             self._task.add_done_callback(self._on_ended)
             self._look(_LOOKS)
@@ -216,7 +238,7 @@ class Link:
             return
         self._release()  # in whatever way it has ended
         if late:
-            self._slow = True
+            self._stage = Stage.LATE
             self.usable = self.idle = False
             self._send_elsewhere()
             self._client.failed()
@@ -281,13 +303,12 @@ class Link:
         self.draining = False
         self.load = len(self._queue)  # the rest was of one that was there before
         self.met = True
-        self.idle = self.idle or self._slow
-        self._slow = False
+        self.idle = self.idle or self._stage is Stage.LATE
         if self.info.id != welcome.id:
             self.info = met(self.info, welcome, session.peer)
         pool = client.pool
         shares_modules = welcome.pool == pool.id or session.peer.process == IDENTITIES.process
-        self.session = session
+        self._stage, self.session = Stage.CONNECTED, session
         prefix = f"{welcome.id}-{welcome.caller}"
         self.peer = peer = WorkerPeer(
             self, client, session, shares_modules=shares_modules, prefix=prefix
@@ -302,8 +323,7 @@ class Link:
 
     def _on_unreachable(self, error: WoolError) -> None:
         self._release()
-        self._task = None
-        self._slow = False
+        self._part()
         _let_go(error)
         self.failure = error
         self._pause()
@@ -317,7 +337,7 @@ class Link:
         if task is not self._task:
             return
         if self.peer is None:  # it had not run, or was dialling
-            self._task = self.session = None
+            self._part()
             self._on_cancelled()
         else:
             self._on_lost(ConnectionLost("the session was interrupted"))
@@ -326,7 +346,6 @@ class Link:
         """Somebody has cancelled all tasks of the loop, which may nevertheless go on."""
         if not self._closing and not self._client.closed:
             self._release()
-            self._lingering = self._slow = False
             self._pause()
         self._send_elsewhere()
 
@@ -361,8 +380,9 @@ class Link:
     def _on_lost(self, error: Exception) -> None:
         assert self.peer is not None
         lost = self.peer.lose(self._vanish())
-        self._task = self.session = self.peer = None
-        if self._closing or self._client.closed or self._lingering:
+        lingering = self._stage is Stage.LINGERING
+        self._part()
+        if self._closing or self._client.closed or lingering:
             stopped = WorkerStopped("the loop that made the call has ended, or all its tasks have")
             for call in lost:
                 call.end(Failed(stopped))
@@ -372,10 +392,15 @@ class Link:
             self.failure = error
         self._pause()
         for call in lost:
-            call.stage = Stage.LOST
+            call.stage = outgoing.Stage.LOST
         if lost:
             self._client.lost(self.info, lost, error, stopped=self.draining)
         self._send_elsewhere()
+
+    def _part(self) -> None:
+        """Lets go of what there was of a connection."""
+        self._stage = Stage.APART
+        self._task = self.session = self.peer = None
 
     def _vanish(self) -> Callable[[str], WoolError]:
         """Returns what makes the error for using an object, from its name: its worker is lost."""
@@ -406,7 +431,7 @@ class Link:
         if self._closing or self.peer is None:
             return False
         self.usable = False
-        self._lingering = True
+        self._stage = Stage.LINGERING
         self.peer.close_suspended()
         return bool(self.peer.calls)
 
@@ -421,6 +446,7 @@ class Link:
         self._release()
         self._end_pause()
         task, self._task = self._task, None
+        self._stage = Stage.APART
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

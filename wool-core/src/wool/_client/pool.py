@@ -186,7 +186,7 @@ class Pool(CallingPool):
         """Says of workers why they cannot be called: of all there are, for a call with `tags`.
 
         Returns:
-            What can follow a sentence; nothing if there is nothing to say.
+            Words that can follow a sentence; none if there is nothing to say.
         """
         reasons = sorted(self.reasons(tags).items())
         return "".join(f"; {_some(places)}: {reason}" for reason, places in reasons)
@@ -226,7 +226,7 @@ class Pool(CallingPool):
         """A client has opened a session to a worker."""
         self._notify()
 
-    # What its calls are doing -------------------------------------------------------------------
+    # The state of its calls --------------------------------------------------------------------
 
     def status(self) -> ProcessStatus:
         """Returns what this process says of the calls that it has made with the pool."""

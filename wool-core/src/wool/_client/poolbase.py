@@ -110,7 +110,7 @@ class PoolBase(ActivePool):
         """Says of workers why they cannot be called: of all there are, for a call with `tags`.
 
         Returns:
-            What can follow a sentence; nothing if there is nothing to say.
+            Words that can follow a sentence; none if there is nothing to say.
         """
         raise NotImplementedError
 
@@ -139,7 +139,7 @@ class PoolBase(ActivePool):
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls that were at a worker when its connection ended.
 
-        What it says goes on with the name of a call: `… during f(), which may have run in part`.
+        Its message goes on with the name of a call: `… during f(), which may have run in part`.
         """
         return WorkerLost(
             f"the connection to worker {worker.pid} on {worker.host} ended ({error})",

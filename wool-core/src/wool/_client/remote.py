@@ -195,6 +195,8 @@ def with_context(encoded: Encoded, changes: Sequence[Change]) -> Encoded:
 def _target(modules: Modules, routine: Routine) -> str | None:
     """Returns how a routine is named to workers, None if its function travels by value."""
     wrapper, function = routine.wrapper, routine.function
+    if not modules.may_refer_to(function.__module__):  # as of a script's own, with every call
+        return None
     reference = modules.qualified_name(wrapper) or modules.qualified_name(function)
     if reference is not None:
         return "=" + ":".join(reference)
