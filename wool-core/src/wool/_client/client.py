@@ -166,13 +166,10 @@ class Client:
         self._take_members()
         return True
 
-    def _fitting(self, tags: frozenset[str]) -> list[Link]:
-        """Returns the links to workers that fit, or may: of some only an address is known."""
-        return [k for k in self.links.values() if not k.info.id or tags <= k.info.tags]
-
     def _refusal(self, tags: frozenset[str]) -> WoolError | None:
         """Returns why no worker that fits can be used, if waiting would not change it."""
-        fitting = self._fitting(tags)
+        # Of some workers only an address is known: they may offer the tags.
+        fitting = [k for k in self.links.values() if not k.info.id or tags <= k.info.tags]
         return fitting[0].failure if fitting and all(link.refused for link in fitting) else None
 
     def _hopeless(self, request: Request) -> WoolError | None:

@@ -24,21 +24,18 @@ class ActivePool:
 
     Attributes:
         closed: whether it is not open.
+        view: the object that users hold.
         call: calls a routine on a worker; gives its result or its exception.
         stream: prepares a stream; its first step opens it.
     """
 
     closed: bool = True
+    view: object
     call: Callable[
         [Any, tuple[Any, ...], dict[str, Any]],
         Coroutine[Any, Any, tuple[Any, BaseException | None]],
     ]
     stream: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
-
-    @property
-    def view(self) -> object:
-        """The object that users hold."""
-        raise NotImplementedError
 
     @property
     def workers(self) -> list[WorkerInfo]:

@@ -7,10 +7,9 @@ pool it belongs to.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,16 +67,11 @@ class Pool(CallingPool):
         view: PoolView | None = None,
     ) -> None:
         super().__init__(ident, options, modules)
-        self._view = PoolView(self) if view is None else view
+        self.view = PoolView(self) if view is None else view
         self.balancer = balancer
         self._clients: dict[asyncio.AbstractEventLoop, Client] = {}
         self._awaiting: dict[Callable[[], None], int] = {}
         self._lock = threading.Lock()
-
-    @property
-    def view(self) -> PoolView:
-        """The object that users hold."""
-        return self._view
 
     # For its view -------------------------------------------------------------------------------
 
@@ -111,36 +105,24 @@ class Pool(CallingPool):
 
     async def wait(self, n: int, *, timeout: float | None = None) -> None:
         """Waits until there are at least `n` workers; see `PoolView`."""
-        with self._noticing(n) as changed:
-            try:
-                async with asyncio.timeout(timeout):
-                    while self.ready < n:
-                        self.check_open()
-                        if self.failure is not None:
-                            raise Failed(self.failure).fresh_error()
-                        self.client().reach()
-                        self._check_hope(n)
-                        await changed.wait()
-                        changed.clear()
-            except TimeoutError:
-                raise self._too_few(n, f" after {timeout:g} s") from None
-
-    @contextlib.contextmanager
-    def _noticing(self, n: int) -> Generator[asyncio.Event]:
-        """Gives an event that is set when something about the pool may have changed.
-
-        Args:
-            n: how many workers somebody waits for.
-        """
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def notify() -> None:
             _call_in(loop, changed.set)
 
         self._awaiting[notify] = n
         try:
-            yield changed
+            async with asyncio.timeout(timeout):
+                while self.ready < n:
+                    self.check_open()
+                    if self.failure is not None:
+                        raise Failed(self.failure).fresh_error()
+                    self.client().reach()
+                    self._check_hope(n)
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            raise self._too_few(n, f" after {timeout:g} s") from None
         finally:
             del self._awaiting[notify]
 
@@ -320,12 +302,9 @@ class _OneWorker(ActivePool):
 
     def __init__(self, pool: Pool, worker: WorkerInfo) -> None:
         self._pool = pool
+        self.view = pool.view
         self.call = partial(observed_call if pool.observers else call, pool, worker=worker)
         self.stream = pool.stream
-
-    @property
-    def view(self) -> PoolView:
-        return self._pool.view
 
     def check_open(self) -> None:
         self._pool.check_open()

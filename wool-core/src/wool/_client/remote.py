@@ -53,13 +53,13 @@ class Observation:
             tags=routine.tags,
         )
         self.call: OutgoingCall | None = None
-        self._observers = pool.observers
+        self._observers = pool.observers  # that are to be told of its end
         self._began = time.monotonic()
         for observer in self._observers:
             observer.tell(STARTED, self.info)
 
     def end(self, error: BaseException | None, *, cancelled: bool = False) -> None:
-        """Tells how the call has ended."""
+        """Tells how the call has ended, once."""
         holder = self.call.holder if self.call is not None else None
         cancelled = cancelled or isinstance(error, asyncio.CancelledError)
         outcome = Outcome(
@@ -68,7 +68,8 @@ class Observation:
             worker=holder.info if holder is not None else None,
             seconds=time.monotonic() - self._began,
         )
-        for observer in self._observers:
+        observers, self._observers = self._observers, ()
+        for observer in observers:
             observer.tell(FINISHED, self.info, outcome=outcome)
 
 

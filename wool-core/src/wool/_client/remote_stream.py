@@ -70,13 +70,20 @@ class RemoteStream:
         if running is not None:
             running.wait_begins()
         try:
-            yielded = await self._try_step(value, thrown, running)
-            if self._closing and isinstance(self.error, WorkerStopped):
-                self.error = None  # closing is silent about the end of the worker
-            return yielded
+            yielded = await self._step(value, thrown, running)
+        except (WoolError, ContextWarning) as error:
+            self._give_up()
+            self.error = error.with_traceback(None)
+            yielded = False
+        except BaseException:  # cancelled while a value was being rebuilt
+            self._give_up()
+            raise
         finally:
             if running is not None:
                 running.wait_ends()
+        if self._closing and isinstance(self.error, WorkerStopped):
+            self.error = None  # closing is silent about the end of the worker
+        return yielded
 
     def _take_ahead(self) -> bool:
         """Takes a value that has arrived before it was asked for, if that is all there is to do."""
@@ -96,17 +103,6 @@ class RemoteStream:
             assert isinstance(call.sender, WorkerPeer)
             call.sender.resume(call, f.NEXT, more=more)
         return True
-
-    async def _try_step(self, value: Any, thrown: bool, running: RunningCall | None) -> bool:
-        try:
-            return await self._step(value, thrown, running)
-        except (WoolError, ContextWarning) as error:
-            self._give_up()
-            self.error = error.with_traceback(None)
-            return False
-        except BaseException:  # cancelled while a value was being rebuilt
-            self._give_up()
-            raise
 
     def given_up(self, exception: BaseException) -> bool:
         """Whether a generator is being collected with nobody to close it: it has ignored
@@ -260,33 +256,25 @@ class RemoteStream:
 class ObservedStream(RemoteStream):
     """A remote stream whose first step and whose end observers are told of."""
 
-    _ended = False
-
     async def step(self, value: Any, thrown: bool) -> bool:
         """As `RemoteStream.step`."""
-        if self.observation is None:
-            self.observation = Observation(self._pool, self._open[0])
+        seen = self.observation = self.observation or Observation(self._pool, self._open[0])
         try:
             yielded = await super().step(value, thrown)
         except BaseException as failure:
-            self._end(failure)
+            seen.end(failure)
             raise
         if not yielded:
             closed = thrown and isinstance(value, GeneratorExit) and self.error in (None, value)
-            self._end(None if closed else self.error, cancelled=closed)
+            seen.end(None if closed else self.error, cancelled=closed)
         return yielded
 
     def given_up(self, exception: BaseException) -> bool:
         """As `RemoteStream.given_up`."""
-        if super().given_up(exception):
-            self._end(None, cancelled=True)
-            return True
-        return False
-
-    def _end(self, error: BaseException | None, *, cancelled: bool = False) -> None:
-        if self.observation is not None and not self._ended:
-            self._ended = True
-            self.observation.end(error, cancelled=cancelled)
+        given_up = super().given_up(exception)
+        if given_up and self.observation is not None:
+            self.observation.end(None, cancelled=True)
+        return given_up
 
 
 def _encode_sent(codec: Codec, routine: Routine, value: Any) -> Encoded:
