@@ -29,11 +29,8 @@ class Dispatcher(Protocol):
 
     loop: asyncio.AbstractEventLoop
     closed: bool
-
-    @property
-    def pool(self) -> PoolBase:
-        """The pool that has the workers."""
-        ...
+    pool: PoolBase
+    """The pool that has the workers."""
 
     def submit(self, call: OutgoingCall) -> None:
         """Gives a call to a worker, or keeps it until there is one."""

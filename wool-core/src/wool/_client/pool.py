@@ -16,6 +16,7 @@ from typing import Any
 from wool._client.client import Balancer, CallingPool, Client, loaded
 from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.inspecting import PATIENCE, inspect, own_status
+from wool._client.link import Link
 from wool._client.probing import Probe
 from wool._client.remote import call, observed_call
 from wool._client.remote_stream import ObservedStream, RemoteStream
@@ -80,11 +81,10 @@ class Pool(CallingPool):
         """The workers as they are known now."""
         known = dict(self.members)
         loads: dict[str, int] = {}
-        for client in self._living:
-            for key, link in list(client.links.items()):
-                loads[key] = max(link.load, loads.get(key, 0))
-                if key in known and link.met:
-                    known[key] = link.info
+        for key, link in self._links:
+            loads[key] = max(link.load, loads.get(key, 0))
+            if key in known and link.met:
+                known[key] = link.info
         once = {info.id or key: (key, info) for key, info in reversed(known.items())}
         return [loaded(info, loads.get(key, 0)) for key, info in reversed(once.values())]
 
@@ -97,6 +97,11 @@ class Pool(CallingPool):
     def _living(self) -> list[Client]:
         """The clients; what was known to those of loops that are closed is old."""
         return [k for loop, k in list(self._clients.items()) if not loop.is_closed()]
+
+    @property
+    def _links(self) -> list[tuple[str, Link]]:
+        """All that clients know of workers, by the keys of these."""
+        return [found for client in self._living for found in list(client.links.items())]
 
     @property
     def wanted(self) -> list[frozenset[str]]:
@@ -153,8 +158,7 @@ class Pool(CallingPool):
         own = sum(key in self.members for key in self.pinned)
         met = {
             link.info.id
-            for client in self._living
-            for key, link in list(client.links.items())
+            for key, link in self._links
             if link.met and link.failure is None and key not in self.pinned
         }
         return own + len(met)
@@ -176,11 +180,10 @@ class Pool(CallingPool):
     def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:
         """Returns the addresses of the workers that cannot be called, by the reasons for it."""
         reasons: dict[str, list[str]] = {}
-        for client in self._living:
-            for link in list(client.links.values()):
-                reason = link.reason_against(tags)
-                if reason is not None and link.info.address not in reasons.get(reason, ()):
-                    reasons.setdefault(reason, []).append(link.info.address)
+        for _, link in self._links:
+            reason = link.reason_against(tags)
+            if reason is not None and link.info.address not in reasons.get(reason, ()):
+                reasons.setdefault(reason, []).append(link.info.address)
         return reasons
 
     # For the wrappers of routines ---------------------------------------------------------------
