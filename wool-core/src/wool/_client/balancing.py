@@ -37,6 +37,9 @@ GUESSES = 8
 
 NO_TAGS: frozenset[str] = frozenset()
 
+FREE = (False, 0, False)
+"""The burden of a worker that is idle and connected, and has nothing to do: none is less."""
+
 
 class Subset:
     """The choice of one client.
@@ -156,6 +159,8 @@ def least_loaded(candidates: Collection[C], tags: frozenset[str] = NO_TAGS) -> C
     for one in candidates:
         if one.usable and (not tags or tags <= one.info.tags):
             burden = not one.idle, one.load, one.session is None
+            if burden == FREE:
+                return one
             if least is None or burden < least:
                 best, least = one, burden
     return best

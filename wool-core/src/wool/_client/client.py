@@ -51,14 +51,6 @@ PATIENCE = 0.001
 """Seconds a call may be out before it is taken back for a worker that is idle."""
 
 
-class CallingPool(PoolBase):
-    """A pool that has a client on each loop."""
-
-    def client(self) -> Client:
-        """Returns the client of the running loop."""
-        raise NotImplementedError
-
-
 class Client:
     """Calls the workers of a pool from one event loop. Not thread-safe; see `Pool.client`."""
 

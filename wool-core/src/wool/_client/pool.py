@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from wool._client.client import Balancer, CallingPool, Client, loaded
+from wool._client.client import Balancer, Client, loaded
 from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.inspecting import PATIENCE, inspect, own_status
 from wool._client.link import Link
+from wool._client.poolbase import PoolBase
 from wool._client.probing import Probe
 from wool._client.remote import call, observed_call
 from wool._client.remote_stream import ObservedStream, RemoteStream
@@ -51,7 +52,7 @@ FEW_NAMED = 3
 """Of workers with one trouble, so many are named."""
 
 
-class Pool(CallingPool):
+class Pool(PoolBase):
     """Workers, and the means to call them from any loop of any thread.
 
     Attributes:

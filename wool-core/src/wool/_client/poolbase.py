@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 from wool._client.current import ActivePool
 from wool._client.identity import hello
 from wool._code.code import CodeBook, CodeStore
 from wool._code.modules import Modules
+from wool._peer.outgoing import OutgoingCall, Request
 from wool._peer.routes import Routes
 from wool._peer.running import Complaints
 from wool._peer.session import Session
@@ -19,6 +21,14 @@ from wool._values.codec import Codec, ValuesInCode
 from wool._values.context import ContextCodec
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost, WorkerStopped
+
+
+class Caller(Protocol):
+    """The maker of calls on one loop; see `client.Client`."""
+
+    def open(self, request: Request) -> OutgoingCall:
+        """Begins a call."""
+        ...
 
 
 class PoolBase(ActivePool):
@@ -77,6 +87,10 @@ class PoolBase(ActivePool):
         """Raises WorkerStopped if the pool is closed, or belongs to the parent of this fork."""
         if self.closed:
             raise self.closed_error()
+
+    def client(self) -> Caller:
+        """Returns the client of the running loop."""
+        raise NotImplementedError
 
     def closed_error(self) -> WorkerStopped:
         """Returns the error for using the pool after it was closed, or in a fork."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from wool._client.client import CallingPool
+from wool._client.poolbase import PoolBase
 from wool._client.routine import Routine, without_defaults
 from wool._code.modules import Modules
 from wool._code.units import CodeUnit
@@ -43,7 +43,7 @@ class Observation:
         call: it, once it has been opened.
     """
 
-    def __init__(self, pool: CallingPool, routine: Routine) -> None:
+    def __init__(self, pool: PoolBase, routine: Routine) -> None:
         running = RUNNING.get()
         self.info = CallInfo(
             id=f"{pool.id}-{next(_NUMBERS)}",
@@ -74,7 +74,7 @@ class Observation:
 
 
 async def observed_call(
-    pool: CallingPool,
+    pool: PoolBase,
     routine: Routine,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -92,7 +92,7 @@ async def observed_call(
 
 
 async def call(
-    pool: CallingPool,
+    pool: PoolBase,
     routine: Routine,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],

@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 from wool._client.calls import WorkerPeer
-from wool._client.client import CallingPool
+from wool._client.poolbase import PoolBase
 from wool._client.remote import Observation, make_request, with_context
 from wool._client.routine import Routine
 from wool._peer.chaining import settle_context
@@ -48,7 +48,7 @@ class RemoteStream:
     observation: Observation | None = None
 
     def __init__(
-        self, pool: CallingPool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, pool: PoolBase, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         self.error: BaseException | None = None
         self._pool = pool
