@@ -16,10 +16,11 @@ import cloudpickle
 import pytest
 
 from wool._backends import dill as dill_backend
+from wool._protocol.frames import Summary
 from wool._values import tracebacks
 from wool._values.exceptions import dump_exception, load_exception
 from wool._values.reduction import reduce_exception
-from wool._values.summaries import Summary, summarise
+from wool._values.summaries import summarise
 from wool.exceptions import RemoteError
 
 LABEL = "<worker pid 42 on elsewhere>"

@@ -20,7 +20,6 @@ from wool._peer.packing import Packed, pack
 from wool._protocol import frames as f
 from wool._values.codec import interrupted, result_error
 from wool._values.exceptions import Thrown, dump_exception, load_exception
-from wool._values.summaries import Summary
 from wool.abc import Buffer
 
 A = TypeVar("A", bound=f.Answer)
@@ -180,7 +179,7 @@ class IncomingCall:
 
     async def _load_thrown(self, segments: Sequence[Buffer], referents: Referents) -> BaseException:
         """Rebuilds an exception that is thrown in, or as much of it as can be."""
-        summary = Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
+        summary = f.Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
         codec = self.peer.codec
 
         def decode(segments: Sequence[Buffer]) -> Any:
@@ -280,19 +279,19 @@ class IncomingCall:
         peer.answer(frame, packed.segments, more=others)
         return frame
 
-    def _encode_error(self, error: BaseException) -> tuple[list[str], Packed]:
+    def _encode_error(self, error: BaseException) -> tuple[f.Summary, Packed]:
         """Returns a description of an exception, and as much of it as can be sent. Never raises."""
         thrown, label = self._thrown, self.peer.label
         codec, session = self.peer.codec, self.peer.session
         closing = isinstance(error, GeneratorExit)
         if closing and thrown is not None and thrown.exception is error and not thrown.changes():
-            return [], Packed()
+            return f.Summary(), Packed()
 
         def dumps(value: Any, mend: bool) -> Packed:
             return pack(codec, session, codec.encode(value, label, thrown, mend))
 
         summary, packed = dump_exception(error, dumps, label)
-        return summary.texts, packed or Packed()
+        return summary, packed or Packed()
 
 
 def cancel_argument(message: bytes | None) -> tuple[Any, ...]:

@@ -429,7 +429,7 @@ class Handover:
 
 def is_end(frame: f.Raise) -> bool:
     """Whether an exception says that an iterator has no more values."""
-    return frame.summary[:1] == ["builtins.StopAsyncIteration"]
+    return frame.summary.type_name == "builtins.StopAsyncIteration"
 
 
 def _message(error: asyncio.CancelledError) -> bytes | None:

@@ -71,7 +71,7 @@ def name_code(unit: CodeUnit) -> f.Code:
 def supply(call: int, units: Sequence[CodeUnit]) -> tuple[f.Supply, Sequence[Buffer]]:
     """Makes the answer to the need `call`: its frame and its payload."""
     data = [unit.data for unit in units]
-    return f.Supply(call, list(map(len, data)), list(map(name_code, units))), data
+    return f.Supply(call, list(map(len, data)), tuple(map(name_code, units))), data
 
 
 def pack_context(codec: Codec, session: Session, packed: Packed, changes: list[Change]) -> Packed:

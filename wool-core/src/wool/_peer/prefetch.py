@@ -131,7 +131,7 @@ class PrefetchCall(OutgoingCall):
         if isinstance(frame, f.Value) and frame.step < self._closing:
             return None
         if isinstance(frame, f.Raise) and frame.step < self._closing:
-            return Reply(f.Return(frame.call, 0, 0, frame.load, frame.idle_as_of, []), [])
+            return Reply(f.Return(frame.call, load=frame.load, idle_as_of=frame.idle_as_of), [])
         return outcome
 
 

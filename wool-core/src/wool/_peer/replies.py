@@ -11,7 +11,6 @@ from wool._peer.outgoing import Cancelled, Failed, Outcome, OutgoingCall, Reply
 from wool._protocol import frames as f
 from wool._values.codec import Codec, rebuild_error
 from wool._values.exceptions import load_exception
-from wool._values.summaries import Summary
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WorkerStopped
 
@@ -76,8 +75,7 @@ async def _load_exception(
     def loads(segments: Sequence[Buffer]) -> Any:
         return codec.decode(segments, thrown, reply.referents)
 
-    summary = Summary(*frame.summary)
-    payload, missing = reply.segments or None, (MissingCode,)
+    summary, payload, missing = frame.summary, reply.segments or None, (MissingCode,)
     try:
         return await rebuild(load_exception, summary, payload, loads, missing, fetch=call.fetch)
     except SerializationError:  # nobody has the code that it takes

@@ -191,10 +191,7 @@ class Session:
             with self._lock:
                 events = self.machine.receive(received, payload)
             for frame, segments in events:
-                if type(frame) is f.Ping:
-                    self.send(f.Pong(frame.token))
-                else:
-                    on_frame(frame, segments)
+                on_frame(frame, segments)
         if self._resting and self.machine.has_outgoing:
             self.wake()  # credit, or an answer the machine gave by itself
 

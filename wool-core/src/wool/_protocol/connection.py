@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
@@ -25,12 +25,8 @@ If there was no memory for them, the segments are a `Missing`: reading them rais
 """
 
 Message = list[Buffer]
-Payloaded = f.Open | f.Resume | f.Supply | f.Value | f.Return | f.Raise
 Opening = f.Open | f.Need
-_NOTICES = frozenset(
-    {f.Recall, f.Heard, f.Idle, f.Output, f.Ping, f.Pong, f.Drain, f.Peers, f.Release}
-    | {f.Inquire, f.Report, f.Share, f.Reuse, f.Measure, f.Usage}
-)
+_NOTICES: frozenset[type[Frame]] = frozenset(get_args(f.Notice))
 _EITHER_WAY = frozenset({f.Chunk, f.Credit, f.Whole})
 _NOTHING: tuple[Buffer, ...] = ()
 
@@ -225,11 +221,10 @@ class Machine:
         self.send(f.GiveBack([frame.call], 0))
         return []
 
-    def _release(self, frame: Frame) -> None:
+    def _release(self, frame: f.Loaded) -> None:
         """Lets go of what a frame refers to that nobody above will hear of."""
-        keys: list[bytes] = getattr(frame, "references", [])
-        if keys:
-            self.send(f.Release([f.Lent(key, 1) for key in keys]))
+        if frame.references:
+            self.send(f.Release([f.Lent(key, 1) for key in frame.references]))
 
     def _receive_give_back(self, frame: f.GiveBack) -> list[Event]:
         known: list[int] = []
@@ -257,9 +252,8 @@ class Machine:
         self._accept(frame)
         return self._receive_payload(frame, payload)
 
-    def _receive_answer(
-        self, frame: f.Resume | f.Supply | f.Value | f.Return | f.Raise, payload: memoryview
-    ) -> list[Event]:
+    def _receive_later(self, frame: f.Loaded, payload: memoryview) -> list[Event]:
+        """Takes a frame that has a payload and opens no call."""
         ident, kind = frame.call, type(frame)
         standing = self._calls.get(ident)
         after = None if standing is None else standing.received.get(kind)
@@ -274,12 +268,11 @@ class Machine:
             self._enter(ident, after)
         return events
 
-    def _receive_payload(self, frame: Payloaded, payload: memoryview) -> list[Event]:
+    def _receive_payload(self, frame: f.Loaded, payload: memoryview) -> list[Event]:
         """Takes a payload that came with its frame; what exceeds a chunk is yet to come."""
         sizes = frame.sizes
-        context = () if isinstance(frame, f.Supply) else frame.context
-        if (frame.codes or context) and (
-            len(frame.codes) + sum(variable.segments for variable in context) > len(sizes)
+        if (frame.codes or frame.context) and (
+            len(frame.codes) + sum(variable.segments for variable in frame.context) > len(sizes)
         ):
             raise ProtocolError("the peer announced more code and variables than payload segments")
         size = sum(sizes)
@@ -289,7 +282,7 @@ class Machine:
             raise ProtocolError(
                 f"the peer announced {size} bytes of payload and sent {len(payload)}"
             )
-        self._inbound[frame.call] = Inbound(frame, sizes)
+        self._inbound[frame.call] = Inbound(frame)
         return []
 
     def _receive_chunk(self, frame: f.Chunk, payload: memoryview) -> list[Event]:
@@ -370,7 +363,7 @@ class Machine:
 _WITH_PAYLOAD: Mapping[type[Frame], Callable[[Machine, Any, memoryview], list[Event]]] = {
     f.Chunk: Machine._receive_chunk,
     f.Open: Machine._receive_open,
-    **dict.fromkeys((f.Resume, f.Supply, f.Value, f.Return, f.Raise), Machine._receive_answer),
+    **dict.fromkeys((f.Resume, f.Supply, f.Value, f.Return, f.Raise), Machine._receive_later),
 }
 
 _WITHOUT: Mapping[type[Frame], Callable[[Machine, Any], list[Event]]] = {

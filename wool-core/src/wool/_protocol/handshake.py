@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from enum import Enum, auto
 
 from wool._protocol import frames as f
@@ -35,34 +34,6 @@ class Role(Enum):
 
 
 _LABEL = {Role.DIALLER: b"wool 1 dialler\0", Role.ACCEPTOR: b"wool 1 acceptor\0"}
-
-
-def hello(
-    *,
-    wool: str,
-    python: str,
-    serializers: list[str],
-    process: bytes,
-    window: int,
-    chunk: int,
-    pool: str = "",
-    serializer: str = "",
-    security: str = "",
-) -> f.Hello:
-    """Makes a `Hello` with a fresh nonce."""
-    return f.Hello(
-        protocols=list(PROTOCOLS),
-        wool=wool,
-        python=python,
-        serializers=serializers,
-        nonce=os.urandom(32),
-        process=process,
-        window=window,
-        chunk=chunk,
-        pool=pool,
-        serializer=serializer,
-        security=security,
-    )
 
 
 class Handshake:

@@ -9,8 +9,9 @@ from copy import copy
 from typing import Any, TypeVar
 
 from wool._code.loading import find_thrown
+from wool._protocol.frames import Summary
 from wool._values.reduction import CAUSE, CONTEXT, SUPPRESS, TRACEBACK
-from wool._values.summaries import Summary, summarise
+from wool._values.summaries import summarise
 from wool._values.tracebacks import capture, rebuild
 from wool.exceptions import RemoteError
 

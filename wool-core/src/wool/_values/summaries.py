@@ -5,37 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-import msgspec
-
+from wool._protocol.frames import Summary
 from wool._texts import clean, message_of, name_of, tried
 from wool._values.tracebacks import capture
-from wool.exceptions import RemoteError
 
 MAX_EXCEPTIONS = 10
 """So many causes and members are described, not counting the exception itself."""
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """Describes an exception. The strings can be encoded as UTF-8.
-
-    Attributes:
-        type_name: module and qualified name of its class.
-        message: its `str()`.
-        traceback: its traceback as text, with those of its causes, in Wool's own formatting.
-    """
-
-    type_name: str
-    message: str
-    traceback: str
-
-    @property
-    def texts(self) -> list[str]:
-        """The attributes, in this order."""
-        return [self.type_name, self.message, self.traceback]
-
-    def error(self) -> RemoteError:
-        """Makes the exception that stands for the one described."""
-        return RemoteError(*self.texts)
 
 
 def summarise(exc: BaseException, label: str | None = None) -> Summary:
