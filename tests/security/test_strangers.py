@@ -51,9 +51,9 @@ def smuggled(target: Target, example: bytes, data: bytes) -> list[list[bytes]]:
     hello = f.encode(greeting(credentials))
     false = f.encode(f.Proof(bytes(32)))
     key = os.urandom(16)
-    code = f.encode(f.Supply(2, [len(data)], (f.Code(key, [key]),))) + data
+    code = f.encode(f.Supply(2, [len(data)], (f.Code(key, (key,)),))) + data
     call = opening(example, data)
-    by_code = opening(example, data, routine=f"#{key.hex()}", codes=[f.Code(key, [key])])
+    by_code = opening(example, data, routine=f"#{key.hex()}", codes=[f.Code(key, (key,))])
     return [
         [data],
         [struct.pack("<I", len(data)) + data],

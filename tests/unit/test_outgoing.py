@@ -116,7 +116,7 @@ def value(number: int, step: int = 0, delivered: int = 0) -> Reply:
 
 
 async def test_a_cancel_that_crosses_a_value_drops_it_and_what_came_with_it() -> None:
-    crossing = Reply(f.Value(1), [], context=[Change([], b"", 0)])
+    crossing = Reply(f.Value(1), [], context=[Change(f.Variable((), b"", 0))])
     exchange = prefetch_exchange(Worker(crossing))
     task = asyncio.create_task(exchange.wait())
     await asyncio.sleep(0)

@@ -288,7 +288,7 @@ def test_what_is_said_behind_a_large_payload_stays_behind_it() -> None:
         (opening(2), b"1", "announced 0 bytes"),
         (opening(2, [1], codes=[f.Code(b"k"), f.Code(b"l")]), b"1", "more code"),
         (
-            opening(2, [1], codes=[f.Code(b"k")], context=[f.Variable(["m:v"], b"", 0, 1)]),
+            opening(2, [1], codes=[f.Code(b"k")], context=[f.Variable(("m:v",), b"", 0, 1)]),
             b"1",
             "more code",
         ),

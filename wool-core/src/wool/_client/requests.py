@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import count
 from types import FunctionType
 from typing import Any
-
-import msgspec
 
 from wool._client.routine import Routine, without_defaults
 from wool._code.modules import Modules
 from wool._code.units import CodeUnit
 from wool._peer.outgoing import Request
-from wool._peer.packing import values_of, variables_of
 from wool._peer.running import RUNNING, RunningCall
 from wool._texts import kind_of, reason_of
 from wool._values.codec import Codec, Encoded
-from wool._values.context import CallerContext, Change
+from wool._values.context import CallerContext, with_changes
 from wool.exceptions import SerializationError
 from wool.plugins import CallInfo
 
@@ -53,11 +49,8 @@ def make_request(
     if target is None:
         units.append(_function_unit(codec, function))
         target = f"#{units[0].key.hex()}"
-    changes = (
-        shared.changes() if shared is not None else ()
-    )  # code goes first: it gives its variables names
-    if changes:
-        encoded = with_context(encoded, changes)
+    if shared is not None:  # code went first: it gives its variables names
+        encoded = with_changes(encoded, shared.changes())
     if encoded.code:
         units += codec.units(encoded.code)
     return Request(
@@ -70,7 +63,7 @@ def make_request(
         segments=encoded.segments,
         calls=encoded.calls,
         exports=encoded.exports,
-        context=variables_of(changes) if changes else (),
+        context=encoded.context,
         prefetch=routine.prefetch if routine.is_stream else 0,
         info=info,
     )
@@ -86,14 +79,6 @@ def describe(pool: str, routine: Routine) -> CallInfo:
         stream=routine.is_stream,
         tags=routine.tags,
     )
-
-
-def with_context(encoded: Encoded, changes: Sequence[Change]) -> Encoded:
-    """Adds the values of context variables to a payload."""
-    values = values_of(changes)
-    segments = [*encoded.segments, *values.segments]
-    code = {**encoded.code, **values.code}
-    return msgspec.structs.replace(encoded, segments=segments, code=code)
 
 
 def _target(modules: Modules, routine: Routine) -> str | None:

@@ -13,12 +13,13 @@ from enum import IntEnum, auto
 from typing import Any, TypeVar
 
 from wool._code.loading import NO_REFERENTS, Referents
-from wool._code.units import MissingCode
+from wool._code.units import CodeUnit, MissingCode
 from wool._peer.end import End
 from wool._peer.outgoing import Handover
-from wool._peer.packing import Packed, pack
+from wool._peer.packing import Packed, lacking, name_code
 from wool._protocol import frames as f
-from wool._values.codec import interrupted, result_error
+from wool._values.codec import Encoded, interrupted, result_error
+from wool._values.context import Change, with_changes
 from wool._values.exceptions import Thrown, dump_exception, load_exception
 from wool.abc import Buffer
 
@@ -194,14 +195,38 @@ class IncomingCall:
 
     def _encode(self, value: Any) -> Packed | None:
         """Encodes a value for the peer; None if it cannot be sent, which ends the call."""
-        codec = self.peer.codec
         try:
-            return pack(codec, self.peer.session, codec.encode(value))
+            encoded = self.peer.codec.encode(value)
+            if encoded.code:
+                self._lacking(encoded)
         except BaseException as error:  # pickling runs the user's code
             failure = result_error(self._name, value, error)
             failure.__cause__ = error
             self._finish_raise(failure)
             return None
+        return self._pack(encoded)
+
+    def _lacking(self, encoded: Encoded) -> Sequence[CodeUnit]:
+        """Returns the code that the peer lacks.
+
+        Raises:
+            SerializationError: some of it cannot be sent.
+        """
+        return self.peer.codec.units(lacking(self.peer.session, encoded.code))
+
+    def _pack(self, encoded: Encoded) -> Packed:
+        """Adds to an answer what else the peer has to know."""
+        if changes := self._changes():
+            encoded = with_changes(encoded, changes)
+        if not encoded.code:
+            return Packed(encoded, (), encoded.segments)
+        units = self._lacking(encoded)
+        segments = [*(unit.data for unit in units), *encoded.segments]
+        return Packed(encoded, tuple(map(name_code, units)), segments)
+
+    def _changes(self) -> Sequence[Change]:
+        """Returns what the peer has to know of context variables, once."""
+        return ()
 
     def _is_heard(self) -> bool:
         """Whether there is somebody to answer; if not, the call is over."""
@@ -211,10 +236,6 @@ class IncomingCall:
             self._end()
             return False
         return True
-
-    def _complete(self, packed: Packed) -> Packed:
-        """Adds to an answer what else the peer has to know."""
-        return packed
 
     def _leave_step(self, state: State) -> None:
         """User code runs no more, for now or for good."""
@@ -251,16 +272,15 @@ class IncomingCall:
             self._answer(f.Raise, packed, echo=echo, summary=summary, step=step)
 
     def _answer(self, kind: type[A], packed: Packed, *, others: bool = False, **more: Any) -> A:
-        """Sends what a step has come to, and returns the frame. A value is complete already.
+        """Sends what a step has come to, and returns the frame.
 
         Args:
             others: whether others follow at once: then they go together.
             more: what answers of this kind have besides.
         """
         if kind is not f.Value:
-            packed = self._complete(packed)
             self._end()
-        peer = self.peer
+        peer, encoded = self.peer, packed.encoded
         load, idle = self._load_now()
         frame = kind(
             call=self.frame.call,
@@ -270,28 +290,29 @@ class IncomingCall:
             idle_as_of=idle,
             sizes=list(map(len, packed.segments)),
             codes=packed.codes,
-            references=peer.lend(packed.exports) if packed.exports else (),
-            context=packed.context,
+            references=peer.lend(encoded.exports) if encoded.exports else (),
+            context=encoded.context,
             **more,
         )
-        if packed.calls:  # they are the peer's from now on
-            Handover(packed.calls, "the caller of the routine").settle(taken=True)
+        if encoded.calls:  # they are the peer's from now on
+            Handover(encoded.calls, "the caller of the routine").settle(taken=True)
         peer.answer(frame, packed.segments, more=others)
         return frame
 
     def _encode_error(self, error: BaseException) -> tuple[f.Summary, Packed]:
         """Returns a description of an exception, and as much of it as can be sent. Never raises."""
         thrown, label = self._thrown, self.peer.label
-        codec, session = self.peer.codec, self.peer.session
         closing = isinstance(error, GeneratorExit)
         if closing and thrown is not None and thrown.exception is error and not thrown.changes():
-            return f.Summary(), Packed()
+            return f.Summary(), self._pack(Encoded())
 
-        def dumps(value: Any, mend: bool) -> Packed:
-            return pack(codec, session, codec.encode(value, label, thrown, mend))
+        def dumps(value: Any, mend: bool) -> Encoded:
+            encoded = self.peer.codec.encode(value, label, thrown, mend)
+            self._lacking(encoded)
+            return encoded
 
-        summary, packed = dump_exception(error, dumps, label)
-        return summary, packed or Packed()
+        summary, encoded = dump_exception(error, dumps, label)
+        return summary, self._pack(encoded or Encoded())
 
 
 def cancel_argument(message: bytes | None) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from wool._peer.outgoing import (
     Request,
     Stage,
 )
-from wool._peer.packing import keep_code, mark_known, name_code, supply, unpack_context
+from wool._peer.packing import keep_code, mark_known, name_code, supply
 from wool._peer.references import Borrowed, Lent, RemoteReference
 from wool._peer.running import RUNNING
 from wool._peer.session import Session
@@ -35,7 +35,7 @@ from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._protocol.status import ProcessStatus, shortened
 from wool._values.codec import Codec
-from wool._values.context import Change
+from wool._values.context import Change, without_changes
 from wool._values.references import Export
 from wool.exceptions import Rejected, SerializationError, WoolError
 
@@ -200,7 +200,7 @@ class Peer:
         if frame.codes:
             segments = self._learn(frame.codes, segments)
         if frame.context:
-            segments, context = unpack_context(frame.context, segments)
+            segments, context = without_changes(frame.context, segments)
         if frame.references:
             referents = self.borrowed.arrive(frame.references)
         return Reply(frame, segments, referents, context)

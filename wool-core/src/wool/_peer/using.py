@@ -108,7 +108,7 @@ def _request(
 ) -> Request:
     """Encodes a use."""
     running, interface = RUNNING.get(), reference.interface
-    encoded, units = Encoded([], {}), []
+    encoded, units = Encoded(), []
     try:
         if args and operation in THROWING:  # as much of it as can be sent, to release a lock
             encoded = dump_exception(args[0], codec.encode_closed)[1]

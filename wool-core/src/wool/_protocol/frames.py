@@ -39,24 +39,26 @@ class Code(msgspec.Struct, array_like=True, frozen=True):
     """
 
     key: bytes
-    provides: list[bytes] = []
+    provides: tuple[bytes, ...] = ()
 
 
 class Variable(msgspec.Struct, array_like=True, frozen=True):
     """The change of a context variable. Values are the last payload segments, in this order."""
 
-    names: list[str]
+    names: tuple[str, ...]
     """Where it is bound, `module:qualified.name`; any of them will do."""
     origin: bytes
     """The process that defines it; empty if it belongs to a module that is installed."""
     change: Annotated[int, msgspec.Meta(ge=0, le=4)]
-    """`0` it is set, `1` it has again the value that the receiver sent last, `2` it is unset,
-    `3` it does not travel: `remark` is what to tell the user. `4` is no variable, but what a
-    plug-in makes of a library's context."""
+    """One of `SET … TRANSLATED`: it is set, has again the value that the receiver sent last, is
+    unset, or does not travel: `remark` is what to tell the user. The last one is no variable, but
+    what a plug-in makes of a library's context."""
     segments: Count = 0
     """Of how many payload segments its value consists."""
     remark: str = ""
 
+
+SET, RETURNED, UNSET, REMARK, TRANSLATED = range(5)
 
 # Handshake ------------------------------------------------------------------------------------
 
