@@ -61,7 +61,7 @@ NOTHING: Payload = (), NO_REFERENTS
 class IncomingCall:
     """A call that has been received.
 
-    What most calls never change is an attribute of the class.
+    An attribute of the class is one that most calls never change.
 
     Attributes:
         frame: opened it.
@@ -78,7 +78,7 @@ class IncomingCall:
     delivered: int = 0
     _before = 0  # how often the task had been cancelled when the step began
     _name = ""  # of what is called, once it has been found
-    _thrown: Thrown | None = None  # what the caller has thrown in: it may come out
+    _thrown: Thrown | None = None  # by the caller: it may come out again
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class IncomingCall:
 
         Args:
             gone: whether it is the peer, of whom nobody is left to answer. A worker that goes does
-                answer: who waits for that may be a routine that has to end as well.
+                answer: a routine that has to end as well may wait for that.
         """
         raise NotImplementedError
 
@@ -149,8 +149,8 @@ class IncomingCall:
 
         Args:
             make: makes it from `args`.
-            explain: makes the error to raise of one that `make` raises; None raises that one. What
-                fetching raises needs no explanation.
+            explain: makes the error to raise of one that `make` raises; None raises that one. An
+                error of fetching needs no explanation.
         """
         while True:
             try:
@@ -231,7 +231,7 @@ class IncomingCall:
     def _is_heard(self) -> bool:
         """Whether there is somebody to answer; if not, the call is over."""
         if self.state is State.ENDED:
-            return False  # what a generator does now concerns nobody
+            return False  # the rest concerns nobody
         if self.leaving is Leaving.CALLER:
             self._end()
             return False

@@ -155,7 +155,7 @@ class Peer:
             sent = (alone and session.send_now(frame, segments)) or session.send(frame, segments)
         finally:
             if not sent:  # or there is a RecursionError, of whoever calls
-                self.calls.pop(number, None)  # which the next call would have as well
+                self.calls.pop(number, None)  # else the next call would have the error as well
                 call.number, call.sender, call.stage = 0, None, Stage.WAITING
         return sent
 
@@ -218,7 +218,7 @@ class Peer:
             who = "the owner of the object" if call.holder is None else call.holder.info.address
             self.on_user(call.end, Failed(Rejected(f"{who} refused: {frame.message}")))
 
-    # What the two processes are doing -------------------------------------------------------------
+    # The doings of the two processes ------------------------------------------------------------
 
     async def ask(self, *, callers: bool = False) -> Sequence[ProcessStatus]:
         """Asks the peer what it is doing; nothing if the connection ends meanwhile.

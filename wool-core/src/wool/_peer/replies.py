@@ -48,7 +48,7 @@ async def reply_error(
     assert isinstance(outcome.frame, f.Raise)
     own = call.cancellation
     if outcome.frame.echo and thrown is not None:
-        if outcome.segments:  # what has been done to it
+        if outcome.segments:  # changes that were made to it
             await _load_exception(codec, call, outcome, outcome.frame, thrown)
         if own is not None and not outcome.frame.delivered and isinstance(thrown, GeneratorExit):
             return own  # a generator that is closed ends so, as others return

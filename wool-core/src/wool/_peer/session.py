@@ -256,7 +256,7 @@ class Session:
         except ConnectionLost:
             # The reader learns of it as well, and first gets what has already arrived.
             self._lost = True
-        except Exception as error:  # such as a lack of memory: the reader may learn nothing
+        except Exception as error:  # a lack of memory, say: the reader may learn nothing
             self.fail(error)
         finally:
             self._resting = False

@@ -73,7 +73,7 @@ class Sharing:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
-        self._mine = self._theirs = b""  # what segments come with, and are sent with
+        self._mine = self._theirs = b""  # the tokens that segments come with, and are sent with
         self._unable = False
         self._segments: dict[int, _Segment] = {}
         self._last = 0
@@ -188,7 +188,7 @@ class Sharing:
                 raise MemoryError("this process may open no more files (ulimit -n)")
         raise ProtocolError("the peer spoke of a segment of memory that it has not sent")
 
-    # What both sides say of it --------------------------------------------------------------------
+    # Talk of both sides about it ------------------------------------------------------------------
 
     def take(self, frame: f.Share | f.Reuse) -> None:
         """Takes what the peer says, as `Shared` promises."""

@@ -82,7 +82,7 @@ async def use(
             thrown = outcome.error
             leave = "__aexit__" if entering else "athrow"
             call = begin(_request(codec, reference, leave, (thrown,), {}))
-            with shield():  # what the cancel sets going there is not to be cancelled as well
+            with shield():  # the clean-up there is not to be cancelled as well
                 outcome = await call.wait()
             if isinstance(outcome, Failed) or (entering and _is_return(outcome)):
                 return None, thrown
@@ -234,8 +234,8 @@ class IncomingUse(IncomingCall):
         value = export.value
         method = value if operation == "__call__" else getattr(value, operation)
         made = method(*args, **kwargs)
-        # The traceback of an exception that is thrown in has this frame, which must not have it:
-        # what a generator held is to be closed now, not when garbage is collected.
+        # The traceback of an exception that is thrown in has this frame, which must not have it: a
+        # generator's resources are to be closed now, not when garbage is collected.
         del args, kwargs
         return await made if inspect.isawaitable(made) else made
 

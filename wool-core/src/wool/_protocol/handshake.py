@@ -27,7 +27,7 @@ MAX_MESSAGE = 4096
 
 
 class Role(Enum):
-    """Which side of a connection this is."""
+    """A side of a connection."""
 
     DIALLER = auto()
     ACCEPTOR = auto()

@@ -203,7 +203,7 @@ def restore(exc: BaseException, state: tuple[Links, tuple[Any, ...]]) -> None:
 
 def _link(exc: BaseException, links: Links) -> None:
     _, cause, context, suppress, frames = links
-    CAUSE.__set__(exc, cause)  # which also suppresses the context
+    CAUSE.__set__(exc, cause)  # it also suppresses the context
     SUPPRESS.__set__(exc, suppress)
     CONTEXT.__set__(exc, context)
     TRACEBACK.__set__(exc, rebuild(frames))

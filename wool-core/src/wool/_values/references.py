@@ -155,7 +155,7 @@ class Exports:
         self._by_key.clear()
 
 
-# Which objects are in use elsewhere, and how they are to travel, are facts of the process.
+# The objects that are in use elsewhere, and how they are to travel, are facts of the process.
 EXPORTS = Exports()
 after_fork(EXPORTS.forked)
 
