@@ -10,6 +10,7 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
+from functools import partial
 from typing import Any, TypeVar
 
 from wool._code.loading import NO_REFERENTS, Referents
@@ -180,14 +181,9 @@ class IncomingCall:
 
     async def _load_thrown(self, segments: Sequence[Buffer], referents: Referents) -> BaseException:
         """Rebuilds an exception that is thrown in, or as much of it as can be."""
-        summary = f.Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
-        codec = self.peer.codec
-
-        def decode(segments: Sequence[Buffer]) -> Any:
-            return codec.decode(segments, None, referents)
-
-        payload, missing = segments or None, (MissingCode,)
-        thrown = await self._rebuild(load_exception, summary, payload, decode, missing)
+        summary = f.Summary("wool.RemoteError", "an exception that could not be rebuilt here")
+        decode = partial(self.peer.codec.decode, referents=referents)
+        thrown = await self._rebuild(load_exception, summary, segments, decode)
         self._thrown = Thrown(thrown)
         return thrown
 

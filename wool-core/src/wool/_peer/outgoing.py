@@ -301,7 +301,7 @@ class OutgoingCall:
         self.cancelled = False
         self.cancellation = None
         try:
-            if self.failed is not None:  # it could not be sent: a new attempt lets others run first
+            if self._arrived and self.failed:  # a new attempt lets others run first
                 await asyncio.sleep(0)
             while not self._arrived:
                 if self._end.done():

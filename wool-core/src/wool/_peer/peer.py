@@ -268,13 +268,13 @@ class Peer:
         if self._failing is not None:
             return None, None if operation == "aclose" else self._failing(name)
         running = RUNNING.get()
-        if running is None:
-            return await using.use(self.codec, self._begin_use, reference, operation, args, kwargs)
-        running.wait_begins()
+        if running is not None:
+            running.wait_begins()
         try:
             return await using.use(self.codec, self._begin_use, reference, operation, args, kwargs)
         finally:
-            running.wait_ends()
+            if running is not None:
+                running.wait_ends()
 
     def _begin_use(self, request: Request) -> OutgoingCall:
         """Sends a use; called on the loop of the user."""

@@ -18,8 +18,7 @@ from typing import Any, cast
 
 from wool._code.names import is_built_in
 from wool._texts import repr_of
-from wool._values.summaries import summarise
-from wool._values.tracebacks import Frames, capture, rebuild
+from wool._values.tracebacks import Frames, capture, rebuild, summarise
 from wool.exceptions import RemoteError
 
 Links = tuple[
