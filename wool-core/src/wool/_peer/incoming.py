@@ -17,7 +17,7 @@ from wool._code.loading import NO_REFERENTS, Referents
 from wool._code.units import CodeUnit, MissingCode
 from wool._peer.end import End
 from wool._peer.outgoing import Handover
-from wool._peer.packing import Packed, lacking, name_code
+from wool._peer.packing import Packed, lacking, prepend
 from wool._protocol import frames as f
 from wool._values.codec import Encoded, interrupted, result_error
 from wool._values.context import Change, with_changes
@@ -216,9 +216,7 @@ class IncomingCall:
             encoded = with_changes(encoded, changes)
         if not encoded.code:
             return Packed(encoded, (), encoded.segments)
-        units = self._lacking(encoded)
-        segments = [*(unit.data for unit in units), *encoded.segments]
-        return Packed(encoded, tuple(map(name_code, units)), segments)
+        return Packed(encoded, *prepend(self._lacking(encoded), encoded.segments))
 
     def _changes(self) -> Sequence[Change]:
         """Returns what the peer has to know of context variables, once."""
@@ -286,7 +284,7 @@ class IncomingCall:
             idle_as_of=idle,
             sizes=list(map(len, packed.segments)),
             codes=packed.codes,
-            references=peer.lend(encoded.exports) if encoded.exports else (),
+            references=peer.lent.lend(encoded.exports) if encoded.exports else (),
             context=encoded.context,
             **more,
         )

@@ -43,15 +43,12 @@ def lacking(session: Session, code: Mapping[bytes, Code]) -> dict[bytes, Code]:
     }
 
 
-def name_code(unit: CodeUnit) -> f.Code:
-    """Says which code a payload segment is."""
-    return f.Code(unit.key, unit.provides)
-
-
-def supply(call: int, units: Sequence[CodeUnit]) -> tuple[f.Supply, Sequence[Buffer]]:
-    """Makes the answer to the need `call`: its frame and its payload."""
-    data = [unit.data for unit in units]
-    return f.Supply(call, list(map(len, data)), tuple(map(name_code, units))), data
+def prepend(
+    units: Sequence[CodeUnit], segments: Sequence[Buffer]
+) -> tuple[tuple[f.Code, ...], list[Buffer]]:
+    """Puts code before some segments; returns its names, and all segments."""
+    codes = tuple(f.Code(unit.key, unit.provides) for unit in units)
+    return codes, [*(unit.data for unit in units), *segments]
 
 
 def keep_code(

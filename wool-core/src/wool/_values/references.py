@@ -72,6 +72,12 @@ class Held(Protocol):
     """Its key where it lives."""
     interface: Interface
 
+    async def use(
+        self, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> tuple[Any, BaseException | None]:
+        """Has the owner do something; returns the result and None, or None and an exception."""
+        ...
+
 
 class Export:
     """An object of this process that others may use, or a proxy that is passed on.
