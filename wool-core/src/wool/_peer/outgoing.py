@@ -41,6 +41,7 @@ from wool._code.calls import (
 from wool._code.loading import NO_REFERENTS, Referents
 from wool._code.units import CodeUnit
 from wool._peer import background
+from wool._peer.end import End
 from wool._protocol import frames as f
 from wool._values.context import Change
 from wool._values.references import Export
@@ -173,17 +174,6 @@ class Carrier(Protocol):
         ...
 
 
-class Sender(Protocol):
-    """The connection that a call was sent over."""
-
-    async def fetch(self, keys: Sequence[bytes]) -> None:
-        """Asks the peer for code.
-
-        Raises:
-            SerializationError: it has it no more.
-        """
-
-
 class Holder(Protocol):
     """The holder of a call, which sends it when there is a connection."""
 
@@ -216,7 +206,7 @@ class OutgoingCall:
     number: int = 0
     stage: Stage = Stage.WAITING
     holder: Holder | None = None
-    sender: Sender | None = None
+    sender: End | None = None
     sent: float = 0.0
     step: int = 0
     closing: bool = False
@@ -380,8 +370,7 @@ class OutgoingCall:
                 self._give_grace(timers, stands)
 
     def _wake(self) -> None:
-        if not self._end.done():
-            self._end.set_result(None)
+        background.settle(self._end)
 
     def _judge(
         self, outcome: Outcome | None, error: asyncio.CancelledError, sent: int

@@ -40,10 +40,6 @@ LINGER = 10.0
 """Seconds a session may go on after its task was cancelled."""
 
 
-def _never() -> bool:
-    return False
-
-
 class Session:
     """An authenticated connection to a peer.
 
@@ -121,7 +117,7 @@ class Session:
             self.connection.send_now(self.machine.outgoing(BATCH))
             return True
 
-    async def run(self, on_frame: OnFrame, on_lost: OnLost, linger: Linger = _never) -> None:
+    async def run(self, on_frame: OnFrame, on_lost: OnLost, linger: Linger = lambda: False) -> None:
         """Pumps until the connection ends or this is cancelled; then calls `on_lost` once.
 
         Args:
