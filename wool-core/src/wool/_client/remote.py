@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from itertools import count
 from types import FunctionType
 from typing import Any
-
-import msgspec
 
 from wool._client.poolbase import PoolBase
 from wool._client.routine import Routine, without_defaults
 from wool._code.modules import Modules
 from wool._code.units import CodeUnit
 from wool._peer.outgoing import OutgoingCall, Reply, Request
-from wool._peer.packing import values_of, variables_of
 from wool._peer.replies import decode_reply, load_variable, reply_error
 from wool._peer.running import RUNNING, RunningCall
 from wool._plugins.observers import FINISHED, STARTED
 from wool._protocol import frames as f
 from wool._texts import reason_of
-from wool._values.codec import Codec, Encoded
-from wool._values.context import CallerContext, Change
+from wool._values.codec import Codec
+from wool._values.context import CallerContext, with_changes
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ContextWarning, SerializationError, WoolError
 from wool.plugins import CallInfo, Outcome
@@ -162,10 +158,8 @@ def make_request(
     if target is None:
         units.append(_function_unit(codec, function))
         target = f"#{units[0].key.hex()}"
-    # The code goes first: it gives its variables names.
-    changes = () if shared is None else shared.changes()
-    if changes:
-        encoded = with_context(encoded, changes)
+    if shared is not None:  # the code went first: it gives its variables names
+        encoded = with_changes(encoded, shared.changes())
     if encoded.code:
         units += codec.units(encoded.code)
     return Request(
@@ -178,19 +172,11 @@ def make_request(
         segments=encoded.segments,
         calls=encoded.calls,
         exports=encoded.exports,
-        context=variables_of(changes) if changes else (),
+        context=encoded.context,
         prefetch=routine.prefetch if routine.is_stream else 0,
         info=None if observation is None else observation.info,
         worker=worker,
     )
-
-
-def with_context(encoded: Encoded, changes: Sequence[Change]) -> Encoded:
-    """Adds the values of context variables to a payload."""
-    values = values_of(changes)
-    segments = [*encoded.segments, *values.segments]
-    code = {**encoded.code, **values.code}
-    return msgspec.structs.replace(encoded, segments=segments, code=code)
 
 
 def _target(modules: Modules, routine: Routine) -> str | None:

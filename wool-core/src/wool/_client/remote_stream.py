@@ -8,7 +8,7 @@ from typing import Any
 
 from wool._client.calls import WorkerPeer
 from wool._client.poolbase import PoolBase
-from wool._client.remote import Observation, make_request, with_context
+from wool._client.remote import Observation, make_request
 from wool._client.routine import Routine
 from wool._peer.chaining import settle_context
 from wool._peer.outgoing import (
@@ -21,18 +21,17 @@ from wool._peer.outgoing import (
     Stage,
     shield,
 )
-from wool._peer.packing import variables_of
 from wool._peer.prefetch import PrefetchCall
 from wool._peer.replies import decode_reply, load_variable, reply_error
 from wool._peer.running import RUNNING, RunningCall
 from wool._protocol import frames as f
 from wool._texts import kind_of, reason_of
 from wool._values.codec import Codec, Encoded
-from wool._values.context import CallerContext
+from wool._values.context import CallerContext, with_changes
 from wool._values.exceptions import dump_exception
 from wool.exceptions import ContextWarning, SerializationError, WoolError, WorkerStopped
 
-_NOTHING = Encoded([], {})
+_NOTHING = Encoded()
 
 _ENDINGS = GeneratorExit, asyncio.CancelledError
 
@@ -236,18 +235,15 @@ class RemoteStream:
         elif value is not None:
             operation = f.SEND
             encoded = _encode_sent(codec, self._open[0], value)
-        context: tuple[f.Variable, ...] = ()
-        if changes := self._shared.changes():
-            encoded = with_context(encoded, changes)
-            context = variables_of(changes)
-        more = call.ask(urgent=operation != f.NEXT or bool(context))
+        encoded = with_changes(encoded, self._shared.changes())
+        more = call.ask(urgent=operation != f.NEXT or bool(encoded.context))
         if not more:
             return  # there are values that have arrived
         if isinstance(value, GeneratorExit) and thrown:
             call.begin_close()
             operation = f.CLOSE if call.request.prefetch else f.THROW
         units = codec.units(encoded.code) if encoded.code else ()
-        segments, exports = encoded.segments, encoded.exports
+        segments, exports, context = encoded.segments, encoded.exports, encoded.context
         sent = peer.resume(call, operation, units, segments, exports, context, more)
         if encoded.calls and sent:
             Handover(encoded.calls, f"{call.request.name}()").settle(taken=True)

@@ -7,50 +7,30 @@ from types import FunctionType
 
 import msgspec
 
-from wool._code.calls import Call
 from wool._code.code import CodeStore
 from wool._code.identity import PROCESS_BYTES
 from wool._code.units import CodeUnit
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.transfer import Missing
-from wool._values.codec import Codec, Encoded
-from wool._values.context import Change
-from wool._values.references import Export
+from wool._values.codec import Encoded
 from wool.abc import Buffer
 
 Code = type | FunctionType
 
 
 class Packed(msgspec.Struct, frozen=True):
-    """The payload of a frame.
+    """The payload of a frame for one peer.
 
     Attributes:
+        encoded: what it says.
         codes: names the leading segments, which are code that the peer lacks.
-        calls: unstarted calls that the value describes.
-        exports: live objects that it refers to.
-        context: names the trailing segments, which are values of context variables.
+        segments: all of them.
     """
 
-    codes: tuple[f.Code, ...] = ()
-    segments: list[Buffer] = []  # Struct makes a new one for each
-    calls: Sequence[Call] = ()
-    exports: Sequence[Export] = ()
-    context: tuple[f.Variable, ...] = ()
-
-
-def pack(codec: Codec, session: Session, encoded: Encoded) -> Packed:
-    """Adds what code the peer of a session lacks.
-
-    Raises:
-        SerializationError: some of the code cannot be sent.
-    """
-    if not encoded.code:
-        return Packed((), encoded.segments, encoded.calls, encoded.exports)
-    units = codec.units(lacking(session, encoded.code))
-    codes = tuple(map(name_code, units))
-    segments = [*(unit.data for unit in units), *encoded.segments]
-    return Packed(codes, segments, encoded.calls, encoded.exports)
+    encoded: Encoded
+    codes: tuple[f.Code, ...]
+    segments: list[Buffer]
 
 
 def lacking(session: Session, code: Mapping[bytes, Code]) -> dict[bytes, Code]:
@@ -63,71 +43,12 @@ def lacking(session: Session, code: Mapping[bytes, Code]) -> dict[bytes, Code]:
     }
 
 
-def name_code(unit: CodeUnit) -> f.Code:
-    """Says which code a payload segment is."""
-    return f.Code(unit.key, list(unit.provides))
-
-
-def supply(call: int, units: Sequence[CodeUnit]) -> tuple[f.Supply, Sequence[Buffer]]:
-    """Makes the answer to the need `call`: its frame and its payload."""
-    data = [unit.data for unit in units]
-    return f.Supply(call, list(map(len, data)), list(map(name_code, units))), data
-
-
-def pack_context(codec: Codec, session: Session, packed: Packed, changes: list[Change]) -> Packed:
-    """Adds what has become of context variables."""
-    more = pack(codec, session, values_of(changes))
-    sent = {code.key for code in packed.codes}
-    new = [i for i, code in enumerate(more.codes) if code.key not in sent]
-    units, count = len(packed.codes), len(more.codes)
-    return msgspec.structs.replace(
-        packed,
-        codes=(*packed.codes, *(more.codes[i] for i in new)),
-        segments=[
-            *packed.segments[:units],
-            *(more.segments[i] for i in new),
-            *packed.segments[units:],
-            *more.segments[count:],
-        ],
-        context=variables_of(changes),
-    )
-
-
-def values_of(changes: Sequence[Change]) -> Encoded:
-    """Returns the values of context variables, one after another."""
-    segments = [segment for change in changes for segment in change.segments]
-    return Encoded(segments, {k: v for change in changes for k, v in change.code.items()})
-
-
-def variables_of(changes: Sequence[Change]) -> tuple[f.Variable, ...]:
-    """Describes what has become of context variables."""
-    return tuple(
-        f.Variable(
-            names=list(change.names),
-            origin=change.origin,
-            change=change.kind,
-            segments=len(change.segments),
-            remark=change.remark,
-        )
-        for change in changes
-    )
-
-
-def unpack_context(
-    context: Sequence[f.Variable], segments: Sequence[Buffer]
-) -> tuple[Sequence[Buffer], Sequence[Change]]:
-    """Takes the values of context variables off the end of a payload; returns the rest and them."""
-    end = len(segments) - sum(variable.segments for variable in context)
-    arrived: list[Change] = []
-    start = end
-    try:
-        for v in context:
-            values = segments[start : start + v.segments]
-            arrived.append(Change(v.names, v.origin, v.change, values, remark=v.remark))
-            start += v.segments
-        return segments[:end], arrived
-    except MemoryError:  # there was none for this payload; whoever looks at its value learns of it
-        return segments, ()
+def prepend(
+    units: Sequence[CodeUnit], segments: Sequence[Buffer]
+) -> tuple[tuple[f.Code, ...], list[Buffer]]:
+    """Puts code before some segments; returns its names, and all segments."""
+    codes = tuple(f.Code(unit.key, unit.provides) for unit in units)
+    return codes, [*(unit.data for unit in units), *segments]
 
 
 def keep_code(
@@ -139,7 +60,7 @@ def keep_code(
     """
     try:
         units = [
-            CodeUnit(code.key, bytes(data), tuple(code.provides))
+            CodeUnit(code.key, bytes(data), code.provides)
             for code, data in zip(codes, segments, strict=False)
         ]
         rest = segments[len(codes) :]

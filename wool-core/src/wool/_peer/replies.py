@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any
 
 from wool._code.units import MissingCode, rebuild
@@ -11,7 +12,6 @@ from wool._peer.outgoing import Cancelled, Failed, Outcome, OutgoingCall, Reply
 from wool._protocol import frames as f
 from wool._values.codec import Codec, rebuild_error
 from wool._values.exceptions import load_exception
-from wool._values.summaries import Summary
 from wool.abc import Buffer
 from wool.exceptions import SerializationError, WorkerStopped
 
@@ -49,12 +49,12 @@ async def reply_error(
     assert isinstance(outcome.frame, f.Raise)
     own = call.cancellation
     if outcome.frame.echo and thrown is not None:
-        if outcome.segments:  # what has been done to it
-            await _load_exception(codec, call, outcome, outcome.frame, thrown)
+        if outcome.segments:  # changes that were made to it
+            await _load_exception(codec, call, outcome, thrown)
         if own is not None and not outcome.frame.delivered and isinstance(thrown, GeneratorExit):
             return own  # a generator that is closed ends so, as others return
         return thrown
-    error = await _load_exception(codec, call, outcome, outcome.frame, thrown)
+    error = await _load_exception(codec, call, outcome, thrown)
     if own is not None and not outcome.frame.delivered and isinstance(error, WorkerStopped):
         return own  # the worker was told to stop as well, and that had cancelled the call already
     if own is None or type(error) is not asyncio.CancelledError:  # a subclass is the routine's own
@@ -67,18 +67,12 @@ async def reply_error(
 
 
 async def _load_exception(
-    codec: Codec,
-    call: OutgoingCall,
-    reply: Reply,
-    frame: f.Raise,
-    thrown: BaseException | None,
+    codec: Codec, call: OutgoingCall, reply: Reply, thrown: BaseException | None
 ) -> BaseException:
-    def loads(segments: Sequence[Buffer]) -> Any:
-        return codec.decode(segments, thrown, reply.referents)
-
-    summary = Summary(*frame.summary)
-    payload, missing = reply.segments or None, (MissingCode,)
+    assert isinstance(reply.frame, f.Raise)
+    loads = partial(codec.decode, thrown=thrown, referents=reply.referents)
+    summary = reply.frame.summary
     try:
-        return await rebuild(load_exception, summary, payload, loads, missing, fetch=call.fetch)
+        return await rebuild(load_exception, summary, reply.segments, loads, fetch=call.fetch)
     except SerializationError:  # nobody has the code that it takes
         return summary.error()

@@ -40,10 +40,6 @@ LINGER = 10.0
 """Seconds a session may go on after its task was cancelled."""
 
 
-def _never() -> bool:
-    return False
-
-
 class Session:
     """An authenticated connection to a peer.
 
@@ -121,7 +117,7 @@ class Session:
             self.connection.send_now(self.machine.outgoing(BATCH))
             return True
 
-    async def run(self, on_frame: OnFrame, on_lost: OnLost, linger: Linger = _never) -> None:
+    async def run(self, on_frame: OnFrame, on_lost: OnLost, linger: Linger = lambda: False) -> None:
         """Pumps until the connection ends or this is cancelled; then calls `on_lost` once.
 
         Args:
@@ -191,10 +187,7 @@ class Session:
             with self._lock:
                 events = self.machine.receive(received, payload)
             for frame, segments in events:
-                if type(frame) is f.Ping:
-                    self.send(f.Pong(frame.token))
-                else:
-                    on_frame(frame, segments)
+                on_frame(frame, segments)
         if self._resting and self.machine.has_outgoing:
             self.wake()  # credit, or an answer the machine gave by itself
 
@@ -259,7 +252,7 @@ class Session:
         except ConnectionLost:
             # The reader learns of it as well, and first gets what has already arrived.
             self._lost = True
-        except Exception as error:  # such as a lack of memory: the reader may learn nothing
+        except Exception as error:  # a lack of memory, say: the reader may learn nothing
             self.fail(error)
         finally:
             self._resting = False

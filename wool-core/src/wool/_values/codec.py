@@ -37,6 +37,7 @@ from wool._code.modules import Modules
 from wool._code.names import missing_remedy
 from wool._code.treatments import Reducer
 from wool._code.units import CodeUnit
+from wool._protocol import frames as f
 from wool._texts import kind_of, reason_of
 from wool._values.exceptions import Thrown
 from wool._values.reduction import Failure, reduce_exception
@@ -77,12 +78,14 @@ class Encoded(msgspec.Struct, frozen=True):
         code: the classes and routines that it mentions and that travel by value, by their keys.
         calls: the unstarted calls that it describes.
         exports: the live objects that it refers to.
+        context: names the trailing segments, which are values of context variables.
     """
 
-    segments: list[Buffer]
-    code: dict[bytes, type | FunctionType]
+    segments: list[Buffer] = []  # Struct makes a new one for each
+    code: dict[bytes, type | FunctionType] = {}
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
+    context: tuple[f.Variable, ...] = ()
 
 
 class _Reducer(Reducer, kw_only=True):

@@ -11,11 +11,11 @@ from typing import Any
 
 from wool._code.loading import NO_REFERENTS, Referents
 from wool._peer.incoming import Leaving, State, cancel_argument
-from wool._peer.packing import Packed, unpack_context
 from wool._peer.prefetch import PrefetchWindow
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
-from wool._values.codec import rebuild_error
+from wool._values.codec import Encoded, rebuild_error
+from wool._values.context import without_changes
 from wool._worker.execution import CallerEnd, Execution
 
 TURN = 250e-6
@@ -218,7 +218,7 @@ class StreamExecution(Execution):
         self._step = frame.step
         try:
             if frame.context:
-                segments, arrived = unpack_context(frame.context, segments)
+                segments, arrived = without_changes(frame.context, segments)
                 await self._share().take(arrived, self._load)
             if frame.operation == f.NEXT:
                 return f.NEXT, None
@@ -260,7 +260,7 @@ class StreamExecution(Execution):
     def _finish_empty(self) -> None:
         """The generator has returned."""
         if self._is_heard():
-            self._answer(f.Return, Packed())
+            self._answer(f.Return, self._pack(Encoded()))
 
     def _post_value(self, value: Any) -> bool:
         """Reports a value; False if it cannot be sent, which ends the stream."""
@@ -269,9 +269,8 @@ class StreamExecution(Execution):
         packed = self._encode(value)
         if packed is None:
             return False
-        packed = self._complete(packed)
         window, segments = self._window, packed.segments
-        size = f.total(segments)
+        encoded, size = packed.encoded, f.total(segments)
         if window is not None:
             window.note(size)
         if self.peer.outputs:
@@ -280,7 +279,7 @@ class StreamExecution(Execution):
         apart = (
             window is not None
             and len(segments) == 1
-            and not (packed.codes or packed.exports or packed.calls or packed.context)
+            and not (packed.codes or encoded.exports or encoded.calls or encoded.context)
             and not self.delivered
         )
         if apart and self._join(segments[0]):
