@@ -74,3 +74,9 @@ def test_only_those_that_fit(count: int) -> None:
     assert least_loaded([*unusable, *plain], frozenset({"gpu"})) is None
     fits = One(7, idle=False, session=None)
     assert choose([*unusable, *plain, fits], "gpu") is fits
+
+
+def test_of_a_few_that_fit_among_many_it_is_the_best() -> None:
+    plain = [One(info=WorkerInfo(address="unix://plain")) for _ in range(50)]
+    fits = [One(load, idle=False) for load in range(FEW)]
+    assert all(choose([*plain, *fits], "gpu") is fits[0] for _ in range(50))

@@ -154,7 +154,7 @@ C = TypeVar("C", bound=Candidate)
 def least_loaded(candidates: Collection[C], tags: frozenset[str] = NO_TAGS) -> C | None:
     """Returns the one to give a call to; None if none is usable and offers the tags."""
     if len(candidates) > FEW:
-        candidates = _two_of(list(candidates), tags)
+        candidates = _some_of(list(candidates), tags)
     best, least = None, None
     for one in candidates:
         if one.usable and (not tags or tags <= one.info.tags):
@@ -166,8 +166,8 @@ def least_loaded(candidates: Collection[C], tags: frozenset[str] = NO_TAGS) -> C
     return best
 
 
-def _two_of(many: Sequence[C], tags: frozenset[str]) -> Sequence[C]:
-    """Returns two random ones, of those that are connected and idle as long as there are two."""
+def _some_of(many: Sequence[C], tags: frozenset[str]) -> Sequence[C]:
+    """Returns two random ones that fit, connected and idle if there are such; all if few fit."""
     found: C | None = None
     for _ in range(GUESSES):
         one = many[int(random.random() * len(many))]  # noqa: S311
@@ -175,8 +175,8 @@ def _two_of(many: Sequence[C], tags: frozenset[str]) -> Sequence[C]:
             if found is not None and found is not one:
                 return one, found
             found = one
-    idle = [one for one in many if one.idle and one.usable and one.session is not None]
-    among = [one for one in idle if tags <= one.info.tags]
-    if len(among) < 2:
-        among = [one for one in many if one.usable and (not tags or tags <= one.info.tags)]
-    return random.sample(among, min(len(among), 2))
+    fitting = [one for one in many if one.usable and (not tags or tags <= one.info.tags)]
+    if len(fitting) <= FEW:
+        return fitting
+    ready = [one for one in fitting if one.idle and one.session is not None]
+    return random.sample(ready if len(ready) > 1 else fitting, 2)

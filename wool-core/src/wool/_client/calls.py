@@ -76,7 +76,7 @@ class WorkerPeer(Peer):
         owner: of the connection.
         client: has given the calls.
         shares_modules: whether the worker imports what the pool does, and needs no modules sent.
-        prefix: what the ids of calls over this connection begin with.
+        prefix: ids of calls over this connection begin with it.
 
     Attributes:
         out: how many calls of routines are out.

@@ -169,7 +169,7 @@ class Client:
         offered = self.pool.options.offered
         if offered is None or any(request.tags.issubset(tags) for tags in offered):
             return None
-        lacking = request.tags.difference(*offered) or request.tags  # which nobody has together
+        lacking = request.tags.difference(*offered) or request.tags  # no worker has all of them
         return NoWorkersAvailable(
             f"{request.name}() asks for the tags {', '.join(sorted(lacking))}, which no worker of "
             "this pool will ever offer: give them to its workers with WorkerPool(tags=…), or find "

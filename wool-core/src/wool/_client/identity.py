@@ -25,7 +25,7 @@ def hello(
 
     Args:
         serializers: those that it knows.
-        security: what kind of credentials it has.
+        security: the kind of credentials that it has.
         serializer, pool: of a caller, what it uses, and for whom.
     """
     return f.Hello(

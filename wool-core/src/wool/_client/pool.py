@@ -212,6 +212,14 @@ class Pool(PoolBase):
         """A client has opened a session to a worker."""
         self._notify()
 
+    def on_failed(self) -> None:
+        """A client could not connect to a worker."""
+        self._notify()
+
+    def _notify(self) -> None:
+        for notify in list(self._awaiting):
+            notify()
+
     # The state of its calls --------------------------------------------------------------------
 
     def status(self) -> ProcessStatus:
@@ -222,14 +230,6 @@ class Pool(PoolBase):
         """Asks the workers that calls may be at; see `inspecting.inspect`."""
         probe = Probe(self.routes, self.keyring, self.hello, PATIENCE)
         return await inspect(self.client(), probe.ask)
-
-    def on_failed(self) -> None:
-        """A client could not connect to a worker."""
-        self._notify()
-
-    def _notify(self) -> None:
-        for notify in list(self._awaiting):
-            notify()
 
     # For those who know the members -------------------------------------------------------------
 

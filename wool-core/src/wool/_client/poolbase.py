@@ -42,17 +42,17 @@ class PoolBase(ActivePool):
             dialled.
         required: tags that every worker has to offer.
         failure: why there will be no workers, once that is known.
-        options: what holds for all its calls.
+        options: those that hold for all its calls.
         modules: those that travel with its calls.
-        codec: what its calls are encoded and decoded with; made anew when it is opened.
+        codec: encodes and decodes its calls; made anew when it is opened.
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
         here: id of the worker whose calls use it, if they do.
-        observers: who is told of calls.
-        attendants: who is told of calls that are executed for the pool here.
-        translators: what has contexts of libraries travel.
+        observers: those that are told of calls.
+        attendants: those that are told of calls that are executed for the pool here.
+        translators: have contexts of libraries travel.
         context: encodes context variables; None if they do not travel.
-        complaints: what has been said of context variables that do not travel.
+        complaints: remarks that were made on context variables that do not travel.
     """
 
     observers: tuple[Observer, ...] = ()

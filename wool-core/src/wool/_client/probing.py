@@ -27,7 +27,7 @@ class Seen(Struct, frozen=True):
     """The result of a look.
 
     Attributes:
-        info: what is known of the worker now.
+        info: all that is known of the worker now.
         age: seconds since it began to serve; None: it has not said.
         problem: why it cannot be used; None if it can.
     """

@@ -35,7 +35,7 @@ class Observation:
     """One call as observers, and a balancer, are told of it; not made where there are none.
 
     Attributes:
-        info: what they have been told of it.
+        info: the facts that they have been told of it.
         call: it, once it has been opened.
     """
 
@@ -141,7 +141,7 @@ def make_request(
 
     Args:
         running: the call that makes this one.
-        shared: what the worker knows of the context; None if there is nothing to know.
+        shared: knows which part of the context the worker has; None if there is nothing to know.
         worker: the one that it is for; None: any that fits.
 
     Raises:

@@ -40,7 +40,7 @@ class RemoteStream:
     """Drives a generator on a worker; the interface is that of `LocalStream`.
 
     Attributes:
-        error: what the generator raised, if that is how it ended.
+        error: the exception that the generator ended with, if it ended so.
         observation: for those who observe it.
     """
 
@@ -159,7 +159,7 @@ class RemoteStream:
                 return await self._close(call, outcome.error)
             value, thrown = outcome.error, True
             self._resume(call, value, thrown)
-            with shield():  # what the cancel sets going there is not to be cancelled as well
+            with shield():  # the clean-up that it sets going there is not to be cancelled as well
                 outcome = await self._outcome(call)
         return await self._conclude(call, outcome, value)
 
@@ -167,7 +167,7 @@ class RemoteStream:
         """Closes the generator where it stands, unless that is under way, and waits for its end.
 
         Args:
-            error: what the step comes to, unless the generator raises something else.
+            error: the outcome of the step, unless the generator raises something else.
         """
         closing = GeneratorExit()
         if call.closing:
