@@ -5,32 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import FunctionType
 
-import msgspec
-
 from wool._code.code import CodeStore
 from wool._code.identity import PROCESS_BYTES
 from wool._code.units import CodeUnit
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.transfer import Missing
-from wool._values.codec import Encoded
 from wool.abc import Buffer
 
 Code = type | FunctionType
-
-
-class Packed(msgspec.Struct, frozen=True):
-    """The payload of a frame for one peer.
-
-    Attributes:
-        encoded: what it says.
-        codes: names the leading segments, which are code that the peer lacks.
-        segments: all of them.
-    """
-
-    encoded: Encoded
-    codes: tuple[f.Code, ...]
-    segments: list[Buffer]
 
 
 def lacking(session: Session, code: Mapping[bytes, Code]) -> dict[bytes, Code]:

@@ -28,7 +28,7 @@ from wool._peer.outgoing import (
     Stage,
 )
 from wool._peer.packing import keep_code, mark_known, prepend
-from wool._peer.references import Borrowed, Lent, RemoteReference
+from wool._peer.references import Borrowed, Lent, RemoteReference, Result
 from wool._peer.running import RUNNING
 from wool._peer.session import Session
 from wool._peer.using import IncomingUse
@@ -250,8 +250,8 @@ class Peer(End):
         operation: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> tuple[Any, BaseException | None]:
-        """Has the peer use an object; returns the result and None, or None and an exception.
+    ) -> Result:
+        """Has the peer use an object.
 
         Raises:
             RuntimeError: the object came to another event loop than the running one.

@@ -25,8 +25,8 @@ from wool._peer.outgoing import (
     Request,
     shield,
 )
-from wool._peer.packing import Packed, lacking
-from wool._peer.references import RemoteReference
+from wool._peer.packing import lacking
+from wool._peer.references import RemoteReference, Result
 from wool._peer.replies import decode_reply, reply_error
 from wool._peer.running import RUNNING
 from wool._protocol import frames as f
@@ -70,8 +70,8 @@ async def use(
     operation: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> tuple[Any, BaseException | None]:
-    """Has the owner use an object; returns the result and None, or None and an exception."""
+) -> Result:
+    """Has the owner use an object."""
     thrown = args[0] if args and operation in THROWING else None
     try:
         call = begin(_request(peer, reference, operation, args, kwargs))
@@ -253,7 +253,7 @@ class IncomingUse(IncomingCall):
     def _unreadable(self, error: Exception) -> SerializationError:
         return rebuild_error(f"what was passed to {self._name}", error, self.peer.where)
 
-    def _encode(self, value: Any) -> Packed | None:
+    def _encode(self, value: Any) -> Encoded | None:
         self._name = self._name.removesuffix("()")
         return super()._encode(value)
 

@@ -79,6 +79,7 @@ class Encoded(msgspec.Struct, frozen=True):
         calls: the unstarted calls that it describes.
         exports: the live objects that it refers to.
         context: names the trailing segments, which are values of context variables.
+        codes: names the leading segments, which are code that a peer lacks.
     """
 
     segments: list[Buffer] = []  # Struct makes a new one for each
@@ -86,6 +87,7 @@ class Encoded(msgspec.Struct, frozen=True):
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
     context: tuple[f.Variable, ...] = ()
+    codes: tuple[f.Code, ...] = ()
 
 
 class _Reducer(Reducer, kw_only=True):
