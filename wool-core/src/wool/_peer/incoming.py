@@ -19,9 +19,8 @@ from wool._code.loading import NO_REFERENTS, Referents
 from wool._code.units import CodeUnit, MissingCode
 from wool._peer.end import End
 from wool._peer.outgoing import Handover
-from wool._peer.packing import lacking, prepend
 from wool._protocol import frames as f
-from wool._values.codec import Encoded, interrupted, result_error
+from wool._values.codec import Encoded, interrupted, prepend, result_error
 from wool._values.context import Change, with_changes
 from wool._values.exceptions import Thrown, dump_exception, load_exception
 from wool.abc import Buffer
@@ -210,7 +209,7 @@ class IncomingCall:
         Raises:
             SerializationError: some of it cannot be sent.
         """
-        return self.peer.codec.units(lacking(self.peer.session, encoded.code))
+        return self.peer.codec.units(self.peer.session.lacking(encoded.code))
 
     def _complete(self, encoded: Encoded) -> Encoded:
         """Adds to an answer what else the peer has to know."""

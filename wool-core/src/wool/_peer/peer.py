@@ -8,7 +8,7 @@ side that dialled opens calls of routines (`_client.calls`), the side that liste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -27,7 +27,6 @@ from wool._peer.outgoing import (
     Request,
     Stage,
 )
-from wool._peer.packing import keep_code, mark_known, prepend
 from wool._peer.references import Borrowed, Lent, RemoteReference, Result
 from wool._peer.running import RUNNING
 from wool._peer.session import Session
@@ -35,7 +34,8 @@ from wool._peer.using import IncomingUse
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._protocol.status import ProcessStatus, shortened
-from wool._values.codec import Codec
+from wool._protocol.transfer import Missing
+from wool._values.codec import Codec, prepend
 from wool._values.context import Change, without_changes
 from wool.exceptions import Rejected, SerializationError, WoolError
 
@@ -344,7 +344,7 @@ class Peer(End):
         if type(frame) is not f.Value:
             self.serving.pop(frame.call, None)
         if frame.codes:
-            mark_known(self.session, frame.codes)
+            self._note_known(frame.codes)
 
     def drop(self, number: int) -> None:
         self.serving.pop(number, None)
@@ -352,8 +352,27 @@ class Peer(End):
     # Code ---------------------------------------------------------------------------------------
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
-        """Keeps the code that came with a payload; returns the segments of the payload."""
-        return keep_code(self.codec.store, self.session, codes, segments)
+        """Keeps the code that came with a payload; returns the segments of the payload.
+
+        If there is no memory for all of it, a look at what is returned raises the `MemoryError`.
+        """
+        try:
+            units = [
+                CodeUnit(code.key, bytes(data), code.provides)
+                for code, data in zip(codes, segments, strict=False)
+            ]
+            rest = segments[len(codes) :]
+        except MemoryError as error:  # the code is asked for again if need be
+            return Missing(len(segments) - len(codes), str(error) or "out of memory")
+        for unit in units:
+            self.codec.store.add(unit)
+        self._note_known(codes)
+        return rest
+
+    def _note_known(self, codes: Iterable[f.Code]) -> None:
+        """Notes that the peer has code, because it was sent or came from there."""
+        for code in codes:
+            self.session.note_known(code.key, code.provides)
 
     async def fetch(self, keys: Sequence[bytes]) -> None:
         done: asyncio.Future[None] = self.loop.create_future()
@@ -390,7 +409,7 @@ class Peer(End):
         found |= {unit.key: unit for unit in self.codec.store.find(frame.keys)}
         found |= {unit.key: unit for unit in self.codec.book.find(frame.keys)}
         codes, data = prepend(list(found.values()), ())
-        mark_known(self.session, codes)
+        self._note_known(codes)
         self.on_session(self.session.send, f.Supply(frame.call, list(map(len, data)), codes), data)
 
     # The end ------------------------------------------------------------------------------------

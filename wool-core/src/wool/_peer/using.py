@@ -25,7 +25,6 @@ from wool._peer.outgoing import (
     Request,
     shield,
 )
-from wool._peer.packing import lacking
 from wool._peer.references import RemoteReference, Result
 from wool._peer.replies import decode_reply, reply_error
 from wool._peer.running import RUNNING
@@ -118,7 +117,7 @@ def _request(
         elif args or kwargs:
             encoded = codec.encode((args, kwargs))
         if encoded.code:
-            units = codec.units(lacking(peer.session, encoded.code))
+            units = codec.units(peer.session.lacking(encoded.code))
     except Exception as error:
         what = f"what is passed to {interface.name}"
         reason = reason_of(error)

@@ -90,6 +90,14 @@ class Encoded(msgspec.Struct, frozen=True):
     codes: tuple[f.Code, ...] = ()
 
 
+def prepend(
+    units: Sequence[CodeUnit], segments: Sequence[Buffer]
+) -> tuple[tuple[f.Code, ...], list[Buffer]]:
+    """Puts code before some segments; returns its names, and all segments."""
+    codes = tuple(f.Code(unit.key, unit.provides) for unit in units)
+    return codes, [*(unit.data for unit in units), *segments]
+
+
 class _Reducer(Reducer, kw_only=True):
     """Takes part in the pickling of one value."""
 
