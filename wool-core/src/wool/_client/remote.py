@@ -25,10 +25,12 @@ from wool._peer.outgoing import (
     OutgoingCall,
     Reply,
     Stage,
+    decode_reply,
+    load_variable,
+    reply_error,
     shield,
 )
 from wool._peer.prefetch import PrefetchCall
-from wool._peer.replies import decode_reply, load_variable, reply_error
 from wool._peer.running import RUNNING, RunningCall
 from wool._protocol import frames as f
 from wool._values.codec import Encoded

@@ -23,10 +23,11 @@ from wool._peer.outgoing import (
     OutgoingCall,
     Reply,
     Request,
+    decode_reply,
+    reply_error,
     shield,
 )
 from wool._peer.references import RemoteReference, Result
-from wool._peer.replies import decode_reply, reply_error
 from wool._peer.running import RUNNING
 from wool._protocol import frames as f
 from wool._texts import reason_of
