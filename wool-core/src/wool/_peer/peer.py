@@ -166,14 +166,12 @@ class Peer(End):
         Args:
             number: of the call, if it is opened.
         """
-        if not units:
-            return (), args
         lacking: list[CodeUnit] = []
         for unit in units:
             if unit.key not in self.session.known:  # nor sent with one before it
                 self.session.note_known(unit.key, unit.provides)
                 lacking.append(unit)
-        return prepend(lacking, args)
+        return prepend(lacking, args) if lacking else ((), args)
 
     def _on_reply(self, frame: f.Value | f.Return | f.Raise, segments: Sequence[Buffer]) -> None:
         reply = self._unpack(frame, segments)
