@@ -16,8 +16,14 @@ from wool._client.poolbase import PoolBase
 from wool._client.routine import Routine, without_defaults
 from wool._code.modules import Modules
 from wool._code.units import CodeUnit
-from wool._peer.outgoing import OutgoingCall, Reply, Request
-from wool._peer.replies import decode_reply, load_variable, reply_error
+from wool._peer.outgoing import (
+    OutgoingCall,
+    Reply,
+    Request,
+    decode_reply,
+    load_variable,
+    reply_error,
+)
 from wool._peer.running import RUNNING, RunningCall
 from wool._plugins.observers import FINISHED, STARTED
 from wool._protocol import frames as f

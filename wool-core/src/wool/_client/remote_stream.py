@@ -19,10 +19,12 @@ from wool._peer.outgoing import (
     OutgoingCall,
     Reply,
     Stage,
+    decode_reply,
+    load_variable,
+    reply_error,
     shield,
 )
 from wool._peer.prefetch import PrefetchCall
-from wool._peer.replies import decode_reply, load_variable, reply_error
 from wool._peer.running import RUNNING, RunningCall
 from wool._protocol import frames as f
 from wool._texts import kind_of, reason_of

@@ -13,13 +13,14 @@ from enum import IntEnum, auto
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from wool._code.loading import NO_REFERENTS, Referents
 from wool._code.units import CodeUnit, MissingCode
 from wool._peer.end import End
 from wool._peer.outgoing import Handover
-from wool._peer.packing import Packed, lacking, prepend
 from wool._protocol import frames as f
-from wool._values.codec import Encoded, interrupted, result_error
+from wool._values.codec import Encoded, interrupted, prepend, result_error
 from wool._values.context import Change, with_changes
 from wool._values.exceptions import Thrown, dump_exception, load_exception
 from wool.abc import Buffer
@@ -189,7 +190,7 @@ class IncomingCall:
 
     # Answers ------------------------------------------------------------------------------------
 
-    def _encode(self, value: Any) -> Packed | None:
+    def _encode(self, value: Any) -> Encoded | None:
         """Encodes a value for the peer; None if it cannot be sent, which ends the call."""
         try:
             encoded = self.peer.codec.encode(value)
@@ -200,7 +201,7 @@ class IncomingCall:
             failure.__cause__ = error
             self._finish_raise(failure)
             return None
-        return self._pack(encoded)
+        return self._complete(encoded)
 
     def _lacking(self, encoded: Encoded) -> Sequence[CodeUnit]:
         """Returns the code that the peer lacks.
@@ -208,15 +209,16 @@ class IncomingCall:
         Raises:
             SerializationError: some of it cannot be sent.
         """
-        return self.peer.codec.units(lacking(self.peer.session, encoded.code))
+        return self.peer.codec.units(self.peer.session.lacking(encoded.code))
 
-    def _pack(self, encoded: Encoded) -> Packed:
+    def _complete(self, encoded: Encoded) -> Encoded:
         """Adds to an answer what else the peer has to know."""
         if changes := self._changes():
             encoded = with_changes(encoded, changes)
         if not encoded.code:
-            return Packed(encoded, (), encoded.segments)
-        return Packed(encoded, *prepend(self._lacking(encoded), encoded.segments))
+            return encoded
+        codes, segments = prepend(self._lacking(encoded), encoded.segments)
+        return msgspec.structs.replace(encoded, codes=codes, segments=segments)
 
     def _changes(self) -> Sequence[Change]:
         """Returns what the peer has to know of context variables, once."""
@@ -254,18 +256,18 @@ class IncomingCall:
 
     def _finish_return(self, value: Any) -> None:
         if self._is_heard():
-            packed = self._encode(value)
-            if packed is not None:
-                self._answer(f.Return, packed)
+            encoded = self._encode(value)
+            if encoded is not None:
+                self._answer(f.Return, encoded)
 
     def _finish_raise(self, error: BaseException) -> None:
         if self._is_heard():
             echo = self._thrown is not None and error is self._thrown.exception
-            summary, packed = self._encode_error(error)
+            summary, encoded = self._encode_error(error)
             step = self._last_step()
-            self._answer(f.Raise, packed, echo=echo, summary=summary, step=step)
+            self._answer(f.Raise, encoded, echo=echo, summary=summary, step=step)
 
-    def _answer(self, kind: type[A], packed: Packed, *, others: bool = False, **more: Any) -> A:
+    def _answer(self, kind: type[A], encoded: Encoded, *, others: bool = False, **more: Any) -> A:
         """Sends what a step has come to, and returns the frame.
 
         Args:
@@ -274,7 +276,7 @@ class IncomingCall:
         """
         if kind is not f.Value:
             self._end()
-        peer, encoded = self.peer, packed.encoded
+        peer = self.peer
         load, idle = self._load_now()
         frame = kind(
             call=self.frame.call,
@@ -282,23 +284,23 @@ class IncomingCall:
             uncancelled=self._uncancelled() if self.delivered else 0,
             load=load,
             idle_as_of=idle,
-            sizes=list(map(len, packed.segments)),
-            codes=packed.codes,
+            sizes=list(map(len, encoded.segments)),
+            codes=encoded.codes,
             references=peer.lent.lend(encoded.exports) if encoded.exports else (),
             context=encoded.context,
             **more,
         )
         if encoded.calls:  # they are the peer's from now on
             Handover(encoded.calls, "the caller of the routine").settle(taken=True)
-        peer.answer(frame, packed.segments, more=others)
+        peer.answer(frame, encoded.segments, more=others)
         return frame
 
-    def _encode_error(self, error: BaseException) -> tuple[f.Summary, Packed]:
+    def _encode_error(self, error: BaseException) -> tuple[f.Summary, Encoded]:
         """Returns a description of an exception, and as much of it as can be sent. Never raises."""
         thrown, label = self._thrown, self.peer.label
         closing = isinstance(error, GeneratorExit)
         if closing and thrown is not None and thrown.exception is error and not thrown.changes():
-            return f.Summary(), self._pack(Encoded())
+            return f.Summary(), self._complete(Encoded())
 
         def dumps(value: Any, mend: bool) -> Encoded:
             encoded = self.peer.codec.encode(value, label, thrown, mend)
@@ -306,7 +308,7 @@ class IncomingCall:
             return encoded
 
         summary, encoded = dump_exception(error, dumps, label)
-        return summary, self._pack(encoded or Encoded())
+        return summary, self._complete(encoded or Encoded())
 
 
 def cancel_argument(message: bytes | None) -> tuple[Any, ...]:

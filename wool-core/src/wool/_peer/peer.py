@@ -8,7 +8,7 @@ side that dialled opens calls of routines (`_client.calls`), the side that liste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -27,15 +27,15 @@ from wool._peer.outgoing import (
     Request,
     Stage,
 )
-from wool._peer.packing import keep_code, mark_known, prepend
-from wool._peer.references import Borrowed, Lent, RemoteReference
+from wool._peer.references import Borrowed, Lent, RemoteReference, Result
 from wool._peer.running import RUNNING
 from wool._peer.session import Session
 from wool._peer.using import IncomingUse
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._protocol.status import ProcessStatus, shortened
-from wool._values.codec import Codec
+from wool._protocol.transfer import Missing
+from wool._values.codec import Codec, prepend
 from wool._values.context import Change, without_changes
 from wool.exceptions import Rejected, SerializationError, WoolError
 
@@ -166,14 +166,12 @@ class Peer(End):
         Args:
             number: of the call, if it is opened.
         """
-        if not units:
-            return (), args
         lacking: list[CodeUnit] = []
         for unit in units:
             if unit.key not in self.session.known:  # nor sent with one before it
                 self.session.note_known(unit.key, unit.provides)
                 lacking.append(unit)
-        return prepend(lacking, args)
+        return prepend(lacking, args) if lacking else ((), args)
 
     def _on_reply(self, frame: f.Value | f.Return | f.Raise, segments: Sequence[Buffer]) -> None:
         reply = self._unpack(frame, segments)
@@ -250,8 +248,8 @@ class Peer(End):
         operation: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> tuple[Any, BaseException | None]:
-        """Has the peer use an object; returns the result and None, or None and an exception.
+    ) -> Result:
+        """Has the peer use an object.
 
         Raises:
             RuntimeError: the object came to another event loop than the running one.
@@ -344,7 +342,7 @@ class Peer(End):
         if type(frame) is not f.Value:
             self.serving.pop(frame.call, None)
         if frame.codes:
-            mark_known(self.session, frame.codes)
+            self._note_known(frame.codes)
 
     def drop(self, number: int) -> None:
         self.serving.pop(number, None)
@@ -352,8 +350,27 @@ class Peer(End):
     # Code ---------------------------------------------------------------------------------------
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
-        """Keeps the code that came with a payload; returns the segments of the payload."""
-        return keep_code(self.codec.store, self.session, codes, segments)
+        """Keeps the code that came with a payload; returns the segments of the payload.
+
+        If there is no memory for all of it, a look at what is returned raises the `MemoryError`.
+        """
+        try:
+            units = [
+                CodeUnit(code.key, bytes(data), code.provides)
+                for code, data in zip(codes, segments, strict=False)
+            ]
+            rest = segments[len(codes) :]
+        except MemoryError as error:  # the code is asked for again if need be
+            return Missing(len(segments) - len(codes), str(error) or "out of memory")
+        for unit in units:
+            self.codec.store.add(unit)
+        self._note_known(codes)
+        return rest
+
+    def _note_known(self, codes: Iterable[f.Code]) -> None:
+        """Notes that the peer has code, because it was sent or came from there."""
+        for code in codes:
+            self.session.note_known(code.key, code.provides)
 
     async def fetch(self, keys: Sequence[bytes]) -> None:
         done: asyncio.Future[None] = self.loop.create_future()
@@ -390,7 +407,7 @@ class Peer(End):
         found |= {unit.key: unit for unit in self.codec.store.find(frame.keys)}
         found |= {unit.key: unit for unit in self.codec.book.find(frame.keys)}
         codes, data = prepend(list(found.values()), ())
-        mark_known(self.session, codes)
+        self._note_known(codes)
         self.on_session(self.session.send, f.Supply(frame.call, list(map(len, data)), codes), data)
 
     # The end ------------------------------------------------------------------------------------

@@ -73,10 +73,10 @@ class Lent:
             _dropped, self._lent = self._lent, {}  # after the lock: that may run user code
 
 
-Outcome = tuple[Any, BaseException | None]
-"""A result and None, or None and an exception."""
+Result = tuple[Any, BaseException | None]
+"""The outcome of a use: a value and None, or None and an exception."""
 
-Use = Callable[["RemoteReference", str, tuple[Any, ...], dict[str, Any]], Awaitable[Outcome]]
+Use = Callable[["RemoteReference", str, tuple[Any, ...], dict[str, Any]], Awaitable[Result]]
 """Has the owner of an object use it."""
 
 
@@ -109,7 +109,7 @@ class RemoteReference:
 
     async def use(
         self, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Outcome:
+    ) -> Result:
         """Has the owner do something."""
         return await self._use(self, operation, args, kwargs or {})
 

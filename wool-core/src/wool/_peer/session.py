@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from wool import abc
 from wool._peer import background, sharing
@@ -18,6 +19,8 @@ from wool._protocol.connection import Machine
 from wool._protocol.frames import Buffer, Frame
 from wool._transports.stream import StreamConnection
 from wool.exceptions import ConnectionLost, ProtocolError, WoolError
+
+T = TypeVar("T")
 
 BATCH = 1 << 20
 """Bytes handed to the transport at once: what a small message may have to wait behind."""
@@ -85,6 +88,11 @@ class Session:
             self.known.clear()
         self.known.add(key)
         self.known.update(provides)
+
+    def lacking(self, code: Mapping[bytes, T]) -> dict[bytes, T]:
+        """Returns what of some code, by its keys, the peer neither has nor has made."""
+        known, origin = self.known, self.peer.process
+        return {k: v for k, v in code.items() if k not in known and not k.startswith(origin)}
 
     def send(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
         """Queues a frame; False if the call it is about, or the session, has ended."""

@@ -23,11 +23,11 @@ from wool._peer.outgoing import (
     OutgoingCall,
     Reply,
     Request,
+    decode_reply,
+    reply_error,
     shield,
 )
-from wool._peer.packing import Packed, lacking
-from wool._peer.references import RemoteReference
-from wool._peer.replies import decode_reply, reply_error
+from wool._peer.references import RemoteReference, Result
 from wool._peer.running import RUNNING
 from wool._protocol import frames as f
 from wool._texts import reason_of
@@ -70,8 +70,8 @@ async def use(
     operation: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> tuple[Any, BaseException | None]:
-    """Has the owner use an object; returns the result and None, or None and an exception."""
+) -> Result:
+    """Has the owner use an object."""
     thrown = args[0] if args and operation in THROWING else None
     try:
         call = begin(_request(peer, reference, operation, args, kwargs))
@@ -118,7 +118,7 @@ def _request(
         elif args or kwargs:
             encoded = codec.encode((args, kwargs))
         if encoded.code:
-            units = codec.units(lacking(peer.session, encoded.code))
+            units = codec.units(peer.session.lacking(encoded.code))
     except Exception as error:
         what = f"what is passed to {interface.name}"
         reason = reason_of(error)
@@ -253,7 +253,7 @@ class IncomingUse(IncomingCall):
     def _unreadable(self, error: Exception) -> SerializationError:
         return rebuild_error(f"what was passed to {self._name}", error, self.peer.where)
 
-    def _encode(self, value: Any) -> Packed | None:
+    def _encode(self, value: Any) -> Encoded | None:
         self._name = self._name.removesuffix("()")
         return super()._encode(value)
 

@@ -79,6 +79,7 @@ class Encoded(msgspec.Struct, frozen=True):
         calls: the unstarted calls that it describes.
         exports: the live objects that it refers to.
         context: names the trailing segments, which are values of context variables.
+        codes: names the leading segments, which are code that a peer lacks.
     """
 
     segments: list[Buffer] = []  # Struct makes a new one for each
@@ -86,6 +87,15 @@ class Encoded(msgspec.Struct, frozen=True):
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
     context: tuple[f.Variable, ...] = ()
+    codes: tuple[f.Code, ...] = ()
+
+
+def prepend(
+    units: Sequence[CodeUnit], segments: Sequence[Buffer]
+) -> tuple[tuple[f.Code, ...], list[Buffer]]:
+    """Puts code before some segments; returns its names, and all segments."""
+    codes = tuple(f.Code(unit.key, unit.provides) for unit in units)
+    return codes, [*(unit.data for unit in units), *segments]
 
 
 class _Reducer(Reducer, kw_only=True):

@@ -265,10 +265,8 @@ class Mirror:
         self._complain = complain
         self._crossing = crossing
         self._seen: dict[Any, object] = {}  # the context as it was last looked at
-        self._given: dict[
-            Variable, object
-        ] = {}  # the values that the other side last had from here
-        self._taken: dict[Variable, object] = {}  # those that it has given
+        self._given: dict[Variable, object] = {}  # those the other side last had from here
+        self._taken: dict[Variable, object] = {}  # those it has given
         self._tokens: dict[Variable, Token[Any]] = {}
         self._captured: dict[str, bytes | None] = {}  # of what is translated, what it knows
 

@@ -260,17 +260,17 @@ class StreamExecution(Execution):
     def _finish_empty(self) -> None:
         """The generator has returned."""
         if self._is_heard():
-            self._answer(f.Return, self._pack(Encoded()))
+            self._answer(f.Return, self._complete(Encoded()))
 
     def _post_value(self, value: Any) -> bool:
         """Reports a value; False if it cannot be sent, which ends the stream."""
         if self.leaving is Leaving.CALLER:
             return True
-        packed = self._encode(value)
-        if packed is None:
+        encoded = self._encode(value)
+        if encoded is None:
             return False
-        window, segments = self._window, packed.segments
-        encoded, size = packed.encoded, f.total(segments)
+        window, segments = self._window, encoded.segments
+        size = f.total(segments)
         if window is not None:
             window.note(size)
         if self.peer.outputs:
@@ -279,13 +279,13 @@ class StreamExecution(Execution):
         apart = (
             window is not None
             and len(segments) == 1
-            and not (packed.codes or encoded.exports or encoded.calls or encoded.context)
+            and not (encoded.codes or encoded.exports or encoded.calls or encoded.context)
             and not self.delivered
         )
         if apart and self._join(segments[0]):
             return True
         others = window is not None and window.may_go
-        frame = self._answer(f.Value, packed, others=others, step=self._step, apart=apart)
+        frame = self._answer(f.Value, encoded, others=others, step=self._step, apart=apart)
         self._batch = (frame, segments, size) if apart else None
         return True
 
