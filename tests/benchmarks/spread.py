@@ -2,11 +2,11 @@
 
     python tests/benchmarks/spread.py --workers 10000 --callers 1000 --svg docs/_static/spread.svg
 
-What a caller decides is decided by Wool's own code: which workers it keeps links to
-(`wool._client.subset`) and which of these gets a call (`wool._client.balancing`). Simulated are the
-network, workers that do one call after another, callers that keep a number of calls out at all
-times, and what they take back of them for workers that have nothing to do. For comparison: each
-call goes to a random one of all workers, and stays there.
+What a caller decides is decided by Wool's own code: which workers it keeps links to and which of
+these gets a call (`wool._client.balancing`). Simulated are the network, workers that do one call
+after another, callers that keep a number of calls out at all times, and what they take back of them
+for workers that have nothing to do. For comparison: each call goes to a random one of all workers,
+and stays there.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import charts
 
-from wool._client.balancing import least_loaded
+from wool._client.balancing import MANY, Subset, least_loaded
 from wool._client.client import PATIENCE
-from wool._client.subset import MANY, Subset
 from wool._workerinfo import WorkerInfo
 
 SERVICE, LATENCY = 0.1, 0.001
@@ -37,6 +36,8 @@ SERVICE, LATENCY = 0.1, 0.001
 
 WARM, MEASURED = 1.0, 2.0
 """Seconds before anything is counted, and while it is."""
+
+ANYWHERE = WorkerInfo(address="x://")
 
 OUT = (1, 5, 8, 20)
 """Calls that each caller keeps out, for one run each, if there are ten workers to a caller."""
@@ -76,6 +77,8 @@ class Link:
     session: object | None = None
     unbegun: dict[int, float] = field(default_factory=dict)  # when they were sent, by number
     begun: int = 0
+    usable: bool = True
+    info: WorkerInfo = ANYWHERE
     others: int = 0
     last: int = 0
     seen: int = 0
@@ -106,9 +109,10 @@ class Caller:
         """Returns who gets the next call; looks at more workers if all of them are busy."""
         links = self.links
         link = least_loaded(links)
+        assert link is not None
         if not link.idle and self.width < len(self.order) and not any(k.idle for k in links):
             self.width = min(2 * self.width, len(self.order))
-            link = least_loaded(self.links)
+            link = least_loaded(self.links) or link
         return link
 
 

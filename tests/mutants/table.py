@@ -202,8 +202,8 @@ MUTANTS = (
     Mutant(
         name="call-of-lost-worker-runs-again",
         promise="A call that may have begun is never made again.",
-        old="        self._client.lost(self, lost, error)\n",
-        new="        [self._client.submit(exchange) for exchange in lost]\n",
+        old="            self._client.lost(self.info, lost, error, stopped=self.draining)\n",
+        new="            [self._client.submit(call) for call in lost]\n",
         tests=("tests/faults/test_worker_death.py::test_killed_in_the_middle_of_a_call",),
     ),
     Mutant(
@@ -331,8 +331,8 @@ MUTANTS = (
     Mutant(
         name="value-sent-without-its-context",
         promise="What a step sets holds for the consumer when it takes the value of that step.",
-        old=" or packed.calls or packed.context)\n",
-        new=" or packed.calls)\n",
+        old=" or encoded.calls or encoded.context)\n",
+        new=" or encoded.calls)\n",
         tests=("tests/contract/test_prefetch.py",),
     ),
     # Live objects -------------------------------------------------------------------------------
@@ -371,8 +371,8 @@ MUTANTS = (
     Mutant(
         name="variable-not-unset",
         promise="A context variable that has no value any more has none on the other side.",
-        old="        if kind == Kind.UNSET:\n            self._unset(variable)\n",
-        new="        if kind == Kind.UNSET:\n            pass\n",
+        old="        if kind == f.UNSET:\n            self._unset(variable)\n",
+        new="        if kind == f.UNSET:\n            pass\n",
         tests=("tests/contract/test_context.py",),
     ),
     Mutant(

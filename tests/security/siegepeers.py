@@ -16,7 +16,7 @@ from wool import abc
 from wool._client.identity import PYTHON, VERSION
 from wool._peer.routes import Route, Routes
 from wool._protocol import frames as f
-from wool._protocol.handshake import Handshake, Role, hello
+from wool._protocol.handshake import PROTOCOLS, Handshake, Role
 from wool._security.credentials import Authenticator
 from wool._worker.transports import Transports
 from wool.exceptions import ConnectionLost, ProtocolError
@@ -50,7 +50,9 @@ async def dial(
 
 def greeting(credentials: Authenticator, **others: Any) -> f.Hello:
     """Returns what a caller says of itself."""
-    usual = hello(
+    usual = f.Hello(
+        protocols=list(PROTOCOLS),
+        nonce=os.urandom(32),
         wool=VERSION,
         python=PYTHON,
         serializers=["cloudpickle"],

@@ -51,9 +51,9 @@ def smuggled(target: Target, example: bytes, data: bytes) -> list[list[bytes]]:
     hello = f.encode(greeting(credentials))
     false = f.encode(f.Proof(bytes(32)))
     key = os.urandom(16)
-    code = f.encode(f.Supply(2, [len(data)], [f.Code(key, [key])])) + data
+    code = f.encode(f.Supply(2, [len(data)], (f.Code(key, (key,)),))) + data
     call = opening(example, data)
-    by_code = opening(example, data, routine=f"#{key.hex()}", codes=[f.Code(key, [key])])
+    by_code = opening(example, data, routine=f"#{key.hex()}", codes=[f.Code(key, (key,))])
     return [
         [data],
         [struct.pack("<I", len(data)) + data],
@@ -133,8 +133,8 @@ async def test_a_pickle_from_a_false_worker(target: Target, folder: Path) -> Non
     trace = folder / "trace"
     data = pickle.dumps(Intruder(trace))
     hello = f.encode(greeting(target.credentials))
-    result = f.encode(f.Return(1, 0, 0, 0, 1, [len(data)])) + data
-    error = f.encode(f.Raise(1, 0, 0, 0, 1, False, ["x"], [len(data)])) + data
+    result = f.encode(f.Return(1, [len(data)], idle_as_of=1)) + data
+    error = f.encode(f.Raise(1, [len(data)], idle_as_of=1, summary=f.Summary("x"))) + data
     welcome = f.encode(f.Welcome(id="x", host="x", pid=1))
     false = f.encode(f.Proof(bytes(32)))
     lies = (

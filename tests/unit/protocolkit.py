@@ -75,20 +75,19 @@ def joined(message: Sequence[f.Buffer]) -> bytes:
 
 
 def opening(call: int, sizes: Sequence[int] = (), **others: Any) -> f.Open:
-    others = {"stream": False, "routine": "m:f", "parent": ""} | others
-    return f.Open(call=call, sizes=list(sizes), **others)
+    return f.Open(call=call, sizes=list(sizes), **{"routine": "m:f"} | others)
 
 
 def value(call: int, sizes: Sequence[int] = ()) -> f.Value:
-    return f.Value(call, 0, 0, 0, 0, 0, list(sizes))
+    return f.Value(call, list(sizes))
 
 
 def returned(call: int, sizes: Sequence[int] = ()) -> f.Return:
-    return f.Return(call, 0, 0, 0, 0, list(sizes))
+    return f.Return(call, list(sizes))
 
 
 def raised(call: int, sizes: Sequence[int] = ()) -> f.Raise:
-    return f.Raise(call, 0, 0, 0, 0, False, [], list(sizes))
+    return f.Raise(call, list(sizes))
 
 
 def machine(*, dialler: bool, window: int = WINDOW, chunk: int = CHUNK) -> Machine:

@@ -13,8 +13,9 @@ from wool._protocol import frames as f
 async def test_many_that_are_given_up_at_once() -> None:
     """Each frame has a limit."""
     sent: list[f.Release] = []
-    user: Any = SimpleNamespace(session=SimpleNamespace(send=sent.append))
-    table = Borrowed(user, Lent())
+    session: Any = SimpleNamespace(send=sent.append)
+    unused: Any = None
+    table = Borrowed(session, Lent(), unused)
     keys = {number.to_bytes(4, "big") for number in range(2 * RELEASED + 1)}
     held = [table.arrive([key]) for key in keys]
     assert table.any

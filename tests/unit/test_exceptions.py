@@ -16,10 +16,12 @@ import cloudpickle
 import pytest
 
 from wool._backends import dill as dill_backend
+from wool._code.units import MissingCode
+from wool._protocol.frames import Summary
 from wool._values import tracebacks
 from wool._values.exceptions import dump_exception, load_exception
 from wool._values.reduction import reduce_exception
-from wool._values.summaries import Summary, summarise
+from wool._values.tracebacks import summarise
 from wool.exceptions import RemoteError
 
 LABEL = "<worker pid 42 on elsewhere>"
@@ -474,18 +476,16 @@ def test_what_cannot_be_loaded() -> None:
     summary = Summary("a.B", "message", "")
     back = load_exception(summary, b"garbage", pickle.loads)
     assert type(back) is RemoteError and isinstance(back.__cause__, Exception)
-    back = load_exception(summary, b"", lambda data: "text")
+    back = load_exception(summary, b"x", lambda data: "text")
     assert isinstance(back.__cause__, TypeError)
 
 
-def test_errors_that_are_the_callers_business() -> None:
-    class Missing(Exception): ...
-
+def test_code_that_is_missing_is_the_callers_business() -> None:
     def loads(data: bytes) -> Any:
-        raise Missing
+        raise MissingCode(data)
 
-    with pytest.raises(Missing):
-        load_exception(Summary("a.B", "", ""), b"", loads, (Missing,))
+    with pytest.raises(MissingCode):
+        load_exception(Summary("a.B", "", ""), b"key", loads)
 
 
 # Summaries

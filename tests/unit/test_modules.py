@@ -9,7 +9,9 @@ from types import ModuleType
 
 import pytest
 
+from wool._code.modules import Modules
 from wool._code.names import findable
+from wool._code.rules import Rules
 
 
 @pytest.fixture
@@ -88,3 +90,14 @@ def test_a_made_up_package(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["__main__", "__mp_main__", "no_such_module"])
 def test_what_nobody_can_import(name: str) -> None:
     assert not findable(name)
+
+
+def test_definitions_that_have_to_travel(package: str) -> None:
+    """It is known at once, so that nobody looks for their names with each call."""
+    importlib.import_module(f"{package}.part")
+    assert Modules().may_refer_to(f"{package}.part")
+    for name in "__main__", "made_up", None, 7:
+        assert not Modules().may_refer_to(name)
+        assert not Modules(Rules(travels=True)).may_refer_to(name)
+    assert Modules(Rules(by_reference=("made_up",))).may_refer_to("made_up")
+    assert Modules(Rules(travels=True)).may_refer_to(f"{package}.part")

@@ -31,7 +31,7 @@ class Worker:
 
 
 def returned(delivered: int = 0, uncancelled: int = 0) -> Reply:
-    return Reply(f.Return(1, delivered, uncancelled, 0, 0, []), [])
+    return Reply(f.Return(1, delivered=delivered, uncancelled=uncancelled), [])
 
 
 async def cancelled(answer: Any) -> tuple[Any, int, Worker]:
@@ -62,7 +62,7 @@ async def test_a_cancel_that_crosses_the_result_wins() -> None:
 
 
 async def test_a_cancel_that_crosses_a_yielded_value_leaves_the_stream_open() -> None:
-    outcome, _, _ = await cancelled(Reply(f.Value(1, 0, 0, 0, 0, 0, []), []))
+    outcome, _, _ = await cancelled(Reply(f.Value(1), []))
     assert isinstance(outcome, Cancelled)
     assert outcome.open
 
@@ -80,7 +80,7 @@ async def test_an_uncancel_is_mirrored() -> None:
 
 
 async def test_an_exception_that_arrives_is_raised() -> None:
-    outcome, _, _ = await cancelled(Reply(f.Raise(1, 0, 0, 0, 0, False, [], []), []))
+    outcome, _, _ = await cancelled(Reply(f.Raise(1), []))
     assert isinstance(outcome, Reply)
 
 
@@ -112,11 +112,11 @@ def prefetch_exchange(worker: Any, prefetch: int = 8) -> PrefetchCall:
 
 
 def value(number: int, step: int = 0, delivered: int = 0) -> Reply:
-    return Reply(f.Value(1, step, delivered, 0, 0, 0, []), [b"x" * number])
+    return Reply(f.Value(1, step=step, delivered=delivered), [b"x" * number])
 
 
 async def test_a_cancel_that_crosses_a_value_drops_it_and_what_came_with_it() -> None:
-    crossing = Reply(f.Value(1, 0, 0, 0, 0, 0, []), [], context=[Change([], b"", 0)])
+    crossing = Reply(f.Value(1), [], context=[Change(f.Variable((), b"", 0))])
     exchange = prefetch_exchange(Worker(crossing))
     task = asyncio.create_task(exchange.wait())
     await asyncio.sleep(0)

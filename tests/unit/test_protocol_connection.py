@@ -46,14 +46,14 @@ def frame(kind: type[f.Frame], call: int) -> Any:
     return {
         f.Open: opening(call),
         f.Need: f.Need(call, []),
-        f.Resume: f.Resume(call, 1, f.NEXT),
+        f.Resume: f.Resume(call, step=1),
         f.Cancel: f.Cancel(call),
         f.Value: value(call),
         f.Return: returned(call),
         f.Raise: raised(call),
         f.GiveBack: f.GiveBack([call], 0),
         f.Reject: f.Reject(call, "no"),
-        f.Supply: f.Supply(call, [], []),
+        f.Supply: f.Supply(call),
         f.Chunk: f.Chunk(call),
         f.Credit: f.Credit(call, 1),
         f.Whole: f.Whole(call, 1),
@@ -192,8 +192,6 @@ def test_frames_without_payload(kind: type[f.Frame]) -> None:
         f.Heard: f.Heard(1, 2),
         f.Output: f.Output(1, []),
         f.Idle: f.Idle(0, 0),
-        f.Ping: f.Ping(0),
-        f.Pong: f.Pong(0),
         f.Drain: f.Drain(),
         f.Peers: f.Peers([]),
         f.Release: f.Release([]),
@@ -290,7 +288,7 @@ def test_what_is_said_behind_a_large_payload_stays_behind_it() -> None:
         (opening(2), b"1", "announced 0 bytes"),
         (opening(2, [1], codes=[f.Code(b"k"), f.Code(b"l")]), b"1", "more code"),
         (
-            opening(2, [1], codes=[f.Code(b"k")], context=[f.Variable(["m:v"], b"", 0, 1)]),
+            opening(2, [1], codes=[f.Code(b"k")], context=[f.Variable(("m:v",), b"", 0, 1)]),
             b"1",
             "more code",
         ),
@@ -365,7 +363,7 @@ def test_what_a_step_of_a_stream_that_has_ended_refers_to_is_let_go() -> None:
     send(connection, opening(1, stream=True))
     connection.send(returned(1))
     drain(connection)
-    assert send(connection, f.Resume(1, 1, f.SEND, references=[b"key"])) == []
+    assert send(connection, f.Resume(1, references=(b"key",), step=1, operation=f.SEND)) == []
     assert drain(connection) == [f.Release([f.Lent(b"key", 1)])]
 
 
@@ -414,7 +412,7 @@ def test_no_memory_for_a_step(no_memory: pytest.MonkeyPatch) -> None:
     ((_, segments),), _ = pair.pump()
     with pytest.raises(MemoryError, match="no memory for"):
         segments[0]
-    pair.dialler.send(f.Resume(1, 1, f.SEND, LARGE), content(LARGE))
+    pair.dialler.send(f.Resume(1, LARGE, step=1, operation=f.SEND), content(LARGE))
     _, ((frame, segments),) = pair.pump()
     assert isinstance(frame, f.Resume)
     assert isinstance(segments, Missing)
@@ -422,7 +420,7 @@ def test_no_memory_for_a_step(no_memory: pytest.MonkeyPatch) -> None:
     pair.acceptor.send(value(1, LARGE), content(LARGE))
     ((_, segments),), _ = pair.pump()
     assert bytes(segments[0]) == content(LARGE)[0]
-    pair.dialler.send(f.Resume(1, 2, f.CLOSE))
+    pair.dialler.send(f.Resume(1, step=2, operation=f.CLOSE))
     pair.pump()
     pair.acceptor.send(returned(1))
     pair.pump()
@@ -438,7 +436,7 @@ def test_a_frame_that_is_too_large_changes_nothing() -> None:
     with pytest.raises(ValueError, match="Open"):
         pair.dialler.send(opening(3, routine="x" * f.MAX_HEADER))
     with pytest.raises(ValueError, match="Raise"):
-        pair.acceptor.send(f.Raise(1, 0, 0, 0, 0, False, ["x" * f.MAX_HEADER], []))
+        pair.acceptor.send(f.Raise(1, summary=f.Summary("x" * f.MAX_HEADER)))
     assert pair.dialler.next_id == 3
     assert pair.acceptor.send(returned(1))
     pair.pump()

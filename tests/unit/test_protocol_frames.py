@@ -67,14 +67,14 @@ def test_the_header_has_a_limit() -> None:
 def test_the_most_that_a_value_can_mention_fits_into_a_header() -> None:
     """What could not be sent would end more than one call."""
     names, key = [bytes(KEY_BYTES)] * MOST_OBJECTS, bytes(KEY_BYTES + 4)
-    codes = [f.Code(key, [key, key])] * MOST_CODE
-    f.encode(f.Open(1, False, f"#{key.hex()}", "", [1 << 30], codes, 0, names))
+    codes = [f.Code(key, (key, key))] * MOST_CODE
+    f.encode(f.Open(1, [1 << 30], codes, names, routine=f"#{key.hex()}"))
     f.encode(f.Release([f.Lent(name, 1) for name in names]))
     f.encode(f.Release([f.Lent(name, 1 << 40) for name in names[:RELEASED]]))
 
 
 def test_a_message_is_what_the_documentation_says() -> None:
-    assert f.encode(f.Ping(5)) == b"\x03\0\0\0\x92\x20\x05"
+    assert f.encode(f.Recall(5)) == b"\x03\0\0\0\x92\x0d\x05"
     assert joined([f.encode(f.Chunk(3)), b"data"]) == b"\x03\0\0\0\x92\x1e\x03data"
 
 
@@ -136,7 +136,8 @@ def test_the_documentation_lists_every_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    "struct", [f.Code, f.Piece, f.Variable, f.Lent, f.Peer, ProcessStatus, CallStatus, Line]
+    "struct",
+    [f.Code, f.Summary, f.Piece, f.Variable, f.Lent, f.Peer, ProcessStatus, CallStatus, Line],
 )
 def test_the_documentation_lists_nested_structures(struct: type[Any]) -> None:
     assert f"- {struct.__name__}: {fields(struct)}" in PROTOCOL.read_text("utf-8")

@@ -250,7 +250,7 @@ def test_frames_about_closed_calls_leave_nothing_behind() -> None:
     connection.outgoing(0)
     with taking_less_than(100_000):
         for _ in range(2000):
-            for frame in (f.Cancel(2), f.Resume(2, 0, 0, [HUGE]), f.Chunk(2), f.Credit(2, HUGE)):
+            for frame in (f.Cancel(2), f.Resume(2, [HUGE], step=0), f.Chunk(2), f.Credit(2, HUGE)):
                 assert receive(connection, f.encode(frame)) == []
     assert not connection.has_outgoing
 

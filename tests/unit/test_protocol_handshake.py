@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from typing import Any
 
 import msgspec
@@ -24,6 +25,8 @@ Turned = (AuthenticationError, VersionMismatch, ProtocolError)
 
 def hello(role: Role, **others: Any) -> f.Hello:
     fields: dict[str, Any] = {
+        "protocols": list(h.PROTOCOLS),
+        "nonce": os.urandom(32),
         "wool": "0.1.0",
         "python": "3.11",
         "serializers": ["cloudpickle", "dill"],
@@ -33,8 +36,7 @@ def hello(role: Role, **others: Any) -> f.Hello:
     }
     if role is Role.DIALLER:
         fields |= {"pool": "pool", "serializer": "cloudpickle"}
-    made = h.hello(**fields)
-    return msgspec.structs.replace(made, **others) if others else made
+    return f.Hello(**fields | others)
 
 
 def side(role: Role, secret: bytes = SECRET, binding: bytes = b"", **others: Any) -> Handshake:

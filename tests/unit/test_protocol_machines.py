@@ -122,7 +122,9 @@ class TwoMachines(RuleBasedStateMachine):
         assert call
         if call.caller == "suspended":
             for sizes in payloads[: 1 if call.kind == "stream" else None]:
-                self.say(call, 0, f.Resume(call.id, 1, f.SEND, sizes), self.payload(sizes))
+                self.say(
+                    call, 0, f.Resume(call.id, sizes, step=1, operation=f.SEND), self.payload(sizes)
+                )
             if call.kind == "stream":
                 call.caller = "begun"
         if number % 5 == 0 or call.caller != "suspended":
@@ -135,7 +137,7 @@ class TwoMachines(RuleBasedStateMachine):
         call = self.pick(number, callee=STEPPING)
         assert call
         if call.kind == "fetch":
-            self.say(call, 1, f.Supply(call.id, payloads[0], []), self.payload(payloads[0]))
+            self.say(call, 1, f.Supply(call.id, payloads[0]), self.payload(payloads[0]))
         elif call.callee == "running" and how == 9:
             self.say(call, 1, f.Reject(call.id, "no"))
         elif call.stream and how < 8:
@@ -173,8 +175,6 @@ class TwoMachines(RuleBasedStateMachine):
         side=sides,
         frame=st.sampled_from(
             [
-                f.Ping(7),
-                f.Pong(8),
                 f.Idle(3, 0),
                 f.Recall(2),
                 f.Drain(),
@@ -244,7 +244,7 @@ class TwoMachines(RuleBasedStateMachine):
     def hear(self, side: int, frame: Any, segments: Any) -> None:
         if isinstance(
             frame,
-            (f.Ping, f.Pong, f.Idle, f.Recall, f.Drain, f.Peers, f.Release, f.Heard, f.Output),
+            (f.Idle, f.Recall, f.Drain, f.Peers, f.Release, f.Heard, f.Output),
         ):
             assert self.notices[1 - side].pop(0) == frame
             return
@@ -303,12 +303,12 @@ class TwoMachines(RuleBasedStateMachine):
         while any(call.caller != "closed" for call in self.calls.values()):
             for number, call in enumerate(list(self.calls.values())):
                 if call.callee in ("running", "begun"):
-                    say = f.Supply(call.id, [], []) if call.kind == "fetch" else returned(call.id)
+                    say = f.Supply(call.id) if call.kind == "fetch" else returned(call.id)
                     self.say(call, 1, say)
                     call.callee = "closed"
                 elif call.callee == "suspended":
                     assert call.caller == "suspended"
-                    self.say(call, 0, f.Resume(call.id, 1, f.CLOSE))
+                    self.say(call, 0, f.Resume(call.id, step=1, operation=f.CLOSE))
                     call.caller = "begun"
             self.settle()
         assert self.notices == ([], [])

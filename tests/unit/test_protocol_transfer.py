@@ -69,7 +69,7 @@ def test_nothing_is_copied_on_the_way_out() -> None:
 )
 def test_what_is_cut_is_put_together(sizes: list[int], first: int, others: int) -> None:
     segments = content(sizes)
-    inbound = Inbound(opening(1, sizes), sizes)
+    inbound = Inbound(opening(1, sizes))
     outbound = Outbound(1, segments, WINDOW)
     limit = first
     while outbound.left:
@@ -85,7 +85,7 @@ def test_what_is_cut_is_put_together(sizes: list[int], first: int, others: int) 
 
 @pytest.mark.parametrize("sizes", [[3], [3, 0], [0, 3], [1, 0, 2]])
 def test_more_than_was_announced(sizes: list[int]) -> None:
-    inbound = Inbound(opening(1, sizes), sizes)
+    inbound = Inbound(opening(1, sizes))
     inbound.feed(memoryview(b"ab"))
     with pytest.raises(ProtocolError, match="more payload"):
         inbound.feed(memoryview(b"cd"))
@@ -99,7 +99,7 @@ def test_no_memory_is_taken_before_bytes_arrive(monkeypatch: pytest.MonkeyPatch)
         return bytearray(size)
 
     monkeypatch.setattr(transfer, "allocate", allocate)
-    inbound = Inbound(opening(1, [5, 0, 7]), [5, 0, 7])
+    inbound = Inbound(opening(1, [5, 0, 7]))
     inbound.feed(memoryview(b""))
     assert asked == []
     inbound.feed(memoryview(b"1234"))
@@ -115,7 +115,7 @@ def test_a_segment_no_machine_can_hold(size: int, monkeypatch: pytest.MonkeyPatc
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(mmap, "mmap", refuse)
-    inbound = Inbound(opening(1, [size]), [size])
+    inbound = Inbound(opening(1, [size]))
     with pytest.raises(MemoryError, match=str(size)) as caught:
         inbound.feed(memoryview(b"x"))
     inbound.forget(caught.value)
@@ -127,7 +127,7 @@ def test_a_segment_no_machine_can_hold(size: int, monkeypatch: pytest.MonkeyPatc
 def test_large_segments_are_writable_and_whole() -> None:
     size = transfer._MAP_FROM + 1
     (data,) = content([size])
-    inbound = Inbound(opening(1, [size]), [size])
+    inbound = Inbound(opening(1, [size]))
     for start in range(0, size, 300_000):
         inbound.feed(memoryview(data)[start : start + 300_000])
     (segment,) = inbound.segments()

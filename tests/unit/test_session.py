@@ -55,12 +55,12 @@ async def test_what_cannot_be_sent_ends_the_session(error: Exception) -> None:
     lost: list[Exception] = []
     machine = Machine(dialler=True, peer_window=1 << 20, peer_chunk=1 << 18, window=1 << 20)
     session = Session(Pipe(error), machine, hello(["cloudpickle"], security=""))
-    session.send(f.Ping(1))
+    session.send(f.Recall(1))
     async with asyncio.timeout(10):
         await session.run(lambda frame, segments: None, lost.append)
     assert [type(failure) for failure in lost] == [ConnectionLost]
     assert f"nothing can be sent any more: {error!r}" in str(lost[0])
-    assert not session.send(f.Ping(2))
+    assert not session.send(f.Recall(2))
 
 
 class Delegating(UnixConnection):
@@ -96,7 +96,7 @@ def messages(*sent: Frame) -> list[bytes]:
 
 
 def opening(call: int, routine: str = "m:f") -> f.Open:
-    return f.Open(call=call, stream=False, routine=routine, parent="", sizes=[])
+    return f.Open(call, routine=routine)
 
 
 async def test_what_is_taken_elsewhere() -> None:

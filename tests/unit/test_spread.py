@@ -8,7 +8,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from wool._client.subset import MANY, MOST
+from wool._client.balancing import MANY, MOST
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "spread.py"
 WORKERS, CALLERS = 300, 30

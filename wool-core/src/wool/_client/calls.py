@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 from collections.abc import Callable, Sequence
@@ -10,47 +11,62 @@ from time import monotonic
 from typing import Any, Protocol
 
 from wool._client.output import show
+from wool._client.poolbase import PoolBase
 from wool._code.units import CodeUnit
 from wool._peer.outgoing import Failed, NotStarted, OutgoingCall, Stage
 from wool._peer.peer import Failing, Peer
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
-from wool._protocol.status import ProcessStatus
-from wool._values.codec import Codec
 from wool._values.references import Export
 from wool._values.tracebacks import process_label
+from wool._workerinfo import WorkerInfo
 from wool.exceptions import WorkerStopped
 
 
+class Dispatcher(Protocol):
+    """The giver of calls to workers, which is told what becomes of them; see `client.Client`."""
+
+    loop: asyncio.AbstractEventLoop
+    closed: bool
+    pool: PoolBase
+    """The pool that has the workers."""
+
+    def submit(self, call: OutgoingCall) -> None:
+        """Gives a call to a worker, or keeps it until there is one."""
+
+    def flush(self) -> None:
+        """Tries again to place the calls that wait for a worker."""
+
+    def rebalance(self) -> None:
+        """Looks, in a moment, whether an idle worker could relieve another one."""
+
+    def address_of(self, ident: str) -> str | None:
+        """Returns the address at which it is connected to a worker, None if it is not."""
+
+    def failed(self) -> None:
+        """A worker cannot be reached, or does not answer soon."""
+
+    def lost(
+        self, worker: WorkerInfo, calls: list[OutgoingCall], error: Exception, *, stopped: bool
+    ) -> None:
+        """A session has ended with calls under way.
+
+        Args:
+            stopped: whether the worker had said that it stops.
+        """
+
+
 class Owner(Protocol):
-    """The owner of the connection, which is told what the worker says."""
+    """The owner of the connection; see `link.Link`."""
 
     load: int
     """How many calls the worker has, as far as is known; the connection keeps it up to date."""
     idle: bool
     """Whether the worker has said, since it was last sent a call, that it could begin one."""
 
-    @property
-    def cancel_grace(self) -> float:
-        """For how many seconds what has been cancelled is waited for."""
-        ...
-
-    def on_idle(self) -> None:
-        """The worker has said that it could begin a call, and is not known to be idle."""
-
     def on_drain(self) -> None:
         """The worker has said that it takes no more calls."""
-
-    def on_unbegun(self) -> None:
-        """There are calls that have not begun, of which some could be taken back."""
-
-    def on_given_back(self, call: OutgoingCall) -> None:
-        """A call has provably not begun."""
-
-    def status(self) -> ProcessStatus:
-        """Returns what this process says of the calls that it has made with the pool."""
-        ...
 
 
 class WorkerPeer(Peer):
@@ -58,8 +74,9 @@ class WorkerPeer(Peer):
 
     Args:
         owner: of the connection.
+        client: has given the calls.
         shares_modules: whether the worker imports what the pool does, and needs no modules sent.
-        prefix: what the ids of calls over this connection begin with.
+        prefix: ids of calls over this connection begin with it.
 
     Attributes:
         out: how many calls of routines are out.
@@ -68,15 +85,22 @@ class WorkerPeer(Peer):
     """
 
     def __init__(
-        self, owner: Owner, session: Session, codec: Codec, *, shares_modules: bool, prefix: str
+        self,
+        owner: Owner,
+        client: Dispatcher,
+        session: Session,
+        *,
+        shares_modules: bool,
+        prefix: str,
     ) -> None:
         label, where = process_label("caller"), f"process {os.getpid()}"
-        super().__init__(session, codec, label=label, where=where)
+        super().__init__(session, client.pool.codec, label=label, where=where)
         self.out: int = 0
         self.recalling: bool = False
         self.usage: f.Usage | None = None
         self.prefix = prefix
         self._owner = owner
+        self._client = client
         self.ships = not shares_modules
         self._version = 0  # of the modules that the worker has
         self._shipping: dict[int, tuple[int, list[bytes]]] = {}  # those under way with a large call
@@ -95,7 +119,7 @@ class WorkerPeer(Peer):
     @property
     def cancel_grace(self) -> float:
         """As for calls."""
-        return self._owner.cancel_grace
+        return self._client.pool.options.cancel_grace
 
     @property
     def unbegun(self) -> int:
@@ -262,7 +286,8 @@ class WorkerPeer(Peer):
         owner, out = self._owner, self.out
         owner.load = max(out, frame.load)
         if frame.idle_as_of >= self._last and frame.idle_as_of and not owner.idle:
-            owner.on_idle()
+            owner.idle = True
+            self._client.rebalance()
 
     def _on_idle(self, frame: f.Idle, segments: Sequence[Buffer]) -> None:
         self._note_load(frame)
@@ -280,7 +305,7 @@ class WorkerPeer(Peer):
         self.usage = frame
 
     def _on_inquire(self, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
-        self.report(frame.token, [self._owner.status()])
+        self.report(frame.token, [self._client.pool.status()])
 
     def _on_give_back(self, frame: f.GiveBack, segments: Sequence[Buffer]) -> None:
         returned = [call for number in frame.calls if (call := self._forget(number)) is not None]
@@ -293,7 +318,10 @@ class WorkerPeer(Peer):
             # The call may have been cut short: its code need not have arrived.
             self.session.known.difference_update(u.key for u in call.request.units)
             call.number, call.stage = 0, Stage.WAITING
-            self._owner.on_given_back(call)
+            if call.cancelled:
+                call.end(NotStarted())
+            else:
+                self._client.submit(call)
 
     def _on_recalled(self, waiting: int) -> None:
         self.recalling = False
@@ -304,7 +332,7 @@ class WorkerPeer(Peer):
                     call.stage = Stage.BEGUN
                     self._begun += 1
         if self.unbegun:  # they were sent after the recall
-            self._owner.on_unbegun()
+            self._client.rebalance()
 
     # The end ------------------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ class CallNode(Struct, frozen=True):
     """A call in a tree.
 
     Attributes:
-        call: what the process says of it that serves it, or else the one that has made it.
+        call: the words of the process that serves it, or else of the one that has made it.
         process: the one that serves it; None if that has not answered, or no worker has the call.
-        awaited: what the process says of it that has made it, if that has answered.
+        awaited: the words of the process that has made it, if that has answered.
         children: the calls that were made from it.
     """
 
@@ -29,7 +29,7 @@ class CallTree:
     """The calls that some processes tell of, as trees of who awaits whom.
 
     Attributes:
-        processes: what has been told.
+        processes: the reports of those processes.
         roots: the calls that were made outside of any call, by the key of the process that has made
             them; those of processes that have not answered are under an empty key.
     """
@@ -51,7 +51,7 @@ class CallTree:
     def _node(self, root: CallStatus) -> CallNode:
         """Makes the tree below a call, which may be thousands deep: innermost calls first."""
         below = [root]
-        for call in below:  # which grows meanwhile
+        for call in below:  # the list grows meanwhile
             below += self._inner.get(call.id, ())
         nodes: dict[str, CallNode] = {}
         for call in reversed(below):

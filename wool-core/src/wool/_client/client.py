@@ -10,18 +10,17 @@ import asyncio
 import copy
 import random
 import secrets
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from time import monotonic
 from typing import Any, TypeVar, cast
 
-from wool._client.balancing import least_loaded
+from wool._client.balancing import Subset, least_loaded
 from wool._client.calls import WorkerPeer
 from wool._client.calltree import CallTree
 from wool._client.link import Link
 from wool._client.poolbase import PoolBase
-from wool._client.subset import Subset
 from wool._peer import background
 from wool._peer.outgoing import (
     Failed,
@@ -52,19 +51,11 @@ PATIENCE = 0.001
 """Seconds a call may be out before it is taken back for a worker that is idle."""
 
 
-class CallingPool(PoolBase):
-    """A pool that has a client on each loop."""
-
-    def client(self) -> Client:
-        """Returns the client of the running loop."""
-        raise NotImplementedError
-
-
 class Client:
     """Calls the workers of a pool from one event loop. Not thread-safe; see `Pool.client`."""
 
     def __init__(self, pool: PoolBase, balancer: Balancer | None = None) -> None:
-        self._pool = pool
+        self.pool: PoolBase = pool
         self._balancer = balancer
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.closed: bool = False
@@ -78,11 +69,6 @@ class Client:
         self._sweep = self.loop.call_later(pool.idle_timeout / 2, self._close_idle)
 
     @property
-    def pool(self) -> PoolBase:
-        """The pool that has the workers."""
-        return self._pool
-
-    @property
     def cancel_grace(self) -> float:
         """For how many seconds a cancelled call is waited for."""
         return self.pool.options.cancel_grace
@@ -92,7 +78,7 @@ class Client:
         call = PrefetchCall(self, request) if request.prefetch else OutgoingCall(self, request)
         if request.calls:
             call.handover = Handover(request.calls, f"{request.name}()")
-        if self._pool.options.output != "worker":
+        if self.pool.options.output != "worker":
             call.context = copy_context()
         self.submit(call)
         return call
@@ -126,23 +112,20 @@ class Client:
             return
         if link is not None:
             link.open(call)
-            return
-        failure = self.pool.failure or self._refusal(tags) or self._hopeless(request)
-        if failure is not None:
+        elif failure := self.pool.failure or self._refusal(tags) or self._hopeless(request):
             call.end(Failed(failure))
-            return
-        for link in self.links.values():
-            if not link.info.id and link.untried:
-                link.connect()  # to know whether it offers the tags
-        call.holder = None
-        patience = self.pool.options.quorum_timeout
-        self._waiting[call] = timer or self.loop.call_later(patience, self._give_up, call)
+        else:
+            for link in self.links.values():
+                if not link.info.id and link.untried:
+                    link.connect()  # to know whether it offers the tags
+            call.holder = None
+            patience = self.pool.options.quorum_timeout
+            self._waiting[call] = timer or self.loop.call_later(patience, self._give_up, call)
 
     def _place_at(self, call: OutgoingCall, worker: WorkerInfo) -> None:
         """Gives a call to the one worker it is for, or ends it if that cannot have it any more."""
         names = {worker.id, worker.address} - {""}  # of some, only an address is known
-        known = [*self.links.values(), *self._retired]
-        link = next((k for k in known if names & {k.info.id, k.info.address}), None)
+        link = next((k for k in self._all_links() if names & {k.info.id, k.info.address}), None)
         if link is None:
             link = Link(self, worker, pinned=False)
             self._retired.add(link)  # until it is not needed
@@ -152,22 +135,22 @@ class Client:
             call.end(Failed(_left(link, call.request.name)))
 
     def _choose(self, request: Request) -> Link | None:
+        if self._balancer is None or request.info is None:
+            return least_loaded(self.links.values(), request.tags)
         links = [k for k in self.links.values() if k.usable and request.tags <= k.info.tags]
         if not links:
             return None
-        if self._balancer is not None and request.info is not None:
-            infos = [loaded(link.info, link.load) for link in links]
-            chosen = cast(object, self._balancer(request.info, infos))
-            for link, info in zip(links, infos, strict=True):
-                # What is known of the load may be older, if it is one of `pool.workers`.
-                if isinstance(chosen, WorkerInfo) and loaded(chosen, info.load) == info:
-                    return link
-            raise ValueError(f"it returned {chosen!r}, which is none of the workers it was given")
-        return least_loaded(links)
+        infos = [loaded(link.info, link.load) for link in links]
+        chosen = cast(object, self._balancer(request.info, infos))
+        for link, info in zip(links, infos, strict=True):
+            # The load that it has may be older, if it is one of `pool.workers`.
+            if isinstance(chosen, WorkerInfo) and loaded(chosen, info.load) == info:
+                return link
+        raise ValueError(f"it returned {chosen!r}, which is none of the workers it was given")
 
     def _widen(self, tags: frozenset[str]) -> bool:
         """Looks for more workers if all of those that are linked have enough to do."""
-        if len(self.links) >= len(self._pool.members) or not self._subset.can_widen:
+        if len(self.links) >= len(self.pool.members) or not self._subset.can_widen:
             return False
         if any(k.idle and k.usable and tags <= k.info.tags for k in self.links.values()):
             return False
@@ -175,13 +158,10 @@ class Client:
         self._take_members()
         return True
 
-    def _fitting(self, tags: frozenset[str]) -> list[Link]:
-        """Returns the links to workers that fit, or may: of some only an address is known."""
-        return [k for k in self.links.values() if not k.info.id or tags <= k.info.tags]
-
     def _refusal(self, tags: frozenset[str]) -> WoolError | None:
         """Returns why no worker that fits can be used, if waiting would not change it."""
-        fitting = self._fitting(tags)
+        # Of some workers only an address is known: they may offer the tags.
+        fitting = [k for k in self.links.values() if not k.info.id or tags <= k.info.tags]
         return fitting[0].failure if fitting and all(link.refused for link in fitting) else None
 
     def _hopeless(self, request: Request) -> WoolError | None:
@@ -189,7 +169,7 @@ class Client:
         offered = self.pool.options.offered
         if offered is None or any(request.tags.issubset(tags) for tags in offered):
             return None
-        lacking = request.tags.difference(*offered) or request.tags  # which nobody has together
+        lacking = request.tags.difference(*offered) or request.tags  # no worker has all of them
         return NoWorkersAvailable(
             f"{request.name}() asks for the tags {', '.join(sorted(lacking))}, which no worker of "
             "this pool will ever offer: give them to its workers with WorkerPool(tags=…), or find "
@@ -197,18 +177,15 @@ class Client:
         )
 
     def _give_up(self, call: OutgoingCall) -> None:
-        if self._waiting.pop(call, None) is not None:
-            tags, name = call.request.tags, call.request.name
-            wanted = f" with the tags {sorted(tags)}" if tags else ""
-            waited = f"{self.pool.options.quorum_timeout:g} s"
-            call.end(
-                Failed(
-                    NoWorkersAvailable(
-                        f"no worker{wanted} could be reached within {waited} for {name}()"
-                        f"{self.pool.unready(tags)}"
-                    )
-                )
-            )
+        if self._waiting.pop(call, None) is None:
+            return
+        tags = call.request.tags
+        wanted = f" with the tags {sorted(tags)}" if tags else ""
+        error = NoWorkersAvailable(
+            f"no worker{wanted} could be reached within {self.pool.options.quorum_timeout:g} s for "
+            f"{call.request.name}(){self.pool.unready(tags)}"
+        )
+        call.end(Failed(error))
 
     def wanted(self) -> list[frozenset[str]]:
         """Returns the tags of each call that waits for a worker; on any thread."""
@@ -247,14 +224,7 @@ class Client:
         if len(slow) < len(donors):
             self.rebalance()
 
-    # What links report ------------------------------------------------------------------------
-
-    def given_back(self, call: OutgoingCall) -> None:
-        """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
-        if call.cancelled:
-            call.end(NotStarted())
-        else:
-            self.submit(call)
+    # Reports of links -------------------------------------------------------------------------
 
     def cancel(self, call: OutgoingCall, message: bytes | None) -> None:
         """Cancels a call wherever it is."""
@@ -265,18 +235,14 @@ class Client:
         elif call.holder is not None:
             call.holder.cancel(call, message)
 
-    def connected(self, link: Link, session: Session) -> None:
-        """A session has been opened."""
-        self.pool.on_connected(session)
-        self.flush()
-
-    def lost(self, link: Link, calls: list[OutgoingCall], error: Exception) -> None:
+    def lost(
+        self, worker: WorkerInfo, calls: list[OutgoingCall], error: Exception, *, stopped: bool
+    ) -> None:
         """A session has ended with calls under way: they end once it is known why."""
-        if calls:
-            self._spawn(self._explain_loss(link.info, calls, error, link.draining))
+        self._spawn(self._explain_loss(worker, calls, error, stopped=stopped))
 
     async def _explain_loss(
-        self, info: WorkerInfo, calls: list[OutgoingCall], error: Exception, stopped: bool
+        self, info: WorkerInfo, calls: list[OutgoingCall], error: Exception, *, stopped: bool
     ) -> None:
         lost = WorkerLost(f"the worker {info.address} was lost", host=info.host, pid=info.pid)
         try:
@@ -308,19 +274,20 @@ class Client:
         for ident in [k for k in self.links if k not in members]:
             link = self.links.pop(ident)
             link.usable = False
-            self._retired.add(link)
-            self._spawn(self._close_when_done(link))
+            self._retire(link)
         for ident, info in members.items():
             if ident not in self.links:
                 self.links[ident] = Link(self, info, pinned=ident in self.pool.pinned)
             else:
                 self.links[ident].learn(info)
 
-    def sessions(self) -> Iterator[Session]:
-        """Yields those with the workers, also with ones that leave and have calls still."""
-        for link in (*self.links.values(), *self._retired):
-            if link.session is not None:
-                yield link.session
+    def _all_links(self) -> list[Link]:
+        """Returns also those to workers that leave and have calls still; on any thread."""
+        return [*list(self.links.values()), *list(self._retired)]
+
+    def sessions(self) -> list[Session]:
+        """Returns those with the workers, also with ones that leave and have calls still."""
+        return [link.session for link in self._all_links() if link.session is not None]
 
     def reach(self) -> None:
         """Dials as many workers as somebody waits for; calls have others dialled."""
@@ -338,10 +305,10 @@ class Client:
         self.reach()
         self.pool.on_failed()
 
-    def twin(self, link: Link, ident: str) -> Link | None:
-        """Returns the link that has another address of the same worker, and is connected to it."""
-        others = (k for k in self.links.values() if k is not link and k.session is not None)
-        return next((k for k in others if k.info.id == ident), None)
+    def address_of(self, ident: str) -> str | None:
+        """Returns the address at which it is connected to a worker, None if it is not."""
+        infos = (link.info for link in self.links.values() if link.session is not None)
+        return next((info.address for info in infos if info.id == ident), None)
 
     def _close_idle(self) -> None:
         """Closes connections that have not been used for long; the next call opens them again."""
@@ -351,19 +318,22 @@ class Client:
             closes = not link.pinned or not self.pool.keeps
             if closes and link.session is not None and not link.needed and link.used < before:
                 self.links[key] = Link(self, link.info, pinned=link.pinned, met=True)
-                self._retired.add(link)
-                self._spawn(self._close_when_done(link))
+                self._retire(link)
         for link in [link for link in self._retired if not link.needed]:
-            self._spawn(self._close_when_done(link))
+            self._retire(link)
         if self._subset.narrow(sum(len(link.calls) for link in self.links.values())):
             self._take_members()
         self._sweep = self.loop.call_later(idle / 2, self._close_idle)
 
     def died(self, ident: str) -> None:
         """A worker's process has ended."""
-        for link in [*self.links.values(), *self._retired]:
+        for link in self._all_links():
             if link.info.id == ident:
                 self._spawn(link.died())
+
+    def _retire(self, link: Link) -> None:
+        self._retired.add(link)
+        self._spawn(self._close_when_done(link))
 
     async def _close_when_done(self, link: Link) -> None:
         """Closes the link to a worker that has left, unless it is needed; then a sweep does."""
@@ -373,11 +343,11 @@ class Client:
 
     def calls(self) -> list[OutgoingCall]:
         """Returns the calls that have not ended; on any thread."""
-        links = [*list(self.links.values()), *list(self._retired)]
-        return [
-            *list(self._waiting),
-            *(call for link in links for call in link.calls if call.holder is link),
-        ]
+        return [*list(self._waiting), *(call for call in self._out() if call.holder is not None)]
+
+    def _out(self) -> list[OutgoingCall]:
+        """Returns the calls, and uses of workers' objects, that links have."""
+        return [call for link in self._all_links() for call in link.calls]
 
     async def locate(self, call: OutgoingCall) -> tuple[str, bool]:
         """Says for the user where a call stands, and whether a debugger has stopped it.
@@ -396,20 +366,15 @@ class Client:
 
     async def wait_quiet(self) -> None:
         """Waits until no call is out and no stream in a step."""
-        while steps := self._steps():
+        while steps := [c.ending for c in (*self._waiting, *self._out()) if not c.ending.done()]:
             await asyncio.wait(steps)
-
-    def _steps(self) -> list[asyncio.Future[Any]]:
-        links = [*self.links.values(), *self._retired]
-        calls = [*self._waiting, *(e for link in links for e in link.calls)]
-        return [e.ending for e in calls if not e.ending.done()]
 
     async def aclose(self, error: WoolError) -> None:
         """Ends all calls with `error`, and closes all links."""
         self.closed = True
         self._sweep.cancel()
         outcome: Outcome = Failed(error)
-        links = [*self.links.values(), *self._retired]
+        links = self._all_links()
         for call, timer in self._waiting.items():
             timer.cancel()
             call.end(outcome)

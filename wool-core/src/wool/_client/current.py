@@ -1,4 +1,4 @@
-"""Which pool a call uses, and which call is running.
+"""The pool that a call uses, and the call that is running.
 
 Both are facts of the current context. Where the context says nothing, the only pool open in this
 process is used: a web framework opens it in one task, and its handlers run in others.
@@ -24,19 +24,18 @@ class ActivePool:
 
     Attributes:
         closed: whether it is not open.
+        view: the object that users hold.
         call: calls a routine on a worker; gives its result or its exception.
+        stream: prepares a stream; its first step opens it.
     """
 
     closed: bool = True
+    view: object
     call: Callable[
         [Any, tuple[Any, ...], dict[str, Any]],
         Coroutine[Any, Any, tuple[Any, BaseException | None]],
     ]
-
-    @property
-    def view(self) -> object:
-        """The object that users hold."""
-        raise NotImplementedError
+    stream: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
     @property
     def workers(self) -> list[WorkerInfo]:
@@ -62,10 +61,6 @@ class ActivePool:
 
     async def wait(self, n: int, *, timeout: float | None = None) -> None:
         """Waits until there are at least `n` workers; see `PoolView`."""
-        raise NotImplementedError
-
-    def stream(self, routine: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Prepares a stream; its first step opens it."""
         raise NotImplementedError
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 
 from wool._code.identity import IDENTITIES
 from wool._protocol import frames as f
-from wool._protocol import handshake
+from wool._protocol.handshake import PROTOCOLS
 from wool._protocol.transfer import CHUNK, WINDOW
 
 VERSION = "0.1.0"
@@ -24,13 +25,15 @@ def hello(
 
     Args:
         serializers: those that it knows.
-        security: what kind of credentials it has.
+        security: the kind of credentials that it has.
         serializer, pool: of a caller, what it uses, and for whom.
     """
-    return handshake.hello(
+    return f.Hello(
+        protocols=list(PROTOCOLS),
         wool=VERSION,
         python=PYTHON,
         serializers=serializers,
+        nonce=os.urandom(32),
         process=IDENTITIES.process,
         window=WINDOW,
         chunk=CHUNK,

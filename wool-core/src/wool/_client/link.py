@@ -1,6 +1,15 @@
 """A link: one worker as seen from one event loop.
 
-It dials when it is first needed, keeps one session, and tries again after that is lost.
+It dials when it is first needed, keeps one session, and tries again after that is lost. Where it
+stands:
+
+    APART ──connect──▶ DIALLING ──for long──▶ LATE
+      ▲                   │                     │
+      │                   └───────welcomed──────┴──▶ CONNECTED ──tasks cancelled──▶ LINGERING
+      └──unreachable, lost, closed── (from anywhere)
+
+Whether a worker is used while it is `APART` depends on what it was apart for: it is given no calls
+for a while after a failure.
 """
 
 from __future__ import annotations
@@ -8,19 +17,17 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from enum import Enum, auto
 from time import monotonic
-from typing import Protocol
 
-from wool._client.calls import WorkerPeer
-from wool._client.poolbase import PoolBase
-from wool._client.probing import met
+from wool._client.calls import Dispatcher, WorkerPeer
+from wool._client.probing import met, without_address
 from wool._code.identity import IDENTITIES
-from wool._peer import background
+from wool._peer import background, outgoing
 from wool._peer.handshaking import dial
-from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall, Stage
+from wool._peer.outgoing import Failed, NotStarted, Outcome, OutgoingCall
 from wool._peer.session import Session
 from wool._protocol import frames as f
-from wool._protocol.status import ProcessStatus
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
     AuthenticationError,
@@ -54,45 +61,16 @@ _LOOKS = 10
 """Times it is looked whether there is one: a loop that is blocked meanwhile may need them all."""
 
 
-class Dispatcher(Protocol):
-    """The giver of calls to links, which is told what becomes of them; see `client.Client`."""
+class Stage(Enum):
+    """Where a link stands; see the top of this module."""
 
-    loop: asyncio.AbstractEventLoop
-    closed: bool
-
-    @property
-    def pool(self) -> PoolBase:
-        """The pool that has the workers."""
-        ...
-
-    @property
-    def cancel_grace(self) -> float:
-        """For how many seconds a cancelled call is waited for."""
-        ...
-
-    def submit(self, call: OutgoingCall) -> None:
-        """Gives a call to a worker, or keeps it until there is one."""
-
-    def given_back(self, call: OutgoingCall) -> None:
-        """A call has provably not begun."""
-
-    def rebalance(self) -> None:
-        """Looks, in a moment, whether an idle worker could relieve another one."""
-
-    def flush(self) -> None:
-        """Tries again to place the calls that wait for a worker."""
-
-    def twin(self, link: Link, ident: str) -> Link | None:
-        """Returns the link that has another address of the same worker, and is connected to it."""
-
-    def connected(self, link: Link, session: Session) -> None:
-        """A session has been opened."""
-
-    def failed(self) -> None:
-        """A worker cannot be reached, or does not answer soon."""
-
-    def lost(self, link: Link, calls: list[OutgoingCall], error: Exception) -> None:
-        """A session has ended with calls under way."""
+    APART = auto()
+    DIALLING = auto()
+    LATE = auto()
+    """It is being dialled still, and calls are given to others meanwhile."""
+    CONNECTED = auto()
+    LINGERING = auto()
+    """Its task has been cancelled, and the session is kept until its calls have ended."""
 
 
 class Link:
@@ -130,23 +108,22 @@ class Link:
         self._task: asyncio.Task[None] | None = None  # dials, then runs the session
         self._retry = _RETRY_FIRST
         self._refusals = 0  # in a row
-        self._slow = False  # whether it takes long to connect
-        self._held = False  # whether other calls are kept from beginning meanwhile
-        self._lingering = False
+        self._stage = Stage.APART
+        self._held = False  # whether other calls are kept from beginning while it is dialled
         self._closing = False
         self._resuming: asyncio.TimerHandle | None = None
 
-    # What clients look at -------------------------------------------------------------------
+    # For clients ----------------------------------------------------------------------------
 
     @property
     def trying(self) -> bool:
         """Whether it is being dialled."""
-        return self._task is not None and self.session is None
+        return self._stage in (Stage.DIALLING, Stage.LATE)
 
     @property
     def untried(self) -> bool:
         """Whether nobody has tried to connect."""
-        return self._task is None and not self.met and self.failure is None
+        return self._stage is Stage.APART and not self.met and self.failure is None
 
     @property
     def refused(self) -> bool:
@@ -158,7 +135,7 @@ class Link:
     @property
     def dialling(self) -> bool:
         """Whether there may be a connection in a moment."""
-        return self.trying and not self._slow
+        return self._stage is Stage.DIALLING
 
     @property
     def calls(self) -> list[OutgoingCall]:
@@ -169,6 +146,17 @@ class Link:
     def needed(self) -> bool:
         """Whether there is something that would be lost with the session."""
         return bool(self._queue) or (self.peer is not None and self.peer.needed)
+
+    def reason_against(self, tags: frozenset[str]) -> str | None:
+        """Returns why a call with these tags cannot be given to the worker; None if it can."""
+        if self.failure is not None:
+            return without_address(self.failure, self.info.address)
+        lacking = tags - self.info.tags if self.info.id else None
+        if lacking:
+            return f"does not offer the tags {', '.join(sorted(lacking))}"
+        if self.met:
+            return None
+        return "has not answered yet" if self.trying else "there is no connection yet"
 
     # Calls ----------------------------------------------------------------------------------
 
@@ -217,34 +205,12 @@ class Link:
         for call in self._take_queue():
             self._client.submit(call)
 
-    # What is said of the worker -------------------------------------------------------------
+    # News of the worker ---------------------------------------------------------------------
 
     def learn(self, info: WorkerInfo) -> None:
         """Takes note of what discovery says of the worker now."""
         if info.id:
             self.info = info
-
-    def on_idle(self) -> None:
-        """The worker has said that it could begin a call."""
-        self.idle = True
-        self._client.rebalance()
-
-    def on_unbegun(self) -> None:
-        """There are calls that another worker might begin sooner."""
-        self._client.rebalance()
-
-    def on_given_back(self, call: OutgoingCall) -> None:
-        """A call has provably not begun: it goes elsewhere, unless its caller cancelled it."""
-        self._client.given_back(call)
-
-    def status(self) -> ProcessStatus:
-        """Returns what this process says of the calls that it has made with the pool."""
-        return self._client.pool.status()
-
-    @property
-    def cancel_grace(self) -> float:
-        """For how many seconds what has been cancelled is waited for."""
-        return self._client.cancel_grace
 
     def on_drain(self) -> None:
         """The worker has said that it takes no more calls; from those that run there it does."""
@@ -258,7 +224,8 @@ class Link:
 
     def connect(self) -> None:
         """Dials, unless that is done or under way."""
-        if self._task is None:
+        if self._stage is Stage.APART:
+            self._stage = Stage.DIALLING
             self._task = background.start(self._client.loop, self._run())
             self._task.add_done_callback(self._on_ended)
             self._look(_LOOKS)
@@ -271,7 +238,7 @@ class Link:
             return
         self._release()  # in whatever way it has ended
         if late:
-            self._slow = True
+            self._stage = Stage.LATE
             self.usable = self.idle = False
             self._send_elsewhere()
             self._client.failed()
@@ -314,9 +281,9 @@ class Link:
 
     def _unusable(self, welcome: f.Welcome) -> WoolError | None:
         """Returns why a worker is not used although it could be reached."""
-        twin = self._client.twin(self, welcome.id)
-        if twin is not None:
-            return WoolError(f"{self.info.address} is the worker at {twin.info.address} again")
+        known = self._client.address_of(welcome.id)
+        if known is not None:
+            return WoolError(f"{self.info.address} is the worker at {known} again")
         lacking = self._client.pool.required.difference(welcome.tags)
         if lacking:
             return NoWorkersAvailable(
@@ -336,18 +303,18 @@ class Link:
         self.draining = False
         self.load = len(self._queue)  # the rest was of one that was there before
         self.met = True
-        self.idle = self.idle or self._slow
-        self._slow = False
+        self.idle = self.idle or self._stage is Stage.LATE
         if self.info.id != welcome.id:
             self.info = met(self.info, welcome, session.peer)
         pool = client.pool
         shares_modules = welcome.pool == pool.id or session.peer.process == IDENTITIES.process
-        self.session = session
+        self._stage, self.session = Stage.CONNECTED, session
         prefix = f"{welcome.id}-{welcome.caller}"
         self.peer = peer = WorkerPeer(
-            self, session, pool.codec, shares_modules=shares_modules, prefix=prefix
+            self, client, session, shares_modules=shares_modules, prefix=prefix
         )
-        client.connected(self, session)
+        pool.on_connected(session)
+        client.flush()
         for call in self._take_queue():
             self.open(call)
         self._release()
@@ -356,8 +323,7 @@ class Link:
 
     def _on_unreachable(self, error: WoolError) -> None:
         self._release()
-        self._task = None
-        self._slow = False
+        self._part()
         _let_go(error)
         self.failure = error
         self._pause()
@@ -371,7 +337,7 @@ class Link:
         if task is not self._task:
             return
         if self.peer is None:  # it had not run, or was dialling
-            self._task = self.session = None
+            self._part()
             self._on_cancelled()
         else:
             self._on_lost(ConnectionLost("the session was interrupted"))
@@ -380,7 +346,6 @@ class Link:
         """Somebody has cancelled all tasks of the loop, which may nevertheless go on."""
         if not self._closing and not self._client.closed:
             self._release()
-            self._lingering = self._slow = False
             self._pause()
         self._send_elsewhere()
 
@@ -415,8 +380,9 @@ class Link:
     def _on_lost(self, error: Exception) -> None:
         assert self.peer is not None
         lost = self.peer.lose(self._vanish())
-        self._task = self.session = self.peer = None
-        if self._closing or self._client.closed or self._lingering:
+        lingering = self._stage is Stage.LINGERING
+        self._part()
+        if self._closing or self._client.closed or lingering:
             stopped = WorkerStopped("the loop that made the call has ended, or all its tasks have")
             for call in lost:
                 call.end(Failed(stopped))
@@ -426,9 +392,15 @@ class Link:
             self.failure = error
         self._pause()
         for call in lost:
-            call.stage = Stage.LOST
-        self._client.lost(self, lost, error)
+            call.stage = outgoing.Stage.LOST
+        if lost:
+            self._client.lost(self.info, lost, error, stopped=self.draining)
         self._send_elsewhere()
+
+    def _part(self) -> None:
+        """Lets go of what there was of a connection."""
+        self._stage = Stage.APART
+        self._task = self.session = self.peer = None
 
     def _vanish(self) -> Callable[[str], WoolError]:
         """Returns what makes the error for using an object, from its name: its worker is lost."""
@@ -459,7 +431,7 @@ class Link:
         if self._closing or self.peer is None:
             return False
         self.usable = False
-        self._lingering = True
+        self._stage = Stage.LINGERING
         self.peer.close_suspended()
         return bool(self.peer.calls)
 
@@ -474,6 +446,7 @@ class Link:
         self._release()
         self._end_pause()
         task, self._task = self._task, None
+        self._stage = Stage.APART
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

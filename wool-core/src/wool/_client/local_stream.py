@@ -18,7 +18,7 @@ class LocalStream:
     """Drives a generator in this very process.
 
     Attributes:
-        error: what the generator raised, if that is how it ended.
+        error: the exception that the generator ended with, if it ended so.
     """
 
     def __init__(self, generator: AsyncGenerator[Any, Any]) -> None:

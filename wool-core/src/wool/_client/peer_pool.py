@@ -67,8 +67,9 @@ class PeerPool(Pool):
     def learn(self, peers: f.Peers) -> bool:
         """Takes the options of the pool; returns whether the peers told are news.
 
-        What the pool says itself is even if the edition is the same: workers pass on only those
-        that they can reach. It has several connections, and may have said something newer on one.
+        Those that the pool tells itself are, even if the edition is the same: workers pass on only
+        those that they can reach. It has several connections, and may have said something newer on
+        one.
         """
         if peers.edition < self.edition + peers.relayed:
             return False

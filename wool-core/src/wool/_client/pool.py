@@ -7,21 +7,20 @@ pool it belongs to.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from wool._client import remote
-from wool._client.client import Balancer, CallingPool, Client, loaded
+from wool._client.client import Balancer, Client, loaded
 from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.inspecting import PATIENCE, inspect, own_status
-from wool._client.observing import ObservedStream, observed_call
+from wool._client.link import Link
+from wool._client.poolbase import PoolBase
 from wool._client.probing import Probe
-from wool._client.reasons import in_words, reason_against
-from wool._client.routine import Routine
+from wool._client.remote import call, observed_call
+from wool._client.remote_stream import ObservedStream, RemoteStream
 from wool._client.view import PoolView
 from wool._code.modules import Modules
 from wool._code.rules import Rules
@@ -49,7 +48,11 @@ from wool.exceptions import (
 VARIABLES.nameless[ACTIVE] = None
 
 
-class Pool(CallingPool):
+FEW_NAMED = 3
+"""Of workers with one trouble, so many are named."""
+
+
+class Pool(PoolBase):
     """Workers, and the means to call them from any loop of any thread.
 
     Attributes:
@@ -66,16 +69,11 @@ class Pool(CallingPool):
         view: PoolView | None = None,
     ) -> None:
         super().__init__(ident, options, modules)
-        self._view = PoolView(self) if view is None else view
+        self.view = PoolView(self) if view is None else view
         self.balancer = balancer
         self._clients: dict[asyncio.AbstractEventLoop, Client] = {}
         self._awaiting: dict[Callable[[], None], int] = {}
         self._lock = threading.Lock()
-
-    @property
-    def view(self) -> PoolView:
-        """The object that users hold."""
-        return self._view
 
     # For its view -------------------------------------------------------------------------------
 
@@ -84,11 +82,10 @@ class Pool(CallingPool):
         """The workers as they are known now."""
         known = dict(self.members)
         loads: dict[str, int] = {}
-        for client in self._living:
-            for key, link in list(client.links.items()):
-                loads[key] = max(link.load, loads.get(key, 0))
-                if key in known and link.met:
-                    known[key] = link.info
+        for key, link in self._links:
+            loads[key] = max(link.load, loads.get(key, 0))
+            if key in known and link.met:
+                known[key] = link.info
         once = {info.id or key: (key, info) for key, info in reversed(known.items())}
         return [loaded(info, loads.get(key, 0)) for key, info in reversed(once.values())]
 
@@ -103,42 +100,35 @@ class Pool(CallingPool):
         return [k for loop, k in list(self._clients.items()) if not loop.is_closed()]
 
     @property
+    def _links(self) -> list[tuple[str, Link]]:
+        """All that clients know of workers, by the keys of these."""
+        return [found for client in self._living for found in list(client.links.items())]
+
+    @property
     def wanted(self) -> list[frozenset[str]]:
         """The tags of each call that waits for a worker."""
         return [tags for client in self._living for tags in client.wanted()]
 
     async def wait(self, n: int, *, timeout: float | None = None) -> None:
         """Waits until there are at least `n` workers; see `PoolView`."""
-        with self._noticing(n) as changed:
-            try:
-                async with asyncio.timeout(timeout):
-                    while self.ready < n:
-                        self.check_open()
-                        if self.failure is not None:
-                            raise Failed(self.failure).fresh_error()
-                        self.client().reach()
-                        self._check_hope(n)
-                        await changed.wait()
-                        changed.clear()
-            except TimeoutError:
-                raise self._too_few(n, f" after {timeout:g} s") from None
-
-    @contextlib.contextmanager
-    def _noticing(self, n: int) -> Generator[asyncio.Event]:
-        """Gives an event that is set when something about the pool may have changed.
-
-        Args:
-            n: how many workers somebody waits for.
-        """
-        loop = asyncio.get_running_loop()
-        changed = asyncio.Event()
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def notify() -> None:
             _call_in(loop, changed.set)
 
         self._awaiting[notify] = n
         try:
-            yield changed
+            async with asyncio.timeout(timeout):
+                while self.ready < n:
+                    self.check_open()
+                    if self.failure is not None:
+                        raise Failed(self.failure).fresh_error()
+                    self.client().reach()
+                    self._check_hope(n)
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            raise self._too_few(n, f" after {timeout:g} s") from None
         finally:
             del self._awaiting[notify]
 
@@ -169,8 +159,7 @@ class Pool(CallingPool):
         own = sum(key in self.members for key in self.pinned)
         met = {
             link.info.id
-            for client in self._living
-            for key, link in list(client.links.items())
+            for key, link in self._links
             if link.met and link.failure is None and key not in self.pinned
         }
         return own + len(met)
@@ -184,30 +173,21 @@ class Pool(CallingPool):
         """Says of workers why they cannot be called: of all there are, for a call with `tags`.
 
         Returns:
-            What can follow a sentence; nothing if there is nothing to say.
+            Words that can follow a sentence; none if there is nothing to say.
         """
-        words = in_words(self.reasons(tags))
-        return f"; {words}" if words else ""
+        reasons = sorted(self.reasons(tags).items())
+        return "".join(f"; {_some(places)}: {reason}" for reason, places in reasons)
 
     def reasons(self, tags: frozenset[str]) -> dict[str, list[str]]:
         """Returns the addresses of the workers that cannot be called, by the reasons for it."""
         reasons: dict[str, list[str]] = {}
-        for client in self._living:
-            for link in list(client.links.values()):
-                reason = reason_against(link, tags)
-                if reason is not None and link.info.address not in reasons.get(reason, ()):
-                    reasons.setdefault(reason, []).append(link.info.address)
+        for _, link in self._links:
+            reason = link.reason_against(tags)
+            if reason is not None and link.info.address not in reasons.get(reason, ()):
+                reasons.setdefault(reason, []).append(link.info.address)
         return reasons
 
     # For the wrappers of routines ---------------------------------------------------------------
-
-    def stream(
-        self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> remote.RemoteStream:
-        """Prepares a stream; its first step opens it."""
-        if self.observers or self.balancer is not None:
-            return ObservedStream(self, routine, args, kwargs)
-        return remote.RemoteStream(self, routine, args, kwargs)
 
     def only(self, worker: WorkerInfo) -> ActivePool:
         """Returns the pool as calls see it that are for one of its workers."""
@@ -232,7 +212,15 @@ class Pool(CallingPool):
         """A client has opened a session to a worker."""
         self._notify()
 
-    # What its calls are doing -------------------------------------------------------------------
+    def on_failed(self) -> None:
+        """A client could not connect to a worker."""
+        self._notify()
+
+    def _notify(self) -> None:
+        for notify in list(self._awaiting):
+            notify()
+
+    # The state of its calls --------------------------------------------------------------------
 
     def status(self) -> ProcessStatus:
         """Returns what this process says of the calls that it has made with the pool."""
@@ -242,14 +230,6 @@ class Pool(CallingPool):
         """Asks the workers that calls may be at; see `inspecting.inspect`."""
         probe = Probe(self.routes, self.keyring, self.hello, PATIENCE)
         return await inspect(self.client(), probe.ask)
-
-    def on_failed(self) -> None:
-        """A client could not connect to a worker."""
-        self._notify()
-
-    def _notify(self) -> None:
-        for notify in list(self._awaiting):
-            notify()
 
     # For those who know the members -------------------------------------------------------------
 
@@ -264,7 +244,8 @@ class Pool(CallingPool):
         self.choose_context()
         self.serializer_name = serializer_name
         observed = self.observers or self.balancer is not None
-        self.call = partial(observed_call if observed else remote.call, self)
+        self.call = partial(observed_call if observed else call, self)
+        self.stream = partial(ObservedStream if observed else RemoteStream, self)
         self._process = os.getpid()
         OPEN.note(self)
         self.failure = None
@@ -325,12 +306,9 @@ class _OneWorker(ActivePool):
 
     def __init__(self, pool: Pool, worker: WorkerInfo) -> None:
         self._pool = pool
-        called = observed_call if pool.observers else remote.call
-        self.call = partial(called, pool, worker=worker)
-
-    @property
-    def view(self) -> PoolView:
-        return self._pool.view
+        self.view = pool.view
+        self.call = partial(observed_call if pool.observers else call, pool, worker=worker)
+        self.stream = pool.stream
 
     def check_open(self) -> None:
         self._pool.check_open()
@@ -338,8 +316,12 @@ class _OneWorker(ActivePool):
     def only(self, worker: WorkerInfo) -> ActivePool:
         return self._pool.only(worker)
 
-    def stream(self, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._pool.stream(routine, args, kwargs)
+
+def _some(places: Sequence[str]) -> str:
+    """Names a few of many."""
+    if len(places) <= FEW_NAMED:
+        return ", ".join(places)
+    return f"{', '.join(places[:FEW_NAMED])} and {len(places) - FEW_NAMED} more"
 
 
 def rules_of(options: f.CallOptions) -> Rules:

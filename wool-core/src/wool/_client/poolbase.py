@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Protocol
 
 from wool._client.current import ActivePool
 from wool._client.identity import hello
 from wool._code.code import CodeBook, CodeStore
 from wool._code.modules import Modules
+from wool._peer.outgoing import OutgoingCall, Request
 from wool._peer.routes import Routes
 from wool._peer.running import Complaints
 from wool._peer.session import Session
@@ -21,6 +23,14 @@ from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost, WorkerStopped
 
 
+class Caller(Protocol):
+    """The maker of calls on one loop; see `client.Client`."""
+
+    def open(self, request: Request) -> OutgoingCall:
+        """Begins a call."""
+        ...
+
+
 class PoolBase(ActivePool):
     """The workers of a pool, and how they are called.
 
@@ -32,17 +42,17 @@ class PoolBase(ActivePool):
             dialled.
         required: tags that every worker has to offer.
         failure: why there will be no workers, once that is known.
-        options: what holds for all its calls.
+        options: those that hold for all its calls.
         modules: those that travel with its calls.
-        codec: what its calls are encoded and decoded with; made anew when it is opened.
+        codec: encodes and decodes its calls; made anew when it is opened.
         idle_timeout: seconds after which a connection that no call uses is closed.
         keeps: whether connections to own workers are kept even so.
         here: id of the worker whose calls use it, if they do.
-        observers: who is told of calls.
-        attendants: who is told of calls that are executed for the pool here.
-        translators: what has contexts of libraries travel.
+        observers: those that are told of calls.
+        attendants: those that are told of calls that are executed for the pool here.
+        translators: have contexts of libraries travel.
         context: encodes context variables; None if they do not travel.
-        complaints: what has been said of context variables that do not travel.
+        complaints: remarks that were made on context variables that do not travel.
     """
 
     observers: tuple[Observer, ...] = ()
@@ -78,6 +88,10 @@ class PoolBase(ActivePool):
         if self.closed:
             raise self.closed_error()
 
+    def client(self) -> Caller:
+        """Returns the client of the running loop."""
+        raise NotImplementedError
+
     def closed_error(self) -> WorkerStopped:
         """Returns the error for using the pool after it was closed, or in a fork."""
         if self._process not in (0, os.getpid()):
@@ -110,7 +124,7 @@ class PoolBase(ActivePool):
         """Says of workers why they cannot be called: of all there are, for a call with `tags`.
 
         Returns:
-            What can follow a sentence; nothing if there is nothing to say.
+            Words that can follow a sentence; none if there is nothing to say.
         """
         raise NotImplementedError
 
@@ -139,7 +153,7 @@ class PoolBase(ActivePool):
     async def explain_loss(self, worker: WorkerInfo, error: Exception) -> WorkerLost:
         """Returns the error for calls that were at a worker when its connection ended.
 
-        What it says goes on with the name of a call: `… during f(), which may have run in part`.
+        Its message goes on with the name of a call: `… during f(), which may have run in part`.
         """
         return WorkerLost(
             f"the connection to worker {worker.pid} on {worker.host} ended ({error})",

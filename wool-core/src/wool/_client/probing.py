@@ -27,7 +27,7 @@ class Seen(Struct, frozen=True):
     """The result of a look.
 
     Attributes:
-        info: what is known of the worker now.
+        info: all that is known of the worker now.
         age: seconds since it began to serve; None: it has not said.
         problem: why it cannot be used; None if it can.
     """
@@ -61,10 +61,7 @@ class Probe:
     async def look(self, info: WorkerInfo) -> Seen:
         """Connects to a worker, and lets it go. Does not raise for what is wrong with it."""
         try:
-            route = self._routes.to(info.address)
-            credentials = self._keyring.pick(info.address, local=route.local)
-            hello = self._hello(credentials.kind)
-            session, welcome = await dial(route, info.address, hello, credentials, self._timeout)
+            session, welcome = await self._dial(info.address)
         except WoolError as error:
             return Seen(info, problem=without_address(error, info.address))
         except Exception as error:  # a transport may raise anything
@@ -84,36 +81,32 @@ class Probe:
         Raises:
             WoolError: it cannot be reached, or does not answer in time.
         """
-        route = self._routes.to(address)
-        credentials = self._keyring.pick(address, local=route.local)
-        hello = self._hello(credentials.kind)
-        session, _ = await dial(route, address, hello, credentials, self._timeout)
+        session, _ = await self._dial(address)
+        answer: asyncio.Future[Sequence[ProcessStatus]] = asyncio.Future()
+
+        def on_frame(frame: f.Frame, segments: Sequence[Buffer]) -> None:
+            if isinstance(frame, f.Report) and not answer.done():
+                answer.set_result(frame.processes)
+
+        def on_lost(error: Exception) -> None:
+            if not answer.done():
+                answer.set_exception(error)
+
+        session.send(f.Inquire(1, callers, cancel))
+        pumping = asyncio.create_task(session.run(on_frame, on_lost))
         try:
             async with asyncio.timeout(self._timeout + MARGIN):
-                return await _ask_once(session, f.Inquire(1, callers, cancel))
+                return await answer
         except TimeoutError:
             raise ConnectionLost(f"{address} has not said what it does in time") from None
+        finally:
+            pumping.cancel()
+            await asyncio.gather(pumping, return_exceptions=True)
 
-
-async def _ask_once(session: Session, question: f.Inquire) -> Sequence[ProcessStatus]:
-    """Asks over a session that is for nothing else, and closes it."""
-    answer: asyncio.Future[Sequence[ProcessStatus]] = asyncio.get_running_loop().create_future()
-
-    def on_frame(frame: f.Frame, segments: Sequence[Buffer]) -> None:
-        if isinstance(frame, f.Report) and not answer.done():
-            answer.set_result(frame.processes)
-
-    def on_lost(error: Exception) -> None:
-        if not answer.done():
-            answer.set_exception(error)
-
-    session.send(question)
-    pumping = asyncio.create_task(session.run(on_frame, on_lost))
-    try:
-        return await answer
-    finally:
-        pumping.cancel()
-        await asyncio.gather(pumping, return_exceptions=True)
+    async def _dial(self, address: str) -> tuple[Session, f.Welcome]:
+        route = self._routes.to(address)
+        credentials = self._keyring.pick(address, local=route.local)
+        return await dial(route, address, self._hello(credentials.kind), credentials, self._timeout)
 
 
 def without_address(error: Exception, address: str) -> str:

@@ -1,69 +1,105 @@
-"""Calls and streams that run on a worker.
+"""A call of a routine, from its arguments to its result: encoded, sent to a worker, decoded.
 
-Nothing here raises into user code: outcomes are returned, and the wrapper of the routine raises
-them, so that no frame of Wool's stands in a traceback.
+Nothing here raises into user code: the outcome is returned, and the wrapper of the routine raises
+it, so that no frame of Wool's stands in a traceback.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import time
+from itertools import count
+from types import FunctionType
 from typing import Any
 
-from msgspec import structs
-
-from wool._client.calls import WorkerPeer
-from wool._client.client import CallingPool
-from wool._client.requests import encode_sent, make_request, with_context
-from wool._client.routine import Routine
-from wool._peer.chaining import settle_context
+from wool._client.poolbase import PoolBase
+from wool._client.routine import Routine, without_defaults
+from wool._code.modules import Modules
+from wool._code.units import CodeUnit
 from wool._peer.outgoing import (
-    Cancelled,
-    Failed,
-    Handover,
-    Outcome,
     OutgoingCall,
     Reply,
-    Stage,
-    shield,
+    Request,
+    decode_reply,
+    load_variable,
+    reply_error,
 )
-from wool._peer.packing import variables_of
-from wool._peer.prefetch import PrefetchCall
-from wool._peer.replies import decode_reply, load_variable, reply_error
 from wool._peer.running import RUNNING, RunningCall
+from wool._plugins.observers import FINISHED, STARTED
 from wool._protocol import frames as f
-from wool._values.codec import Encoded
-from wool._values.context import CallerContext
-from wool._values.exceptions import dump_exception
+from wool._texts import reason_of
+from wool._values.codec import Codec
+from wool._values.context import CallerContext, with_changes
 from wool._workerinfo import WorkerInfo
-from wool.exceptions import ContextWarning, WoolError, WorkerStopped
-from wool.plugins import CallInfo
+from wool.exceptions import ContextWarning, SerializationError, WoolError
+from wool.plugins import CallInfo, Outcome
 
-_NOTHING = Encoded([], {})
-
-_ENDINGS = GeneratorExit, asyncio.CancelledError
+_NUMBERS = count(1)
 
 
-class Trace:
-    """The fate of a call, for those who observe it.
+class Observation:
+    """One call as observers, and a balancer, are told of it; not made where there are none.
 
     Attributes:
-        info: what they have been told of it.
+        info: the facts that they have been told of it.
         call: it, once it has been opened.
     """
 
-    def __init__(self, info: CallInfo) -> None:
-        self.info = info
+    def __init__(self, pool: PoolBase, routine: Routine) -> None:
+        running = RUNNING.get()
+        self.info = CallInfo(
+            id=f"{pool.id}-{next(_NUMBERS)}",
+            parent=None if running is None else running.info.id,
+            routine=f"{routine.function.__module__}:{routine.function.__qualname__}",
+            stream=routine.is_stream,
+            tags=routine.tags,
+        )
         self.call: OutgoingCall | None = None
+        self._observers = pool.observers  # that are to be told of its end
+        self._began = time.monotonic()
+        for observer in self._observers:
+            observer.tell(STARTED, self.info)
+
+    def end(self, error: BaseException | None, *, cancelled: bool = False) -> None:
+        """Tells how the call has ended, once."""
+        holder = self.call.holder if self.call is not None else None
+        cancelled = cancelled or isinstance(error, asyncio.CancelledError)
+        outcome = Outcome(
+            status="cancelled" if cancelled else "returned" if error is None else "raised",
+            error=error,
+            worker=holder.info if holder is not None else None,
+            seconds=time.monotonic() - self._began,
+        )
+        observers, self._observers = self._observers, ()
+        for observer in observers:
+            observer.tell(FINISHED, self.info, outcome=outcome)
 
 
-async def call(
-    pool: CallingPool,
+async def observed_call(
+    pool: PoolBase,
     routine: Routine,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    trace: Trace | None = None,
     worker: WorkerInfo | None = None,
+) -> tuple[Any, BaseException | None]:
+    """As `call`, with observers told of it."""
+    observation = Observation(pool, routine)
+    try:
+        value, error = await call(pool, routine, args, kwargs, worker, observation)
+    except BaseException as failure:
+        observation.end(failure)
+        raise
+    observation.end(error)
+    return value, error
+
+
+async def call(
+    pool: PoolBase,
+    routine: Routine,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    worker: WorkerInfo | None = None,
+    observation: Observation | None = None,
 ) -> tuple[Any, BaseException | None]:
     """Calls a routine on a worker; returns its result and None, or None and its exception.
 
@@ -79,13 +115,10 @@ async def call(
         shared = None  # as there is nothing to share, with most calls
         if context is not None and context.any_set():
             shared = CallerContext(context, pool.complaints.make)
-        info = None if trace is None else trace.info
-        request = make_request(codec, routine, args, kwargs, running, shared, info)
-        if worker is not None:
-            request = structs.replace(request, worker=worker)
+        request = make_request(codec, routine, args, kwargs, running, shared, worker, observation)
         call = pool.client().open(request)
-        if trace is not None:
-            trace.call = call
+        if observation is not None:
+            observation.call = call
         outcome = await call.wait()
         if outcome.context:
             shared = shared or CallerContext(context, pool.complaints.make)
@@ -100,221 +133,81 @@ async def call(
             running.wait_ends()
 
 
-class RemoteStream:
-    """Drives a generator on a worker; the interface is that of `LocalStream`.
+def make_request(
+    codec: Codec,
+    routine: Routine,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    running: RunningCall | None,
+    shared: CallerContext | None,
+    worker: WorkerInfo | None = None,
+    observation: Observation | None = None,
+) -> Request:
+    """Encodes a call.
 
-    Attributes:
-        error: what the generator raised, if that is how it ended.
-        trace: for those who observe it.
+    Args:
+        running: the call that makes this one.
+        shared: knows which part of the context the worker has; None if there is nothing to know.
+        worker: the one that it is for; None: any that fits.
+
+    Raises:
+        SerializationError: an argument or the routine's own code cannot be sent.
     """
+    function = routine.function
+    if function.__defaults__ or function.__kwdefaults__:
+        args, kwargs = without_defaults(function, args, kwargs)
+    encoded = codec.encode_arguments(function, args, kwargs)
+    units: list[CodeUnit] = []
+    target = routine.target
+    if target is None or codec.modules.travelling:
+        target = _target(codec.modules, routine)
+    if target is None:
+        units.append(_function_unit(codec, function))
+        target = f"#{units[0].key.hex()}"
+    if shared is not None:  # the code went first: it gives its variables names
+        encoded = with_changes(encoded, shared.changes())
+    if encoded.code:
+        units += codec.units(encoded.code)
+    return Request(
+        target=target,
+        name=function.__qualname__,
+        stream=routine.is_stream,
+        tags=routine.tags,
+        parent="" if running is None else running.info.id,
+        units=units,
+        segments=encoded.segments,
+        calls=encoded.calls,
+        exports=encoded.exports,
+        context=encoded.context,
+        prefetch=routine.prefetch if routine.is_stream else 0,
+        info=None if observation is None else observation.info,
+        worker=worker,
+    )
 
-    trace: Trace | None = None
 
-    def __init__(
-        self, pool: CallingPool, routine: Routine, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self.error: BaseException | None = None
-        self._pool = pool
-        self._open = routine, args, kwargs
-        self._call: OutgoingCall | None = None
-        self._shared = CallerContext(
-            pool.context, pool.complaints.make, crossing=routine.prefetch > 0
-        )
-        self._thrown: BaseException | None = None  # the last: it may still come out
-        self._value: Any = None
-        self._closing = False
+def _target(modules: Modules, routine: Routine) -> str | None:
+    """Returns how a routine is named to workers, None if its function travels by value."""
+    wrapper, function = routine.wrapper, routine.function
+    if not modules.may_refer_to(function.__module__):  # as of a script's own, with every call
+        return None
+    reference = modules.qualified_name(wrapper) or modules.qualified_name(function)
+    if reference is not None:
+        return "=" + ":".join(reference)
+    if routine.target is None and (modules.importable(wrapper) or modules.importable(function)):
+        routine.target = f"{function.__module__}:{function.__qualname__}"
+    return routine.target
 
-    async def step(self, value: Any, thrown: bool) -> bool:
-        """Sends or throws `value` in; returns whether the generator yielded."""
-        self._closing = thrown and isinstance(value, GeneratorExit)
-        if value is None and self._take_ahead():
-            return True
-        running = RUNNING.get()
-        if running is not None:
-            running.wait_begins()
-        try:
-            yielded = await self._try_step(value, thrown, running)
-            if self._closing and isinstance(self.error, WorkerStopped):
-                self.error = None  # closing is silent about the end of the worker
-            return yielded
-        finally:
-            if running is not None:
-                running.wait_ends()
 
-    def _take_ahead(self) -> bool:
-        """Takes a value that has arrived before it was asked for, if that is all there is to do."""
-        call, pool = self._call, self._pool
-        if not isinstance(call, PrefetchCall) or call.closing:
-            return False
-        reply = call.ahead
-        if reply is None or pool.closed or call.loop is not asyncio.get_running_loop():
-            return False
-        if self._shared.changed():
-            return False
-        try:
-            self._value = pool.codec.decode(reply.segments, None, reply.referents)
-        except Exception:  # code is missing, or the error is to be explained
-            return False
-        if more := call.take_ahead():
-            assert isinstance(call.sender, WorkerPeer)
-            call.sender.resume(call, f.NEXT, more=more)
-        return True
-
-    async def _try_step(self, value: Any, thrown: bool, running: RunningCall | None) -> bool:
-        try:
-            return await self._step(value, thrown, running)
-        except (WoolError, ContextWarning) as error:
-            self._give_up()
-            self.error = error.with_traceback(None)
-            return False
-        except BaseException:  # cancelled while a value was being rebuilt
-            self._give_up()
-            raise
-
-    def given_up(self, exception: BaseException) -> bool:
-        """Whether a generator is being collected with nobody to close it: it has ignored
-        GeneratorExit, see `LocalStream`, or its loop is closed.
-        """
-        call = self._call
-        if call is None or not isinstance(exception, GeneratorExit):
-            return False
-        if call.loop.is_closed():
-            return True
-        if self._closing:
-            self._give_up()
-        return self._closing
-
-    def _give_up(self) -> None:
-        """Closes the remote generator without waiting for it."""
-        call = self._call
-        if call is not None and call.stage is Stage.SUSPENDED:
-            assert isinstance(call.sender, WorkerPeer)
-            call.sender.close_stream(call)
-
-    def settle(self, error: BaseException, context: BaseException | None) -> None:
-        """Restores the `__context__` of an error from afar, which knew nothing of ours."""
-        settle_context(error, context, self._thrown)
-
-    def take(self) -> Any:
-        """Returns what was yielded, and keeps no reference to it."""
-        value, self._value = self._value, None
-        return value
-
-    async def _step(self, value: Any, thrown: bool, running: RunningCall | None) -> bool:
-        pool = self._pool
-        call = self._call
-        if call is None:
-            info = None if self.trace is None else self.trace.info
-            request = make_request(pool.codec, *self._open, running, self._shared, info)
-            call = self._call = pool.client().open(request)
-            if self.trace is not None:
-                self.trace.call = call
-        elif pool.closed and isinstance(value, _ENDINGS):
-            return self._fail(Failed(pool.closed_error()), value)
-        elif call.loop is not asyncio.get_running_loop():
-            return self._leave(call)
-        else:
-            pool.check_open()
-            if call.failed is not None:
-                return self._fail(call.failed, value)
-            if call.closing:  # all tasks of the loop have been cancelled
-                return await self._close(call, None)
-            self._resume(call, value, thrown)
-        outcome = await self._outcome(call)
-        while isinstance(outcome, Cancelled) and outcome.open:
-            # The cancel crossed a value: it strikes where the generator stands now.
-            if call.request.prefetch:
-                return await self._close(call, outcome.error)
-            value, thrown = outcome.error, True
-            self._resume(call, value, thrown)
-            with shield():  # what the cancel sets going there is not to be cancelled as well
-                outcome = await self._outcome(call)
-        return await self._conclude(call, outcome, value)
-
-    async def _close(self, call: OutgoingCall, error: BaseException | None) -> bool:
-        """Closes the generator where it stands, unless that is under way, and waits for its end.
-
-        Args:
-            error: what the step comes to, unless the generator raises something else.
-        """
-        closing = GeneratorExit()
-        if call.closing:
-            self._thrown = closing
-        else:
-            self._resume(call, closing, True)
-        with shield():
-            outcome = await self._outcome(call)
-        call.closing = False
-        yielded = await self._conclude(call, outcome, closing)
-        if not yielded and self.error in (None, closing):
-            self.error = error
-        return yielded
-
-    async def _conclude(self, call: OutgoingCall, outcome: Outcome | Cancelled, value: Any) -> bool:
-        """Takes what a step came to; returns whether the generator yielded."""
-        pool = self._pool
-        if isinstance(outcome, Reply):
-            if type(outcome.frame) is f.Value:
-                self._value = await decode_reply(pool.codec, call, outcome)
-                return True
-            if type(outcome.frame) is f.Return:
-                return False
-        if isinstance(outcome, Failed):
-            return self._fail(outcome, value)
-        self.error = await reply_error(pool.codec, call, outcome, self._thrown)
-        return False
-
-    async def _outcome(self, call: OutgoingCall) -> Outcome | Cancelled:
-        outcome = await call.wait()
-        if context := outcome.context:
-            await self._shared.take(context, lambda s: load_variable(self._pool.codec, call, s))
-        return outcome
-
-    def _leave(self, call: OutgoingCall) -> bool:
-        """It is stepped away from its loop: it is closed there."""
-        with contextlib.suppress(RuntimeError):  # that loop is closed, and with it the stream
-            call.loop.call_soon_threadsafe(self._give_up)
-        name = self._open[0].function.__qualname__
-        self.error = RuntimeError(
-            f"the stream {name}() is bound to a different event loop: step it where it began"
-        )
-        return False
-
-    def _fail(self, outcome: Failed, value: Any) -> bool:
-        """The stream's worker is gone; ending the stream is silent about it.
-
-        A loop that ends may cancel the task that closes a stream before it begins: that task throws
-        the cancel in.
-        """
-        if not isinstance(value, _ENDINGS):
-            self.error = outcome.fresh_error()
-        elif isinstance(value, asyncio.CancelledError):
-            self.error = value
-        return False
-
-    def _resume(self, call: OutgoingCall, value: Any, thrown: bool) -> None:
-        codec = self._pool.codec
-        peer = call.sender
-        assert isinstance(peer, WorkerPeer)
-        operation, encoded = f.NEXT, _NOTHING
-        if thrown:
-            operation, self._thrown = f.THROW, value
-            encoded = dump_exception(value, codec.encode_closed)[1] or _NOTHING
-        elif value is not None:
-            operation = f.SEND
-            encoded = encode_sent(codec, self._open[0], value)
-        context: tuple[f.Variable, ...] = ()
-        if changes := self._shared.changes():
-            encoded = with_context(encoded, changes)
-            context = variables_of(changes)
-        more = call.ask(urgent=operation != f.NEXT or bool(context))
-        if not more:
-            return  # there are values that have arrived
-        if isinstance(value, GeneratorExit) and thrown:
-            call.begin_close()
-            operation = f.CLOSE if call.request.prefetch else f.THROW
-        units = codec.units(encoded.code) if encoded.code else ()
-        segments, exports = encoded.segments, encoded.exports
-        sent = peer.resume(call, operation, units, segments, exports, context, more)
-        if encoded.calls and sent:
-            Handover(encoded.calls, f"{call.request.name}()").settle(taken=True)
+def _function_unit(codec: Codec, function: FunctionType) -> CodeUnit:
+    try:
+        return codec.book.function(function)
+    except Exception as error:
+        reason = reason_of(error)
+        culprit = codec.book.culprit(function)
+        if culprit is not None:
+            reason = f"{culprit} cannot be pickled: {reason}"
+        raise SerializationError(
+            f"the routine {function.__qualname__}() cannot be sent to a worker: {reason}. Pass "
+            "what it needs as an argument, make it inside, or move the routine to a module that "
+            "workers can import"
+        ) from error

@@ -39,7 +39,7 @@ async def remote(
 
     Args:
         make: a class, or a function that returns an object; it travels as functions do.
-        args, kwargs: what it is called with, there.
+        args, kwargs: the arguments that it is called with, there.
 
     Raises:
         TypeError: the object has no async methods.

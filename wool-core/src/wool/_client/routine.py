@@ -148,25 +148,18 @@ class Routine:
     def reduce(self) -> tuple[Any, ...]:
         """Reduces the wrapper for pickling by value: it is generated anew.
 
-        What it copies of the function goes along: one that calls itself is generated before the
-        function has any of it.
+        The attributes that it copies go along: the wrapper of a function that calls itself is
+        generated before the function has any of them.
         """
         wrapper = self.wrapper
         attributes = {n: v for n, v in vars(wrapper).items() if n not in _MADE}
         copied = {name: getattr(wrapper, name) for name in _COPIED if hasattr(wrapper, name)}
         made = self.function, self.tags, self.prefetch, self.local
-        return remake, made, (attributes, copied)
+        return make_wrapper, made, (attributes, copied)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles as that of its wrapper, when met in what `functools.wraps` copied from that."""
         return attrgetter("__wool__"), (self.wrapper,)
-
-
-def remake(
-    function: FunctionType, tags: frozenset[str], prefetch: int, local: bool
-) -> FunctionType:
-    """Makes the wrapper of a function that has travelled."""
-    return _wrap(function, tags, prefetch, local)
 
 
 @overload
@@ -237,7 +230,7 @@ def _decorate(function: Any, tags: frozenset[str], prefetch: int, local: bool) -
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     ):
         raise TypeError(_not_async(function))
-    return _wrap(function, tags, prefetch, local)
+    return make_wrapper(function, tags, prefetch, local)
 
 
 def _not_async(function: Any) -> str:
@@ -267,8 +260,10 @@ def _is_made_of_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
 
 
-def _wrap(function: FunctionType, tags: frozenset[str], prefetch: int, local: bool) -> FunctionType:
-    """Generates the wrapper of a function."""
+def make_wrapper(
+    function: FunctionType, tags: frozenset[str], prefetch: int, local: bool
+) -> FunctionType:
+    """Generates the wrapper of a function; pickles name it, for a function that has travelled."""
     routine = Routine(function, tags, prefetch, local)
     code = _compile(function, _STREAM if routine.is_stream else _CALL)
     scope: dict[str, Any] = {

@@ -77,10 +77,11 @@ class PoolView:
         """Calls a routine once on each worker, and yields each worker with what came of it there.
 
         The workers are those that the pool has at the first step, and that offer the tags of the
-        routine; they come in the order in which they answer. What the routine raises is yielded in
-        place of a result, and so is the error of a worker that has left meanwhile: `WorkerStopped`
-        if it was told to, else `WorkerLost`, whose `outcome` tells whether the routine can have
-        begun. Leaving the loop early cancels the calls that are out, and waits for them.
+        routine; they come in the order in which they answer. An exception of the routine is yielded
+        in place of a result, and so is the error of a worker that has left meanwhile:
+        `WorkerStopped` if it was told to, else `WorkerLost`, whose `outcome` tells whether the
+        routine can have begun. Leaving the loop early cancels the calls that are out, and waits for
+        them.
 
         Raises:
             TypeError: at the first step: the arguments are wrong, or no async function was given.
@@ -115,7 +116,8 @@ class PoolView:
         """Returns the calls that its workers have, and those that wait for one.
 
         Workers answer on a thread that user code does not use, so also one that is blocked does.
-        What has not answered within a second is left out; its calls are as their callers know them.
+        One that has not answered within a second is left out; its calls are as their callers know
+        them.
 
         Raises:
             WorkerStopped: the pool is not open.

@@ -101,6 +101,14 @@ class Modules:
         found = module is not None and names.is_found(obj, module)
         return (name, obj.__qualname__) if found and name is not None else None
 
+    def may_refer_to(self, name: object) -> bool:
+        """Whether definitions of a module may be referred to by name; quick to say no."""
+        if not isinstance(name, str):
+            return False
+        if self.travelling and self._is_sent(name):
+            return True
+        return bool(self._rules.by_reference) or names.findable(name)
+
     def importable(self, obj: Any) -> bool:
         """Whether a function or class is found on workers by its name alone."""
         name = getattr(obj, "__module__", None)

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from wool._peer.references import Lent
 from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._values.codec import Codec
-from wool._values.references import Export
 from wool.abc import Buffer
 
 
@@ -22,27 +22,22 @@ class End(Protocol):
     Attributes:
         label: says in tracebacks which process this is.
         where: names this process in messages.
+        loop: that of the user.
+        lent: the objects that are lent to the peer.
     """
 
     session: Session
     codec: Codec
     label: str
     where: str
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop of the user."""
-        ...
+    loop: asyncio.AbstractEventLoop
+    lent: Lent
 
     def on_user(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the loop of the user; called on that of the session."""
 
     def on_session(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the loop of the session; called on that of the user."""
-
-    def lend(self, exports: Sequence[Export]) -> tuple[bytes, ...]:
-        """Notes that the next frame mentions live objects; returns their keys, for the frame."""
-        ...
 
     def answer(self, frame: f.Answer, segments: Sequence[Buffer], *, more: bool = False) -> None:
         """Sends what a step of a call served here has come to; called on the loop of the user.
@@ -58,5 +53,5 @@ class End(Protocol):
         """Asks the peer for code; called on the loop of the user.
 
         Raises:
-            SerializationError: it has it no more.
+            SerializationError: it has it no more, or is gone.
         """

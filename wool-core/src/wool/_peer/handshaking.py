@@ -48,7 +48,7 @@ async def dial(
         if error.reason == "tls":
             raise AuthenticationError(str(error)) from error
         raise
-    except OSError as error:  # such as too many open files, when TLS reads its keys
+    except OSError as error:  # too many open files, when TLS reads its keys
         raise ConnectFailed(f"{address}: {error.strerror or error}") from error
     try:
         credentials.check_peer(connection)

@@ -10,17 +10,19 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
+from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from wool._code.loading import NO_REFERENTS, Referents
-from wool._code.units import MissingCode
+from wool._code.units import CodeUnit, MissingCode
 from wool._peer.end import End
 from wool._peer.outgoing import Handover
-from wool._peer.packing import Packed, pack
 from wool._protocol import frames as f
-from wool._values.codec import interrupted, result_error
+from wool._values.codec import Encoded, interrupted, prepend, result_error
+from wool._values.context import Change, with_changes
 from wool._values.exceptions import Thrown, dump_exception, load_exception
-from wool._values.summaries import Summary
 from wool.abc import Buffer
 
 A = TypeVar("A", bound=f.Answer)
@@ -61,7 +63,7 @@ NOTHING: Payload = (), NO_REFERENTS
 class IncomingCall:
     """A call that has been received.
 
-    What most calls never change is an attribute of the class.
+    An attribute of the class is one that most calls never change.
 
     Attributes:
         frame: opened it.
@@ -78,7 +80,7 @@ class IncomingCall:
     delivered: int = 0
     _before = 0  # how often the task had been cancelled when the step began
     _name = ""  # of what is called, once it has been found
-    _thrown: Thrown | None = None  # what the caller has thrown in: it may come out
+    _thrown: Thrown | None = None  # by the caller: it may come out again
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class IncomingCall:
 
         Args:
             gone: whether it is the peer, of whom nobody is left to answer. A worker that goes does
-                answer: who waits for that may be a routine that has to end as well.
+                answer: a routine that has to end as well may wait for that.
         """
         raise NotImplementedError
 
@@ -149,8 +151,8 @@ class IncomingCall:
 
         Args:
             make: makes it from `args`.
-            explain: makes the error to raise of one that `make` raises; None raises that one. What
-                fetching raises needs no explanation.
+            explain: makes the error to raise of one that `make` raises; None raises that one. An
+                error of fetching needs no explanation.
         """
         while True:
             try:
@@ -180,42 +182,56 @@ class IncomingCall:
 
     async def _load_thrown(self, segments: Sequence[Buffer], referents: Referents) -> BaseException:
         """Rebuilds an exception that is thrown in, or as much of it as can be."""
-        summary = Summary("wool.RemoteError", "an exception that could not be rebuilt here", "")
-        codec = self.peer.codec
-
-        def decode(segments: Sequence[Buffer]) -> Any:
-            return codec.decode(segments, None, referents)
-
-        payload, missing = segments or None, (MissingCode,)
-        thrown = await self._rebuild(load_exception, summary, payload, decode, missing)
+        summary = f.Summary("wool.RemoteError", "an exception that could not be rebuilt here")
+        decode = partial(self.peer.codec.decode, referents=referents)
+        thrown = await self._rebuild(load_exception, summary, segments, decode)
         self._thrown = Thrown(thrown)
         return thrown
 
     # Answers ------------------------------------------------------------------------------------
 
-    def _encode(self, value: Any) -> Packed | None:
+    def _encode(self, value: Any) -> Encoded | None:
         """Encodes a value for the peer; None if it cannot be sent, which ends the call."""
-        codec = self.peer.codec
         try:
-            return pack(codec, self.peer.session, codec.encode(value))
+            encoded = self.peer.codec.encode(value)
+            if encoded.code:
+                self._lacking(encoded)
         except BaseException as error:  # pickling runs the user's code
             failure = result_error(self._name, value, error)
             failure.__cause__ = error
             self._finish_raise(failure)
             return None
+        return self._complete(encoded)
+
+    def _lacking(self, encoded: Encoded) -> Sequence[CodeUnit]:
+        """Returns the code that the peer lacks.
+
+        Raises:
+            SerializationError: some of it cannot be sent.
+        """
+        return self.peer.codec.units(self.peer.session.lacking(encoded.code))
+
+    def _complete(self, encoded: Encoded) -> Encoded:
+        """Adds to an answer what else the peer has to know."""
+        if changes := self._changes():
+            encoded = with_changes(encoded, changes)
+        if not encoded.code:
+            return encoded
+        codes, segments = prepend(self._lacking(encoded), encoded.segments)
+        return msgspec.structs.replace(encoded, codes=codes, segments=segments)
+
+    def _changes(self) -> Sequence[Change]:
+        """Returns what the peer has to know of context variables, once."""
+        return ()
 
     def _is_heard(self) -> bool:
         """Whether there is somebody to answer; if not, the call is over."""
         if self.state is State.ENDED:
-            return False  # what a generator does now concerns nobody
+            return False  # the rest concerns nobody
         if self.leaving is Leaving.CALLER:
             self._end()
             return False
         return True
-
-    def _complete(self, packed: Packed) -> Packed:
-        """Adds to an answer what else the peer has to know."""
-        return packed
 
     def _leave_step(self, state: State) -> None:
         """User code runs no more, for now or for good."""
@@ -240,26 +256,25 @@ class IncomingCall:
 
     def _finish_return(self, value: Any) -> None:
         if self._is_heard():
-            packed = self._encode(value)
-            if packed is not None:
-                self._answer(f.Return, packed)
+            encoded = self._encode(value)
+            if encoded is not None:
+                self._answer(f.Return, encoded)
 
     def _finish_raise(self, error: BaseException) -> None:
         if self._is_heard():
             echo = self._thrown is not None and error is self._thrown.exception
-            summary, packed = self._encode_error(error)
+            summary, encoded = self._encode_error(error)
             step = self._last_step()
-            self._answer(f.Raise, packed, echo=echo, summary=summary, step=step)
+            self._answer(f.Raise, encoded, echo=echo, summary=summary, step=step)
 
-    def _answer(self, kind: type[A], packed: Packed, *, others: bool = False, **more: Any) -> A:
-        """Sends what a step has come to, and returns the frame. A value is complete already.
+    def _answer(self, kind: type[A], encoded: Encoded, *, others: bool = False, **more: Any) -> A:
+        """Sends what a step has come to, and returns the frame.
 
         Args:
             others: whether others follow at once: then they go together.
             more: what answers of this kind have besides.
         """
         if kind is not f.Value:
-            packed = self._complete(packed)
             self._end()
         peer = self.peer
         load, idle = self._load_now()
@@ -269,30 +284,31 @@ class IncomingCall:
             uncancelled=self._uncancelled() if self.delivered else 0,
             load=load,
             idle_as_of=idle,
-            sizes=list(map(len, packed.segments)),
-            codes=packed.codes,
-            references=peer.lend(packed.exports) if packed.exports else (),
-            context=packed.context,
+            sizes=list(map(len, encoded.segments)),
+            codes=encoded.codes,
+            references=peer.lent.lend(encoded.exports) if encoded.exports else (),
+            context=encoded.context,
             **more,
         )
-        if packed.calls:  # they are the peer's from now on
-            Handover(packed.calls, "the caller of the routine").settle(taken=True)
-        peer.answer(frame, packed.segments, more=others)
+        if encoded.calls:  # they are the peer's from now on
+            Handover(encoded.calls, "the caller of the routine").settle(taken=True)
+        peer.answer(frame, encoded.segments, more=others)
         return frame
 
-    def _encode_error(self, error: BaseException) -> tuple[list[str], Packed]:
+    def _encode_error(self, error: BaseException) -> tuple[f.Summary, Encoded]:
         """Returns a description of an exception, and as much of it as can be sent. Never raises."""
         thrown, label = self._thrown, self.peer.label
-        codec, session = self.peer.codec, self.peer.session
         closing = isinstance(error, GeneratorExit)
         if closing and thrown is not None and thrown.exception is error and not thrown.changes():
-            return [], Packed()
+            return f.Summary(), self._complete(Encoded())
 
-        def dumps(value: Any, mend: bool) -> Packed:
-            return pack(codec, session, codec.encode(value, label, thrown, mend))
+        def dumps(value: Any, mend: bool) -> Encoded:
+            encoded = self.peer.codec.encode(value, label, thrown, mend)
+            self._lacking(encoded)
+            return encoded
 
-        summary, packed = dump_exception(error, dumps, label)
-        return summary.texts, packed or Packed()
+        summary, encoded = dump_exception(error, dumps, label)
+        return summary, self._complete(encoded or Encoded())
 
 
 def cancel_argument(message: bytes | None) -> tuple[Any, ...]:

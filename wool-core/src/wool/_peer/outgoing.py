@@ -1,4 +1,4 @@
-"""A call made from here: waiting for a step of it to end, and cancelling it.
+"""A call made from here: waiting for a step of it to end, cancelling it, and its outcome.
 
 A call asks a peer to run a routine, or to do something with an object that lives there. A step ends
 with a frame of the peer, or with an error that stands for the peer's silence. The rules for what a
@@ -21,9 +21,11 @@ import contextlib
 import copy
 import pickle
 import sys
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Iterable, Sequence
 from contextvars import Context
 from enum import IntEnum, auto
+from functools import partial
 from types import CoroutineType
 from typing import Any, ClassVar, Protocol
 
@@ -38,14 +40,17 @@ from wool._code.calls import (
     unstarted,
 )
 from wool._code.loading import NO_REFERENTS, Referents
-from wool._code.units import CodeUnit
+from wool._code.units import CodeUnit, MissingCode, rebuild
 from wool._peer import background
+from wool._peer.end import End
 from wool._protocol import frames as f
+from wool._values.codec import Codec, rebuild_error
 from wool._values.context import Change
+from wool._values.exceptions import load_exception
 from wool._values.references import Export
 from wool._workerinfo import WorkerInfo
 from wool.abc import Buffer
-from wool.exceptions import SerializationError, WoolError
+from wool.exceptions import SerializationError, WoolError, WorkerStopped
 from wool.plugins import CallInfo
 
 MAX_MESSAGE = 64 << 10
@@ -172,17 +177,6 @@ class Carrier(Protocol):
         ...
 
 
-class Sender(Protocol):
-    """The connection that a call was sent over."""
-
-    async def fetch(self, keys: Sequence[bytes]) -> None:
-        """Asks the peer for code.
-
-        Raises:
-            SerializationError: it has it no more.
-        """
-
-
 class Holder(Protocol):
     """The holder of a call, which sends it when there is a connection."""
 
@@ -202,7 +196,6 @@ class OutgoingCall:
         sender: the connection it was sent over; None while it waits for one.
         sent: when it was sent there, in `monotonic` time.
         step: of a stream, the step that is running or was last to run.
-        failed: of a stream, why it can make no further step.
         closing: of a stream, whether it is being closed although its consumer has not said so.
         abandoned: whether its caller has stopped waiting for it.
         cancelled: whether its caller has cancelled it, or the step that is running.
@@ -212,14 +205,13 @@ class OutgoingCall:
         unheard: the weight of what has been shown, and its worker does not know it yet.
     """
 
-    # What most calls never change is an attribute of the class.
+    # An attribute of the class is one that most calls never change.
     number: int = 0
     stage: Stage = Stage.WAITING
     holder: Holder | None = None
-    sender: Sender | None = None
+    sender: End | None = None
     sent: float = 0.0
     step: int = 0
-    failed: Failed | None = None
     closing: bool = False
     abandoned: bool = False
     cancelled: bool = False
@@ -227,12 +219,12 @@ class OutgoingCall:
     handover: Handover | None = None
     context: Context | None = None
     unheard: int = 0
-    _outcome: Outcome | None = None
 
     def __init__(self, carrier: Carrier, request: Request) -> None:
         self.request: Request = request
         self._carrier = carrier
         self._end: asyncio.Future[None] = asyncio.Future(loop=carrier.loop)
+        self._arrived: deque[Outcome] = deque()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -246,7 +238,7 @@ class OutgoingCall:
 
     @property
     def awaited(self) -> int:
-        """Which step a cancel is for."""
+        """The step that a cancel is for."""
         return self.step
 
     async def fetch(self, keys: Sequence[bytes]) -> None:
@@ -274,10 +266,6 @@ class OutgoingCall:
         self.step += 1
         if self.stage is not Stage.LOST:
             self.stage = Stage.BEGUN
-        self.cancelled = False
-        self.cancellation = None
-        self._outcome = None
-        self._end = self.loop.create_future()
 
     # The end of a step --------------------------------------------------------------------------
 
@@ -285,12 +273,15 @@ class OutgoingCall:
         """Ends it, or the step that is running."""
         if self.handover is not None:
             self.settle_handover(outcome)
-        if self._outcome is None:
-            self._outcome = outcome
-            if not self._end.done():
-                self._end.set_result(None)
-        elif isinstance(outcome, Failed):  # between two steps
-            self.failed = outcome
+        self._arrived.append(outcome)
+        if not self._end.done():
+            self._end.set_result(None)
+
+    @property
+    def failed(self) -> Failed | None:
+        """The reason why a stream can make no further step, which came between two."""
+        outcome = self._arrived[0] if self._arrived else None
+        return outcome if isinstance(outcome, Failed) else None
 
     def settle_handover(self, outcome: Outcome) -> None:
         """Settles what becomes of the unstarted calls among the arguments."""
@@ -300,10 +291,15 @@ class OutgoingCall:
 
     async def wait(self) -> Outcome | Cancelled:
         """Waits until the step ends."""
+        self.cancelled = False
+        self.cancellation = None
         try:
-            if self._end.done():  # it could not be sent: who tries again has to let others run
+            if self._arrived and self.failed:  # a new attempt lets others run first
                 await asyncio.sleep(0)
-            await self._end
+            while not self._arrived:
+                if self._end.done():
+                    self._end = self.loop.create_future()
+                await self._end
         except asyncio.CancelledError as error:
             with shield():
                 outcome = await self._wait_cancelled(error)
@@ -315,12 +311,11 @@ class OutgoingCall:
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._abandon)
             raise
-        assert self._outcome is not None
-        return self._outcome
+        return self._arrived.popleft()
 
     def _abandon(self) -> None:
         """Cancels the step, of which nobody wants to know any more what it comes to."""
-        if self._outcome is None:
+        if not self._arrived:
             self.abandoned = True
             self._cancel(None)
 
@@ -332,13 +327,13 @@ class OutgoingCall:
         """Sends this cancel, and any that follow, until the step ends or patience does.
 
         Cancelling the wait cancels only its future; a reply that comes in the same turn of the loop
-        is in `_outcome` all the same.
+        has arrived all the same.
         """
         sent, timers = 1, list[asyncio.TimerHandle]()
         stands = ["its worker has not said where it stands"]
         self._give_grace(timers, stands)
         try:
-            while self._outcome is None:
+            while not self._arrived:
                 self._end = self.loop.create_future()
                 self._cancel(_message(error))
                 try:
@@ -350,14 +345,14 @@ class OutgoingCall:
         finally:
             while timers:
                 timers.pop().cancel()
-        self.abandoned = self._outcome is None
+        self.abandoned = not self._arrived
         if self.abandoned:
             grace = self._carrier.cancel_grace
             error.add_note(
                 f"{self.request.name}() was cancelled {grace:g} s ago and has not ended: "
                 f"{stands[-1]}"
             )
-        return self._judge(self._outcome, error, sent)
+        return self._judge(None if self.abandoned else self._arrived.popleft(), error, sent)
 
     def _give_grace(self, timers: list[asyncio.TimerHandle], stands: list[str]) -> None:
         """Has patience end after the grace, which begins anew while a debugger has the step."""
@@ -378,8 +373,7 @@ class OutgoingCall:
                 self._give_grace(timers, stands)
 
     def _wake(self) -> None:
-        if not self._end.done():
-            self._end.set_result(None)
+        background.settle(self._end)
 
     def _judge(
         self, outcome: Outcome | None, error: asyncio.CancelledError, sent: int
@@ -427,9 +421,74 @@ class Handover:
                 close_call(call)
 
 
+# From a reply to a value or an exception ----------------------------------------------------------
+
+
+async def decode_reply(codec: Codec, call: OutgoingCall, reply: Reply) -> Any:
+    """Rebuilds a result.
+
+    Raises:
+        SerializationError: it cannot be rebuilt here.
+    """
+    while True:
+        try:
+            return codec.decode(reply.segments, None, reply.referents)
+        except MissingCode as missing:
+            await call.fetch([missing.key])
+        except Exception as error:
+            name = call.request.name.removesuffix("()")  # of an object it may be a description
+            raise rebuild_error(f"a result of {name}()", error, "this side") from error
+
+
+def load_variable(codec: Codec, call: OutgoingCall, segments: Sequence[Buffer]) -> Awaitable[Any]:
+    """Rebuilds the value of a context variable."""
+    return rebuild(codec.decode, segments, fetch=call.fetch)
+
+
+async def reply_error(
+    codec: Codec, call: OutgoingCall, outcome: Outcome | Cancelled, thrown: BaseException | None
+) -> BaseException:
+    """Returns the exception that an outcome amounts to."""
+    if isinstance(outcome, Failed):
+        return outcome.fresh_error()
+    if isinstance(outcome, Cancelled):
+        return outcome.error
+    assert isinstance(outcome, Reply)
+    assert isinstance(outcome.frame, f.Raise)
+    own = call.cancellation
+    if outcome.frame.echo and thrown is not None:
+        if outcome.segments:  # changes that were made to it
+            await _load_exception(codec, call, outcome, thrown)
+        if own is not None and not outcome.frame.delivered and isinstance(thrown, GeneratorExit):
+            return own  # a generator that is closed ends so, as others return
+        return thrown
+    error = await _load_exception(codec, call, outcome, thrown)
+    if own is not None and not outcome.frame.delivered and isinstance(error, WorkerStopped):
+        return own  # the worker was told to stop as well, and that had cancelled the call already
+    if own is None or type(error) is not asyncio.CancelledError:  # a subclass is the routine's own
+        return error
+    # The caller's own, with what became of it there; the lines where it struck, above all.
+    own.__dict__.update(error.__dict__)
+    own.__cause__, own.__context__ = error.__cause__, error.__context__
+    own.__suppress_context__ = error.__suppress_context__
+    return own.with_traceback(error.__traceback__)
+
+
+async def _load_exception(
+    codec: Codec, call: OutgoingCall, reply: Reply, thrown: BaseException | None
+) -> BaseException:
+    assert isinstance(reply.frame, f.Raise)
+    loads = partial(codec.decode, thrown=thrown, referents=reply.referents)
+    summary = reply.frame.summary
+    try:
+        return await rebuild(load_exception, summary, reply.segments, loads, fetch=call.fetch)
+    except SerializationError:  # nobody has the code that it takes
+        return summary.error()
+
+
 def is_end(frame: f.Raise) -> bool:
     """Whether an exception says that an iterator has no more values."""
-    return frame.summary[:1] == ["builtins.StopAsyncIteration"]
+    return frame.summary.type_name == "builtins.StopAsyncIteration"
 
 
 def _message(error: asyncio.CancelledError) -> bytes | None:

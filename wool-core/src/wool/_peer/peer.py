@@ -8,7 +8,7 @@ side that dialled opens calls of routines (`_client.calls`), the side that liste
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -16,6 +16,7 @@ from wool._code.loading import NO_REFERENTS, Referents
 from wool._code.units import CodeUnit
 from wool._peer import using
 from wool._peer.background import settle
+from wool._peer.end import End
 from wool._peer.incoming import IncomingCall
 from wool._peer.outgoing import (
     Failed,
@@ -26,25 +27,24 @@ from wool._peer.outgoing import (
     Request,
     Stage,
 )
-from wool._peer.packing import keep_code, mark_known, name_code, supply, unpack_context
-from wool._peer.references import Borrowed, Lent, RemoteReference
+from wool._peer.references import Borrowed, Lent, RemoteReference, Result
 from wool._peer.running import RUNNING
 from wool._peer.session import Session
 from wool._peer.using import IncomingUse
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._protocol.status import ProcessStatus, shortened
-from wool._values.codec import Codec
-from wool._values.context import Change
-from wool._values.references import Export
+from wool._protocol.transfer import Missing
+from wool._values.codec import Codec, prepend
+from wool._values.context import Change, without_changes
 from wool.exceptions import Rejected, SerializationError, WoolError
 
 Failing = Callable[[str], WoolError]
 """Makes the error for using an object of a peer that is lost, from the object's name."""
 
 
-class Peer:
-    """One end of a connection; see `end.End`. Its methods belong to the loop of the session.
+class Peer(End):
+    """One end of a connection. Its methods belong to the loop of the session.
 
     Here one loop is all there is; a side with two names the other one, and overrides `on_user` and
     `on_session`.
@@ -53,10 +53,9 @@ class Peer:
         loop: that of the user, if it is not the running one.
 
     Attributes:
-        loop: that of the user.
         calls: made from here and not ended, by their numbers.
         serving: those of the peer that are served here.
-        lent, borrowed: the live objects that travel over the connection.
+        borrowed: the live objects of the peer that are in use here.
         ships: whether the peer has to be sent modules before calls that need them.
     """
 
@@ -78,7 +77,7 @@ class Peer:
         self.calls: dict[int, OutgoingCall] = {}
         self.serving: dict[int, IncomingCall] = {}
         self.lent = Lent()
-        self.borrowed = Borrowed(self, self.lent)
+        self.borrowed = Borrowed(session, self.lent, self.use)
         self._session_loop = asyncio.get_running_loop()
         self._fetches: dict[int, asyncio.Future[None]] = {}
         self._tokens = count(1)
@@ -114,11 +113,9 @@ class Peer:
     # Loops --------------------------------------------------------------------------------------
 
     def on_user(self, callback: Callable[..., object], *args: Any) -> None:
-        """Calls back on the loop of the user; called on that of the session."""
         callback(*args)
 
     def on_session(self, callback: Callable[..., object], *args: Any) -> None:
-        """Calls back on the loop of the session; called on that of the user."""
         callback(*args)
 
     @property
@@ -155,7 +152,7 @@ class Peer:
             sent = (alone and session.send_now(frame, segments)) or session.send(frame, segments)
         finally:
             if not sent:  # or there is a RecursionError, of whoever calls
-                self.calls.pop(number, None)  # which the next call would have as well
+                self.calls.pop(number, None)  # else the next call would have the error as well
                 call.number, call.sender, call.stage = 0, None, Stage.WAITING
         return sent
 
@@ -169,17 +166,12 @@ class Peer:
         Args:
             number: of the call, if it is opened.
         """
-        if not units:
-            return (), args
-        codes: list[f.Code] = []
-        data: list[Buffer] = []
-        known = self.session.known
+        lacking: list[CodeUnit] = []
         for unit in units:
-            if unit.key not in known:
+            if unit.key not in self.session.known:  # nor sent with one before it
                 self.session.note_known(unit.key, unit.provides)
-                codes.append(name_code(unit))
-                data.append(unit.data)
-        return tuple(codes), [*data, *args]
+                lacking.append(unit)
+        return prepend(lacking, args) if lacking else ((), args)
 
     def _on_reply(self, frame: f.Value | f.Return | f.Raise, segments: Sequence[Buffer]) -> None:
         reply = self._unpack(frame, segments)
@@ -200,7 +192,7 @@ class Peer:
         if frame.codes:
             segments = self._learn(frame.codes, segments)
         if frame.context:
-            segments, context = unpack_context(frame.context, segments)
+            segments, context = without_changes(frame.context, segments)
         if frame.references:
             referents = self.borrowed.arrive(frame.references)
         return Reply(frame, segments, referents, context)
@@ -218,7 +210,7 @@ class Peer:
             who = "the owner of the object" if call.holder is None else call.holder.info.address
             self.on_user(call.end, Failed(Rejected(f"{who} refused: {frame.message}")))
 
-    # What the two processes are doing -------------------------------------------------------------
+    # The doings of the two processes ------------------------------------------------------------
 
     async def ask(self, *, callers: bool = False) -> Sequence[ProcessStatus]:
         """Asks the peer what it is doing; nothing if the connection ends meanwhile.
@@ -256,8 +248,8 @@ class Peer:
         operation: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> tuple[Any, BaseException | None]:
-        """Has the peer use an object; returns the result and None, or None and an exception.
+    ) -> Result:
+        """Has the peer use an object.
 
         Raises:
             RuntimeError: the object came to another event loop than the running one.
@@ -268,13 +260,13 @@ class Peer:
         if self._failing is not None:
             return None, None if operation == "aclose" else self._failing(name)
         running = RUNNING.get()
-        if running is None:
-            return await using.use(self.codec, self._begin_use, reference, operation, args, kwargs)
-        running.wait_begins()
+        if running is not None:
+            running.wait_begins()
         try:
-            return await using.use(self.codec, self._begin_use, reference, operation, args, kwargs)
+            return await using.use(self, self._begin_use, reference, operation, args, kwargs)
         finally:
-            running.wait_ends()
+            if running is not None:
+                running.wait_ends()
 
     def _begin_use(self, request: Request) -> OutgoingCall:
         """Sends a use; called on the loop of the user."""
@@ -318,15 +310,7 @@ class Peer:
             segments = self._learn(frame.codes, segments)
         use = IncomingUse(self, frame, segments, self.referents(frame))
         self.serving[frame.call] = use
-        key, _, operation = frame.routine[1:].partition(".")
-        self.on_user(self._begin_serving, use, key, operation)
-
-    def _begin_serving(self, use: IncomingUse, key: str, operation: str) -> None:
-        try:
-            export = self.lent.find(bytes.fromhex(key))
-        except ValueError:
-            export = None
-        use.begin(export, operation)
+        self.on_user(use.begin)
 
     def _on_cancel(self, frame: f.Cancel, segments: Sequence[Buffer]) -> None:
         call = self.serving.get(frame.call)
@@ -337,12 +321,7 @@ class Peer:
         """Returns the live objects that a frame mentions."""
         return self.borrowed.arrive(frame.references) if frame.references else NO_REFERENTS
 
-    def lend(self, exports: Sequence[Export]) -> tuple[bytes, ...]:
-        """Notes that the next frame mentions live objects; returns their keys, for the frame."""
-        return self.lent.lend(exports)
-
     def answer(self, frame: f.Answer, segments: Sequence[Buffer], *, more: bool = False) -> None:
-        """Sends what a step of a call served here has come to; called on the loop of the user."""
         if not self.send_now(frame, segments):
             self.send(frame, segments)
 
@@ -363,24 +342,37 @@ class Peer:
         if type(frame) is not f.Value:
             self.serving.pop(frame.call, None)
         if frame.codes:
-            mark_known(self.session, frame.codes)
+            self._note_known(frame.codes)
 
     def drop(self, number: int) -> None:
-        """A call served here has ended without an answer; called on the loop of the user."""
         self.serving.pop(number, None)
 
     # Code ---------------------------------------------------------------------------------------
 
     def _learn(self, codes: Sequence[f.Code], segments: Sequence[Buffer]) -> Sequence[Buffer]:
-        """Keeps the code that came with a payload; returns the segments of the payload."""
-        return keep_code(self.codec.store, self.session, codes, segments)
+        """Keeps the code that came with a payload; returns the segments of the payload.
+
+        If there is no memory for all of it, a look at what is returned raises the `MemoryError`.
+        """
+        try:
+            units = [
+                CodeUnit(code.key, bytes(data), code.provides)
+                for code, data in zip(codes, segments, strict=False)
+            ]
+            rest = segments[len(codes) :]
+        except MemoryError as error:  # the code is asked for again if need be
+            return Missing(len(segments) - len(codes), str(error) or "out of memory")
+        for unit in units:
+            self.codec.store.add(unit)
+        self._note_known(codes)
+        return rest
+
+    def _note_known(self, codes: Iterable[f.Code]) -> None:
+        """Notes that the peer has code, because it was sent or came from there."""
+        for code in codes:
+            self.session.note_known(code.key, code.provides)
 
     async def fetch(self, keys: Sequence[bytes]) -> None:
-        """Asks the peer for code; called on the loop of the user.
-
-        Raises:
-            SerializationError: it is gone, or has it no more.
-        """
         done: asyncio.Future[None] = self.loop.create_future()
         self.on_session(self._ask_for, keys, done)
         await done
@@ -414,9 +406,9 @@ class Peer:
         found = {unit.key: unit for unit in sent if unit.key in frame.keys}
         found |= {unit.key: unit for unit in self.codec.store.find(frame.keys)}
         found |= {unit.key: unit for unit in self.codec.book.find(frame.keys)}
-        answer, data = supply(frame.call, list(found.values()))
-        mark_known(self.session, answer.codes)
-        self.on_session(self.session.send, answer, data)
+        codes, data = prepend(list(found.values()), ())
+        self._note_known(codes)
+        self.on_session(self.session.send, f.Supply(frame.call, list(map(len, data)), codes), data)
 
     # The end ------------------------------------------------------------------------------------
 

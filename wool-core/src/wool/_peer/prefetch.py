@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-from wool._peer.outgoing import Cancelled, Carrier, Failed, Outcome, OutgoingCall, Reply, Request
+from wool._peer.outgoing import Cancelled, Carrier, Outcome, OutgoingCall, Reply, Request
 from wool._protocol import frames as f
 from wool._protocol.transfer import AHEAD_BYTES
 
@@ -21,9 +21,7 @@ class PrefetchCall(OutgoingCall):
 
     def __init__(self, carrier: Carrier, request: Request) -> None:
         super().__init__(carrier, request)
-        self._arrived: deque[Outcome] = deque()
         self._batch = (request.prefetch + 1) // 2
-        self._waiting = False
         self._taken = 0  # how many values the consumer has had
         self._unsaid = 0  # steps that the worker does not know of
         self._unsaid_bytes = 0  # of the values that they follow
@@ -31,7 +29,7 @@ class PrefetchCall(OutgoingCall):
 
     @property
     def awaited(self) -> int:
-        """Which value is waited for: a cancel is of no use once it has been sent."""
+        """The value that is waited for: a cancel is of no use once it has been sent."""
         return self._taken
 
     def ask(self, *, urgent: bool) -> int:
@@ -83,42 +81,23 @@ class PrefetchCall(OutgoingCall):
         """Takes what has arrived."""
         self.settle_handover(outcome)
         wanted = self._wanted(outcome) if self._closing else outcome
-        if wanted is None:
-            return
-        self._arrived += _apart(wanted)
-        if self._waiting and self._outcome is None:
-            self._outcome = self._arrived.popleft()
-        self._wake()
+        if wanted is not None:
+            self._arrived += _apart(wanted)
+            self._wake()
 
     async def wait(self) -> Outcome | Cancelled:
         """Takes the next value, or whatever else comes next, waiting for it if need be."""
-        self.cancelled = False
-        self.cancellation = None
-        if self._arrived:
-            outcome: Outcome | Cancelled = self._arrived.popleft()
-            if isinstance(outcome, Failed):  # see `OutgoingCall.wait`
-                await asyncio.sleep(0)
-        else:
-            outcome = await self._wait()
+        outcome = await super().wait()
         if isinstance(outcome, Reply) and type(outcome.frame) is f.Value:
             self._note(outcome)
         return outcome
-
-    async def _wait(self) -> Outcome | Cancelled:
-        self._outcome = None
-        self._end = self.loop.create_future()
-        self._waiting = True
-        try:
-            return await super().wait()
-        finally:
-            self._waiting = False
 
     def _judge(
         self, outcome: Outcome | None, error: asyncio.CancelledError, sent: int
     ) -> Outcome | Cancelled:
         judged = super()._judge(outcome, error, sent)
         if isinstance(judged, Cancelled) and judged.open:
-            return Cancelled(error, open=True)  # what the step did comes with its value, if at all
+            return Cancelled(error, open=True)  # its changes come with its value, if at all
         return judged
 
     def _wanted(self, outcome: Outcome) -> Outcome | None:
@@ -131,7 +110,7 @@ class PrefetchCall(OutgoingCall):
         if isinstance(frame, f.Value) and frame.step < self._closing:
             return None
         if isinstance(frame, f.Raise) and frame.step < self._closing:
-            return Reply(f.Return(frame.call, 0, 0, frame.load, frame.idle_as_of, []), [])
+            return Reply(f.Return(frame.call, load=frame.load, idle_as_of=frame.idle_as_of), [])
         return outcome
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import lru_cache
 from types import FunctionType
-from typing import Any, Protocol
+from typing import Any
 
 from wool._peer.chaining import settle_context
 from wool._values.references import GENERATOR, ITERATOR, OBJECT, Held
@@ -21,16 +21,6 @@ CLASSES_KEPT = 256
 """So many classes of proxies are kept for objects of the user's classes."""
 
 
-class Usable(Held, Protocol):
-    """An object of a peer."""
-
-    async def use(
-        self, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> tuple[Any, BaseException | None]:
-        """Has the owner do something; returns the result and None, or None and an exception."""
-        ...
-
-
 def _unseen(function: FunctionType) -> Any:
     """Has tracebacks say what a frame of a function stands for, instead of where its code is."""
     function.__code__ = function.__code__.replace(co_filename=ELSEWHERE)
@@ -39,7 +29,7 @@ def _unseen(function: FunctionType) -> Any:
 
 @_unseen
 async def _use(
-    held: Usable, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    held: Held, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
 ) -> Any:
     value, error = await held.use(operation, args, kwargs)
     if error is None:
@@ -58,7 +48,7 @@ class Proxy:
     __slots__ = ("__weakref__", "_held")
     __wool_proxy__: type[Proxy]
 
-    def __init__(self, held: Usable) -> None:
+    def __init__(self, held: Held) -> None:
         self._held = held
 
     def __init_subclass__(cls) -> None:
@@ -117,7 +107,7 @@ def _exception(typ: Any, val: Any, tb: Any) -> BaseException:
     return error if tb is None else error.with_traceback(tb)
 
 
-def make_proxy(held: Usable) -> Any:
+def make_proxy(held: Held) -> Any:
     """Makes what stands for an object."""
     look = held.interface
     if look.kind == GENERATOR:
@@ -154,11 +144,11 @@ def _proxy_class(name: str, methods: tuple[str, ...]) -> Any:
     return type(f"{name.removeprefix('the ')}Proxy", (Proxy,), scope)
 
 
-Split = Callable[[tuple[Any, ...]], "tuple[Usable, tuple[Any, ...]]"]
+Split = Callable[[tuple[Any, ...]], "tuple[Held, tuple[Any, ...]]"]
 """Tells the object from what is passed to it."""
 
 
-def _split(args: tuple[Any, ...]) -> tuple[Usable, tuple[Any, ...]]:
+def _split(args: tuple[Any, ...]) -> tuple[Held, tuple[Any, ...]]:
     return args[0]._held, args[1:]
 
 

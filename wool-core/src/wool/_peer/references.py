@@ -11,8 +11,8 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
 from wool._code.loading import NO_REFERENTS
 from wool._peer.proxies import make_proxy
@@ -73,20 +73,11 @@ class Lent:
             _dropped, self._lent = self._lent, {}  # after the lock: that may run user code
 
 
-class User(Protocol):
-    """Has the owner of an object use it."""
+Result = tuple[Any, BaseException | None]
+"""The outcome of a use: a value and None, or None and an exception."""
 
-    session: Session
-
-    async def use(
-        self,
-        reference: RemoteReference,
-        operation: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[Any, BaseException | None]:
-        """Returns the result and None, or None and an exception."""
-        ...
+Use = Callable[["RemoteReference", str, tuple[Any, ...], dict[str, Any]], Awaitable[Result]]
+"""Has the owner of an object use it."""
 
 
 class RemoteReference:
@@ -96,13 +87,12 @@ class RemoteReference:
         key: its key at the peer.
         origin: its key where it lives.
         interface: what of it can be used.
-        user: of the connection it came by.
     """
 
-    __slots__ = ("__weakref__", "_proxy", "interface", "key", "origin", "user")
+    __slots__ = ("__weakref__", "_proxy", "_use", "interface", "key", "origin")
 
-    def __init__(self, user: User, key: bytes) -> None:
-        self.user = user
+    def __init__(self, use: Use, key: bytes) -> None:
+        self._use = use
         self.key = key
         self.origin = b""
         self.interface = Interface(0, "", ())
@@ -119,9 +109,9 @@ class RemoteReference:
 
     async def use(
         self, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> tuple[Any, BaseException | None]:
-        """Has the owner do something; returns the result and None, or None and an exception."""
-        return await self.user.use(self, operation, args, kwargs or {})
+    ) -> Result:
+        """Has the owner do something."""
+        return await self._use(self, operation, args, kwargs or {})
 
 
 class Mentioned(weakref.ref[RemoteReference]):
@@ -139,9 +129,10 @@ class Mentioned(weakref.ref[RemoteReference]):
 class Borrowed:
     """The objects of the peer that are in use here; on the loop of the session."""
 
-    def __init__(self, user: User, lent: Lent) -> None:
-        self._user = user
+    def __init__(self, session: Session, lent: Lent, use: Use) -> None:
+        self._session = session
         self._lent = lent
+        self._use = use
         self._loop = asyncio.get_running_loop()
         self._borrowed: dict[bytes, Mentioned] = {}
         self._dropped: deque[Mentioned] = deque()
@@ -160,7 +151,7 @@ class Borrowed:
         mentioned = self._borrowed.get(key)
         item = None if mentioned is None else mentioned()
         if mentioned is None or item is None:
-            item = RemoteReference(self._user, key)
+            item = RemoteReference(self._use, key)
             mentioned = self._borrowed[key] = Mentioned(item, self._drop)
             mentioned.key, mentioned.times = key, 0
         mentioned.times += 1
@@ -177,7 +168,7 @@ class Borrowed:
     def _flush(self) -> None:
         """Says what is not needed any more."""
         self._flushing = False
-        session = self._user.session
+        session = self._session
         lent: list[f.Lent] = []
         while self._dropped:
             mentioned = self._dropped.popleft()

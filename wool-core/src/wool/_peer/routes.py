@@ -1,4 +1,4 @@
-"""Which transport carries connections to an address."""
+"""Routes: the transports that carry connections, by the addresses they lead to."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class CurrentWorker(Struct, frozen=True):
 
 
 class Lifespan(Protocol):
-    """What a worker has entered before it took calls; see `_worker.lifespan`."""
+    """The set-up that a worker has entered before it took calls; see `_worker.lifespan`."""
 
     state: Any
 

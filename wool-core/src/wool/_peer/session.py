@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 from wool import abc
 from wool._peer import background, sharing
@@ -18,6 +19,8 @@ from wool._protocol.connection import Machine
 from wool._protocol.frames import Buffer, Frame
 from wool._transports.stream import StreamConnection
 from wool.exceptions import ConnectionLost, ProtocolError, WoolError
+
+T = TypeVar("T")
 
 BATCH = 1 << 20
 """Bytes handed to the transport at once: what a small message may have to wait behind."""
@@ -38,10 +41,6 @@ FLUSH = 1.0
 
 LINGER = 10.0
 """Seconds a session may go on after its task was cancelled."""
-
-
-def _never() -> bool:
-    return False
 
 
 class Session:
@@ -90,6 +89,11 @@ class Session:
         self.known.add(key)
         self.known.update(provides)
 
+    def lacking(self, code: Mapping[bytes, T]) -> dict[bytes, T]:
+        """Returns what of some code, by its keys, the peer neither has nor has made."""
+        known, origin = self.known, self.peer.process
+        return {k: v for k, v in code.items() if k not in known and not k.startswith(origin)}
+
     def send(self, frame: Frame, segments: Sequence[Buffer] = ()) -> bool:
         """Queues a frame; False if the call it is about, or the session, has ended."""
         with self._lock:
@@ -121,7 +125,7 @@ class Session:
             self.connection.send_now(self.machine.outgoing(BATCH))
             return True
 
-    async def run(self, on_frame: OnFrame, on_lost: OnLost, linger: Linger = _never) -> None:
+    async def run(self, on_frame: OnFrame, on_lost: OnLost, linger: Linger = lambda: False) -> None:
         """Pumps until the connection ends or this is cancelled; then calls `on_lost` once.
 
         Args:
@@ -191,10 +195,7 @@ class Session:
             with self._lock:
                 events = self.machine.receive(received, payload)
             for frame, segments in events:
-                if type(frame) is f.Ping:
-                    self.send(f.Pong(frame.token))
-                else:
-                    on_frame(frame, segments)
+                on_frame(frame, segments)
         if self._resting and self.machine.has_outgoing:
             self.wake()  # credit, or an answer the machine gave by itself
 
@@ -259,7 +260,7 @@ class Session:
         except ConnectionLost:
             # The reader learns of it as well, and first gets what has already arrived.
             self._lost = True
-        except Exception as error:  # such as a lack of memory: the reader may learn nothing
+        except Exception as error:  # a lack of memory, say: the reader may learn nothing
             self.fail(error)
         finally:
             self._resting = False

@@ -21,10 +21,10 @@ import secrets
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 from wool import abc
 from wool._forks import FORKS
@@ -81,7 +81,7 @@ class Sharing:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
-        self._mine = self._theirs = b""  # what segments come with, and are sent with
+        self._mine = self._theirs = b""  # the tokens that segments come with, and are sent with
         self._unable = False
         self._segments: dict[int, _Segment] = {}
         self._last = 0
@@ -150,20 +150,23 @@ class Sharing:
         descriptor = self._receive(segment)
         try:
             _check(descriptor, size)
-            returned = _Returned(self, segment)
             if descriptor < resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
                 with contextlib.suppress(OSError):
-                    mapping = _Mapping(
+                    mapping = mmap.mmap(
                         descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
                     )
-                    mapping.returned = returned
+                    # It has gone when nothing refers to any part of it.
+                    gone = weakref.finalize(
+                        mapping, self._unmapped, segment, os.getpid(), FORKS.count
+                    )
+                    gone.atexit = False
                     return memoryview(mapping)
             # A mapping keeps a descriptor, of which there are few left.
             memory = memoryview(allocate(size))
             done = 0
             while done < size:
                 done += os.preadv(descriptor, [memory[done:]], done)
-            returned()
+            self._say_returned(segment)
             return memory
         finally:
             os.close(descriptor)
@@ -171,7 +174,7 @@ class Sharing:
     def decline(self, segment: int) -> None:
         """Returns a segment, as `Shared` promises."""
         os.close(self._receive(segment))
-        _Returned(self, segment)()
+        self._say_returned(segment)
 
     def _receive(self, segment: int) -> int:
         """Returns the descriptor of a segment, which has been sent before it was spoken of."""
@@ -192,11 +195,11 @@ class Sharing:
             for descriptor in descriptors:  # a stranger's, from before the socket was connected
                 os.close(descriptor)
             if data == wanted and flags & socket.MSG_CTRUNC:
-                _Returned(self, segment)()
+                self._say_returned(segment)
                 raise MemoryError("this process may open no more files (ulimit -n)")
         raise ProtocolError("the peer spoke of a segment of memory that it has not sent")
 
-    # What both sides say of it --------------------------------------------------------------------
+    # Talk of both sides about it ------------------------------------------------------------------
 
     def take(self, frame: f.Share | f.Reuse) -> None:
         """Takes what the peer says, as `Shared` promises."""
@@ -237,7 +240,12 @@ class Sharing:
         self._socket, self._mine = sock, secrets.token_bytes(16)
         self._tell(f.Share(machine, sock.getsockname(), self._mine))
 
-    def say_returned(self, segment: int, clean: bool) -> None:
+    def _unmapped(self, segment: int, process: int, forks: int) -> None:
+        """A segment is no longer looked at here; it was mapped by a process, after some forks."""
+        if process == os.getpid():  # else it is the parent who gives it back
+            self._say_returned(segment, clean=forks == FORKS.count)
+
+    def _say_returned(self, segment: int, *, clean: bool = True) -> None:
         """Gives a segment back to the peer; called on any thread, whatever that is doing."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._send, f.Reuse(segment, clean))
@@ -331,30 +339,6 @@ class _Room:
     def __del__(self) -> None:
         if not self._segment.lent:
             self._sharing.free(self._segment)
-
-
-class _Returned:
-    """Tells the peer that a segment of its is no longer looked at, once."""
-
-    def __init__(self, sharing: Sharing, segment: int) -> None:
-        self._sharing = sharing
-        self._segment = segment
-        self._process = os.getpid()
-        self._forks = FORKS.count
-
-    def __call__(self) -> None:
-        if self._process == os.getpid():  # else it is the parent who does
-            self._sharing.say_returned(self._segment, self._forks == FORKS.count)
-
-
-class _Mapping(mmap.mmap):
-    """A segment of the peer's, mapped; it has gone when nothing refers to any part of it."""
-
-    returned: Callable[[], Any] | None = None
-
-    def __del__(self) -> None:
-        if self.returned is not None:
-            self.returned()
 
 
 def _check(descriptor: int, size: int) -> None:

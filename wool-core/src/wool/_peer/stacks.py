@@ -39,7 +39,7 @@ def lines_awaited(awaited: Any) -> tuple[Line, ...]:
 def lines_running(frame: FrameType | None) -> tuple[Line, ...]:
     """Returns where a thread stands, given its innermost frame; outermost line first.
 
-    What has called Wool is left out: in a worker, that is how its process was started.
+    The callers of Wool are left out: in a worker, that is how its process was started.
     """
     frames: list[FrameType] = []
     while frame is not None and not (frames and _is_wools(frame)):

@@ -14,6 +14,7 @@ from contextvars import Context
 from typing import Any, TypeGuard
 
 from wool._peer import background
+from wool._peer.end import End
 from wool._peer.incoming import NOTHING, IncomingCall, Leaving, State, cancel_argument
 from wool._peer.outgoing import (
     Cancelled,
@@ -22,15 +23,15 @@ from wool._peer.outgoing import (
     OutgoingCall,
     Reply,
     Request,
+    decode_reply,
+    reply_error,
     shield,
 )
-from wool._peer.packing import Packed, lacking
-from wool._peer.references import RemoteReference
-from wool._peer.replies import decode_reply, reply_error
+from wool._peer.references import RemoteReference, Result
 from wool._peer.running import RUNNING
 from wool._protocol import frames as f
 from wool._texts import reason_of
-from wool._values.codec import Codec, Encoded, rebuild_error
+from wool._values.codec import Encoded, rebuild_error
 from wool._values.exceptions import dump_exception
 from wool._values.references import (
     GENERATOR,
@@ -63,17 +64,17 @@ Begin = Callable[[Request], OutgoingCall]
 
 
 async def use(
-    codec: Codec,
+    peer: End,
     begin: Begin,
     reference: RemoteReference,
     operation: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> tuple[Any, BaseException | None]:
-    """Has the owner use an object; returns the result and None, or None and an exception."""
+) -> Result:
+    """Has the owner use an object."""
     thrown = args[0] if args and operation in THROWING else None
     try:
-        call = begin(_request(codec, reference, operation, args, kwargs))
+        call = begin(_request(peer, reference, operation, args, kwargs))
         outcome = await call.wait()
         entering = operation not in ITERATING
         while isinstance(outcome, Cancelled) and outcome.open:
@@ -81,16 +82,16 @@ async def use(
             # if it had been the first thing after entering.
             thrown = outcome.error
             leave = "__aexit__" if entering else "athrow"
-            call = begin(_request(codec, reference, leave, (thrown,), {}))
-            with shield():  # what the cancel sets going there is not to be cancelled as well
+            call = begin(_request(peer, reference, leave, (thrown,), {}))
+            with shield():  # the clean-up there is not to be cancelled as well
                 outcome = await call.wait()
             if isinstance(outcome, Failed) or (entering and _is_return(outcome)):
                 return None, thrown
         if _is_return(outcome):
-            return await decode_reply(codec, call, outcome), None
+            return await decode_reply(peer.codec, call, outcome), None
         if isinstance(outcome, Failed) and operation == "aclose":
             return None, None  # closing is silent about the loss of the owner
-        return None, await reply_error(codec, call, outcome, thrown)
+        return None, await reply_error(peer.codec, call, outcome, thrown)
     except WoolError as error:
         return None, error.with_traceback(None)
 
@@ -100,15 +101,15 @@ def _is_return(outcome: Outcome | Cancelled) -> TypeGuard[Reply]:
 
 
 def _request(
-    codec: Codec,
+    peer: End,
     reference: RemoteReference,
     operation: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Request:
     """Encodes a use."""
-    running, interface = RUNNING.get(), reference.interface
-    encoded, units = Encoded([], {}), []
+    running, interface, codec = RUNNING.get(), reference.interface, peer.codec
+    encoded, units = Encoded(), []
     try:
         if args and operation in THROWING:  # as much of it as can be sent, to release a lock
             encoded = dump_exception(args[0], codec.encode_closed)[1]
@@ -117,7 +118,7 @@ def _request(
         elif args or kwargs:
             encoded = codec.encode((args, kwargs))
         if encoded.code:
-            units = codec.units(lacking(reference.user.session, encoded.code))
+            units = codec.units(peer.session.lacking(encoded.code))
     except Exception as error:
         what = f"what is passed to {interface.name}"
         reason = reason_of(error)
@@ -150,15 +151,16 @@ def _opens(interface: Interface, operation: str) -> bool:
 class IncomingUse(IncomingCall):
     """A use of an object of ours, as its owner executes it."""
 
-    def begin(self, export: Export | None, operation: str) -> None:
-        """Does with an object what the peer asks for.
+    _closing = False  # will be cancelled when it has begun
 
-        Args:
-            export: the object; None if it is not lent to the peer.
-        """
+    def begin(self) -> None:
+        """Does with an object what the peer asks for."""
+        key, _, operation = self.frame.routine[1:].partition(".")
+        export: Export | None = None  # if it is not lent to the peer
+        with contextlib.suppress(ValueError):
+            export = self.peer.lent.find(bytes.fromhex(key))
         self._export = export
         self._operation = operation
-        self._closing = False  # will be cancelled when it has begun
         self._name = "the object" if export is None else export.interface.name
         if export is not None and operation in STEPS:
             if export.driver is None or export.driver.ended:
@@ -171,7 +173,7 @@ class IncomingUse(IncomingCall):
         """Begins in a task of its own."""
         export = self._export
         context = None if export is None else export.context.copy()
-        task = background.start(self.peer.loop, self._run_alone(), context)
+        task = background.start(self.peer.loop, self.run(), context)
         task.add_done_callback(self._on_ended)
 
     def cancel(self, step: int, message: bytes | None) -> None:
@@ -194,10 +196,7 @@ class IncomingUse(IncomingCall):
         if self._operation != "aclose" and not self._tidying:
             self._cancel("the user of the object is gone")
 
-    async def _run_alone(self) -> None:
-        await self.run()
-
-    def _on_ended(self, task: asyncio.Task[None]) -> None:
+    def _on_ended(self, task: asyncio.Task[bool]) -> None:
         """Answers for a task that was cancelled before its first step."""
         if self.task is None:
             self._finish_raise(asyncio.CancelledError())
@@ -234,8 +233,8 @@ class IncomingUse(IncomingCall):
         value = export.value
         method = value if operation == "__call__" else getattr(value, operation)
         made = method(*args, **kwargs)
-        # The traceback of an exception that is thrown in has this frame, which must not have it:
-        # what a generator held is to be closed now, not when garbage is collected.
+        # The traceback of an exception that is thrown in has this frame, which must not have it: a
+        # generator's resources are to be closed now, not when garbage is collected.
         del args, kwargs
         return await made if inspect.isawaitable(made) else made
 
@@ -254,7 +253,7 @@ class IncomingUse(IncomingCall):
     def _unreadable(self, error: Exception) -> SerializationError:
         return rebuild_error(f"what was passed to {self._name}", error, self.peer.where)
 
-    def _encode(self, value: Any) -> Packed | None:
+    def _encode(self, value: Any) -> Encoded | None:
         self._name = self._name.removesuffix("()")
         return super()._encode(value)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
@@ -25,12 +24,8 @@ If there was no memory for them, the segments are a `Missing`: reading them rais
 """
 
 Message = list[Buffer]
-Payloaded = f.Open | f.Resume | f.Supply | f.Value | f.Return | f.Raise
 Opening = f.Open | f.Need
-_NOTICES = frozenset(
-    {f.Recall, f.Heard, f.Idle, f.Output, f.Ping, f.Pong, f.Drain, f.Peers, f.Release}
-    | {f.Inquire, f.Report, f.Share, f.Reuse, f.Measure, f.Usage}
-)
+_NOTICES: frozenset[type[Frame]] = frozenset(get_args(f.Notice))
 _EITHER_WAY = frozenset({f.Chunk, f.Credit, f.Whole})
 _NOTHING: tuple[Buffer, ...] = ()
 
@@ -189,21 +184,14 @@ class Machine:
                 unusable; other calls on it are lost with it.
         """
         kind = type(frame)
-        take = _WITH_PAYLOAD.get(kind)
-        if take is not None:
-            return take(self, frame, payload)
-        if len(payload):
+        if len(payload) and kind not in _WITH_PAYLOAD:
             raise ProtocolError(f"the peer sent a payload with {kind.__name__}")
-        return _WITHOUT[kind](self, frame)
+        return _TAKE[kind](self, frame, payload)
 
-    def _receive_notice(self, frame: Frame) -> list[Event]:
+    def _receive_notice(self, frame: Frame, _: memoryview) -> list[Event]:
         return [(frame, _NOTHING)]
 
-    def _receive_need(self, frame: f.Need) -> list[Event]:
-        self._accept(frame)
-        return [(frame, _NOTHING)]
-
-    def _receive_about(self, frame: f.Cancel | f.Reject) -> list[Event]:
+    def _receive_about(self, frame: f.Cancel | f.Reject, _: memoryview) -> list[Event]:
         ident, kind = frame.call, type(frame)
         standing = self._find(ident, kind)
         if standing is None:
@@ -225,13 +213,12 @@ class Machine:
         self.send(f.GiveBack([frame.call], 0))
         return []
 
-    def _release(self, frame: Frame) -> None:
+    def _release(self, frame: f.Loaded) -> None:
         """Lets go of what a frame refers to that nobody above will hear of."""
-        keys: list[bytes] = getattr(frame, "references", [])
-        if keys:
-            self.send(f.Release([f.Lent(key, 1) for key in keys]))
+        if frame.references:
+            self.send(f.Release([f.Lent(key, 1) for key in frame.references]))
 
-    def _receive_give_back(self, frame: f.GiveBack) -> list[Event]:
+    def _receive_give_back(self, frame: f.GiveBack, _: memoryview) -> list[Event]:
         known: list[int] = []
         for ident in frame.calls:
             standing = self._find(ident, f.GiveBack)
@@ -240,7 +227,7 @@ class Machine:
                 known.append(ident)
         return [(f.GiveBack(known, frame.waiting, frame.recalled), _NOTHING)]
 
-    def _receive_credit(self, frame: f.Credit) -> list[Event]:
+    def _receive_credit(self, frame: f.Credit, _: memoryview) -> list[Event]:
         ident = frame.call
         standing = self._find(ident, f.Credit)
         outbound = self._outbound.get(ident)
@@ -253,13 +240,18 @@ class Machine:
             self._credit[ident] = self._credit.get(ident, self._window) + frame.amount
         return []
 
-    def _receive_open(self, frame: f.Open, payload: memoryview) -> list[Event]:
-        self._accept(frame)
+    def _receive_opening(self, frame: Opening, payload: memoryview) -> list[Event]:
+        """Registers a call that the peer opens."""
+        if frame.call & 1 == self._parity or frame.call <= self._last_theirs:
+            raise ProtocolError(f"the peer opened call {frame.call} out of order")
+        self._last_theirs = frame.call
+        self._calls[frame.call] = _beginning(frame, BEGINNINGS[False])
+        if isinstance(frame, f.Need):
+            return [(frame, _NOTHING)]
         return self._receive_payload(frame, payload)
 
-    def _receive_answer(
-        self, frame: f.Resume | f.Supply | f.Value | f.Return | f.Raise, payload: memoryview
-    ) -> list[Event]:
+    def _receive_later(self, frame: f.Loaded, payload: memoryview) -> list[Event]:
+        """Takes a frame that has a payload and opens no call."""
         ident, kind = frame.call, type(frame)
         standing = self._calls.get(ident)
         after = None if standing is None else standing.received.get(kind)
@@ -274,12 +266,11 @@ class Machine:
             self._enter(ident, after)
         return events
 
-    def _receive_payload(self, frame: Payloaded, payload: memoryview) -> list[Event]:
+    def _receive_payload(self, frame: f.Loaded, payload: memoryview) -> list[Event]:
         """Takes a payload that came with its frame; what exceeds a chunk is yet to come."""
         sizes = frame.sizes
-        context = () if isinstance(frame, f.Supply) else frame.context
-        if (frame.codes or context) and (
-            len(frame.codes) + sum(variable.segments for variable in context) > len(sizes)
+        if (frame.codes or frame.context) and (
+            len(frame.codes) + sum(variable.segments for variable in frame.context) > len(sizes)
         ):
             raise ProtocolError("the peer announced more code and variables than payload segments")
         size = sum(sizes)
@@ -289,38 +280,27 @@ class Machine:
             raise ProtocolError(
                 f"the peer announced {size} bytes of payload and sent {len(payload)}"
             )
-        self._inbound[frame.call] = Inbound(frame, sizes)
+        self._inbound[frame.call] = Inbound(frame)
         return []
 
-    def _receive_chunk(self, frame: f.Chunk, payload: memoryview) -> list[Event]:
-        if self._find(frame.call, f.Chunk) is None:
-            return []  # its opener drops the rest when it learns that the call has closed
-        inbound = self._inbound.get(frame.call)
-        if inbound is None:
-            raise ProtocolError("the peer sent a chunk that belongs to no payload")
-        return self._arrive(frame.call, inbound, partial(inbound.feed, payload))
-
-    def _receive_whole(self, frame: f.Whole) -> list[Event]:
-        standing = self._find(frame.call, f.Whole)
-        if self.shared is None:
-            raise ProtocolError("the peer sent a segment of memory, and none is shared with it")
-        if standing is None:
-            self.shared.decline(frame.segment)
-            return []
-        inbound = self._inbound.get(frame.call)
-        if inbound is None:
-            raise ProtocolError("the peer sent a segment of memory that belongs to no payload")
-        return self._arrive(frame.call, inbound, partial(inbound.adopt, self.shared, frame.segment))
-
-    def _receive_sharing(self, frame: f.Share | f.Reuse) -> list[Event]:
-        if self.shared is not None:
-            self.shared.take(frame)
-        return []
-
-    def _arrive(self, ident: int, inbound: Inbound, feed: Callable[[], None]) -> list[Event]:
+    def _receive_part(self, frame: f.Chunk | f.Whole, payload: memoryview) -> list[Event]:
         """Takes more of a payload; returns what that completes."""
+        ident, shared = frame.call, self.shared
+        standing = self._find(ident, type(frame))
+        if shared is None and isinstance(frame, f.Whole):
+            raise ProtocolError("the peer sent a segment of memory, and none is shared with it")
+        if standing is None:  # its opener drops the rest when it learns that the call has closed
+            if shared is not None and isinstance(frame, f.Whole):
+                shared.decline(frame.segment)
+            return []
+        inbound = self._inbound.get(ident)
+        if inbound is None:
+            raise ProtocolError("the peer sent a part of no payload")
         try:
-            feed()
+            if isinstance(frame, f.Chunk):
+                inbound.feed(payload)
+            elif shared is not None:
+                inbound.adopt(shared, frame.segment)
         except MemoryError as error:
             # Nothing else may suffer from it.
             if isinstance(inbound.frame, f.Open):
@@ -328,14 +308,7 @@ class Machine:
                 self.send(f.Reject(ident, str(error) or "out of memory"))
                 return []
             inbound.forget(error)
-        events: list[Event] = []
-        if not inbound.left:
-            del self._inbound[ident]
-            frame = inbound.frame
-            if not isinstance(frame, f.Open):
-                self._transit(ident, self._calls[ident], type(frame))
-            events.append((frame, inbound.segments()))
-            events.extend((cancel, _NOTHING) for cancel in inbound.after)
+        events = [] if inbound.left else self._complete(ident, inbound)
         if ident in self._calls and (
             inbound.unacknowledged >= (self._credit_step if inbound.left else 1)
         ):
@@ -343,12 +316,19 @@ class Machine:
             inbound.unacknowledged = 0
         return events
 
-    def _accept(self, frame: Opening) -> None:
-        """Registers a call that the peer opens."""
-        if frame.call & 1 == self._parity or frame.call <= self._last_theirs:
-            raise ProtocolError(f"the peer opened call {frame.call} out of order")
-        self._last_theirs = frame.call
-        self._calls[frame.call] = _beginning(frame, BEGINNINGS[False])
+    def _complete(self, ident: int, inbound: Inbound) -> list[Event]:
+        """All of a payload has arrived."""
+        del self._inbound[ident]
+        if not isinstance(inbound.frame, f.Open):
+            self._transit(ident, self._calls[ident], type(inbound.frame))
+        events: list[Event] = [(inbound.frame, inbound.segments())]
+        events.extend((cancel, _NOTHING) for cancel in inbound.after)
+        return events
+
+    def _receive_sharing(self, frame: f.Share | f.Reuse, _: memoryview) -> list[Event]:
+        if self.shared is not None:
+            self.shared.take(frame)
+        return []
 
     def _find(self, ident: int, kind: type[Frame]) -> Standing | None:
         """Returns where the call stands that a frame is about, None if it has closed (rule 1)."""
@@ -367,24 +347,20 @@ class Machine:
         self._enter(ident, after)
 
 
-_WITH_PAYLOAD: Mapping[type[Frame], Callable[[Machine, Any, memoryview], list[Event]]] = {
-    f.Chunk: Machine._receive_chunk,
-    f.Open: Machine._receive_open,
-    **dict.fromkeys((f.Resume, f.Supply, f.Value, f.Return, f.Raise), Machine._receive_answer),
-}
+_WITH_PAYLOAD = frozenset({f.Chunk, f.Open, f.Resume, f.Supply, f.Value, f.Return, f.Raise})
+"""Frames that bytes may follow in their message."""
 
-_WITHOUT: Mapping[type[Frame], Callable[[Machine, Any], list[Event]]] = {
+_TAKE: Mapping[type[Frame], Callable[[Machine, Any, memoryview], list[Event]]] = {
     **dict.fromkeys(_NOTICES, Machine._receive_notice),
+    **dict.fromkeys((f.Share, f.Reuse), Machine._receive_sharing),
+    **dict.fromkeys((f.Chunk, f.Whole), Machine._receive_part),
+    **dict.fromkeys((f.Open, f.Need), Machine._receive_opening),
+    **dict.fromkeys((f.Cancel, f.Reject), Machine._receive_about),
+    **dict.fromkeys((f.Resume, f.Supply, f.Value, f.Return, f.Raise), Machine._receive_later),
     f.Credit: Machine._receive_credit,
-    f.Whole: Machine._receive_whole,
-    f.Share: Machine._receive_sharing,
-    f.Reuse: Machine._receive_sharing,
     f.GiveBack: Machine._receive_give_back,
-    f.Need: Machine._receive_need,
-    f.Cancel: Machine._receive_about,
-    f.Reject: Machine._receive_about,
 }
-"""How each frame is taken, by whether bytes may follow it in its message."""
+"""How each frame is taken."""
 
 
 def _beginning(

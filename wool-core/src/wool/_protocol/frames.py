@@ -1,8 +1,8 @@
 """Frames: what a message of the wire protocol says, and how it is laid out in bytes.
 
 A message is `<u32 length of header> header payload`, the header one of the structs below in
-MessagePack. Frames with `sizes` carry that many payload segments. If together they exceed the
-chunk size nothing of them is in the frame's own message: they follow in `Chunk` messages.
+MessagePack. A `Loaded` frame carries as many payload segments as it has `sizes`. If together they
+exceed the chunk size nothing of them is in the frame's own message: `Chunk` messages follow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from wool._protocol.status import ProcessStatus
-from wool.exceptions import ProtocolError
+from wool.exceptions import ProtocolError, RemoteError
 
 Buffer = bytes | bytearray | memoryview
 T = TypeVar("T")
@@ -39,24 +39,26 @@ class Code(msgspec.Struct, array_like=True, frozen=True):
     """
 
     key: bytes
-    provides: list[bytes] = []
+    provides: tuple[bytes, ...] = ()
 
 
 class Variable(msgspec.Struct, array_like=True, frozen=True):
     """The change of a context variable. Values are the last payload segments, in this order."""
 
-    names: list[str]
+    names: tuple[str, ...]
     """Where it is bound, `module:qualified.name`; any of them will do."""
     origin: bytes
     """The process that defines it; empty if it belongs to a module that is installed."""
     change: Annotated[int, msgspec.Meta(ge=0, le=4)]
-    """`0` it is set, `1` it has again the value that the receiver sent last, `2` it is unset,
-    `3` it does not travel: `remark` is what to tell the user. `4` is no variable, but what a
-    plug-in makes of a library's context."""
+    """One of `SET … TRANSLATED`: it is set, has again the value that the receiver sent last, is
+    unset, or does not travel: `remark` is what to tell the user. The last one is no variable, but
+    what a plug-in makes of a library's context."""
     segments: Count = 0
     """Of how many payload segments its value consists."""
     remark: str = ""
 
+
+SET, RETURNED, UNSET, REMARK, TRANSLATED = range(5)
 
 # Handshake ------------------------------------------------------------------------------------
 
@@ -113,36 +115,39 @@ class Refuse(Frame, tag=4, frozen=True):
 # Calls: opener to callee ----------------------------------------------------------------------
 
 
-class Open(Frame, tag=10, frozen=True):
-    """Begins a call; for a stream (`stream` true) also its first step."""
+class Loaded(Frame, frozen=True):
+    """A frame with a payload. All of them begin alike."""
 
     call: CallId
-    stream: bool
+    sizes: list[Count] = []
+    """Of the payload's segments."""
+    codes: tuple[Code, ...] = ()
+    """Names the leading segments."""
+    references: tuple[bytes, ...] = ()
+    """Keys of the live objects that the payload refers to."""
+    context: tuple[Variable, ...] = ()
+    """Names the trailing segments."""
+
+
+class Open(Loaded, tag=10, kw_only=True, frozen=True):
+    """Begins a call; for a stream (`stream` true) also its first step."""
+
     routine: str
     """`module:qualified.name`, with `=` before it if the module travels; `#` and the key of its
     code in hexadecimal; or `@`, the key of a live object in hexadecimal, a dot and what to do with
     it."""
-    parent: str
+    stream: bool = False
+    parent: str = ""
     """Id of the call it was made from, or empty."""
-    sizes: list[Count]
-    codes: tuple[Code, ...] = ()
     prefetch: Count = 0
     """How many values of a stream may be sent before they are asked for."""
-    references: tuple[bytes, ...] = ()
-    """Keys of the live objects that the payload refers to, as in other frames."""
-    context: tuple[Variable, ...] = ()
 
 
-class Resume(Frame, tag=11, frozen=True):
+class Resume(Loaded, tag=11, kw_only=True, frozen=True):
     """Asks a suspended stream for its next step. `operation` is one of `NEXT … CLOSE`."""
 
-    call: CallId
     step: Count
-    operation: Annotated[int, msgspec.Meta(ge=0, le=3)]
-    sizes: list[Count] = []
-    codes: tuple[Code, ...] = ()
-    references: tuple[bytes, ...] = ()
-    context: tuple[Variable, ...] = ()
+    operation: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
     more: Count = 1
     """For how many values it asks: those who are sent some before they ask need not ask often."""
 
@@ -181,65 +186,62 @@ class Need(Frame, tag=14, frozen=True):
 # Calls: callee to opener ----------------------------------------------------------------------
 
 
-class Value(Frame, tag=20, frozen=True):
-    """A stream yielded. `delivered` and `uncancelled` count cancels during this step.
+class Answer(Loaded, kw_only=True, frozen=True):
+    """The outcome of a step of a call. `delivered` and `uncancelled` count cancels during it.
 
-    `apart` says that each segment is a value: a stream that runs ahead sends several at once.
     `load` is how many calls the worker has; `idle_as_of` is the last call of the receiver's that it
     had seen if it could begin another one at once, else 0.
     """
 
-    call: CallId
-    step: Count
-    delivered: Count
-    uncancelled: Count
-    load: Count
-    idle_as_of: Count
-    sizes: list[Count]
-    codes: tuple[Code, ...] = ()
-    references: tuple[bytes, ...] = ()
-    context: tuple[Variable, ...] = ()
+    delivered: Count = 0
+    uncancelled: Count = 0
+    load: Count = 0
+    idle_as_of: Count = 0
+
+
+class Value(Answer, tag=20, kw_only=True, frozen=True):
+    """A stream yielded.
+
+    `step` is that of the last `Resume` that the stream had taken. `apart` says that each segment is
+    a value: a stream that runs ahead sends several at once.
+    """
+
+    step: Count = 0
     apart: bool = False
 
 
-class Return(Frame, tag=21, frozen=True):
+class Return(Answer, tag=21, frozen=True):
     """A call returned a value, or a stream ended (then without payload)."""
 
-    call: CallId
-    delivered: Count
-    uncancelled: Count
-    load: Count
-    idle_as_of: Count
-    sizes: list[Count]
-    codes: tuple[Code, ...] = ()
-    references: tuple[bytes, ...] = ()
-    context: tuple[Variable, ...] = ()
+
+class Summary(msgspec.Struct, array_like=True, frozen=True):
+    """Describes an exception, for when it cannot be rebuilt.
+
+    Attributes:
+        type_name: module and qualified name of its class.
+        message: its `str()`.
+        traceback: its traceback as text, with those of its causes, in Wool's own formatting.
+    """
+
+    type_name: str = ""
+    message: str = ""
+    traceback: str = ""
+
+    def error(self) -> RemoteError:
+        """Makes the exception that stands for the one described."""
+        return RemoteError(self.type_name, self.message, self.traceback)
 
 
-class Raise(Frame, tag=22, frozen=True):
+class Raise(Answer, tag=22, kw_only=True, frozen=True):
     """A call or stream ended with an exception.
 
     `echo` is true when it is the very exception that was thrown in; then the payload is what has
-    been done to it meanwhile, if anything. `step` is that of the last `Resume` that the stream had
-    taken.
+    been done to it meanwhile, if anything. `step` is as in `Value`.
     """
 
-    call: CallId
-    delivered: Count
-    uncancelled: Count
-    load: Count
-    idle_as_of: Count
-    echo: bool
-    summary: list[str]
-    sizes: list[Count]
-    codes: tuple[Code, ...] = ()
-    references: tuple[bytes, ...] = ()
-    context: tuple[Variable, ...] = ()
+    summary: Summary = Summary()
+    echo: bool = False
     step: Count = 0
-
-
-Answer = Value | Return | Raise
-"""The outcome of a step of a call."""
 
 
 class GiveBack(Frame, tag=23, frozen=True):
@@ -261,16 +263,12 @@ class Reject(Frame, tag=24, frozen=True):
     message: str
 
 
-class Supply(Frame, tag=25, frozen=True):
+class Supply(Loaded, tag=25, frozen=True):
     """Answers `Need` with those pieces of code that the callee has."""
-
-    call: CallId
-    sizes: list[Count]
-    codes: list[Code]
 
 
 class Idle(Frame, tag=26, frozen=True):
-    """The worker could begin a call at once; fields as in `Value`."""
+    """The worker could begin a call at once; fields as in `Answer`."""
 
     load: Count
     idle_as_of: Count
@@ -351,18 +349,6 @@ class Reuse(Frame, tag=41, frozen=True):
     segment: Count
     clean: bool
     """Whether nobody else may look at it, such as a process that has been forked."""
-
-
-class Ping(Frame, tag=32, frozen=True):
-    """Asks for a `Pong` with the same token."""
-
-    token: Count
-
-
-class Pong(Frame, tag=33, frozen=True):
-    """Answers a `Ping`."""
-
-    token: Count
 
 
 class Drain(Frame, tag=34, frozen=True):
@@ -473,36 +459,13 @@ class Usage(Frame, tag=43, frozen=True):
 
 
 Handshaking = Hello | Proof | Welcome | Refuse
-Calling = (
-    Open
-    | Resume
-    | Cancel
-    | Recall
-    | Heard
-    | Supply
-    | Value
-    | Return
-    | Raise
-    | GiveBack
-    | Reject
-    | Need
-    | Idle
-    | Output
-    | Chunk
-    | Credit
-    | Whole
-    | Share
-    | Reuse
-    | Ping
-    | Pong
-    | Drain
-    | Peers
-    | Release
-    | Inquire
-    | Report
-    | Measure
-    | Usage
-)
+OfCalls = Open | Resume | Cancel | Need | Value | Return | Raise | GiveBack | Reject | Supply
+OfPayloads = Chunk | Credit | Whole
+OfMemory = Share | Reuse
+OfPeers = Recall | Idle | Drain | Peers | Inquire | Report | Measure | Usage
+Notice = Heard | Output | Release | OfMemory | OfPeers
+"""Frames that leave the state of every call as it is."""
+Calling = OfCalls | OfPayloads | Notice
 
 _prefix = struct.Struct("<I")
 _encode = msgspec.msgpack.Encoder().encode

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from enum import Enum, auto
 
 from wool._protocol import frames as f
@@ -28,41 +27,16 @@ MAX_MESSAGE = 4096
 
 
 class Role(Enum):
-    """Which side of a connection this is."""
+    """A side of a connection."""
 
     DIALLER = auto()
     ACCEPTOR = auto()
 
 
+_EXPECTED = {Role.DIALLER: (f.Hello, f.Proof, f.Welcome), Role.ACCEPTOR: (f.Hello, f.Proof)}
+"""The frames that a side gets, in this order."""
+
 _LABEL = {Role.DIALLER: b"wool 1 dialler\0", Role.ACCEPTOR: b"wool 1 acceptor\0"}
-
-
-def hello(
-    *,
-    wool: str,
-    python: str,
-    serializers: list[str],
-    process: bytes,
-    window: int,
-    chunk: int,
-    pool: str = "",
-    serializer: str = "",
-    security: str = "",
-) -> f.Hello:
-    """Makes a `Hello` with a fresh nonce."""
-    return f.Hello(
-        protocols=list(PROTOCOLS),
-        wool=wool,
-        python=python,
-        serializers=serializers,
-        nonce=os.urandom(32),
-        process=process,
-        window=window,
-        chunk=chunk,
-        pool=pool,
-        serializer=serializer,
-        security=security,
-    )
 
 
 class Handshake:
@@ -78,7 +52,6 @@ class Handshake:
     Attributes:
         peer: the other side's `Hello`, once it has come.
         welcome: the acceptor's `Welcome`, once it has come.
-        complete: whether both sides have proved themselves.
     """
 
     def __init__(
@@ -97,13 +70,12 @@ class Handshake:
         self.role = role
         self.peer: f.Hello | None = None
         self.welcome = welcome
-        self.complete = False
         self._mine = mine
         self._mine_bytes = f.encode(mine)
         self._peer_bytes = b""
         self._secret = secret
         self._binding = binding
-        self._proved = False
+        self._taken = 0  # of the frames that are expected
 
     def start(self) -> list[bytes]:
         """Returns the messages to send first."""
@@ -122,31 +94,25 @@ class Handshake:
         frame = f.decode_handshake(message)
         if isinstance(frame, f.Refuse):
             raise _refused(frame)
-        if self.peer is None:
-            if not isinstance(frame, f.Hello):
-                raise ProtocolError(f"the peer began with {type(frame).__name__}, not Hello")
-            self.peer = frame
-            self._peer_bytes = bytes(message)
+        if self.complete or type(frame) is not _EXPECTED[self.role][self._taken]:
+            raise ProtocolError(f"the peer sent {type(frame).__name__} out of order")
+        answer: list[bytes] = []
+        if isinstance(frame, f.Hello):
+            self.peer, self._peer_bytes = frame, bytes(message)
             check_compatible(self._mine, frame, self.role)
-            return [self._prove()] if self.role is Role.DIALLER else []
-        if not self._proved:
-            if not isinstance(frame, f.Proof):
-                raise ProtocolError(f"the peer sent {type(frame).__name__} instead of its proof")
+            answer = [self._prove()] if self.role is Role.DIALLER else []
+        elif isinstance(frame, f.Proof):
             self._verify(frame)
-            return self._proved_by_peer()
-        if self.role is Role.DIALLER and not self.complete and isinstance(frame, f.Welcome):
+            answer = [] if self.welcome is None else [self._prove(), f.encode(self.welcome)]
+        else:
             self.welcome = frame
-            self.complete = True
-            return []
-        raise ProtocolError(f"the peer sent {type(frame).__name__} out of order")
+        self._taken += 1
+        return answer
 
-    def _proved_by_peer(self) -> list[bytes]:
-        self._proved = True
-        if self.role is Role.DIALLER:
-            return []
-        self.complete = True
-        assert self.welcome is not None
-        return [self._prove(), f.encode(self.welcome)]
+    @property
+    def complete(self) -> bool:
+        """Whether both sides have proved themselves."""
+        return self._taken == len(_EXPECTED[self.role])
 
     def _prove(self) -> bytes:
         return f.encode(f.Proof(self._mac(self.role)))

@@ -172,13 +172,13 @@ class Inbound:
         "unacknowledged",
     )
 
-    def __init__(self, frame: Frame, sizes: Sequence[int]) -> None:
+    def __init__(self, frame: f.Loaded) -> None:
         self.frame = frame
-        self.left = sum(sizes)
+        self.left = sum(frame.sizes)
         self.unacknowledged = 0
         self.after: list[Frame] = []
         """Frames that arrived meanwhile and mean what this payload begins."""
-        self._sizes = list(sizes)
+        self._sizes = frame.sizes
         self._parts: list[bytearray | memoryview] = []
         self._filled = 0
         self._missing: Missing | None = None

@@ -37,6 +37,7 @@ from wool._code.modules import Modules
 from wool._code.names import missing_remedy
 from wool._code.treatments import Reducer
 from wool._code.units import CodeUnit
+from wool._protocol import frames as f
 from wool._texts import kind_of, reason_of
 from wool._values.exceptions import Thrown
 from wool._values.reduction import Failure, reduce_exception
@@ -77,12 +78,24 @@ class Encoded(msgspec.Struct, frozen=True):
         code: the classes and routines that it mentions and that travel by value, by their keys.
         calls: the unstarted calls that it describes.
         exports: the live objects that it refers to.
+        context: names the trailing segments, which are values of context variables.
+        codes: names the leading segments, which are code that a peer lacks.
     """
 
-    segments: list[Buffer]
-    code: dict[bytes, type | FunctionType]
+    segments: list[Buffer] = []  # Struct makes a new one for each
+    code: dict[bytes, type | FunctionType] = {}
     calls: Sequence[Call] = ()
     exports: Sequence[Export] = ()
+    context: tuple[f.Variable, ...] = ()
+    codes: tuple[f.Code, ...] = ()
+
+
+def prepend(
+    units: Sequence[CodeUnit], segments: Sequence[Buffer]
+) -> tuple[tuple[f.Code, ...], list[Buffer]]:
+    """Puts code before some segments; returns its names, and all segments."""
+    codes = tuple(f.Code(unit.key, unit.provides) for unit in units)
+    return codes, [*(unit.data for unit in units), *segments]
 
 
 class _Reducer(Reducer, kw_only=True):

@@ -8,7 +8,6 @@ not sent.
 
 from __future__ import annotations
 
-import enum
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,8 +17,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from wool._protocol import frames as f
 from wool._texts import kind_of, reason_of
-from wool._values.codec import Codec
+from wool._values.codec import Codec, Encoded
 from wool._values.variables import VARIABLES, Identity, Variable, default_of, dotted, is_local
 from wool.abc import Buffer
 
@@ -42,38 +42,45 @@ MOST_FAILED = 512
 _MISSING = object()
 
 
-class Kind(enum.IntEnum):
-    """The kinds of change of a variable."""
-
-    SET = 0
-    """It has a new value."""
-    RETURNED = 1
-    """It has the value again that the receiver gave it last."""
-    UNSET = 2
-    """It has no value any more."""
-    REMARK = 3
-    """Something about it does not travel; what to tell the user."""
-    TRANSLATED = 4
-    """It stands for a library's context; a translator knows what the value means."""
-
-
 class Change(msgspec.Struct, frozen=True):
     """The change of one variable.
 
     Attributes:
-        names, origin: which variable; see `Identity`.
-        kind: one of `Kind`.
+        variable: which one, and how it has changed.
         segments: its new value.
         code: what that mentions, see `Encoded`.
-        remark: what to tell the user.
     """
 
-    names: Sequence[str]
-    origin: bytes
-    kind: int
+    variable: f.Variable
     segments: Sequence[Buffer] = ()
     code: dict[bytes, type | FunctionType] = {}  # Struct makes a new one for each
-    remark: str = ""
+
+
+def with_changes(encoded: Encoded, changes: Sequence[Change]) -> Encoded:
+    """Adds what has become of context variables to a value."""
+    if not changes:
+        return encoded
+    return msgspec.structs.replace(
+        encoded,
+        segments=[*encoded.segments, *(s for change in changes for s in change.segments)],
+        code=encoded.code | {k: v for change in changes for k, v in change.code.items()},
+        context=tuple(change.variable for change in changes),
+    )
+
+
+def without_changes(
+    context: Sequence[f.Variable], segments: Sequence[Buffer]
+) -> tuple[Sequence[Buffer], Sequence[Change]]:
+    """Takes the values of context variables off the end of a payload; returns the rest and them."""
+    end = start = len(segments) - sum(variable.segments for variable in context)
+    changes: list[Change] = []
+    try:
+        for variable in context:
+            changes.append(Change(variable, segments[start : start + variable.segments]))
+            start += variable.segments
+        return segments[:end], changes
+    except MemoryError:  # there was none for this payload; whoever looks at its value learns of it
+        return segments, ()
 
 
 class Translator(Protocol):
@@ -89,7 +96,7 @@ class Translator(Protocol):
 
 
 class ContextCodec:
-    """Which variables travel for a pool, and their values in pickled form.
+    """The variables that travel for a pool, and their values in pickled form.
 
     Args:
         codec: for the values.
@@ -169,7 +176,8 @@ class ContextCodec:
         except BaseException as error:  # pickling runs the user's code
             self._fail(identity, value, error, complain)
             return None
-        change = Change(identity.names, identity.origin, Kind.SET, encoded.segments, encoded.code)
+        described = _describe(identity, f.SET, len(encoded.segments))
+        change = Change(described, encoded.segments, encoded.code)
         size = sum(map(len, encoded.segments))
         if _immutable(value):
             if size <= LARGE:
@@ -207,6 +215,10 @@ class ContextCodec:
                 "variable in the setting `exclude`",
                 complain,
             )
+
+
+def _describe(identity: Identity, change: int, segments: int = 0) -> f.Variable:
+    return f.Variable(identity.names, identity.origin, change, segments)
 
 
 def _immutable(value: Any, depth: int = 4) -> bool:
@@ -253,8 +265,8 @@ class Mirror:
         self._complain = complain
         self._crossing = crossing
         self._seen: dict[Any, object] = {}  # the context as it was last looked at
-        self._given: dict[Variable, object] = {}  # what the other side last had from here
-        self._taken: dict[Variable, object] = {}  # what it has given
+        self._given: dict[Variable, object] = {}  # those the other side last had from here
+        self._taken: dict[Variable, object] = {}  # those it has given
         self._tokens: dict[Variable, Token[Any]] = {}
         self._captured: dict[str, bytes | None] = {}  # of what is translated, what it knows
 
@@ -292,9 +304,9 @@ class Mirror:
         if identity is None:
             return None
         if value is _MISSING:
-            return Change(identity.names, identity.origin, Kind.UNSET)
+            return Change(_describe(identity, f.UNSET))
         if self._taken.get(variable, _MISSING) is value and not self._crossing:
-            return Change(identity.names, identity.origin, Kind.RETURNED)
+            return Change(_describe(identity, f.RETURNED))
         change = codec.encode(variable, identity, value, self.complain)
         if change is not None:
             self._given[variable] = value
@@ -306,7 +318,8 @@ class Mirror:
             data = translator.capture()
             if data != captured.get(name):
                 captured[name] = data
-                yield Change([name], b"", Kind.TRANSLATED, () if data is None else [data])
+                segments = () if data is None else (data,)
+                yield Change(f.Variable((name,), b"", f.TRANSLATED, len(segments)), segments)
 
     # Receiving --------------------------------------------------------------------------------
 
@@ -316,26 +329,27 @@ class Mirror:
         if codec is None:
             return
         for change in changes:
-            if change.kind == Kind.REMARK:
-                self.complain(change.names[0], change.remark)  # it has been said once
-            elif change.kind == Kind.TRANSLATED:
-                translator = codec.translators.get(change.names[0])
+            variable, segments = change.variable, change.segments
+            if variable.change == f.REMARK:
+                self.complain(variable.names[0], variable.remark)  # it has been said once
+            elif variable.change == f.TRANSLATED:
+                translator = codec.translators.get(variable.names[0])
                 if translator is not None:
-                    segments = change.segments
                     translator.restore(bytes(segments[0]) if segments else None)
             else:
                 await self._take(codec, change, load)
 
     async def _take(self, codec: ContextCodec, change: Change, load: Load) -> None:
-        kind, names, modules = change.kind, change.names, codec.modules
-        variable = VARIABLES.find(change.origin, names, modules)
-        if variable is None and kind == Kind.SET and not (change.origin or self.of_caller):
+        described, modules = change.variable, codec.modules
+        kind, names, origin = described.change, described.names, described.origin
+        variable = VARIABLES.find(origin, names, modules)
+        if variable is None and kind == f.SET and not (origin or self.of_caller):
             variable = VARIABLES.bring(names, modules)
         if variable is None:
             return
-        if kind == Kind.UNSET:
+        if kind == f.UNSET:
             self._unset(variable)
-        elif kind == Kind.RETURNED:
+        elif kind == f.RETURNED:
             if variable in self._given:
                 self._set(variable, self._given[variable])
         else:
@@ -408,7 +422,8 @@ class RoutineContext(Mirror):
 
     def complain(self, label: str, text: str) -> None:
         """Has the caller told with the next answer."""
-        self._unsent.append(Change([label], b"", Kind.REMARK, remark=text[:MAX_REMARK]))
+        remark = f.Variable((label,), b"", f.REMARK, remark=text[:MAX_REMARK])
+        self._unsent.append(Change(remark))
 
     def changes(self) -> list[Change]:
         """Returns what the caller has to know, once."""

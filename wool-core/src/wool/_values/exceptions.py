@@ -9,9 +9,10 @@ from copy import copy
 from typing import Any, TypeVar
 
 from wool._code.loading import find_thrown
+from wool._code.units import MissingCode
+from wool._protocol.frames import Summary
 from wool._values.reduction import CAUSE, CONTEXT, SUPPRESS, TRACEBACK
-from wool._values.summaries import Summary, summarise
-from wool._values.tracebacks import capture, rebuild
+from wool._values.tracebacks import capture, rebuild, summarise
 from wool.exceptions import RemoteError
 
 P = TypeVar("P")
@@ -41,22 +42,17 @@ def dump_exception(
     return summary, None
 
 
-def load_exception(
-    summary: Summary,
-    payload: P | None,
-    loads: Callable[[P], Any],
-    passing: tuple[type[BaseException], ...] = (),
-) -> BaseException:
+def load_exception(summary: Summary, payload: P | None, loads: Callable[[P], Any]) -> BaseException:
     """Rebuilds an exception, or returns a `RemoteError` with the reason as its cause.
 
-    Args:
-        passing: errors of `loads` that are the caller's business, and are raised.
+    Raises:
+        MissingCode: code that it mentions is not here.
     """
-    if payload is None:
+    if not payload:
         return summary.error()
     try:
         loaded = loads(payload)
-    except passing:
+    except MissingCode:
         raise
     except BaseException as error:  # rebuilding runs the user's code too
         return _caused(summary.error(), error)

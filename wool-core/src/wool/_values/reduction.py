@@ -18,8 +18,7 @@ from typing import Any, cast
 
 from wool._code.names import is_built_in
 from wool._texts import repr_of
-from wool._values.summaries import summarise
-from wool._values.tracebacks import Frames, capture, rebuild
+from wool._values.tracebacks import Frames, capture, rebuild, summarise
 from wool.exceptions import RemoteError
 
 Links = tuple[
@@ -203,7 +202,7 @@ def restore(exc: BaseException, state: tuple[Links, tuple[Any, ...]]) -> None:
 
 def _link(exc: BaseException, links: Links) -> None:
     _, cause, context, suppress, frames = links
-    CAUSE.__set__(exc, cause)  # which also suppresses the context
+    CAUSE.__set__(exc, cause)  # it also suppresses the context
     SUPPRESS.__set__(exc, suppress)
     CONTEXT.__set__(exc, context)
     TRACEBACK.__set__(exc, rebuild(frames))

@@ -72,6 +72,12 @@ class Held(Protocol):
     """Its key where it lives."""
     interface: Interface
 
+    async def use(
+        self, operation: str, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> tuple[Any, BaseException | None]:
+        """Has the owner do something; returns the result and None, or None and an exception."""
+        ...
+
 
 class Export:
     """An object of this process that others may use, or a proxy that is passed on.
@@ -155,7 +161,7 @@ class Exports:
         self._by_key.clear()
 
 
-# Which objects are in use elsewhere, and how they are to travel, are facts of the process.
+# The objects that are in use elsewhere, and how they are to travel, are facts of the process.
 EXPORTS = Exports()
 after_fork(EXPORTS.forked)
 

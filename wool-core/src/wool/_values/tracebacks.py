@@ -1,4 +1,4 @@
-"""Tracebacks as plain data, and back.
+"""Tracebacks as plain data, and back; and exceptions with theirs as text.
 
 Only what a traceback shows travels: file, line, name, the text of the line and which columns of
 it to underline. Locals never do. The rebuilt objects are real tracebacks: they can be raised,
@@ -11,11 +11,14 @@ import ast
 import linecache
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, cast
+
+from wool._protocol.frames import Summary
+from wool._texts import clean, message_of, name_of, tried
 
 Entry = tuple[str, int, str, str | None, int, int, int]
 """Filename, line number, name of the function, text of the line if it is known, first column and
@@ -35,6 +38,9 @@ MAX_FRAMES = 400
 
 MAX_CODE = 512
 """So many frames that were shown are kept, for when the same is raised again."""
+
+MAX_EXCEPTIONS = 10
+"""So many causes and members are described in a summary, not counting the exception itself."""
 
 MAX_LINE = 500
 MAX_LINENO = 200_000
@@ -213,3 +219,42 @@ def _is_readable(filename: str) -> bool:
     if os.path.isabs(filename):
         return os.path.exists(filename)
     return bool(linecache.getlines(filename))
+
+
+# Exceptions as text, for when they cannot be rebuilt
+
+
+def summarise(exc: BaseException, label: str | None = None) -> Summary:
+    """Describes an exception. Never raises, and never calls `repr` of an exception."""
+    text = tried(lambda: "".join(_described(exc, label, set())), "")
+    return Summary(name_of(type(exc)), message_of(exc), clean(text))
+
+
+def _described(exc: BaseException, label: str | None, seen: set[int]) -> Iterator[str]:
+    """Yields the text of an exception with its causes; each once, and only so many."""
+    name = name_of(type(exc)).removeprefix("builtins.")
+    if id(exc) in seen or len(seen) > MAX_EXCEPTIONS:
+        yield f"... {name}\n"
+        return
+    seen.add(id(exc))
+    if exc.__cause__ is not None:
+        yield from _described(exc.__cause__, label, seen)
+        yield "\nThe above exception was the direct cause of the following exception:\n\n"
+    elif exc.__context__ is not None and not exc.__suppress_context__:
+        yield from _described(exc.__context__, label, seen)
+        yield "\nDuring handling of the above exception, another exception occurred:\n\n"
+    frames = capture(exc.__traceback__, label)
+    if frames is not None:
+        yield "Traceback (most recent call last):\n"
+        for filename, lineno, function, line, *_ in frames:
+            yield f'  File "{filename}", line {lineno}, in {function}\n'
+            if line is not None:
+                yield f"    {line.strip()}\n"
+    message = message_of(exc)
+    yield f"{name}: {message}\n" if message else f"{name}\n"
+    if isinstance(exc, BaseExceptionGroup):
+        members = cast("BaseExceptionGroup[Any]", exc).exceptions
+        for number, member in enumerate(members, 1):
+            yield f"  +---------------- {number} ----------------\n"
+            for text in _described(member, label, seen):
+                yield from (f"  | {line}\n" for line in text.splitlines())

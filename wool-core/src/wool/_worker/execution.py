@@ -17,14 +17,13 @@ from wool._client.pool import Pool
 from wool._code.code import CodeStore
 from wool._peer.end import End
 from wool._peer.incoming import NOTHING, Leaving, State, cancel_argument
-from wool._peer.packing import Packed, pack_context, unpack_context
 from wool._peer.running import RUNNING, CurrentCall
 from wool._peer.stacks import lines_awaited, lines_running
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._protocol.status import CallStatus, Line
 from wool._values.codec import rebuild_error
-from wool._values.context import Change, RoutineContext
+from wool._values.context import Change, RoutineContext, without_changes
 from wool._worker.executor import BEGIN, Executor, Queued, leave_fork
 from wool._worker.lifespan import Lifespan
 from wool._worker.observing import observed
@@ -302,7 +301,7 @@ class Execution(Queued):
         (segments, referents), self._payload = self._payload, NOTHING
         arrived: Sequence[Change] = ()
         if frame.context:
-            segments, arrived = unpack_context(frame.context, segments)
+            segments, arrived = without_changes(frame.context, segments)
         function = codec.store.targets.get(frame.routine)
         if function is None:
             function = await self._find(codec.store)
@@ -359,13 +358,10 @@ class Execution(Queued):
             self._sharing = RoutineContext(context, crossing=ahead)
         return self._sharing
 
-    def _complete(self, packed: Packed) -> Packed:
+    def _changes(self) -> Sequence[Change]:
         if self._sharing is None and (self.context is None or len(self.context) == OWN):
-            return packed  # nothing has come, and nothing was set
-        changes = self._share().changes()
-        if not changes:
-            return packed
-        return pack_context(self.peer.codec, self.peer.session, packed, changes)
+            return ()  # nothing has come, and nothing was set
+        return self._share().changes()
 
     def _load_now(self) -> tuple[int, int]:
         return self.peer.executor.load_for(self.peer.seen)

@@ -11,11 +11,11 @@ from typing import Any
 
 from wool._code.loading import NO_REFERENTS, Referents
 from wool._peer.incoming import Leaving, State, cancel_argument
-from wool._peer.packing import Packed, unpack_context
 from wool._peer.prefetch import PrefetchWindow
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
-from wool._values.codec import rebuild_error
+from wool._values.codec import Encoded, rebuild_error
+from wool._values.context import without_changes
 from wool._worker.execution import CallerEnd, Execution
 
 TURN = 250e-6
@@ -218,7 +218,7 @@ class StreamExecution(Execution):
         self._step = frame.step
         try:
             if frame.context:
-                segments, arrived = unpack_context(frame.context, segments)
+                segments, arrived = without_changes(frame.context, segments)
                 await self._share().take(arrived, self._load)
             if frame.operation == f.NEXT:
                 return f.NEXT, None
@@ -260,17 +260,16 @@ class StreamExecution(Execution):
     def _finish_empty(self) -> None:
         """The generator has returned."""
         if self._is_heard():
-            self._answer(f.Return, Packed())
+            self._answer(f.Return, self._complete(Encoded()))
 
     def _post_value(self, value: Any) -> bool:
         """Reports a value; False if it cannot be sent, which ends the stream."""
         if self.leaving is Leaving.CALLER:
             return True
-        packed = self._encode(value)
-        if packed is None:
+        encoded = self._encode(value)
+        if encoded is None:
             return False
-        packed = self._complete(packed)
-        window, segments = self._window, packed.segments
+        window, segments = self._window, encoded.segments
         size = f.total(segments)
         if window is not None:
             window.note(size)
@@ -280,13 +279,13 @@ class StreamExecution(Execution):
         apart = (
             window is not None
             and len(segments) == 1
-            and not (packed.codes or packed.exports or packed.calls or packed.context)
+            and not (encoded.codes or encoded.exports or encoded.calls or encoded.context)
             and not self.delivered
         )
         if apart and self._join(segments[0]):
             return True
         others = window is not None and window.may_go
-        frame = self._answer(f.Value, packed, others=others, step=self._step, apart=apart)
+        frame = self._answer(f.Value, encoded, others=others, step=self._step, apart=apart)
         self._batch = (frame, segments, size) if apart else None
         return True
 
