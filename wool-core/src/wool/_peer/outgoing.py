@@ -233,7 +233,7 @@ class OutgoingCall:
 
     @property
     def ending(self) -> asyncio.Future[None]:
-        """Done when the step has ended, or its caller has stopped waiting for it."""
+        """Done when the step has ended, whether it is waited for or not, or patience has."""
         return self._end
 
     @property
@@ -266,6 +266,7 @@ class OutgoingCall:
         self.step += 1
         if self.stage is not Stage.LOST:
             self.stage = Stage.BEGUN
+        self._end = self.loop.create_future()
 
     # The end of a step --------------------------------------------------------------------------
 
