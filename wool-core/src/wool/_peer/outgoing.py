@@ -281,7 +281,7 @@ class OutgoingCall:
     @property
     def failed(self) -> Failed | None:
         """The reason why a stream can make no further step, which came between two."""
-        outcome = self._arrived[0] if self._arrived else None
+        outcome = self._arrived[0] if self._arrived and not self.closing else None
         return outcome if isinstance(outcome, Failed) else None
 
     def settle_handover(self, outcome: Outcome) -> None:
