@@ -19,8 +19,7 @@ from wool._backends import dill as dill_backend
 from wool._code.units import MissingCode
 from wool._protocol.frames import Summary
 from wool._values import tracebacks
-from wool._values.exceptions import dump_exception, load_exception
-from wool._values.reduction import reduce_exception
+from wool._values.exceptions import dump_exception, load_exception, reduce_exception
 from wool._values.tracebacks import summarise
 from wool.exceptions import RemoteError
 

@@ -233,7 +233,7 @@ class OutgoingCall:
 
     @property
     def ending(self) -> asyncio.Future[None]:
-        """Done when the step has ended, or its caller has stopped waiting for it."""
+        """Done when the step has ended, whether it is waited for or not, or patience has."""
         return self._end
 
     @property
@@ -266,6 +266,7 @@ class OutgoingCall:
         self.step += 1
         if self.stage is not Stage.LOST:
             self.stage = Stage.BEGUN
+        self._end = self.loop.create_future()
 
     # The end of a step --------------------------------------------------------------------------
 
@@ -280,7 +281,7 @@ class OutgoingCall:
     @property
     def failed(self) -> Failed | None:
         """The reason why a stream can make no further step, which came between two."""
-        outcome = self._arrived[0] if self._arrived else None
+        outcome = self._arrived[0] if self._arrived and not self.closing else None
         return outcome if isinstance(outcome, Failed) else None
 
     def settle_handover(self, outcome: Outcome) -> None:

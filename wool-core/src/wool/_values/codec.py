@@ -39,8 +39,7 @@ from wool._code.treatments import Reducer
 from wool._code.units import CodeUnit
 from wool._protocol import frames as f
 from wool._texts import kind_of, reason_of
-from wool._values.exceptions import Thrown
-from wool._values.reduction import Failure, reduce_exception
+from wool._values.exceptions import Failure, Thrown, reduce_exception
 from wool._values.references import (
     Export,
     function_travels,
