@@ -433,7 +433,7 @@ class OwnedPool(Pool):
         self, group: GroupPlan, ident: str, slot: int, early: WorkerProcess | None
     ) -> OwnWorker:
         # The modules of a worker are loaded only where it runs in this process.
-        from wool._worker.service import Setup
+        from wool._worker.server import Setup
         from wool._worker.thread import WorkerThread
 
         setup = Setup(

@@ -6,6 +6,7 @@ giving them back and cancelling those that have not begun is done here, whatever
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -19,9 +20,10 @@ from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._values.tracebacks import process_label
+from wool._worker.answers import Answers
 from wool._worker.delegating import DelegationPolicy
 from wool._worker.execution import Execution
-from wool._worker.executor import Executor
+from wool._worker.executor import Executor, leave_fork
 from wool._worker.output import CallOutput
 from wool._worker.stream import StreamExecution
 from wool._workerinfo import WorkerInfo
@@ -36,23 +38,12 @@ class Host(Protocol):
 
     info: WorkerInfo
     executor: Executor
+    answers: Answers
     where: str
     draining: bool
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the I/O thread, from any thread."""
-
-    def post(
-        self, caller: CallerPeer, frame: f.Answer, segments: Sequence[Buffer], *, more: bool
-    ) -> None:
-        """Has an answer sent; on the executor's thread."""
-
-    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
-        """Adds a value to an answer that was posted; False if it is being sent."""
-        ...
-
-    def flush(self) -> None:
-        """Sends what was posted, as far as possible; on the executor's thread."""
 
     def call_ended(self) -> None:
         """A call has ended, or a caller is done; perhaps it was the last one. On any thread."""
@@ -76,6 +67,7 @@ class CallerPeer(Peer):
 
     Attributes:
         executor: runs the calls.
+        answers: those that wait to be sent, to all callers.
         pool: the pool for calls that this caller's routines make.
         number: unique among the callers of this worker.
         drained: whether it has said that it sends no more calls.
@@ -88,6 +80,7 @@ class CallerPeer(Peer):
         label, loop = process_label(), host.executor.loop
         super().__init__(session, pool.codec, label=label, where=host.where, loop=loop)
         self.executor = host.executor
+        self.answers = host.answers
         self.pool = pool
         self.number = number
         self.drained: bool = False
@@ -240,16 +233,17 @@ class CallerPeer(Peer):
                 execution.resume(frame, segments)
 
     def answer(self, frame: f.Answer, segments: Sequence[Buffer], *, more: bool = False) -> None:
-        """Has what a step has come to sent."""
-        self._host.post(self, frame, segments, more=more)
+        """Has what a step has come to sent.
 
-    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
-        """Adds a value to those of a frame; False if that is being sent."""
-        return self._host.join(frame, segments, value)
-
-    def flush(self) -> None:
-        """Sends what has been answered, as far as that is possible at once."""
-        self._host.flush()
+        The last answer for now is sent from here: the caller waits for it, and nothing else would
+        be gained by a detour. Otherwise the I/O thread sends several at a time.
+        """
+        executor, answers = self.executor, self.answers
+        if os.getpid() != executor.process:
+            leave_fork()
+        others = more or answers.woken or answers.waiting or executor.pending
+        if others or self._host.draining or not self.send_now(frame, segments):
+            answers.put(self, frame, segments)
 
     def give_back(self, call: int) -> None:
         """Says that a call has not begun and never will."""

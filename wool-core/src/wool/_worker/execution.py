@@ -20,11 +20,10 @@ from wool._peer.incoming import NOTHING, Leaving, State, cancel_argument
 from wool._peer.packing import Packed, pack_context, unpack_context
 from wool._peer.running import RUNNING, CurrentCall
 from wool._peer.stacks import lines_awaited, lines_running
-from wool._protocol import frames as f
-from wool._protocol.frames import Buffer
 from wool._protocol.status import CallStatus, Line
 from wool._values.codec import rebuild_error
 from wool._values.context import Change, RoutineContext
+from wool._worker.answers import Answers
 from wool._worker.executor import BEGIN, Executor, Queued, leave_fork
 from wool._worker.lifespan import Lifespan
 from wool._worker.observing import observed
@@ -40,12 +39,14 @@ class CallerEnd(End, Protocol):
 
     Attributes:
         executor: runs the calls.
+        answers: those that wait to be sent.
         number: unique among the callers of this worker.
         seen: the number of its last call.
         outputs: what its calls have printed, by their numbers.
     """
 
     executor: Executor
+    answers: Answers
     number: int
     seen: int
     outputs: dict[int, CallOutput]
@@ -67,13 +68,6 @@ class CallerEnd(End, Protocol):
 
     def give_back(self, call: int) -> None:
         """Says that a call has not begun and never will; on the executor's thread."""
-
-    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
-        """Adds a value to those of a frame; False if that is being sent."""
-        ...
-
-    def flush(self) -> None:
-        """Sends what has been answered, as far as that is possible at once."""
 
     def output(self, call: int, routine: str) -> CallOutput | None:
         """Returns what takes output of a call to its caller; None if this process keeps it."""
@@ -331,8 +325,6 @@ class Execution(Queued):
 
     def _finish_unbegun(self, error: BaseException) -> None:
         """Ends it before user code has begun: given back, if that is because it was cancelled."""
-        if os.getpid() != self.peer.executor.process:
-            leave_fork(error)
         if not self._is_heard():
             return
         if self.state is State.DISMISSED or self.leaving is not Leaving.NOBODY:
@@ -368,4 +360,8 @@ class Execution(Queued):
         return pack_context(self.peer.codec, self.peer.session, packed, changes)
 
     def _load_now(self) -> tuple[int, int]:
-        return self.peer.executor.load_for(self.peer.seen)
+        # Looked up before the calls that wait are counted: one that comes in now is not seen.
+        seen, executor = self.peer.seen, self.peer.executor
+        waiting = len(executor.pending)
+        idle = not waiting and executor.active < executor.limit
+        return waiting + len(executor.running), seen if idle else 0

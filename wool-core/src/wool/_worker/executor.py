@@ -79,6 +79,8 @@ class Executor:
     Attributes:
         pending: calls that have not begun, in order of arrival.
         running: calls that have begun and not ended.
+        active: how many of those do not wait for a Wool operation of their own.
+        limit: of those; none begins while it is 0.
         lifespan: what has been entered for all of them.
         ended: how many calls have ended.
         capture: the means to know what they print, in a process that is the worker's own.
@@ -98,8 +100,8 @@ class Executor:
         self.prompts: dict[int, Prompt] = {}
         self.ending: bool = False
         self._order: deque[int] = deque()
-        self._most = self._limit = math.inf if concurrency is None else concurrency
-        self._active = 0
+        self._most = self.limit = math.inf if concurrency is None else concurrency
+        self.active = 0
         self._held = 0
         self._pulling = False
         self._thread = 0
@@ -156,22 +158,12 @@ class Executor:
     @property
     def idle(self) -> bool:
         """Whether a call could begin at once."""
-        return not self.pending and self._active < self._limit
-
-    def load_for(self, seen: int) -> tuple[int, int]:
-        """Returns `load` and `idle_as_of` for an answer to a caller.
-
-        Args:
-            seen: its last call, looked up before this: one that comes in now is not seen.
-        """
-        waiting = len(self.pending)
-        idle = not waiting and self._active < self._limit
-        return waiting + len(self.running), seen if idle else 0
+        return not self.pending and self.active < self.limit
 
     @property
     def delayed(self) -> bool:
         """Whether calls would go on, or begin, if the loop turned."""
-        return len(self.running) > 1 or (bool(self.pending) and self._active < self._limit)
+        return len(self.running) > 1 or (bool(self.pending) and self.active < self.limit)
 
     @property
     def frame(self) -> FrameType | None:
@@ -189,14 +181,14 @@ class Executor:
 
     def _pull(self) -> None:
         """Begins the next call; comes back after its first step."""
-        while self._order and self._active < self._limit:
+        while self._order and self.active < self.limit:
             execution = self.pending.pop(self._order.popleft(), None)
             if execution is not None:
                 self._begin(execution)
                 self.loop.call_soon(self._pull)
                 return
         self._pulling = False
-        if self._order and self._active < self._limit:
+        if self._order and self.active < self.limit:
             self._pull()  # a call came in between
         elif not self._order:
             self._post_idle()
@@ -210,14 +202,14 @@ class Executor:
         if not self.is_here:
             return False
         self._held += 1
-        self._limit = 0
+        self.limit = 0
         return True
 
     def release(self) -> None:
         """Ends one `hold`."""
         self._held -= 1
         if not self._held:
-            self._limit = self._most
+            self.limit = self._most
             if not self._pulling:
                 self._pulling = True
                 self.loop.call_soon(self._pull)
@@ -225,7 +217,7 @@ class Executor:
     def _begin(self, execution: Queued) -> None:
         self._thread = threading.get_ident()
         self.running.add(execution)
-        self._active += 1
+        self.active += 1
         execution.context = self._context.copy()
         work, context = execution.run(), execution.context
         work.send(None)
@@ -234,11 +226,11 @@ class Executor:
 
     def enter(self) -> None:
         """A call takes a slot; it never has to wait for one here."""
-        self._active += 1
+        self.active += 1
 
     def leave(self) -> None:
         """A call frees its slot, for good or while it waits for another call."""
-        self._active -= 1
+        self.active -= 1
         if self._order and not self._pulling:
             self._pulling = True
             self.loop.call_soon(self._pull)

@@ -29,7 +29,8 @@ from wool._worker.executor import Executor
 from wool._worker.loops import EXIT_GRACE, close_loop, new_loop
 from wool._worker.memory import watch_memory
 from wool._worker.output import Capture
-from wool._worker.service import Service, Setup
+from wool._worker.server import Setup
+from wool._worker.service import Service
 from wool._worker.transports import Transports
 from wool.exceptions import VersionMismatch, WoolError
 

@@ -180,7 +180,7 @@ class StreamExecution(Execution):
         self._leave_step(State.SUSPENDED)
         self._tell_suspended()
         if self._window is not None and not self._window.may_go:
-            self.peer.flush()
+            self.peer.answers.flush()
         while not (self._asked or self.leaving is Leaving.CALLER):
             self._requested = self.peer.executor.loop.create_future()
             try:
@@ -190,7 +190,7 @@ class StreamExecution(Execution):
         self._requested = None
         self._enter_step()
         if self._window is not None and time.monotonic() > self._until:
-            self.peer.flush()
+            self.peer.answers.flush()
             await self._let_others()
             self._until = time.monotonic() + TURN
         if self.leaving is Leaving.CALLER:
@@ -299,4 +299,4 @@ class StreamExecution(Execution):
         if size > BATCH or frame.step != self._step:
             return False
         self._batch = frame, segments, size
-        return self.peer.join(frame, segments, value)
+        return self.peer.answers.join(frame, segments, value)

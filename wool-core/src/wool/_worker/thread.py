@@ -13,7 +13,8 @@ from wool._worker.executor import Executor
 from wool._worker.loops import close_loop
 from wool._worker.main import run_until
 from wool._worker.process import STOP_SPARE
-from wool._worker.service import Service, Setup
+from wool._worker.server import Setup
+from wool._worker.service import Service
 from wool._workerinfo import WorkerInfo
 
 

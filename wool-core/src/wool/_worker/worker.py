@@ -36,7 +36,8 @@ from wool._worker.placement import (
     credentials_of,
     network_credentials,
 )
-from wool._worker.service import Service, Setup
+from wool._worker.server import Setup
+from wool._worker.service import Service
 from wool._worker.transports import Transports, is_local
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, WoolError
