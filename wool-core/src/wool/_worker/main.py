@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -26,7 +25,7 @@ from wool._plugins.lookup import SERIALIZER, load_from, observers_from
 from wool._security.credentials import restore_keyring
 from wool._settings.sending import load
 from wool._worker.executor import Executor
-from wool._worker.loops import EXIT_GRACE, close_loop, new_loop
+from wool._worker.loops import EXIT_GRACE, close_loop, new_loop, run_until
 from wool._worker.memory import watch_memory
 from wool._worker.output import Capture
 from wool._worker.server import Setup
@@ -107,18 +106,6 @@ def print_whole_lines() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None if the caller has closed its own
             stream.reconfigure(line_buffering=True, write_through=False)
-
-
-def run_until(loop: asyncio.AbstractEventLoop, stopped: Callable[[], bool]) -> None:
-    """Runs a loop of user code, and goes on when a task makes it stop or raises SystemExit."""
-    while not stopped():
-        try:
-            loop.run_forever()
-        except (KeyboardInterrupt, SystemExit) as error:
-            loop.call_exception_handler(
-                {"message": "a task left behind by a routine raised", "exception": error}
-            )
-    close_loop(loop)
 
 
 class _Serving:
