@@ -29,7 +29,7 @@ from wool._pool.groups import GroupPlan
 from wool._pool.membership import Membership
 from wool._pool.plan import Plan
 from wool._pool.scaling import LOOK, Demand, Scaler, Sizing
-from wool._pool.supervisor import OwnWorker, Supervisor
+from wool._pool.supervisor import Supervisor
 from wool._protocol import frames as f
 from wool._security.credentials import Keyring, SameUser
 from wool._settings.sending import dump
@@ -37,7 +37,7 @@ from wool._settings.settings import blaming
 from wool._texts import reason_of
 from wool._worker.lifespan import entering
 from wool._worker.placement import Placement, place_alone, place_among_others, place_elsewhere
-from wool._worker.process import WorkerProcess
+from wool._worker.process import OwnWorker, WorkerProcess
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (

@@ -6,10 +6,12 @@ giving them back and cancelling those that have not begun is done here, whatever
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from wool._client.peer_pool import PeerPool
 from wool._code.loading import NO_REFERENTS
@@ -22,10 +24,8 @@ from wool._protocol.frames import Buffer, Frame
 from wool._values.tracebacks import process_label
 from wool._worker.answers import Answers
 from wool._worker.delegating import DelegationPolicy
-from wool._worker.execution import Execution
-from wool._worker.executor import Executor, leave_fork
+from wool._worker.executor import Executor, Queued, leave_fork
 from wool._worker.output import CallOutput
-from wool._worker.stream import StreamExecution
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost
 
@@ -33,41 +33,65 @@ SMALL = 8 << 10
 """Largest payload in bytes of a frame that is better read where it is used, past the I/O thread."""
 
 
-class Host(Protocol):
-    """The worker that serves callers; see `server.Server`."""
+Kinds = tuple[type[Queued], type[Queued]]
 
-    info: WorkerInfo
-    executor: Executor
-    answers: Answers
-    where: str
-    draining: bool
+
+class Host:
+    """A worker as its callers know it; see `server.Server`.
+
+    Attributes:
+        info: what the worker says of itself.
+        where: names it in messages.
+        executor: runs the calls of all callers.
+        answers: those to all callers.
+        draining: whether it takes no more calls.
+    """
+
+    def __init__(self, info: WorkerInfo, executor: Executor) -> None:
+        self.info = info
+        self.where = f"worker {info.pid} on {info.host}"
+        self.executor = executor
+        self.answers = Answers(executor.process)
+        self.draining = False
+        self._loop = asyncio.get_running_loop()
+        self._quiet = asyncio.Event()
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the I/O thread, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is stopping
+            self._loop.call_soon_threadsafe(callback, *args)
 
     def call_ended(self) -> None:
         """A call has ended, or a caller is done; perhaps it was the last one. On any thread."""
+        if self.draining:
+            self.call(self._quiet.set)
 
     def set_peers(self, pool: PeerPool, peers: f.Peers) -> None:
         """Takes note of the workers of a pool."""
+        raise NotImplementedError
 
     def report(self, caller: CallerPeer, frame: f.Inquire) -> None:
         """Tells a caller what the worker is doing."""
+        raise NotImplementedError
 
     def measure(self, pool: PeerPool, *, retire: bool) -> f.Usage:
         """Tells a pool how much there is to do; leaves if that is nothing and `retire`."""
-        ...
+        raise NotImplementedError
 
     def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
+        raise NotImplementedError
 
 
 class CallerPeer(Peer):
     """Somebody who calls this worker.
 
+    Args:
+        kinds: the classes of calls that are no streams, and of streams.
+
     Attributes:
         executor: runs the calls.
-        answers: those that wait to be sent, to all callers.
+        answers: those to all callers.
         pool: the pool for calls that this caller's routines make.
         number: unique among the callers of this worker.
         drained: whether it has said that it sends no more calls.
@@ -76,7 +100,9 @@ class CallerPeer(Peer):
         outputs: what its calls have printed, by their numbers.
     """
 
-    def __init__(self, host: Host, session: Session, pool: PeerPool, number: int) -> None:
+    def __init__(
+        self, host: Host, session: Session, pool: PeerPool, number: int, kinds: Kinds
+    ) -> None:
         label, loop = process_label(), host.executor.loop
         super().__init__(session, pool.codec, label=label, where=host.where, loop=loop)
         self.executor = host.executor
@@ -89,6 +115,7 @@ class CallerPeer(Peer):
         self.outputs: dict[int, CallOutput] = {}
         self._lost = False
         self._host = host
+        self._kinds = kinds
         self._delegation = DelegationPolicy()
 
     def _more_handlers(self) -> dict[type[Frame], Callable[[Any, Sequence[Buffer]], None]]:
@@ -142,7 +169,7 @@ class CallerPeer(Peer):
             segments = self._learn(frame.codes, segments)
         self._consider_delegating(frame)
         execution = self.serving.get(frame.call)
-        if isinstance(execution, StreamExecution):
+        if isinstance(execution, Queued):
             self.on_user(execution.resume, frame, segments, self.referents(frame))
 
     def _on_cancel(self, frame: f.Cancel, segments: Sequence[Buffer]) -> None:
@@ -202,7 +229,7 @@ class CallerPeer(Peer):
 
     def _begin(self, frame: f.Open, segments: Sequence[Buffer]) -> None:
         referents = self.referents(frame) if frame.references else NO_REFERENTS
-        kind = StreamExecution if frame.stream else Execution
+        kind = self._kinds[frame.stream]
         execution = self.serving[frame.call] = kind(self, frame, segments, referents)
         self.seen = frame.call
         # Not before: a drain that begins now sees the call, or is seen here.
@@ -229,7 +256,7 @@ class CallerPeer(Peer):
             self._begin(frame, segments)
         elif type(frame) is f.Resume:
             execution = self.serving.get(frame.call)
-            if isinstance(execution, StreamExecution):
+            if isinstance(execution, Queued):
                 execution.resume(frame, segments)
 
     def answer(self, frame: f.Answer, segments: Sequence[Buffer], *, more: bool = False) -> None:
@@ -322,7 +349,7 @@ class CallerPeer(Peer):
             gone: nothing more is said to the caller, and what is suspended or lent ends as well.
         """
         for call in list(self.serving.values()):
-            if isinstance(call, Execution):
+            if isinstance(call, Queued):
                 self.on_user(partial(call.abandon, gone=gone))
         if gone:
             self.on_user(self.end_uses)
@@ -333,7 +360,7 @@ class CallerPeer(Peer):
         for number, call in list(self.serving.items()):
             if self.executor.claim(call):
                 del self.serving[number]
-            elif isinstance(call, Execution):
+            elif isinstance(call, Queued):
                 self.on_user(call.abandon)
         for call in self.lose(self._losing):
             self.on_user(call.end, Failed(self._losing(call.request.name)))

@@ -10,12 +10,10 @@ import os
 import time
 from collections.abc import Sequence
 from types import FunctionType
-from typing import Any, Protocol
+from typing import Any
 
 from wool._client.current import ACTIVE
-from wool._client.pool import Pool
 from wool._code.code import CodeStore
-from wool._peer.end import End
 from wool._peer.incoming import NOTHING, Leaving, State, cancel_argument
 from wool._peer.packing import Packed, pack_context, unpack_context
 from wool._peer.running import RUNNING, CurrentCall
@@ -23,62 +21,14 @@ from wool._peer.stacks import lines_awaited, lines_running
 from wool._protocol.status import CallStatus, Line
 from wool._values.codec import rebuild_error
 from wool._values.context import Change, RoutineContext
-from wool._worker.answers import Answers
-from wool._worker.executor import BEGIN, Executor, Queued, leave_fork
+from wool._worker.callerpeer import CallerPeer
+from wool._worker.executor import BEGIN, Queued, leave_fork
 from wool._worker.lifespan import Lifespan
 from wool._worker.observing import observed
 from wool._worker.output import CallOutput
 from wool._worker.routines import find
-from wool._workerinfo import WorkerInfo
 from wool.exceptions import SerializationError, WorkerStopped
 from wool.plugins import CallInfo
-
-
-class CallerEnd(End, Protocol):
-    """The connection to a caller, as its calls see it.
-
-    Attributes:
-        executor: runs the calls.
-        answers: those that wait to be sent.
-        number: unique among the callers of this worker.
-        seen: the number of its last call.
-        outputs: what its calls have printed, by their numbers.
-    """
-
-    executor: Executor
-    answers: Answers
-    number: int
-    seen: int
-    outputs: dict[int, CallOutput]
-
-    @property
-    def pool(self) -> Pool:
-        """The pool for calls that this caller's routines make."""
-        ...
-
-    @property
-    def worker(self) -> WorkerInfo:
-        """This worker."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Names the caller."""
-        ...
-
-    def give_back(self, call: int) -> None:
-        """Says that a call has not begun and never will; on the executor's thread."""
-
-    def output(self, call: int, routine: str) -> CallOutput | None:
-        """Returns what takes output of a call to its caller; None if this process keeps it."""
-        ...
-
-    def flush_output(self, call: int, *, end: bool = False) -> None:
-        """Sends the output of a call before its answer."""
-
-    def on_suspended(self) -> None:
-        """A stream waits for its next step, while the worker waits for its calls to end."""
-
 
 OWN = 2
 """Variables that the context of each call has from here: the call, and its pool."""
@@ -96,7 +46,7 @@ _STATES = {
 class Execution(Queued):
     """A call of a routine that has been received."""
 
-    peer: CallerEnd
+    peer: CallerPeer
     _info: CurrentCall | None = None
     _outstanding = 0  # Wool operations that the call waits for
     _sharing: RoutineContext | None = None  # once there are variables to share

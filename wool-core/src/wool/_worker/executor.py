@@ -17,11 +17,14 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
+from wool._code.loading import NO_REFERENTS, Referents
 from wool._peer.incoming import IncomingCall
+from wool._protocol import frames as f
+from wool._protocol.frames import Buffer
 from wool._worker.lifespan import Lifespan
 from wool._worker.output import Capture
 
@@ -55,6 +58,11 @@ class Queued(IncomingCall):
     async def run(self) -> None:
         """Executes the call; the body of its task. It begins by awaiting `BEGIN`."""
         raise NotImplementedError
+
+    def resume(
+        self, frame: f.Resume, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS
+    ) -> None:
+        """Asks a stream for its next step; other calls have none."""
 
 
 class Prompt(Protocol):
@@ -183,10 +191,18 @@ class Executor:
         """Begins the next call; comes back after its first step."""
         while self._order and self.active < self.limit:
             execution = self.pending.pop(self._order.popleft(), None)
-            if execution is not None:
-                self._begin(execution)
-                self.loop.call_soon(self._pull)
-                return
+            if execution is None:
+                continue
+            self._thread = threading.get_ident()
+            self.running.add(execution)
+            self.active += 1
+            execution.context = context = self._context.copy()
+            work = execution.run()
+            work.send(None)
+            # A task factory that users set, such as `asyncio.eager_task_factory`, is for theirs.
+            execution.task = asyncio.Task(work, loop=self.loop, context=context)
+            self.loop.call_soon(self._pull)
+            return
         self._pulling = False
         if self._order and self.active < self.limit:
             self._pull()  # a call came in between
@@ -213,16 +229,6 @@ class Executor:
             if not self._pulling:
                 self._pulling = True
                 self.loop.call_soon(self._pull)
-
-    def _begin(self, execution: Queued) -> None:
-        self._thread = threading.get_ident()
-        self.running.add(execution)
-        self.active += 1
-        execution.context = self._context.copy()
-        work, context = execution.run(), execution.context
-        work.send(None)
-        # A task factory that users set, such as `asyncio.eager_task_factory`, is for their tasks.
-        execution.task = asyncio.Task(work, loop=self.loop, context=context)
 
     def enter(self) -> None:
         """A call takes a slot; it never has to wait for one here."""

@@ -29,15 +29,16 @@ from wool._peer.incoming import State
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._security.credentials import Acceptor, Keyring
-from wool._worker.answers import Answers
-from wool._worker.callerpeer import CallerPeer
+from wool._worker.callerpeer import CallerPeer, Host
 from wool._worker.execution import Execution
 from wool._worker.executor import Executor
-from wool._worker.stalls import StallWatch
-from wool._worker.status import worker_status
+from wool._worker.status import StallWatch, worker_status
+from wool._worker.stream import StreamExecution
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
+
+KINDS = (Execution, StreamExecution)
 
 MAX_STRANGERS = 256
 """Connections that have not authenticated themselves; the oldest is dropped for one more."""
@@ -73,7 +74,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     parent: str = ""
 
 
-class Server:
+class Server(Host):
     """Serves callers on behalf of an executor.
 
     Args:
@@ -81,10 +82,6 @@ class Server:
         info: what the worker says of itself.
         acceptor: what callers have to prove.
         on_retired: called when it drains because its pool can do without it; None: no pool can.
-
-    Attributes:
-        answers: those to its callers.
-        draining: whether it takes no more calls.
     """
 
     def __init__(
@@ -95,22 +92,16 @@ class Server:
         acceptor: Acceptor,
         on_retired: Callable[[], object] | None = None,
     ) -> None:
-        self.info = info
-        self.where = f"worker {info.pid} on {info.host}"
-        self.executor = executor
-        self.answers = Answers(executor.process)
-        self.draining = False
+        super().__init__(info, executor)
         self._setup = setup
         self._acceptor = acceptor
         self._on_retired = on_retired
-        self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._callers: set[CallerPeer] = set()
         self._strangers: deque[abc.Connection] = deque()
         self._numbers = count(1)
         self._pools: dict[str, PeerPool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._quiet = asyncio.Event()
         self._stalls = StallWatch(executor, self.where)
         executor.attach(self._post_idle)
 
@@ -133,7 +124,7 @@ class Server:
             with contextlib.suppress(ValueError):
                 self._strangers.remove(connection)
             self.call_ended()
-        caller = CallerPeer(self, session, self._pool(session.peer), number)
+        caller = CallerPeer(self, session, self._pool(session.peer), number, KINDS)
         self._callers.add(caller)
         self._stalls.start()
         if self.draining:
@@ -257,11 +248,6 @@ class Server:
                     caller.told = caller.seen
                     caller.session.send(f.Idle(self.executor.load, caller.seen))
 
-    def call(self, callback: Callable[..., object], *args: Any) -> None:
-        """Calls back on the server's loop, from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is stopping
-            self._loop.call_soon_threadsafe(callback, *args)
-
     # Ending -------------------------------------------------------------------------------------
 
     def forget(self, caller: CallerPeer) -> None:
@@ -271,11 +257,6 @@ class Server:
             self._stalls.stop()
         self.call_ended()
         self._retire(caller.pool)
-
-    def call_ended(self) -> None:
-        """A call has ended, or a caller is done; perhaps it was the last one. On any thread."""
-        if self.draining:
-            self.call(self._quiet.set)
 
     def _has_calls(self) -> bool:
         return self._has_executions() or any(c.lent.any for c in self._callers)

@@ -10,23 +10,17 @@ from typing import Any
 
 from wool._worker.executor import Executor
 from wool._worker.loops import LoopThread
-from wool._worker.process import STOP_SPARE
+from wool._worker.process import STOP_SPARE, OwnWorker
 from wool._worker.server import Setup
 from wool._worker.service import Service
 from wool._workerinfo import WorkerInfo
 
 
-class WorkerThread:
-    """A worker in this process.
-
-    Attributes:
-        exited: done when its threads have ended; there is no return code.
-    """
-
-    waiting = ""
+class WorkerThread(OwnWorker):
+    """A worker in this process. It has ended when its threads have; there is no return code."""
 
     def __init__(self, setup: Setup, concurrency: int | None, drain_timeout: float) -> None:
-        self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
+        super().__init__()
         self._ready: concurrent.futures.Future[WorkerInfo] = concurrent.futures.Future()
         self._ready.set_running_or_notify_cancel()  # it starts even if nobody waits for that
         self._stop = asyncio.Event()
@@ -45,23 +39,14 @@ class WorkerThread:
         self._io.submit(self._serve())
 
     async def ready(self) -> dict[str, Any]:
-        """Waits until the worker serves; returns its report, or why it does not."""
         try:
             info = await asyncio.wrap_future(self._ready)
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}"}
         return {"address": info.address, "host": info.host, "pid": info.pid}
 
-    async def wait(self) -> int:
-        """Waits until the threads have ended."""
-        return await asyncio.shield(asyncio.wrap_future(self.exited))
-
     async def stop(self, grace: float) -> None:
-        """Has the worker end; leaves its threads behind if they do not.
-
-        Args:
-            grace: seconds that its calls get to clean up.
-        """
+        """Has the worker end; leaves its threads behind if they do not."""
         self._grace = grace
         self.kill()
         with contextlib.suppress(TimeoutError):
@@ -69,10 +54,6 @@ class WorkerThread:
                 await self.wait()
                 self._io.join()
                 self._user.join()
-
-    def describe(self, code: int) -> str:
-        """Says how it has ended."""
-        return "has ended"
 
     def kill(self) -> None:
         """A thread cannot be killed; it is told to stop."""
