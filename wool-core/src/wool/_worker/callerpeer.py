@@ -34,6 +34,7 @@ SMALL = 8 << 10
 
 
 Kinds = tuple[type[Queued], type[Queued]]
+Handler = Callable[["CallerPeer", Any, Sequence[Buffer]], None]
 
 
 class Host:
@@ -44,6 +45,7 @@ class Host:
         where: names it in messages.
         executor: runs the calls of all callers.
         answers: those to all callers.
+        handlers: take the frames of a caller that are for the worker as a whole.
         draining: whether it takes no more calls.
     """
 
@@ -52,6 +54,7 @@ class Host:
         self.where = f"worker {info.pid} on {info.host}"
         self.executor = executor
         self.answers = Answers(executor.process)
+        self.handlers: dict[type[Frame], Handler] = {}
         self.draining = False
         self._loop = asyncio.get_running_loop()
         self._quiet = asyncio.Event()
@@ -65,18 +68,6 @@ class Host:
         """A call has ended, or a caller is done; perhaps it was the last one. On any thread."""
         if self.draining:
             self.call(self._quiet.set)
-
-    def set_peers(self, pool: PeerPool, peers: f.Peers) -> None:
-        """Takes note of the workers of a pool."""
-        raise NotImplementedError
-
-    def report(self, caller: CallerPeer, frame: f.Inquire) -> None:
-        """Tells a caller what the worker is doing."""
-        raise NotImplementedError
-
-    def measure(self, pool: PeerPool, *, retire: bool) -> f.Usage:
-        """Tells a pool how much there is to do; leaves if that is nothing and `retire`."""
-        raise NotImplementedError
 
     def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
@@ -103,6 +94,7 @@ class CallerPeer(Peer):
     def __init__(
         self, host: Host, session: Session, pool: PeerPool, number: int, kinds: Kinds
     ) -> None:
+        self._host = host
         label, loop = process_label(), host.executor.loop
         super().__init__(session, pool.codec, label=label, where=host.where, loop=loop)
         self.executor = host.executor
@@ -114,7 +106,6 @@ class CallerPeer(Peer):
         self.told: int = 1
         self.outputs: dict[int, CallOutput] = {}
         self._lost = False
-        self._host = host
         self._kinds = kinds
         self._delegation = DelegationPolicy()
 
@@ -123,9 +114,8 @@ class CallerPeer(Peer):
             f.Resume: self._on_resume,
             f.Recall: self._on_recall,
             f.Heard: self._on_heard,
-            f.Peers: self._on_peers,
             f.Drain: self._on_drain,
-            f.Measure: self._on_measure,
+            **{kind: partial(take, self) for kind, take in self._host.handlers.items()},
         }
 
     @property
@@ -195,9 +185,6 @@ class CallerPeer(Peer):
         self.session.send(f.GiveBack(numbers, waiting, recalled))
         self._note_ended()
 
-    def _on_peers(self, frame: f.Peers, segments: Sequence[Buffer]) -> None:
-        self._host.set_peers(self.pool, frame)
-
     def _on_drain(self, frame: f.Drain, segments: Sequence[Buffer]) -> None:
         self.drained = True
         self._host.call_ended()
@@ -205,12 +192,6 @@ class CallerPeer(Peer):
     def _on_release(self, frame: f.Release, segments: Sequence[Buffer]) -> None:
         super()._on_release(frame, segments)
         self._host.call_ended()
-
-    def _on_inquire(self, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
-        self._host.report(self, frame)
-
-    def _on_measure(self, frame: f.Measure, segments: Sequence[Buffer]) -> None:
-        self.session.send(self._host.measure(self.pool, retire=frame.retire))
 
     def _consider_delegating(self, frame: f.Open | f.Resume) -> None:
         """Has frames read on the executor's thread if that would wait for them anyway."""
@@ -223,7 +204,8 @@ class CallerPeer(Peer):
     def _is_foreign(self, frame: f.Open) -> bool:
         """Whether a call comes too late for a worker that drains.
 
-        What runs here may go on calling: it could not finish otherwise if there is nobody else.
+        Calls that run here may go on calling: they could not finish otherwise if there is nobody
+        else.
         """
         return not frame.parent.startswith(f"{self.worker.id}-")
 

@@ -64,7 +64,7 @@ class Execution(Queued):
 
     @property
     def lifespan(self) -> Lifespan:
-        """What the worker has entered for all calls."""
+        """The context that the worker has entered for all calls."""
         return self.peer.executor.lifespan
 
     def wait_begins(self) -> None:
@@ -95,7 +95,7 @@ class Execution(Queued):
             return None
         return self.peer.output(self.frame.call, self.name)
 
-    # What it is doing ---------------------------------------------------------------------------
+    # Status -------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:

@@ -250,8 +250,8 @@ class Executor:
 def leave_fork(error: BaseException | None = None) -> NoReturn:
     """Ends a process that a routine has forked, and that comes back from the routine.
 
-    What it is in the midst of is its parent's: to answer calls, over the same connections, above
-    all.
+    All that it is in the midst of is its parent's: above all to answer calls, over the same
+    connections.
 
     Args:
         error: what it comes back with.

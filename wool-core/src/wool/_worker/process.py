@@ -8,7 +8,7 @@ inherit it. Afterwards the lifeline only has to stay open: when it closes, for w
 worker ends.
 
 A worker elsewhere has the other end of a pipe there, which the command takes up to the lifeline:
-its report goes to standard output. What is printed goes to standard error.
+its report goes to standard output. All that is printed goes to standard error.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from wool._worker.memory import OVER_LIMIT
 from wool.abc import Launcher
 from wool.exceptions import ConfigurationError
 
-# Garbage is looked for once everything is imported, of which nothing is any. What is there by then
-# is never looked at again.
+# Garbage is looked for once everything is imported, of which nothing is any. All that is there by
+# then is never looked at again.
 _BOOT = """\
 import gc, marshal, os, sys
 gc.disable()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import count
 from typing import Any
 
@@ -28,6 +28,7 @@ from wool._peer.handshaking import accept
 from wool._peer.incoming import State
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
+from wool._protocol.frames import Buffer
 from wool._security.credentials import Acceptor, Keyring
 from wool._worker.callerpeer import CallerPeer, Host
 from wool._worker.execution import Execution
@@ -93,6 +94,11 @@ class Server(Host):
         on_retired: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(info, executor)
+        self.handlers = {
+            f.Peers: self._on_peers,
+            f.Inquire: self._on_inquire,
+            f.Measure: self._on_measure,
+        }
         self._setup = setup
         self._acceptor = acceptor
         self._on_retired = on_retired
@@ -149,7 +155,7 @@ class Server(Host):
 
     # Reports ------------------------------------------------------------------------------------
 
-    def report(self, caller: CallerPeer, frame: f.Inquire) -> None:
+    def _on_inquire(self, caller: CallerPeer, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
         """Tells a caller what the worker is doing, and what its callers say that they are."""
         self._run(self._report(caller, frame))
 
@@ -204,12 +210,13 @@ class Server(Host):
             self.executor.call(pool.modules.leave)
             self._run(pool.close_clients())
 
-    def set_peers(self, pool: PeerPool, peers: f.Peers) -> None:
+    def _on_peers(self, caller: CallerPeer, peers: f.Peers, segments: Sequence[Buffer]) -> None:
         """Takes note of the workers of a pool, this one among them.
 
         They are known by their addresses: of some, that is all that is known at first. Their order
         is random, lest all workers prefer the same one.
         """
+        pool = caller.pool
         if not pool.learn(peers):
             return
         pool.output = pool.options.output
@@ -271,20 +278,21 @@ class Server(Host):
             for caller in list(self._callers):
                 caller.drain()
 
-    def measure(self, pool: PeerPool, *, retire: bool) -> f.Usage:
+    def _on_measure(self, caller: CallerPeer, frame: f.Measure, segments: Sequence[Buffer]) -> None:
         """Tells a pool how much there is to do; begins to drain if that is nothing and `retire`."""
         on_retired = self._on_retired
-        if retire and on_retired is not None and not self.draining:
+        if frame.retire and on_retired is not None and not self.draining:
             self.draining = True  # what begins on the other thread is given back, or is seen here
             if not self._has_calls():
-                for caller in list(self._callers):
-                    caller.drain()
+                for other in list(self._callers):
+                    other.drain()
                 on_retired()
             else:
                 self.draining = False
         executor = self.executor
-        wanted = [sorted(tags) for tags in pool.wanted]
-        return f.Usage(len(executor.pending), self._has_calls(), executor.ended, wanted)
+        wanted = [sorted(tags) for tags in caller.pool.wanted]
+        usage = f.Usage(len(executor.pending), self._has_calls(), executor.ended, wanted)
+        caller.session.send(usage)
 
     async def drain(self, grace: float) -> None:
         """Takes no more calls and lets those that have begun finish, for `grace` seconds.

@@ -67,14 +67,14 @@ class Worker:
         credentials: what callers have to have on a network; by default the token in `WOOL_TOKEN` or
             `WOOL_TOKEN_FILE`. A Unix socket serves the processes of its own user and needs none.
         lifespan: returns an async context manager that is entered before the worker takes calls,
-            and left after the last one, within `cancel_grace` seconds. What it yields is
+            and left after the last one, within `cancel_grace` seconds. Its value is
             `wool.current_worker().state` in routines.
         insecure: serves whoever asks, without credentials, on the loopback interface only.
         drain_timeout: seconds that running calls get to finish when it is left, 30 by default; they
             are cancelled at once if it is left with an exception. Those that are cancelled get
             `cancel_grace` seconds to clean up, a setting.
 
-    What is not given is taken from the environment and `pyproject.toml`, see `docs/settings.md`.
+    Arguments not given are taken from the environment and `pyproject.toml`, see `docs/settings.md`.
 
     Raises:
         ConfigurationError, PluginError: an argument has no usable value; a network address without
