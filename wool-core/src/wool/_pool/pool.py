@@ -31,12 +31,11 @@ from wool._pool.plan import Plan
 from wool._pool.scaling import LOOK, Demand, Scaler, Sizing
 from wool._pool.supervisor import Supervisor
 from wool._protocol import frames as f
-from wool._security.credentials import Keyring, SameUser
 from wool._settings.sending import dump
 from wool._settings.settings import blaming
 from wool._texts import reason_of
 from wool._worker.lifespan import entering
-from wool._worker.placement import Placement, place_alone, place_among_others, place_elsewhere
+from wool._worker.placement import Placement, place
 from wool._worker.process import OwnWorker, WorkerProcess
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
@@ -47,7 +46,6 @@ from wool.exceptions import (
     WoolError,
     WorkerLost,
 )
-from wool.plugins import TransportPlugin
 
 GATHERING = 0.02
 """Seconds in which news of workers is gathered before others are told."""
@@ -236,7 +234,13 @@ class OwnedPool(Pool):
         self._news.forget()
         plugins = self._plugins = lookup.companions(plan.core.observers)
         self.follow(plugins)
-        placement = self._placement = self._place(plugin)
+        placement = self._placement = place(
+            plugin,
+            plan.discovery,
+            plan.credentials,
+            starting=plan.most > 0,
+            elsewhere=any(group.elsewhere for group in plan.groups),
+        )
         keyring = placement.keyring
         self._config: dict[str, Any] = {
             "transport": plugin.name,
@@ -285,17 +289,6 @@ class OwnedPool(Pool):
                 self._on_no_discovery,
             )
             self._watching = self._loop.create_task(self._membership.run())
-
-    def _place(self, plugin: TransportPlugin) -> Placement:
-        plan = self._plan
-        elsewhere = any(group.elsewhere for group in plan.groups)
-        if elsewhere and "in-process" not in plugin.capabilities:
-            return place_elsewhere(plugin, plan.discovery, plan.credentials)
-        if plan.discovery is None:
-            return place_alone(plugin, plan.credentials)
-        if not plan.most:
-            return Placement(keyring=Keyring(SameUser(), plan.credentials))
-        return place_among_others(plugin, plan.discovery, plan.credentials)
 
     async def _close(self, *, graceful: bool) -> None:
         self.closed = self._closing = True

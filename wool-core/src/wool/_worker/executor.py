@@ -95,6 +95,7 @@ class Executor:
         prompts: the debuggers that have stopped a thread, by its number.
         ending: whether no debugger stops anything any more.
         process: that it is of; a routine may fork others.
+        on_idle: called when there is nothing to begin.
         on_exhausted: called if there is no memory left to answer with.
     """
 
@@ -115,12 +116,8 @@ class Executor:
         self._thread = 0
         self.process = os.getpid()
         self._context = contextvars.Context()
-        self._post_idle: Post = lambda: None
+        self.on_idle: Post = lambda: None
         self.on_exhausted: Post = lambda: None
-
-    def attach(self, post_idle: Post) -> None:
-        """Says whom to tell that there is nothing to begin."""
-        self._post_idle = post_idle
 
     # On any thread ------------------------------------------------------------------------------
 
@@ -207,7 +204,7 @@ class Executor:
         if self._order and self.active < self.limit:
             self._pull()  # a call came in between
         elif not self._order:
-            self._post_idle()
+            self.on_idle()
 
     def hold(self) -> bool:
         """Begins no calls until `release`, if this is the executor's thread; says whether it is.

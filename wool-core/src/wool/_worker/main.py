@@ -64,9 +64,7 @@ def main(lifeline: BinaryIO, report: int) -> None:
         sys.breakpointhook = partial(_on_breakpoint, executor)
     executor.on_exhausted = partial(os.kill, os.getpid(), signal.SIGKILL)  # takes no memory
     after_fork(partial(_keep_running, executor))
-    stopping = threading.Event()
-    ended = threading.Event()
-    serving = _Serving(config, lifeline.fileno(), report, executor, stopping, ended)
+    serving = _Serving(config, lifeline.fileno(), report, executor)
     # A terminal's Ctrl-C, or that it is closed, reaches the whole process group; the pool's process
     # decides. Not ignored: what a routine starts would inherit that.
     signal.signal(signal.SIGINT, lambda number, frame: None)
@@ -76,8 +74,8 @@ def main(lifeline: BinaryIO, report: int) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: serving.drain())
     thread = threading.Thread(target=serving.run, name="wool-io", daemon=True)
     thread.start()
-    run_until(loop, stopping.is_set)
-    ended.set()
+    run_until(loop, serving.over.is_set)
+    serving.left.set()
     thread.join(EXIT_GRACE)
 
 
@@ -109,23 +107,22 @@ def print_whole_lines() -> None:
 
 
 class _Serving:
-    """The work of the I/O thread: it serves, and ends the process when that is over."""
+    """The work of the I/O thread: it serves, and ends the process when that is over.
+
+    Attributes:
+        over: set when it is.
+        left: to be set when the main thread has let go of its loop.
+    """
 
     def __init__(
-        self,
-        config: dict[str, Any],
-        lifeline: int,
-        report: int,
-        executor: Executor,
-        stopping: threading.Event,
-        ended: threading.Event,
+        self, config: dict[str, Any], lifeline: int, report: int, executor: Executor
     ) -> None:
+        self.over = threading.Event()
+        self.left = threading.Event()
         self._config = config
         self._lifeline = lifeline
         self._to_pool = report
         self._executor = executor
-        self._stopping = stopping
-        self._ended = ended
         self._loop = new_loop(config["loop"])
         self._reasons = asyncio.Queue[str]()
 
@@ -140,9 +137,9 @@ class _Serving:
             os.close(self._lifeline)
             os.close(self._to_pool)
             close_loop(self._loop)
-            self._stopping.set()
+            self.over.set()
             self._executor.call(self._executor.loop.stop)
-            if not self._ended.wait(EXIT_GRACE):
+            if not self.left.wait(EXIT_GRACE):
                 os._exit(1)  # user code does not let go of the main thread
 
     def drain(self) -> None:

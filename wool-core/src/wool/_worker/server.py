@@ -109,7 +109,7 @@ class Server(Host):
         self._pools: dict[str, PeerPool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stalls = StallWatch(executor, self.where)
-        executor.attach(self._post_idle)
+        executor.on_idle = self._on_idle
 
     async def handle(self, connection: abc.Connection, acceptor: Acceptor | None = None) -> None:
         """Serves one connection until it ends.
@@ -240,7 +240,7 @@ class Server(Host):
 
     # Threads ------------------------------------------------------------------------------------
 
-    def _post_idle(self) -> None:
+    def _on_idle(self) -> None:
         """There is nothing to begin; on the executor's thread."""
         for caller in list(self._callers):
             if caller.told < caller.seen:
