@@ -32,8 +32,6 @@ from wool.exceptions import WoolError, WorkerLost
 SMALL = 8 << 10
 """Largest payload in bytes of a frame that is better read where it is used, past the I/O thread."""
 
-
-Kinds = tuple[type[Queued], type[Queued]]
 Handler = Callable[["CallerPeer", Any, Sequence[Buffer]], None]
 
 
@@ -45,9 +43,12 @@ class Host:
         where: names it in messages.
         executor: runs the calls of all callers.
         answers: those to all callers.
+        kinds: the classes of calls that are no streams, and of streams.
         handlers: take the frames of a caller that are for the worker as a whole.
         draining: whether it takes no more calls.
     """
+
+    kinds: tuple[type[Queued], type[Queued]]
 
     def __init__(self, info: WorkerInfo, executor: Executor) -> None:
         self.info = info
@@ -77,9 +78,6 @@ class Host:
 class CallerPeer(Peer):
     """Somebody who calls this worker.
 
-    Args:
-        kinds: the classes of calls that are no streams, and of streams.
-
     Attributes:
         executor: runs the calls.
         answers: those to all callers.
@@ -91,9 +89,7 @@ class CallerPeer(Peer):
         outputs: what its calls have printed, by their numbers.
     """
 
-    def __init__(
-        self, host: Host, session: Session, pool: PeerPool, number: int, kinds: Kinds
-    ) -> None:
+    def __init__(self, host: Host, session: Session, pool: PeerPool, number: int) -> None:
         self._host = host
         label, loop = process_label(), host.executor.loop
         super().__init__(session, pool.codec, label=label, where=host.where, loop=loop)
@@ -106,7 +102,7 @@ class CallerPeer(Peer):
         self.told: int = 1
         self.outputs: dict[int, CallOutput] = {}
         self._lost = False
-        self._kinds = kinds
+        self._kinds = host.kinds
         self._delegation = DelegationPolicy()
 
     def _more_handlers(self) -> dict[type[Frame], Callable[[Any, Sequence[Buffer]], None]]:

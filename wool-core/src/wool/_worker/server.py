@@ -39,8 +39,6 @@ from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
 
-KINDS = (Execution, StreamExecution)
-
 MAX_STRANGERS = 256
 """Connections that have not authenticated themselves; the oldest is dropped for one more."""
 
@@ -84,6 +82,8 @@ class Server(Host):
         acceptor: what callers have to prove.
         on_retired: called when it drains because its pool can do without it; None: no pool can.
     """
+
+    kinds = (Execution, StreamExecution)
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Server(Host):
             with contextlib.suppress(ValueError):
                 self._strangers.remove(connection)
             self.call_ended()
-        caller = CallerPeer(self, session, self._pool(session.peer), number, KINDS)
+        caller = CallerPeer(self, session, self._pool(session.peer), number)
         self._callers.add(caller)
         self._stalls.start()
         if self.draining:
