@@ -221,7 +221,10 @@ class Execution(Queued):
         self._finish_return(value)
 
     def _leave_step(self, state: State) -> None:
-        self.state, executor = state, self.peer.executor
+        executor = self.peer.executor
+        if os.getpid() != executor.process:
+            leave_fork()
+        self.state = state
         # The clock of uvloop stands still while user code keeps the loop, and says how long to wait
         # before it is set: timers would be late by as much as that. Asking for the time sets it.
         executor.loop.time()
