@@ -26,6 +26,10 @@ WORK = {
     # Keeps the interpreter lock, heeds no signal, and computes nothing: it locks a mutex twice.
     "seized": "c = ctypes.PyDLL(None); m = ctypes.create_string_buffer(64); "
     "c.pthread_mutex_lock(m); c.pthread_mutex_lock(m)",
+    "forking": """try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            os.fork()""",
 }
 
 CALLER = """
@@ -96,6 +100,16 @@ def test_process_group_killed(folder: Path, number: signal.Signals) -> None:
         workers_of(script)
         os.killpg(script.process.pid, number)
         assert script.finish() == -number
+        gone(script, within=20)
+        assert ended(folder) == 4
+
+
+def test_caller_killed_and_routines_that_fork_then(folder: Path) -> None:
+    """Their children come back from them, and have nobody to answer; they end, too."""
+    with caller(folder, work="forking") as script:
+        workers_of(script)
+        script.process.kill()
+        script.finish()
         gone(script, within=20)
         assert ended(folder) == 4
 

@@ -426,6 +426,17 @@ async def hold_until_cancelled(folder: Path) -> None:
         (folder / "ended").touch()
 
 
+def test_what_ends_a_program_does_not_end_the_pool(pool: wool.SyncPool) -> None:
+    """It is raised by the call, on the thread that waits for it."""
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        pool.call(leave)
+    assert pool.call(add, 1, 2) == 3
+
+
 def test_ctrl_c_cancels_the_call(folder: Path) -> None:
     def interrupt() -> None:
         until_sync((folder / "began").exists)

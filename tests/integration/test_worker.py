@@ -27,7 +27,6 @@ from wool._security.credentials import Authenticator, Insecure, Keyring, PoolSec
 from wool._transports import delegation
 from wool._worker import server
 from wool._worker.callerpeer import CallerPeer
-from wool._worker.server import Server
 from wool._worker.transports import Transports
 from wool.abc import Connection
 from wool.exceptions import (
@@ -395,11 +394,11 @@ async def test_answers_of_both_threads_keep_their_order(
 ) -> None:
     """One is about to send a value that was posted, as the stream ends on the other."""
     sending, ended = threading.Event(), threading.Event()
-    post, send, send_now = Server.post, CallerPeer.send, CallerPeer.send_now
+    answer, send, send_now = CallerPeer.answer, CallerPeer.send, CallerPeer.send_now
 
-    def post_and_tell(server: Server, *answer: Any, more: bool) -> None:
-        post(server, *answer, more=more)
-        if isinstance(answer[1], f.Value):
+    def answer_and_tell(caller: CallerPeer, frame: f.Answer, *args: Any, more: bool) -> None:
+        answer(caller, frame, *args, more=more)
+        if isinstance(frame, f.Value):
             sending.wait(20)
         else:
             ended.set()
@@ -417,7 +416,7 @@ async def test_answers_of_both_threads_keep_their_order(
         wait_for_the_end()
         return send_now(caller, *args)
 
-    monkeypatch.setattr(Server, "post", post_and_tell)
+    monkeypatch.setattr(CallerPeer, "answer", answer_and_tell)
     monkeypatch.setattr(CallerPeer, "send", send_late)
     monkeypatch.setattr(CallerPeer, "send_now", send_now_late)
     async with wool.Worker(address=unix(folder)) as worker, calling(worker.info.address):
@@ -442,12 +441,13 @@ async def test_a_call_that_is_read_as_the_drain_begins(
     def suit_and_drain(caller: CallerPeer, frame: f.Frame) -> bool:
         suited = suits(caller, frame)
         if suited and armed.is_set() and not drained.is_set():
+            server: Any = caller._host
 
             def drain() -> None:
-                caller._server.start_drain()
+                server.start_drain()
                 drained.set()
 
-            caller._server.call(drain)
+            server.call(drain)
             drained.wait(20)
         return suited
 

@@ -281,8 +281,8 @@ MUTANTS = (
     Mutant(
         name="context-shared-by-calls",
         promise="Each call has a context of its own.",
-        old="execution.context = self._context.copy()",
-        new="execution.context = self._context",
+        old="execution.context = context = self._context.copy()",
+        new="execution.context = context = self._context",
         tests=("tests/contract/test_context.py", "tests/contract/test_call.py"),
     ),
     Mutant(

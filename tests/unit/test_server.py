@@ -14,8 +14,9 @@ from wool._code.received import ReceivedModules
 from wool._code.rules import Rules
 from wool._peer.references import Lent
 from wool._worker.executor import Executor
-from wool._worker.server import Server
+from wool._worker.server import Server, Setup
 from wool._worker.service import worker_info
+from wool._worker.transports import Transports
 
 
 class Caller:
@@ -32,15 +33,18 @@ class Caller:
 
 def make_server() -> Server:
     nobody: Any = None
-    return Server(
-        worker_info("id", "unix://x", [], "cloudpickle"),
-        Executor(asyncio.get_running_loop(), None),
-        acceptor=nobody,
-        routes=nobody,
+    setup = Setup(
+        id="id",
+        tags=(),
+        transport="unix",
+        transports=Transports({}),
         keyring=nobody,
         serializer=nobody,
-        observers=(),
+        serializer_name="cloudpickle",
+        listen=None,
     )
+    info = worker_info("id", "unix://x", [], "cloudpickle")
+    return Server(setup, info, Executor(asyncio.get_running_loop(), None), nobody)
 
 
 async def test_a_call_that_ends_on_the_other_thread_as_the_worker_drains() -> None:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from wool._client import remote
-from wool._client.client import Balancer, Client
+from wool._client.client import Client
 from wool._client.current import ACTIVE, OPEN, ActivePool
 from wool._client.identity import VERSION
 from wool._client.peer_pool import peers
@@ -22,25 +22,21 @@ from wool._client.poolbase import PoolBase
 from wool._client.routine import Routine
 from wool._client.view import PoolView
 from wool._code.modules import Modules
-from wool._msgspec import Struct
 from wool._peer.session import Session
 from wool._plugins import lookup
 from wool._plugins.observers import Observer
 from wool._pool.groups import GroupPlan
 from wool._pool.membership import Membership
+from wool._pool.plan import Plan
 from wool._pool.scaling import LOOK, Demand, Scaler, Sizing
-from wool._pool.supervisor import OwnWorker, Supervisor
+from wool._pool.supervisor import Supervisor
 from wool._protocol import frames as f
-from wool._protocol.frames import CallOptions
-from wool._security.credentials import Authenticator, Keyring, SameUser
-from wool._settings.model import Core
 from wool._settings.sending import dump
-from wool._settings.settings import Settings, blaming
+from wool._settings.settings import blaming
 from wool._texts import reason_of
-from wool._worker.backends import ChosenDiscovery
 from wool._worker.lifespan import entering
-from wool._worker.placement import Placement, place_alone, place_among_others, place_elsewhere
-from wool._worker.process import WorkerProcess
+from wool._worker.placement import Placement, place
+from wool._worker.process import OwnWorker, WorkerProcess
 from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import (
@@ -50,38 +46,6 @@ from wool.exceptions import (
     WoolError,
     WorkerLost,
 )
-from wool.plugins import TransportPlugin
-
-
-class Plan(Struct, frozen=True, kw_only=True):
-    """The arguments and settings of a pool, checked.
-
-    Attributes:
-        origins: where the values of `core` come from.
-        groups: the workers that it starts.
-        tags: what all workers have to offer.
-        discovery: what finds others, if anything does.
-        credentials: what is shown to workers on a network, if anything is.
-        quorum: how many workers must be ready before it is open.
-    """
-
-    settings: Settings
-    core: Core
-    origins: Mapping[str, str]
-    groups: tuple[GroupPlan, ...]
-    tags: frozenset[str]
-    discovery: ChosenDiscovery | None
-    transport: str
-    credentials: Authenticator | None
-    balancer: Balancer | None
-    options: CallOptions
-    quorum: int
-
-    @property
-    def most(self) -> int:
-        """How many workers it starts at most."""
-        return sum(group.most for group in self.groups)
-
 
 GATHERING = 0.02
 """Seconds in which news of workers is gathered before others are told."""
@@ -270,7 +234,13 @@ class OwnedPool(Pool):
         self._news.forget()
         plugins = self._plugins = lookup.companions(plan.core.observers)
         self.follow(plugins)
-        placement = self._placement = self._place(plugin)
+        placement = self._placement = place(
+            plugin,
+            plan.discovery,
+            plan.credentials,
+            starting=plan.most > 0,
+            elsewhere=any(group.elsewhere for group in plan.groups),
+        )
         keyring = placement.keyring
         self._config: dict[str, Any] = {
             "transport": plugin.name,
@@ -319,17 +289,6 @@ class OwnedPool(Pool):
                 self._on_no_discovery,
             )
             self._watching = self._loop.create_task(self._membership.run())
-
-    def _place(self, plugin: TransportPlugin) -> Placement:
-        plan = self._plan
-        elsewhere = any(group.elsewhere for group in plan.groups)
-        if elsewhere and "in-process" not in plugin.capabilities:
-            return place_elsewhere(plugin, plan.discovery, plan.credentials)
-        if plan.discovery is None:
-            return place_alone(plugin, plan.credentials)
-        if not plan.most:
-            return Placement(keyring=Keyring(SameUser(), plan.credentials))
-        return place_among_others(plugin, plan.discovery, plan.credentials)
 
     async def _close(self, *, graceful: bool) -> None:
         self.closed = self._closing = True
@@ -433,7 +392,7 @@ class OwnedPool(Pool):
         self, group: GroupPlan, ident: str, slot: int, early: WorkerProcess | None
     ) -> OwnWorker:
         # The modules of a worker are loaded only where it runs in this process.
-        from wool._worker.service import Setup
+        from wool._worker.server import Setup
         from wool._worker.thread import WorkerThread
 
         setup = Setup(

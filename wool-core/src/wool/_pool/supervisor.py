@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import logging
 import secrets
@@ -11,13 +10,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 from wool._client.identity import PYTHON, VERSION
 from wool._peer.background import settle
 from wool._pool.membership import RETRY_FIRST, RETRY_MOST
 from wool._worker.backends import Announcing, ChosenDiscovery
-from wool._worker.process import WorkerProcess
+from wool._worker.process import OwnWorker, WorkerProcess
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import NoWorkersAvailable, WoolError
 
@@ -36,35 +35,6 @@ MOST_EXITS = 64
 FIRST_DELAY, MOST_DELAY, STABLE_AFTER = 0.05, 2.0, 5.0
 """Seconds before a worker is replaced: first, at most, and how long one has to live for the delay
 to begin anew."""
-
-
-class OwnWorker(Protocol):
-    """A worker that has been started, in a process or a thread of its own."""
-
-    exited: concurrent.futures.Future[int]
-
-    @property
-    def waiting(self) -> str:
-        """Says what it waits for, as long as it is not ready."""
-        ...
-
-    async def ready(self) -> dict[str, Any]:
-        """Waits until the worker serves; returns its report, or why it does not as `error`."""
-        ...
-
-    async def wait(self) -> int:
-        """Waits until it has ended; returns its return code."""
-        ...
-
-    async def stop(self, grace: float) -> None:
-        """Has the worker end; its calls get `grace` seconds to clean up."""
-
-    def kill(self) -> None:
-        """Ends it at once."""
-
-    def describe(self, code: int) -> str:
-        """Says how it has ended, given its return code."""
-        ...
 
 
 class Supervisor:

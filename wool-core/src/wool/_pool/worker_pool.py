@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import logging
-import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType, TracebackType
-from typing import Any, Literal, Never, NoReturn, Self, cast
+from typing import Literal, Never, NoReturn, Self
 
 from wool import abc
 from wool._client.client import Balancer
 from wool._client.view import PoolView
-from wool._code.rules import OUR_OWN, find_spec
-from wool._code.sources import read_text
 from wool._plugins import lookup
-from wool._pool.groups import Group, plan_groups
-from wool._pool.pool import OwnedPool, Plan
-from wool._protocol.frames import CallOptions
-from wool._security.credentials import Authenticator, Credentials, Insecure
-from wool._settings.model import Core
-from wool._settings.settings import Settings, blaming
-from wool._worker.arguments import checked_credentials, labels, positive, several
-from wool._worker.backends import ChosenDiscovery, choose_discovery, choose_transport
+from wool._pool.groups import Group
+from wool._pool.plan import make_plan, module_names
+from wool._pool.pool import OwnedPool
+from wool._security.credentials import Credentials
+from wool._settings.settings import Settings
+from wool._worker.arguments import positive, several
 from wool._worker.lifespan import Enter
-from wool._worker.placement import credentials_of
-from wool.abc import Discovery
-from wool.exceptions import ConfigurationError
 
 
 class WorkerPool(PoolView):
@@ -147,10 +137,7 @@ class WorkerPool(PoolView):
             output=output,
             exclude=exclude if exclude is None else tuple(several("exclude", "names", exclude)),
         )
-        chosen = checked_balancer(balancer)
-        found = pool_discovery(discovery, settings, core, origins)
-        discovering = found is not None
-        whole = Group(
+        alike = Group(
             size=size,
             tags=several("tags", "labels", tags),
             concurrency=concurrency,
@@ -159,28 +146,17 @@ class WorkerPool(PoolView):
             launcher=launcher,
             lifespan=lifespan,
         )
-        own = plan_groups(groups, whole, settings, discovering=discovering)
-        most, elsewhere = sum(group.most for group in own), any(group.elsewhere for group in own)
-        offered = [sorted(group.tags) for group in own]
-        options = call_options(core, offered, discovering=discovering, elsewhere=elsewhere)
-        known = pool_credentials(credentials, settings, discovering=discovering, insecure=insecure)
-        enough = positive("quorum", quorum) or 1
-        plan = Plan(
-            settings=settings,
-            core=core,
-            origins=origins,
-            groups=own,
-            tags=labels(tags),
-            discovery=found,
-            transport=choose_transport(
-                core.transport,
-                found if most else None,
-                elsewhere=elsewhere,
-            ),
-            credentials=known,
-            balancer=chosen,
-            options=options,
-            quorum=enough if discovering else min(enough, sum(g.least for g in own)),
+        plan = make_plan(
+            settings,
+            core,
+            origins,
+            alike,
+            groups,
+            discovery=discovery,
+            balancer=balancer,
+            credentials=credentials,
+            quorum=quorum,
+            insecure=insecure,
         )
         self._pool: OwnedPool
         super().__init__(OwnedPool(plan, self))
@@ -204,84 +180,6 @@ class WorkerPool(PoolView):
         await self._pool.leave(graceful=kind is None)
 
 
-def checked_balancer(given: Any) -> Balancer | None:
-    """Returns it, or raises ConfigurationError."""
-    if given is not None and not callable(given):
-        raise ConfigurationError(f"balancer must be a function, not {given!r}")
-    return cast("Balancer | None", given)
-
-
-def pool_discovery(
-    given: Any, settings: Settings, core: Core, origins: Mapping[str, str]
-) -> ChosenDiscovery | None:
-    """Returns what finds workers that the pool has not started; None: nothing.
-
-    Raises:
-        ConfigurationError, PluginError: there is no such discovery, or it cannot be made.
-    """
-    if isinstance(given, Discovery):
-        return ChosenDiscovery(given)
-    if given is None and _stays_in_process(core, origins):
-        return None  # whoever debugs or tests a project that has one
-    if given is None or isinstance(given, str):
-        return choose_discovery(settings, core.discovery, origin=origins["discovery"])
-    addresses = several("discovery", "addresses, or a name", given)
-    return choose_discovery(settings, "static", {"addresses": addresses})
-
-
-def _stays_in_process(core: Core, origins: Mapping[str, str]) -> bool:
-    """Whether own workers live in this process, so that a discovery that is set is moot."""
-    if core.transport is None or core.discovery is None or core.size == 0:
-        return False
-    with blaming(origins["transport"]):
-        return "in-process" in lookup.transport(core.transport).plugin.capabilities
-
-
-def pool_credentials(
-    given: Any, settings: Settings, *, discovering: bool, insecure: bool
-) -> Authenticator | None:
-    """Returns what a pool shows to workers on a network; None: nothing.
-
-    Raises:
-        ConfigurationError: it is of no use, or does not go together.
-    """
-    credentials = checked_credentials(given)
-    if not insecure:
-        return credentials_of(settings) if credentials is None and discovering else credentials
-    if credentials is not None:
-        raise ConfigurationError("insecure=True along with credentials: leave one of them out")
-    if not discovering:
-        raise ConfigurationError(
-            "insecure=True is for workers that a discovery finds, and there is none: a pool's own "
-            "workers are safe without credentials, so leave it out"
-        )
-    warnings.warn(
-        "a pool calls workers without authentication: whoever on this machine listens at their "
-        "addresses can run code as you",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-    return Insecure()
-
-
-def module_names(argument: str, given: Iterable[str | ModuleType] | None) -> list[str] | None:
-    """Returns the names of modules that were given as such or by name.
-
-    Raises:
-        ConfigurationError: something else was given.
-    """
-    if given is None:
-        return None
-    if isinstance(given, (str, ModuleType)):
-        raise ConfigurationError(f"{argument} must be a list of modules, not {given!r} alone")
-    items = several(argument, "modules", given)
-    names: list[Any] = [getattr(item, "__name__", item) for item in items]
-    for name in names:
-        if not isinstance(name, str):
-            raise ConfigurationError(f"{argument} must name modules, not {name!r}")
-    return names
-
-
 ALSO_CALLED = {
     "max_workers": "size",
     "num_workers": "size",
@@ -302,53 +200,3 @@ def unknown_argument(name: str, cls: type) -> str:
     close = ALSO_CALLED.get(name) or next(iter(difflib.get_close_matches(name, known)), None)
     hint = f". Did you mean {close}=?" if close else f". It takes {', '.join(known)}"
     return f"{cls.__name__} takes no argument {name!r}{hint}"
-
-
-def call_options(
-    core: Core, offered: list[list[str]], *, discovering: bool, elsewhere: bool
-) -> CallOptions:
-    """Returns what holds for all calls of a pool.
-
-    Args:
-        offered: the tags of its own workers, group by group.
-        discovering: whether there may be other workers.
-        elsewhere: whether its own ones are on other machines. Either lack modules of the caller.
-
-    Raises:
-        ConfigurationError: modules are to be sent that cannot be, or are not to be too.
-    """
-    _check_modules(core)
-    travels = discovering or elsewhere
-    # Where there are own workers and others, each of them knows which it is.
-    auto = "caller" if elsewhere else "auto" if discovering else "worker"
-    return CallOptions(
-        quorum_timeout=core.quorum_timeout,
-        cancel_grace=core.cancel_grace,
-        travels=travels,
-        ship=list(core.ship),
-        by_reference=list(core.by_reference),
-        context=core.context != "off",
-        exclude=list(core.exclude),
-        offered=None if travels else offered,
-        output=auto if core.output == "auto" else core.output,
-        log_level=max(0, logging.root.level),
-    )
-
-
-def _check_modules(core: Core) -> None:
-    for name in core.ship:
-        if name in core.by_reference:
-            raise ConfigurationError(f"{name} is both in ship and in by_reference")
-        top = name.partition(".")[0]
-        if top in OUR_OWN or top in sys.stdlib_module_names:
-            raise ConfigurationError(f"{name} is in ship, but every worker has it")
-        if name == "__main__":
-            raise ConfigurationError("__main__ is in ship, but what it defines is sent anyway")
-        spec = find_spec(name)
-        if spec is None:
-            raise ConfigurationError(f"{name} is in ship, but there is no such module here")
-        if read_text(spec) is None:
-            raise ConfigurationError(
-                f"{name} is in ship, but is no Python source that could be sent: install it on "
-                "the workers"
-            )

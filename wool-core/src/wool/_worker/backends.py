@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -13,6 +14,7 @@ from wool._plugins import lookup
 from wool._plugins.lookup import TRANSPORT, scheme_transport
 from wool._settings.settings import Settings, blaming
 from wool._settings.sources import ARGUMENT
+from wool._worker.held import HeldContext
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, WoolError
 from wool.plugins import DiscoveryPlugin
@@ -124,8 +126,7 @@ class Announcing:
     def __init__(self, chosen: ChosenDiscovery, worker: WorkerInfo) -> None:
         self._chosen = chosen
         self._worker = worker
-        self._withdrawn = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._held = HeldContext(partial(chosen.backend.announce, worker))
 
     async def open(self) -> None:
         """Returns once the worker is announced. Cancelling it withdraws the worker.
@@ -133,27 +134,12 @@ class Announcing:
         Raises:
             WoolError: the discovery fails; says why.
         """
-        loop = asyncio.get_running_loop()
-        opened: asyncio.Future[None] = loop.create_future()
-        task = self._task = loop.create_task(self._announce(opened))
-        try:
-            await asyncio.wait([opened, task], return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait([task])
-            raise
-        if task.done():
-            await self._ended(task, "announced")
-
-    async def _announce(self, opened: asyncio.Future[None]) -> None:
-        # A task of its own: the context has to be entered and left by the same one.
-        async with self._chosen.backend.announce(self._worker):
-            opened.set_result(None)
-            await self._withdrawn.wait()
+        with self._explaining("announced"):
+            await self._held.enter()
 
     def withdraw(self) -> None:
         """Begins to withdraw the worker."""
-        self._withdrawn.set()
+        self._held.leave()
 
     async def aclose(self) -> None:
         """Withdraws the worker, unless that is done.
@@ -161,18 +147,17 @@ class Announcing:
         Raises:
             WoolError: the discovery fails; says why.
         """
-        self.withdraw()
-        task, self._task = self._task, None
-        if task is not None:
-            await self._ended(task, "withdrawn")
+        with self._explaining("withdrawn"):
+            await self._held.left()
 
-    async def _ended(self, task: asyncio.Task[None], verb: str) -> None:
-        await asyncio.wait([task])
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception) and not isinstance(error, WoolError):
+    @contextmanager
+    def _explaining(self, verb: str) -> Generator[None]:
+        try:
+            yield
+        except WoolError:
+            raise
+        except Exception as error:
             raise WoolError(
                 f"the worker at {self._worker.address} cannot be {verb}, as {self._chosen} fails: "
                 f"{words(error)}"
             ) from error
-        if error is not None:
-            raise error

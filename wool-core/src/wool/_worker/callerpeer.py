@@ -6,9 +6,12 @@ giving them back and cancelling those that have not begun is done here, whatever
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from wool._client.peer_pool import PeerPool
 from wool._code.loading import NO_REFERENTS
@@ -19,56 +22,57 @@ from wool._peer.session import Session
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer, Frame
 from wool._values.tracebacks import process_label
+from wool._worker.answers import Answers
 from wool._worker.delegating import DelegationPolicy
-from wool._worker.execution import Execution
-from wool._worker.executor import Executor
+from wool._worker.executor import Executor, Queued, leave_fork
 from wool._worker.output import CallOutput
-from wool._worker.stream import StreamExecution
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError, WorkerLost
 
 SMALL = 8 << 10
 """Largest payload in bytes of a frame that is better read where it is used, past the I/O thread."""
 
+Handler = Callable[["CallerPeer", Any, Sequence[Buffer]], None]
 
-class Host(Protocol):
-    """The worker that serves callers; see `server.Server`."""
 
-    info: WorkerInfo
-    executor: Executor
-    where: str
-    draining: bool
+class Host:
+    """A worker as its callers know it; see `server.Server`.
+
+    Attributes:
+        info: what the worker says of itself.
+        where: names it in messages.
+        executor: runs the calls of all callers.
+        answers: those to all callers.
+        kinds: the classes of calls that are no streams, and of streams.
+        handlers: take the frames of a caller that are for the worker as a whole.
+        draining: whether it takes no more calls.
+    """
+
+    kinds: tuple[type[Queued], type[Queued]]
+
+    def __init__(self, info: WorkerInfo, executor: Executor) -> None:
+        self.info = info
+        self.where = f"worker {info.pid} on {info.host}"
+        self.executor = executor
+        self.answers = Answers(executor.process)
+        self.handlers: dict[type[Frame], Handler] = {}
+        self.draining = False
+        self._loop = asyncio.get_running_loop()
+        self._quiet = asyncio.Event()
 
     def call(self, callback: Callable[..., object], *args: Any) -> None:
         """Calls back on the I/O thread, from any thread."""
-
-    def post(
-        self, caller: CallerPeer, frame: f.Answer, segments: Sequence[Buffer], *, more: bool
-    ) -> None:
-        """Has an answer sent; on the executor's thread."""
-
-    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
-        """Adds a value to an answer that was posted; False if it is being sent."""
-        ...
-
-    def flush(self) -> None:
-        """Sends what was posted, as far as possible; on the executor's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is stopping
+            self._loop.call_soon_threadsafe(callback, *args)
 
     def call_ended(self) -> None:
         """A call has ended, or a caller is done; perhaps it was the last one. On any thread."""
-
-    def set_peers(self, pool: PeerPool, peers: f.Peers) -> None:
-        """Takes note of the workers of a pool."""
-
-    def report(self, caller: CallerPeer, frame: f.Inquire) -> None:
-        """Tells a caller what the worker is doing."""
-
-    def measure(self, pool: PeerPool, *, retire: bool) -> f.Usage:
-        """Tells a pool how much there is to do; leaves if that is nothing and `retire`."""
-        ...
+        if self.draining:
+            self.call(self._quiet.set)
 
     def forget(self, caller: CallerPeer) -> None:
         """A caller is gone."""
+        raise NotImplementedError
 
 
 class CallerPeer(Peer):
@@ -76,6 +80,7 @@ class CallerPeer(Peer):
 
     Attributes:
         executor: runs the calls.
+        answers: those to all callers.
         pool: the pool for calls that this caller's routines make.
         number: unique among the callers of this worker.
         drained: whether it has said that it sends no more calls.
@@ -85,9 +90,11 @@ class CallerPeer(Peer):
     """
 
     def __init__(self, host: Host, session: Session, pool: PeerPool, number: int) -> None:
+        self._host = host
         label, loop = process_label(), host.executor.loop
         super().__init__(session, pool.codec, label=label, where=host.where, loop=loop)
         self.executor = host.executor
+        self.answers = host.answers
         self.pool = pool
         self.number = number
         self.drained: bool = False
@@ -95,7 +102,7 @@ class CallerPeer(Peer):
         self.told: int = 1
         self.outputs: dict[int, CallOutput] = {}
         self._lost = False
-        self._host = host
+        self._kinds = host.kinds
         self._delegation = DelegationPolicy()
 
     def _more_handlers(self) -> dict[type[Frame], Callable[[Any, Sequence[Buffer]], None]]:
@@ -103,9 +110,8 @@ class CallerPeer(Peer):
             f.Resume: self._on_resume,
             f.Recall: self._on_recall,
             f.Heard: self._on_heard,
-            f.Peers: self._on_peers,
             f.Drain: self._on_drain,
-            f.Measure: self._on_measure,
+            **{kind: partial(take, self) for kind, take in self._host.handlers.items()},
         }
 
     @property
@@ -149,7 +155,7 @@ class CallerPeer(Peer):
             segments = self._learn(frame.codes, segments)
         self._consider_delegating(frame)
         execution = self.serving.get(frame.call)
-        if isinstance(execution, StreamExecution):
+        if isinstance(execution, Queued):
             self.on_user(execution.resume, frame, segments, self.referents(frame))
 
     def _on_cancel(self, frame: f.Cancel, segments: Sequence[Buffer]) -> None:
@@ -175,9 +181,6 @@ class CallerPeer(Peer):
         self.session.send(f.GiveBack(numbers, waiting, recalled))
         self._note_ended()
 
-    def _on_peers(self, frame: f.Peers, segments: Sequence[Buffer]) -> None:
-        self._host.set_peers(self.pool, frame)
-
     def _on_drain(self, frame: f.Drain, segments: Sequence[Buffer]) -> None:
         self.drained = True
         self._host.call_ended()
@@ -185,12 +188,6 @@ class CallerPeer(Peer):
     def _on_release(self, frame: f.Release, segments: Sequence[Buffer]) -> None:
         super()._on_release(frame, segments)
         self._host.call_ended()
-
-    def _on_inquire(self, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
-        self._host.report(self, frame)
-
-    def _on_measure(self, frame: f.Measure, segments: Sequence[Buffer]) -> None:
-        self.session.send(self._host.measure(self.pool, retire=frame.retire))
 
     def _consider_delegating(self, frame: f.Open | f.Resume) -> None:
         """Has frames read on the executor's thread if that would wait for them anyway."""
@@ -203,13 +200,14 @@ class CallerPeer(Peer):
     def _is_foreign(self, frame: f.Open) -> bool:
         """Whether a call comes too late for a worker that drains.
 
-        What runs here may go on calling: it could not finish otherwise if there is nobody else.
+        Calls that run here may go on calling: they could not finish otherwise if there is nobody
+        else.
         """
         return not frame.parent.startswith(f"{self.worker.id}-")
 
     def _begin(self, frame: f.Open, segments: Sequence[Buffer]) -> None:
         referents = self.referents(frame) if frame.references else NO_REFERENTS
-        kind = StreamExecution if frame.stream else Execution
+        kind = self._kinds[frame.stream]
         execution = self.serving[frame.call] = kind(self, frame, segments, referents)
         self.seen = frame.call
         # Not before: a drain that begins now sees the call, or is seen here.
@@ -236,20 +234,21 @@ class CallerPeer(Peer):
             self._begin(frame, segments)
         elif type(frame) is f.Resume:
             execution = self.serving.get(frame.call)
-            if isinstance(execution, StreamExecution):
+            if isinstance(execution, Queued):
                 execution.resume(frame, segments)
 
     def answer(self, frame: f.Answer, segments: Sequence[Buffer], *, more: bool = False) -> None:
-        """Has what a step has come to sent."""
-        self._host.post(self, frame, segments, more=more)
+        """Has what a step has come to sent.
 
-    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
-        """Adds a value to those of a frame; False if that is being sent."""
-        return self._host.join(frame, segments, value)
-
-    def flush(self) -> None:
-        """Sends what has been answered, as far as that is possible at once."""
-        self._host.flush()
+        The last answer for now is sent from here: the caller waits for it, and nothing else would
+        be gained by a detour. Otherwise the I/O thread sends several at a time.
+        """
+        executor, answers = self.executor, self.answers
+        if os.getpid() != executor.process:
+            leave_fork()
+        others = more or answers.woken or answers.waiting or executor.pending
+        if others or self._host.draining or not self.send_now(frame, segments):
+            answers.put(self, frame, segments)
 
     def give_back(self, call: int) -> None:
         """Says that a call has not begun and never will."""
@@ -328,7 +327,7 @@ class CallerPeer(Peer):
             gone: nothing more is said to the caller, and what is suspended or lent ends as well.
         """
         for call in list(self.serving.values()):
-            if isinstance(call, Execution):
+            if isinstance(call, Queued):
                 self.on_user(partial(call.abandon, gone=gone))
         if gone:
             self.on_user(self.end_uses)
@@ -339,7 +338,7 @@ class CallerPeer(Peer):
         for number, call in list(self.serving.items()):
             if self.executor.claim(call):
                 del self.serving[number]
-            elif isinstance(call, Execution):
+            elif isinstance(call, Queued):
                 self.on_user(call.abandon)
         for call in self.lose(self._losing):
             self.on_user(call.end, Failed(self._losing(call.request.name)))

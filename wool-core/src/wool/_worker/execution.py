@@ -10,80 +10,24 @@ import os
 import time
 from collections.abc import Sequence
 from types import FunctionType
-from typing import Any, Protocol
+from typing import Any
 
 from wool._client.current import ACTIVE
-from wool._client.pool import Pool
 from wool._code.code import CodeStore
-from wool._peer.end import End
 from wool._peer.incoming import NOTHING, Leaving, State, cancel_argument
 from wool._peer.running import RUNNING, CurrentCall
 from wool._peer.stacks import lines_awaited, lines_running
-from wool._protocol import frames as f
-from wool._protocol.frames import Buffer
 from wool._protocol.status import CallStatus, Line
 from wool._values.codec import rebuild_error
 from wool._values.context import Change, RoutineContext, without_changes
-from wool._worker.executor import BEGIN, Executor, Queued, leave_fork
+from wool._worker.callerpeer import CallerPeer
+from wool._worker.executor import BEGIN, Queued, leave_fork
 from wool._worker.lifespan import Lifespan
 from wool._worker.observing import observed
 from wool._worker.output import CallOutput
 from wool._worker.routines import find
-from wool._workerinfo import WorkerInfo
 from wool.exceptions import SerializationError, WorkerStopped
 from wool.plugins import CallInfo
-
-
-class CallerEnd(End, Protocol):
-    """The connection to a caller, as its calls see it.
-
-    Attributes:
-        executor: runs the calls.
-        number: unique among the callers of this worker.
-        seen: the number of its last call.
-        outputs: what its calls have printed, by their numbers.
-    """
-
-    executor: Executor
-    number: int
-    seen: int
-    outputs: dict[int, CallOutput]
-
-    @property
-    def pool(self) -> Pool:
-        """The pool for calls that this caller's routines make."""
-        ...
-
-    @property
-    def worker(self) -> WorkerInfo:
-        """This worker."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Names the caller."""
-        ...
-
-    def give_back(self, call: int) -> None:
-        """Says that a call has not begun and never will; on the executor's thread."""
-
-    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
-        """Adds a value to those of a frame; False if that is being sent."""
-        ...
-
-    def flush(self) -> None:
-        """Sends what has been answered, as far as that is possible at once."""
-
-    def output(self, call: int, routine: str) -> CallOutput | None:
-        """Returns what takes output of a call to its caller; None if this process keeps it."""
-        ...
-
-    def flush_output(self, call: int, *, end: bool = False) -> None:
-        """Sends the output of a call before its answer."""
-
-    def on_suspended(self) -> None:
-        """A stream waits for its next step, while the worker waits for its calls to end."""
-
 
 OWN = 2
 """Variables that the context of each call has from here: the call, and its pool."""
@@ -101,7 +45,7 @@ _STATES = {
 class Execution(Queued):
     """A call of a routine that has been received."""
 
-    peer: CallerEnd
+    peer: CallerPeer
     _info: CurrentCall | None = None
     _outstanding = 0  # Wool operations that the call waits for
     _sharing: RoutineContext | None = None  # once there are variables to share
@@ -119,7 +63,7 @@ class Execution(Queued):
 
     @property
     def lifespan(self) -> Lifespan:
-        """What the worker has entered for all calls."""
+        """The context that the worker has entered for all calls."""
         return self.peer.executor.lifespan
 
     def wait_begins(self) -> None:
@@ -150,7 +94,7 @@ class Execution(Queued):
             return None
         return self.peer.output(self.frame.call, self.name)
 
-    # What it is doing ---------------------------------------------------------------------------
+    # Status -------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -276,7 +220,10 @@ class Execution(Queued):
         self._finish_return(value)
 
     def _leave_step(self, state: State) -> None:
-        self.state, executor = state, self.peer.executor
+        executor = self.peer.executor
+        if os.getpid() != executor.process:
+            leave_fork()
+        self.state = state
         # The clock of uvloop stands still while user code keeps the loop, and says how long to wait
         # before it is set: timers would be late by as much as that. Asking for the time sets it.
         executor.loop.time()
@@ -330,8 +277,6 @@ class Execution(Queued):
 
     def _finish_unbegun(self, error: BaseException) -> None:
         """Ends it before user code has begun: given back, if that is because it was cancelled."""
-        if os.getpid() != self.peer.executor.process:
-            leave_fork(error)
         if not self._is_heard():
             return
         if self.state is State.DISMISSED or self.leaving is not Leaving.NOBODY:
@@ -364,4 +309,8 @@ class Execution(Queued):
         return self._share().changes()
 
     def _load_now(self) -> tuple[int, int]:
-        return self.peer.executor.load_for(self.peer.seen)
+        # Looked up before the calls that wait are counted: one that comes in now is not seen.
+        seen, executor = self.peer.seen, self.peer.executor
+        waiting = len(executor.pending)
+        idle = not waiting and executor.active < executor.limit
+        return waiting + len(executor.running), seen if idle else 0

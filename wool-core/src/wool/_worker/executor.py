@@ -17,11 +17,14 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
+from wool._code.loading import NO_REFERENTS, Referents
 from wool._peer.incoming import IncomingCall
+from wool._protocol import frames as f
+from wool._protocol.frames import Buffer
 from wool._worker.lifespan import Lifespan
 from wool._worker.output import Capture
 
@@ -56,6 +59,11 @@ class Queued(IncomingCall):
         """Executes the call; the body of its task. It begins by awaiting `BEGIN`."""
         raise NotImplementedError
 
+    def resume(
+        self, frame: f.Resume, segments: Sequence[Buffer], referents: Referents = NO_REFERENTS
+    ) -> None:
+        """Asks a stream for its next step; other calls have none."""
+
 
 class Prompt(Protocol):
     """A debugger's hold on the terminal, or its wait for it; see `debugging.Terminal`."""
@@ -79,12 +87,15 @@ class Executor:
     Attributes:
         pending: calls that have not begun, in order of arrival.
         running: calls that have begun and not ended.
+        active: how many of those do not wait for a Wool operation of their own.
+        limit: of those; none begins while it is 0.
         lifespan: what has been entered for all of them.
         ended: how many calls have ended.
         capture: the means to know what they print, in a process that is the worker's own.
         prompts: the debuggers that have stopped a thread, by its number.
         ending: whether no debugger stops anything any more.
         process: that it is of; a routine may fork others.
+        on_idle: called when there is nothing to begin.
         on_exhausted: called if there is no memory left to answer with.
     """
 
@@ -98,19 +109,15 @@ class Executor:
         self.prompts: dict[int, Prompt] = {}
         self.ending: bool = False
         self._order: deque[int] = deque()
-        self._most = self._limit = math.inf if concurrency is None else concurrency
-        self._active = 0
+        self._most = self.limit = math.inf if concurrency is None else concurrency
+        self.active = 0
         self._held = 0
         self._pulling = False
         self._thread = 0
         self.process = os.getpid()
         self._context = contextvars.Context()
-        self._post_idle: Post = lambda: None
+        self.on_idle: Post = lambda: None
         self.on_exhausted: Post = lambda: None
-
-    def attach(self, post_idle: Post) -> None:
-        """Says whom to tell that there is nothing to begin."""
-        self._post_idle = post_idle
 
     # On any thread ------------------------------------------------------------------------------
 
@@ -156,22 +163,12 @@ class Executor:
     @property
     def idle(self) -> bool:
         """Whether a call could begin at once."""
-        return not self.pending and self._active < self._limit
-
-    def load_for(self, seen: int) -> tuple[int, int]:
-        """Returns `load` and `idle_as_of` for an answer to a caller.
-
-        Args:
-            seen: its last call, looked up before this: one that comes in now is not seen.
-        """
-        waiting = len(self.pending)
-        idle = not waiting and self._active < self._limit
-        return waiting + len(self.running), seen if idle else 0
+        return not self.pending and self.active < self.limit
 
     @property
     def delayed(self) -> bool:
         """Whether calls would go on, or begin, if the loop turned."""
-        return len(self.running) > 1 or (bool(self.pending) and self._active < self._limit)
+        return len(self.running) > 1 or (bool(self.pending) and self.active < self.limit)
 
     @property
     def frame(self) -> FrameType | None:
@@ -189,17 +186,25 @@ class Executor:
 
     def _pull(self) -> None:
         """Begins the next call; comes back after its first step."""
-        while self._order and self._active < self._limit:
+        while self._order and self.active < self.limit:
             execution = self.pending.pop(self._order.popleft(), None)
-            if execution is not None:
-                self._begin(execution)
-                self.loop.call_soon(self._pull)
-                return
+            if execution is None:
+                continue
+            self._thread = threading.get_ident()
+            self.running.add(execution)
+            self.active += 1
+            execution.context = context = self._context.copy()
+            work = execution.run()
+            work.send(None)
+            # A task factory that users set, such as `asyncio.eager_task_factory`, is for theirs.
+            execution.task = asyncio.Task(work, loop=self.loop, context=context)
+            self.loop.call_soon(self._pull)
+            return
         self._pulling = False
-        if self._order and self._active < self._limit:
+        if self._order and self.active < self.limit:
             self._pull()  # a call came in between
         elif not self._order:
-            self._post_idle()
+            self.on_idle()
 
     def hold(self) -> bool:
         """Begins no calls until `release`, if this is the executor's thread; says whether it is.
@@ -210,35 +215,25 @@ class Executor:
         if not self.is_here:
             return False
         self._held += 1
-        self._limit = 0
+        self.limit = 0
         return True
 
     def release(self) -> None:
         """Ends one `hold`."""
         self._held -= 1
         if not self._held:
-            self._limit = self._most
+            self.limit = self._most
             if not self._pulling:
                 self._pulling = True
                 self.loop.call_soon(self._pull)
 
-    def _begin(self, execution: Queued) -> None:
-        self._thread = threading.get_ident()
-        self.running.add(execution)
-        self._active += 1
-        execution.context = self._context.copy()
-        work, context = execution.run(), execution.context
-        work.send(None)
-        # A task factory that users set, such as `asyncio.eager_task_factory`, is for their tasks.
-        execution.task = asyncio.Task(work, loop=self.loop, context=context)
-
     def enter(self) -> None:
         """A call takes a slot; it never has to wait for one here."""
-        self._active += 1
+        self.active += 1
 
     def leave(self) -> None:
         """A call frees its slot, for good or while it waits for another call."""
-        self._active -= 1
+        self.active -= 1
         if self._order and not self._pulling:
             self._pulling = True
             self.loop.call_soon(self._pull)
@@ -252,8 +247,8 @@ class Executor:
 def leave_fork(error: BaseException | None = None) -> NoReturn:
     """Ends a process that a routine has forked, and that comes back from the routine.
 
-    What it is in the midst of is its parent's: to answer calls, over the same connections, above
-    all.
+    All that it is in the midst of is its parent's: above all to answer calls, over the same
+    connections.
 
     Args:
         error: what it comes back with.

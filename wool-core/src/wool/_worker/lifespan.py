@@ -1,14 +1,16 @@
-"""The lifespan of a worker: what it enters before it takes calls, and leaves after the last one."""
+"""The lifespan of a worker: a context entered before its first call, left after its last."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, cast
 
 from wool._client.routine import Routine, routine
 from wool._peer.running import RUNNING
+from wool._worker.held import HeldContext
 from wool.exceptions import ConfigurationError
 
 Enter = Callable[[], AbstractAsyncContextManager[Any]]
@@ -20,10 +22,7 @@ _REMEDY = (
 
 
 class Lifespan:
-    """What a worker has entered, if anything.
-
-    It is entered and left in one task, on the loop of user code: cancel scopes and task groups may
-    be open all the time that the worker serves.
+    """The context that a worker has entered, if any, on the loop of user code.
 
     Attributes:
         state: what it has yielded.
@@ -32,8 +31,7 @@ class Lifespan:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.state: Any = None
         self._loop = loop
-        self._over = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._held: HeldContext | None = None
 
     async def enter(self, function: Enter) -> None:
         """Enters it, on its own loop.
@@ -41,25 +39,9 @@ class Lifespan:
         Raises:
             BaseException: whatever it raises.
         """
-        entered: asyncio.Future[None] = self._loop.create_future()
-        self._task = task = self._loop.create_task(self._live(function, entered))
-        try:
-            await asyncio.wait([entered, task], return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait([task])
-            raise
-        if not entered.done():
-            self._task = None
-            await task
-
-    async def _live(self, function: Enter, entered: asyncio.Future[None]) -> None:
-        manager: Any = function()
-        if not isinstance(manager, AbstractAsyncContextManager):
-            raise TypeError(f"{_REMEDY}; it has returned {manager!r}")
-        async with manager as self.state:
-            entered.set_result(None)
-            await self._over.wait()
+        held = HeldContext(partial(_make, function))
+        await held.enter()
+        self._held, self.state = held, held.value
 
     async def leave(self, grace: float) -> None:
         """Leaves it; on any loop.
@@ -67,23 +49,29 @@ class Lifespan:
         Args:
             grace: seconds until it is cancelled.
         """
-        if self._task is None or self._loop.is_closed():
+        if self._held is None or self._loop.is_closed():
             return
-        left = asyncio.run_coroutine_threadsafe(self._leave(self._task), self._loop)
+        left = asyncio.run_coroutine_threadsafe(self._leave(self._held), self._loop)
         _, late = await asyncio.wait([asyncio.wrap_future(left)], timeout=grace)
         for leaving in late:
             leaving.cancel()
 
-    async def _leave(self, task: asyncio.Task[None]) -> None:
-        self._over.set()
+    async def _leave(self, held: HeldContext) -> None:
         try:
-            await task
+            await held.left()
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self._loop.call_exception_handler(
                 {"message": "the lifespan of the worker has failed to end", "exception": error}
             )
+
+
+def _make(function: Enter) -> AbstractAsyncContextManager[Any]:
+    manager: Any = function()
+    if not isinstance(manager, AbstractAsyncContextManager):
+        raise TypeError(f"{_REMEDY}; it has returned {manager!r}")
+    return cast("AbstractAsyncContextManager[Any]", manager)
 
 
 async def enter_here(lifespan: Enter) -> None:

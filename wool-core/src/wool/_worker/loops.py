@@ -17,6 +17,17 @@ EXIT_GRACE = 2.0
 """Seconds that what is left on a loop gets to end once all calls are over."""
 
 
+def run_until(loop: asyncio.AbstractEventLoop, stopped: Callable[[], bool]) -> None:
+    """Runs a loop and closes it; goes on when a task makes it stop or raises SystemExit."""
+    while not stopped():
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit) as error:
+            context = {"message": "a task has raised what ends a program", "exception": error}
+            loop.call_exception_handler(context)
+    close_loop(loop)
+
+
 def close_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Cancels what is left on a loop that has stopped, and closes it."""
     with contextlib.suppress(Exception):
@@ -54,22 +65,32 @@ class LoopThread:
 
     Args:
         kind: of the loop, as for `new_loop`.
+
+    Attributes:
+        ended: done when it has ended.
+
+    Raises:
+        RuntimeError: there are no more threads.
     """
 
     def __init__(self, kind: str, name: str = "wool-io") -> None:
-        self._loop = new_loop(kind)
-        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._ended.set_running_or_notify_cancel()  # it ends even if nobody waits for that
+        self.loop = new_loop(kind)
+        self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.ended.set_running_or_notify_cancel()  # it ends even if nobody waits for that
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # there are no more
+            self.loop.close()
+            raise
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
+        asyncio.set_event_loop(self.loop)
         try:
-            self._loop.run_forever()
+            run_until(self.loop, self._stopped.is_set)
         finally:
-            close_loop(self._loop)
-            self._ended.set_result(None)
+            self.ended.set_result(None)
 
     @property
     def is_here(self) -> bool:
@@ -78,7 +99,7 @@ class LoopThread:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Runs a coroutine there, in a context that is a copy of this one."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine there; cancelling cancels it."""
@@ -87,11 +108,15 @@ class LoopThread:
     def call(self, callback: Callable[[], object]) -> None:
         """Calls back there."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback)
+            self.loop.call_soon_threadsafe(callback)
 
     def stop(self) -> None:
         """Has the loop end."""
-        self.call(self._loop.stop)
+        self.call(self._stop)
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        self.loop.stop()
 
     def join(self) -> None:
         """Waits until it has ended."""
@@ -101,5 +126,5 @@ class LoopThread:
         """Ends the thread."""
         self.stop()
         # Not in a thread of asyncio's: there are no new ones once the main thread has ended.
-        await asyncio.wrap_future(self._ended)
+        await asyncio.wrap_future(self.ended)
         self.join()

@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -26,10 +25,11 @@ from wool._plugins.lookup import SERIALIZER, load_from, observers_from
 from wool._security.credentials import restore_keyring
 from wool._settings.sending import load
 from wool._worker.executor import Executor
-from wool._worker.loops import EXIT_GRACE, close_loop, new_loop
+from wool._worker.loops import EXIT_GRACE, close_loop, new_loop, run_until
 from wool._worker.memory import watch_memory
 from wool._worker.output import Capture
-from wool._worker.service import Service, Setup
+from wool._worker.server import Setup
+from wool._worker.service import Service
 from wool._worker.transports import Transports
 from wool.exceptions import VersionMismatch, WoolError
 
@@ -64,9 +64,7 @@ def main(lifeline: BinaryIO, report: int) -> None:
         sys.breakpointhook = partial(_on_breakpoint, executor)
     executor.on_exhausted = partial(os.kill, os.getpid(), signal.SIGKILL)  # takes no memory
     after_fork(partial(_keep_running, executor))
-    stopping = threading.Event()
-    ended = threading.Event()
-    serving = _Serving(config, lifeline.fileno(), report, executor, stopping, ended)
+    serving = _Serving(config, lifeline.fileno(), report, executor)
     # A terminal's Ctrl-C, or that it is closed, reaches the whole process group; the pool's process
     # decides. Not ignored: what a routine starts would inherit that.
     signal.signal(signal.SIGINT, lambda number, frame: None)
@@ -76,8 +74,8 @@ def main(lifeline: BinaryIO, report: int) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: serving.drain())
     thread = threading.Thread(target=serving.run, name="wool-io", daemon=True)
     thread.start()
-    run_until(loop, stopping.is_set)
-    ended.set()
+    run_until(loop, serving.over.is_set)
+    serving.left.set()
     thread.join(EXIT_GRACE)
 
 
@@ -108,36 +106,23 @@ def print_whole_lines() -> None:
             stream.reconfigure(line_buffering=True, write_through=False)
 
 
-def run_until(loop: asyncio.AbstractEventLoop, stopped: Callable[[], bool]) -> None:
-    """Runs a loop of user code, and goes on when a task makes it stop or raises SystemExit."""
-    while not stopped():
-        try:
-            loop.run_forever()
-        except (KeyboardInterrupt, SystemExit) as error:
-            loop.call_exception_handler(
-                {"message": "a task left behind by a routine raised", "exception": error}
-            )
-    close_loop(loop)
-
-
 class _Serving:
-    """The work of the I/O thread: it serves, and ends the process when that is over."""
+    """The work of the I/O thread: it serves, and ends the process when that is over.
+
+    Attributes:
+        over: set when it is.
+        left: to be set when the main thread has let go of its loop.
+    """
 
     def __init__(
-        self,
-        config: dict[str, Any],
-        lifeline: int,
-        report: int,
-        executor: Executor,
-        stopping: threading.Event,
-        ended: threading.Event,
+        self, config: dict[str, Any], lifeline: int, report: int, executor: Executor
     ) -> None:
+        self.over = threading.Event()
+        self.left = threading.Event()
         self._config = config
         self._lifeline = lifeline
         self._to_pool = report
         self._executor = executor
-        self._stopping = stopping
-        self._ended = ended
         self._loop = new_loop(config["loop"])
         self._reasons = asyncio.Queue[str]()
 
@@ -152,9 +137,9 @@ class _Serving:
             os.close(self._lifeline)
             os.close(self._to_pool)
             close_loop(self._loop)
-            self._stopping.set()
+            self.over.set()
             self._executor.call(self._executor.loop.stop)
-            if not self._ended.wait(EXIT_GRACE):
+            if not self.left.wait(EXIT_GRACE):
                 os._exit(1)  # user code does not let go of the main thread
 
     def drain(self) -> None:

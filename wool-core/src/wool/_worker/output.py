@@ -4,7 +4,7 @@ Streams stand in for `sys.stdout` and `sys.stderr`, and a handler listens at the
 loggers. They ask the context which call is running; outside of calls all is as it was before.
 
 A call may have `OUTPUT_BOUND` bytes waiting or on the way, until its caller says that they have
-been shown. What exceeds that is dropped, and counted. So nobody waits for output, and it fills no
+been shown. All that exceeds it is dropped, and counted. So nobody waits for output, and it fills no
 memory.
 """
 
@@ -14,15 +14,15 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, TextIO, cast
 
 import msgspec
 
+from wool._peer.end import End
 from wool._peer.running import RUNNING
-from wool._peer.session import Session
 from wool._protocol import frames as f
 
 LONGEST = 8 << 10
@@ -32,25 +32,16 @@ _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
 _source = attrgetter("routine", "worker", "stream")
 
 
-class Way(Protocol):
-    """The connection to the caller of a call."""
-
-    session: Session
-    where: str
-
-    def on_session(self, callback: Callable[..., object], *args: Any) -> None:
-        """Calls back on the I/O thread, from any thread."""
-
-
 class CallOutput:
-    """What one call has printed and logged, until its caller has it. May be used on any thread.
+    """The output of one call, until its caller has it. May be used on any thread.
 
     Args:
+        way: the connection to its caller.
         routine: names it to the user.
         muted: whether all of it is dropped, without a word.
     """
 
-    def __init__(self, way: Way, call: int, routine: str, *, muted: bool) -> None:
+    def __init__(self, way: End, call: int, routine: str, *, muted: bool) -> None:
         self._way = way
         self._call = call
         self._routine = routine

@@ -178,12 +178,36 @@ class Placement(Struct, frozen=True, kw_only=True):
             sockets.discard(self.directory)
 
 
-def place_alone(plugin: TransportPlugin, credentials: Authenticator | None) -> Placement:
-    """Places the workers of a pool that looks for no others; only that pool can call them.
+def place(
+    plugin: TransportPlugin,
+    discovery: ChosenDiscovery | None,
+    credentials: Authenticator | None,
+    *,
+    starting: bool,
+    elsewhere: bool,
+) -> Placement:
+    """Places the workers of a pool.
+
+    Args:
+        discovery: what announces them, and finds others.
+        starting: whether the pool starts any.
+        elsewhere: whether it starts them on other machines.
 
     Raises:
-        ConfigurationError: there are credentials for a transport that has no use for them.
+        ConfigurationError: those who have to could not call them; or there are credentials for a
+            transport that has no use for them.
     """
+    if elsewhere and "in-process" not in plugin.capabilities:
+        return _place_elsewhere(plugin, discovery, credentials)
+    if discovery is None:
+        return _place_alone(plugin, credentials)
+    if not starting:
+        return Placement(keyring=Keyring(SameUser(), credentials))
+    return _place_among_others(plugin, discovery, credentials)
+
+
+def _place_alone(plugin: TransportPlugin, credentials: Authenticator | None) -> Placement:
+    """Places the workers of a pool that looks for no others; only that pool can call them."""
     if credentials is not None:
         _check_network(plugin)
         return Placement(keyring=Keyring(PoolSecret(), credentials))
@@ -194,17 +218,10 @@ def place_alone(plugin: TransportPlugin, credentials: Authenticator | None) -> P
     return Placement(keyring=Keyring(PoolSecret()))
 
 
-def place_among_others(
+def _place_among_others(
     plugin: TransportPlugin, discovery: ChosenDiscovery, credentials: Authenticator | None
 ) -> Placement:
-    """Places the workers of a pool that are announced, so that others can hold what it takes.
-
-    Args:
-        discovery: what announces them.
-
-    Raises:
-        ConfigurationError: others could not call them.
-    """
+    """Places workers that are announced, so that others can hold what it takes to call them."""
     keyring = Keyring(SameUser(), credentials)
     if not discovery.reaches_out:
         if "in-process" in plugin.capabilities:
@@ -225,15 +242,12 @@ def place_among_others(
     return Placement(keyring=keyring, listen=discovery.place(plugin.name))
 
 
-def place_elsewhere(
+def _place_elsewhere(
     plugin: TransportPlugin, discovery: ChosenDiscovery | None, credentials: Authenticator | None
 ) -> Placement:
-    """Places the workers of a pool that are on other machines.
+    """Places workers that are on other machines.
 
     They share credentials that were given; a token that nobody else knows, if none were.
-
-    Raises:
-        ConfigurationError: nobody could call them.
     """
     if "network" not in plugin.capabilities:
         raise ConfigurationError(
@@ -243,7 +257,7 @@ def place_elsewhere(
     if discovery is None:
         keyring = Keyring(PoolSecret(), credentials or Token(generate()))
     else:
-        keyring = place_among_others(plugin, discovery, credentials).keyring
+        keyring = _place_among_others(plugin, discovery, credentials).keyring
     return Placement(keyring=keyring, listen=f"{plugin.name}://0.0.0.0:0")
 
 

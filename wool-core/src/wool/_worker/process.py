@@ -8,7 +8,7 @@ inherit it. Afterwards the lifeline only has to stay open: when it closes, for w
 worker ends.
 
 A worker elsewhere has the other end of a pipe there, which the command takes up to the lifeline:
-its report goes to standard output. What is printed goes to standard error.
+its report goes to standard output. All that is printed goes to standard error.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from wool._worker.memory import OVER_LIMIT
 from wool.abc import Launcher
 from wool.exceptions import ConfigurationError
 
-# Garbage is looked for once everything is imported, of which nothing is any. What is there by then
-# is never looked at again.
+# Garbage is looked for once everything is imported, of which nothing is any. All that is there by
+# then is never looked at again.
 _BOOT = """\
 import gc, marshal, os, sys
 gc.disable()
@@ -95,16 +95,54 @@ def _interrupts_held() -> Generator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class WorkerProcess:
+class OwnWorker:
+    """A worker that a pool has started, in a process or a thread of its own.
+
+    Attributes:
+        exited: its return code as `subprocess` has it, once it has ended. Belongs to no loop.
+    """
+
+    def __init__(self) -> None:
+        self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
+
+    @property
+    def waiting(self) -> str:
+        """Says what it waits for, as long as it is not ready."""
+        return ""
+
+    async def ready(self) -> dict[str, Any]:
+        """Waits until the worker serves; returns its report, or why it does not as `error`."""
+        raise NotImplementedError
+
+    async def wait(self) -> int:
+        """Waits until it has ended; returns its return code."""
+        # Shielded, for cancelling this wait must not cancel the future that all wait for.
+        return await asyncio.shield(asyncio.wrap_future(self.exited))
+
+    async def stop(self, grace: float) -> None:
+        """Has the worker end, by force if need be.
+
+        Args:
+            grace: seconds that its calls get to clean up.
+        """
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """Ends it at once, if that is possible."""
+        raise NotImplementedError
+
+    def describe(self, code: int) -> str:
+        """Says how it has ended that had been ready, given its return code."""
+        return "has ended"
+
+
+class WorkerProcess(OwnWorker):
     """A worker process that has been started.
 
     Args:
         launcher: says how.
         slot: the place among the workers of its group.
         environment: variables for the worker, besides those of this process.
-
-    Attributes:
-        exited: its return code as `subprocess` has it, once it has ended. Belongs to no loop.
 
     Raises:
         ConfigurationError: the system has no way to hand a lifeline to a child, or lacks the
@@ -119,7 +157,7 @@ class WorkerProcess:
                 "a pool cannot start worker processes on Windows yet: use transport='memory', or "
                 "discovery=… to call workers that run elsewhere"
             )
-        self.exited: concurrent.futures.Future[int] = concurrent.futures.Future()
+        super().__init__()
         self._launcher, self._slot = launcher, slot
         self._said, self._begun = b"", False  # the last of what it wrote to standard error
         elsewhere = launcher.elsewhere
@@ -172,7 +210,6 @@ class WorkerProcess:
         self._lifeline.setblocking(False)
 
     async def ready(self) -> dict[str, Any]:
-        """Waits until the worker serves; returns its report, or why it does not as `error`."""
         loop = asyncio.get_running_loop()
         data = b""
         while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "little"):
@@ -187,17 +224,7 @@ class WorkerProcess:
         self._show(self._said)
         return marshal.loads(data[4:])
 
-    async def wait(self) -> int:
-        """Waits until the process has ended; returns its return code."""
-        # Shielded, for cancelling this wait must not cancel the future that all wait for.
-        return await asyncio.shield(asyncio.wrap_future(self.exited))
-
     async def stop(self, grace: float) -> None:
-        """Has the worker end; kills it if it does not.
-
-        Args:
-            grace: seconds that its calls get to clean up.
-        """
         with contextlib.suppress(OSError):
             self._lifeline.send(STOP)
         self._lifeline.close()
@@ -222,11 +249,9 @@ class WorkerProcess:
 
     @property
     def waiting(self) -> str:
-        """Says what it waits for, as long as it is not ready."""
         return "" if self._begun else self._launcher.explain(self._slot, None, self._text)
 
     def describe(self, code: int) -> str:
-        """Says how it has ended that had been ready."""
         return self._launcher.explain_loss(self._slot, code, self._text) or describe_exit(code)
 
     def _failure(self, code: int) -> str:

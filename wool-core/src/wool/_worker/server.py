@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import count
 from typing import Any
+
+from msgspec import Struct
 
 from wool import abc
 from wool._addresses import is_socket
@@ -26,20 +26,18 @@ from wool._code.modules import RELAYED, Modules
 from wool._code.received import ReceivedModules
 from wool._peer.handshaking import accept
 from wool._peer.incoming import State
-from wool._peer.routes import Routes
 from wool._plugins.observers import Observer
 from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._security.credentials import Acceptor, Keyring
-from wool._worker.callerpeer import CallerPeer
+from wool._worker.callerpeer import CallerPeer, Host
 from wool._worker.execution import Execution
-from wool._worker.executor import Executor, leave_fork
-from wool._worker.stalls import StallWatch
-from wool._worker.status import worker_status
+from wool._worker.executor import Executor
+from wool._worker.status import StallWatch, worker_status
+from wool._worker.stream import StreamExecution
+from wool._worker.transports import Transports
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import WoolError
-
-Answer = tuple[CallerPeer, f.Answer, Sequence[Buffer]]
 
 MAX_STRANGERS = 256
 """Connections that have not authenticated themselves; the oldest is dropped for one more."""
@@ -48,60 +46,70 @@ ARRIVING = 1.0
 """Seconds that a worker with nothing left to do waits for the end of handshakes."""
 
 
-class Server:
+class Setup(Struct, frozen=True, kw_only=True):
+    """The plan of a worker.
+
+    Attributes:
+        id: of the worker.
+        tags: labels it offers.
+        transport: name of the transport that brings callers.
+        transports: the back-ends, for callers and for the calls its own routines make.
+        keyring: who may call, and what its routines show to other workers.
+        serializer, serializer_name: of all payloads.
+        listen: address to listen at; None leaves it to the transport.
+        observers: who is told of the calls that its routines make.
+        parent: id of the pool that starts it, if one does.
+    """
+
+    id: str
+    tags: Iterable[str]
+    transport: str
+    transports: Transports
+    keyring: Keyring
+    serializer: abc.Serializer
+    serializer_name: str
+    listen: str | None
+    observers: tuple[Observer, ...] = ()
+    parent: str = ""
+
+
+class Server(Host):
     """Serves callers on behalf of an executor.
 
     Args:
+        setup: the plan of the worker.
         info: what the worker says of itself.
         acceptor: what callers have to prove.
-        routes, keyring: how its routines reach other workers.
-        serializer: of the pool it belongs to.
-        observers: who is told of the calls that its routines make.
-        parent: id of the pool that has started it and whose modules it has, if there is one.
         on_retired: called when it drains because its pool can do without it; None: no pool can.
-
-    Attributes:
-        draining: whether it takes no more calls.
     """
+
+    kinds = (Execution, StreamExecution)
 
     def __init__(
         self,
+        setup: Setup,
         info: WorkerInfo,
         executor: Executor,
-        *,
         acceptor: Acceptor,
-        routes: Routes,
-        keyring: Keyring,
-        serializer: abc.Serializer,
-        observers: tuple[Observer, ...],
-        parent: str = "",
         on_retired: Callable[[], object] | None = None,
     ) -> None:
-        self.info = info
-        self.where = f"worker {info.pid} on {info.host}"
-        self.executor = executor
-        self.draining = False
+        super().__init__(info, executor)
+        self.handlers = {
+            f.Peers: self._on_peers,
+            f.Inquire: self._on_inquire,
+            f.Measure: self._on_measure,
+        }
+        self._setup = setup
         self._acceptor = acceptor
-        self._routes = routes
-        self._keyring = keyring
-        self._serializer = serializer
-        self._observers = observers
-        self._parent = parent
         self._on_retired = on_retired
-        self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._callers: set[CallerPeer] = set()
         self._strangers: deque[abc.Connection] = deque()
         self._numbers = count(1)
         self._pools: dict[str, PeerPool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._answers: deque[Answer] = deque()
-        self._woken = False
-        self._sending = threading.Lock()  # the answers, in their order
-        self._idle = False
-        self._quiet = asyncio.Event()
         self._stalls = StallWatch(executor, self.where)
-        executor.attach(self._post_idle)
+        executor.on_idle = self._on_idle
 
     async def handle(self, connection: abc.Connection, acceptor: Acceptor | None = None) -> None:
         """Serves one connection until it ends.
@@ -141,17 +149,15 @@ class Server:
             tags=sorted(info.tags),
             load=self.executor.load,
             age=int(self._loop.time() - self._began),
-            pool=self._parent,
+            pool=self._setup.parent,
             caller=caller,
         )
 
-    # What it is doing ---------------------------------------------------------------------------
+    # Reports ------------------------------------------------------------------------------------
 
-    def report(self, caller: CallerPeer, frame: f.Inquire) -> None:
+    def _on_inquire(self, caller: CallerPeer, frame: f.Inquire, segments: Sequence[Buffer]) -> None:
         """Tells a caller what the worker is doing, and what its callers say that they are."""
-        task = self._loop.create_task(self._report(caller, frame))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._run(self._report(caller, frame))
 
     async def _report(self, caller: CallerPeer, frame: f.Inquire) -> None:
         if frame.cancel:
@@ -180,8 +186,9 @@ class Server:
                 peer.pool, f.CallOptions(), self._modules_of(peer), self.executor
             )
             pool.here = self.info.id
-            pool.follow(self._observers)
-            pool.opened(self._routes, self._keyring, peer.serializer, self._serializer)
+            setup = self._setup
+            pool.follow(setup.observers)
+            pool.opened(setup.transports.routes, setup.keyring, peer.serializer, setup.serializer)
             pool.pinned = frozenset([self.info.address])
             pool.set_members({self.info.address: self.info})
         return pool
@@ -190,7 +197,7 @@ class Server:
         relayed = RELAYED.get(peer.pool)
         if relayed is not None:  # it was opened here, wherever this one of its callers is
             return relayed
-        shares_modules = peer.pool == self._parent or peer.process == IDENTITIES.process
+        shares_modules = peer.pool == self._setup.parent or peer.process == IDENTITIES.process
         if shares_modules:
             return Modules()
         return Modules(received=ReceivedModules(self.where), arriving=True)
@@ -201,21 +208,20 @@ class Server:
             return
         if self._pools.pop(pool.id, None) is not None:
             self.executor.call(pool.modules.leave)
-            task = self._loop.create_task(pool.close_clients())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._run(pool.close_clients())
 
-    def set_peers(self, pool: PeerPool, peers: f.Peers) -> None:
+    def _on_peers(self, caller: CallerPeer, peers: f.Peers, segments: Sequence[Buffer]) -> None:
         """Takes note of the workers of a pool, this one among them.
 
         They are known by their addresses: of some, that is all that is known at first. Their order
         is random, lest all workers prefer the same one.
         """
+        pool = caller.pool
         if not pool.learn(peers):
             return
         pool.output = pool.options.output
         if pool.output == "auto":
-            pool.output = "worker" if pool.id == self._parent else "caller"
+            pool.output = "worker" if pool.id == self._setup.parent else "caller"
         if pool.output != "worker" and self.executor.capture is not None:
             self.executor.capture.install(pool.options.log_level)
         infos = [
@@ -227,97 +233,19 @@ class Server:
         pool.pinned = frozenset(info.address for info in infos)
         pool.set_members({info.address: info for info in infos})
 
-    # Answers ------------------------------------------------------------------------------------
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def post(
-        self, caller: CallerPeer, frame: f.Answer, segments: Sequence[Buffer], *, more: bool
-    ) -> None:
-        """Has an answer sent; on the executor's thread.
+    # Threads ------------------------------------------------------------------------------------
 
-        The last one for now is sent from there: the caller waits for it, and nothing else would be
-        gained by a detour. Otherwise the I/O thread sends several at a time.
-
-        Args:
-            more: whether others follow at once.
-        """
-        if os.getpid() != self.executor.process:
-            leave_fork()
-        last = not (more or self._woken or self._answers or self.executor.pending or self.draining)
-        if not (last and caller.send_now(frame, segments)):
-            self._answers.append((caller, frame, segments))
-            self._wake()
-
-    def join(self, frame: f.Value, segments: list[Buffer], value: Buffer) -> bool:
-        """Adds a value to an answer that was posted; on the executor's thread.
-
-        Returns False if it is being sent, or is not the last one: to take it back is the claim.
-        """
-        if os.getpid() != self.executor.process:
-            leave_fork()
-        answers = self._answers
-        try:
-            answer = answers.pop()
-        except IndexError:
-            return False
-        waits = answer[1] is frame
-        if waits:
-            frame.sizes.append(len(value))
-            segments.append(value)
-        answers.append(answer)
-        self._wake()
-        return waits
-
-    def flush(self) -> None:
-        """Sends what was posted, as far as that is possible, on the executor's thread.
-
-        The I/O thread has been woken for it, and may have to wait long until it may run.
-        """
-        if not self._sending.acquire(blocking=False):
-            return
-        try:
-            while self._answers:
-                caller, frame, segments = self._answers[0]
-                if not caller.send_now(frame, segments):
-                    return
-                self._answers.popleft()
-        finally:
-            self._sending.release()
-
-    def _post_idle(self) -> None:
+    def _on_idle(self) -> None:
         """There is nothing to begin; on the executor's thread."""
         for caller in list(self._callers):
-            if caller.told < caller.seen and not caller.informed:
-                self._idle = True
-                self._wake()
+            if caller.told < caller.seen:
+                self.call(self._tell_idle)
                 return
-
-    def _wake(self) -> None:
-        if not self._woken:
-            self._woken = True
-            self.call(self._send_answers)
-
-    def _send_answers(self) -> None:
-        with self._sending:
-            self._send_all(self._answers)
-        if self._idle:
-            self._idle = False
-            self._tell_idle()
-
-    def _send_all(self, answers: deque[Answer]) -> None:
-        alone = len(answers) == 1  # then the session's writer is of no use
-        while answers or self._woken:
-            if not answers:
-                self._woken = False  # and look once more: something may just have been posted
-                continue
-            self._woken = True  # until all are sent: what is posted meanwhile comes behind them
-            caller, frame, segments = answers.popleft()
-            try:
-                if not (alone and caller.send_now(frame, segments)):
-                    caller.send(frame, segments)
-            except Exception as error:  # one answer must not keep the others
-                context = {"message": "an answer could not be sent", "exception": error}
-                self._loop.call_exception_handler(context)
-                caller.session.fail(error)
 
     def _tell_idle(self) -> None:
         """Tells each caller once that a call could begin, unless a reply has just said so."""
@@ -326,11 +254,6 @@ class Server:
                 if not caller.informed:
                     caller.told = caller.seen
                     caller.session.send(f.Idle(self.executor.load, caller.seen))
-
-    def call(self, callback: Callable[..., object], *args: Any) -> None:
-        """Calls back on the server's loop, from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is stopping
-            self._loop.call_soon_threadsafe(callback, *args)
 
     # Ending -------------------------------------------------------------------------------------
 
@@ -341,11 +264,6 @@ class Server:
             self._stalls.stop()
         self.call_ended()
         self._retire(caller.pool)
-
-    def call_ended(self) -> None:
-        """A call has ended, or a caller is done; perhaps it was the last one. On any thread."""
-        if self.draining:
-            self.call(self._quiet.set)
 
     def _has_calls(self) -> bool:
         return self._has_executions() or any(c.lent.any for c in self._callers)
@@ -360,44 +278,41 @@ class Server:
             for caller in list(self._callers):
                 caller.drain()
 
-    def measure(self, pool: PeerPool, *, retire: bool) -> f.Usage:
+    def _on_measure(self, caller: CallerPeer, frame: f.Measure, segments: Sequence[Buffer]) -> None:
         """Tells a pool how much there is to do; begins to drain if that is nothing and `retire`."""
         on_retired = self._on_retired
-        if retire and on_retired is not None and not self.draining:
+        if frame.retire and on_retired is not None and not self.draining:
             self.draining = True  # what begins on the other thread is given back, or is seen here
             if not self._has_calls():
-                for caller in list(self._callers):
-                    caller.drain()
+                for other in list(self._callers):
+                    other.drain()
                 on_retired()
             else:
                 self.draining = False
         executor = self.executor
-        wanted = [sorted(tags) for tags in pool.wanted]
-        return f.Usage(len(executor.pending), self._has_calls(), executor.ended, wanted)
+        wanted = [sorted(tags) for tags in caller.pool.wanted]
+        usage = f.Usage(len(executor.pending), self._has_calls(), executor.ended, wanted)
+        caller.session.send(usage)
 
     async def drain(self, grace: float) -> None:
-        """Takes no more calls and lets those that have begun finish, for `grace` seconds."""
+        """Takes no more calls and lets those that have begun finish, for `grace` seconds.
+
+        Those who are about to be callers are waited for: they may have been welcomed, and have sent
+        calls, which would be lost.
+        """
         self.start_drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                while self._is_busy() or await self._is_joined():
-                    self._quiet.clear()
-                    await self._quiet.wait()
+                busy = True
+                while busy:
+                    await self._until(lambda: not self._is_busy())
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(ARRIVING):
+                            await self._until(lambda: not self._strangers or self._is_busy())
+                    busy = self._is_busy()
 
     def _is_busy(self) -> bool:
         return self._has_calls() or not all(c.drained for c in self._callers)
-
-    async def _is_joined(self) -> bool:
-        """Waits for those who are about to be callers; returns whether there is work again.
-
-        They may have been welcomed, and have sent calls, which would be lost.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ARRIVING):
-                while self._strangers and not self._is_busy():
-                    self._quiet.clear()
-                    await self._quiet.wait()
-        return self._is_busy()
 
     async def cancel_all(self, grace: float) -> None:
         """Cancels all calls and waits for them to end, for `grace` seconds.

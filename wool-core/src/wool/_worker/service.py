@@ -11,53 +11,23 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-from msgspec import Struct
 
 from wool import abc
 from wool._addresses import is_socket, socket_directory, socket_path
 from wool._client.identity import PYTHON, VERSION
 from wool._plugins.lookup import scheme_transport
-from wool._plugins.observers import Observer
 from wool._security import sockets
-from wool._security.credentials import Keyring, SameUser
+from wool._security.credentials import SameUser
 from wool._worker.executor import Executor
-from wool._worker.server import Server
-from wool._worker.transports import Transports, is_local
+from wool._worker.server import Server, Setup
+from wool._worker.transports import is_local
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import PluginError, WoolError
 
 _log = logging.getLogger("wool.worker")
-
-
-class Setup(Struct, frozen=True, kw_only=True):
-    """The plan of a worker.
-
-    Attributes:
-        id: of the worker.
-        tags: labels it offers.
-        transport: name of the transport that brings callers.
-        transports: the back-ends, for callers and for the calls its own routines make.
-        keyring: who may call, and what its routines show to other workers.
-        serializer, serializer_name: of all payloads.
-        listen: address to listen at; None leaves it to the transport.
-        observers: who is told of the calls that its routines make.
-        parent: id of the pool that starts it, if one does.
-    """
-
-    id: str
-    tags: Iterable[str]
-    transport: str
-    transports: Transports
-    keyring: Keyring
-    serializer: abc.Serializer
-    serializer_name: str
-    listen: str | None
-    observers: tuple[Observer, ...] = ()
-    parent: str = ""
 
 
 class Service:
@@ -100,18 +70,7 @@ class Service:
             self._unlock()
             raise
         info = worker_info(setup.id, listener.address, setup.tags, setup.serializer_name)
-        routes, keyring = setup.transports.routes, setup.keyring
-        self._server = Server(
-            info,
-            self._executor,
-            acceptor=acceptor,
-            routes=routes,
-            keyring=keyring,
-            serializer=setup.serializer,
-            observers=setup.observers,
-            parent=setup.parent,
-            on_retired=self._on_retired,
-        )
+        self._server = Server(setup, info, self._executor, acceptor, self._on_retired)
         self._serving = asyncio.create_task(listener.serve(self._server.handle))
         self._serving.add_done_callback(self._on_served)
         if sockets.SUPPORTED and "in-process" not in plugin.capabilities:

@@ -1,8 +1,9 @@
-"""A worker's report on itself: looked up on its I/O thread, also while the main one is blocked."""
+"""A worker as its I/O thread sees it, also while the main one is blocked: reports, and stalls."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 
@@ -12,12 +13,17 @@ from wool._peer.stacks import lines_running
 from wool._protocol.status import MOST_CALLS, CallStatus, Line, ProcessStatus
 from wool._worker.callerpeer import CallerPeer
 from wool._worker.execution import Execution
-from wool._worker.executor import Executor
+from wool._worker.executor import Executor, Queued
 from wool._worker.memory import resident
 from wool._workerinfo import WorkerInfo
 
 BLOCKED_AFTER = 0.1
 """Seconds after which a loop that has not come round is said to be blocked."""
+
+LONG = 1.0
+"""Seconds without a turn of the loop after which a call is named."""
+
+_log = logging.getLogger("wool.worker")
 
 
 async def worker_status(
@@ -75,3 +81,63 @@ async def _blocked(executor: Executor) -> tuple[Line, ...]:
     except TimeoutError:
         return lines_running(executor.frame)
     return ()
+
+
+class StallWatch:
+    """Looks whether the loop of an executor turns while it has calls, and names those that keep it.
+
+    Args:
+        where: names the worker.
+    """
+
+    def __init__(self, executor: Executor, where: str) -> None:
+        self._executor = executor
+        self._where = where
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._turned = True
+        self._named: set[Queued | None] = set()  # None: none of them, but a task of one
+
+    def start(self) -> None:
+        """Looks from now on."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(LONG, self._look)
+
+    def stop(self) -> None:
+        """Looks no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        executor = self._executor
+        self._timer = self._loop.call_later(LONG, self._look)
+        if not self._turned:
+            if executor.delayed and not executor.prompts:
+                self._name()
+            return
+        self._named = {call for call in self._named if call in executor.running}
+        if executor.running:
+            self._turned = False
+            executor.call(self._note_turn)
+
+    def _note_turn(self) -> None:
+        """Runs on the loop that is watched."""
+        self._turned = True
+
+    def _name(self) -> None:
+        """Says which call keeps the loop, and at which line, unless that has been said."""
+        lines = lines_running(self._executor.frame)
+        calls = (c for c in list(self._executor.running) if isinstance(c, Execution))
+        call = next((call for call in calls if call.stands), None)
+        if not lines or call in self._named:
+            return
+        self._named.add(call)
+        _log.warning(
+            "%s has kept the event loop of %s from turning for a second, while other calls wait, "
+            "at %s: have a thread do what takes long (asyncio.to_thread), or limit the concurrency "
+            "of the worker to 1",
+            "a task that a routine has started" if call is None else f"{call.name}()",
+            self._where,
+            lines[-1],
+        )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from enum import Enum, auto
 from types import FunctionType
 from typing import Any
 
@@ -16,7 +17,8 @@ from wool._protocol import frames as f
 from wool._protocol.frames import Buffer
 from wool._values.codec import Encoded, rebuild_error
 from wool._values.context import without_changes
-from wool._worker.execution import CallerEnd, Execution
+from wool._worker.callerpeer import CallerPeer
+from wool._worker.execution import Execution
 
 TURN = 250e-6
 """Seconds that a stream runs ahead before it sends what it has, and lets other calls run."""
@@ -25,12 +27,24 @@ BATCH = 32 << 10
 """Bytes of values that go together: more gain nothing, and others have to wait for them."""
 
 
+class Phase(Enum):
+    """The way in which a stream is going on."""
+
+    STEPPING = auto()
+    CANCELLED = auto()
+    """In the midst of a step, because its consumer closes it."""
+    CLOSING = auto()
+    """By the step that runs: GeneratorExit is thrown in."""
+    ABANDONED = auto()
+    """In the same way, for want of a caller."""
+
+
 class StreamExecution(Execution):
     """The call of an async generator."""
 
     def __init__(
         self,
-        caller: CallerEnd,
+        caller: CallerPeer,
         frame: f.Open,
         segments: Sequence[Buffer],
         referents: Referents = NO_REFERENTS,
@@ -45,9 +59,8 @@ class StreamExecution(Execution):
         self._requested: asyncio.Future[None] | None = None  # while it is suspended
         self._kept: asyncio.CancelledError | None = None  # a cancel that came between two steps
         self._struck = False  # whether the caller has sent it, who means the next step
-        self._closing = 0  # cancelled in a step because its consumer closes it, with this one
-        self._exiting = False  # the step is that with which it is closed
-        self._abandoned = False  # being closed for want of a caller
+        self._phase = Phase.STEPPING
+        self._closing = 0  # the step by which its consumer closes it, if that is in another one
 
     # From the caller ----------------------------------------------------------------------------
 
@@ -56,7 +69,7 @@ class StreamExecution(Execution):
         if self._window is None:
             current = step == self._step
         else:  # a cancel from before it was closed has come before that
-            current = step == self._window.sent or bool(self._closing or self._exiting)
+            current = step == self._window.sent or self._phase is not Phase.STEPPING
         if not current:
             return
         if self.state <= State.RUNNING:
@@ -76,7 +89,7 @@ class StreamExecution(Execution):
             self._window.ask(frame.more)
             if frame.operation == f.CLOSE and self.state is State.RUNNING and self.task:
                 # It is past the `yield` that its consumer is at, and need not come to another.
-                self._closing = frame.step
+                self._phase, self._closing = Phase.CANCELLED, frame.step
                 self.task.cancel("the stream is being closed")
         if self._window is None or frame.operation != f.NEXT or frame.context:
             self._requests.append((frame, segments, referents))
@@ -93,7 +106,7 @@ class StreamExecution(Execution):
 
     @property
     def _tidying(self) -> bool:
-        return self._exiting or super()._tidying
+        return self._phase in (Phase.CLOSING, Phase.ABANDONED) or super()._tidying
 
     def _tell_suspended(self) -> None:
         if self.leaving is not Leaving.NOBODY and self.state is State.SUSPENDED:
@@ -134,12 +147,11 @@ class StreamExecution(Execution):
                 else:
                     self._finish_raise(error)
                 return
-            if self._abandoned:
+            if self._phase is Phase.ABANDONED:
                 self._end()  # it has ignored GeneratorExit, and nobody is there to tell
                 return
             if not self._post_value(value):
-                operation, argument = f.THROW, GeneratorExit()
-                self._abandoned = True
+                operation, argument = self._abandon()
                 continue
             del value, argument
             operation, argument = await self._suspend()
@@ -147,17 +159,24 @@ class StreamExecution(Execution):
     def _is_closed_with(self, error: BaseException) -> bool:
         """Whether this is the cancel that closes it, and not one of its consumer, who does that."""
         cancelled = isinstance(error, asyncio.CancelledError) and not self.delivered
-        return bool(self._closing) and cancelled
+        return self._phase is Phase.CANCELLED and cancelled
+
+    def _abandon(self) -> tuple[int, GeneratorExit]:
+        """Has the next step close it, of which nobody is told."""
+        self._phase = Phase.ABANDONED
+        return f.THROW, GeneratorExit()
 
     async def _advance(
         self, generator: AsyncGenerator[Any, Any], operation: int, argument: Any
     ) -> Any:
         """Makes one step."""
         kept, self._kept = self._kept, None
-        self._exiting = operation == f.THROW and isinstance(argument, GeneratorExit)
+        exiting = operation == f.THROW and isinstance(argument, GeneratorExit)
+        if self._phase is Phase.CLOSING or (exiting and self._phase is Phase.STEPPING):
+            self._phase = Phase.CLOSING if exiting else Phase.STEPPING
         try:
             if operation == f.THROW:
-                if kept is not None and not isinstance(argument, GeneratorExit):
+                if kept is not None and not exiting:
                     assert self.task is not None
                     self.task.uncancel()
                     self.task.cancel(*kept.args)
@@ -180,7 +199,7 @@ class StreamExecution(Execution):
         self._leave_step(State.SUSPENDED)
         self._tell_suspended()
         if self._window is not None and not self._window.may_go:
-            self.peer.flush()
+            self.peer.answers.flush()
         while not (self._asked or self.leaving is Leaving.CALLER):
             self._requested = self.peer.executor.loop.create_future()
             try:
@@ -190,13 +209,12 @@ class StreamExecution(Execution):
         self._requested = None
         self._enter_step()
         if self._window is not None and time.monotonic() > self._until:
-            self.peer.flush()
+            self.peer.answers.flush()
             await self._let_others()
             self._until = time.monotonic() + TURN
         if self.leaving is Leaving.CALLER:
-            self._abandoned = True
-            return f.THROW, GeneratorExit()
-        if self._closing:
+            return self._abandon()
+        if self._phase is Phase.CANCELLED:
             self._stop_cancelling()
         if not self._requests or (self._window is not None and self._kept is not None):
             return f.NEXT, None  # it runs ahead, or is cancelled before it is sent something
@@ -206,7 +224,8 @@ class StreamExecution(Execution):
         """Whether the next step can be made at once, as nothing has changed since the last one."""
         return (
             window.may_go
-            and not (self._requests or self.delivered or self._kept or self._closing)
+            and self._phase is Phase.STEPPING
+            and not (self._requests or self.delivered or self._kept)
             and self.leaving is Leaving.NOBODY
             and task.cancelling() == self._counted
             and time.monotonic() < self._until
@@ -233,7 +252,7 @@ class StreamExecution(Execution):
     def _stop_cancelling(self) -> None:
         """It has come to a `yield` although it was cancelled to be closed: it is closed there."""
         assert self.task is not None
-        self._closing, self._kept = 0, None
+        self._phase, self._closing, self._kept = Phase.STEPPING, 0, None
         self.task.uncancel()
 
     async def _let_others(self) -> None:
@@ -298,4 +317,4 @@ class StreamExecution(Execution):
         if size > BATCH or frame.step != self._step:
             return False
         self._batch = frame, segments, size
-        return self.peer.join(frame, segments, value)
+        return self.peer.answers.join(frame, segments, value)

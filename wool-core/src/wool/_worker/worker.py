@@ -36,7 +36,8 @@ from wool._worker.placement import (
     credentials_of,
     network_credentials,
 )
-from wool._worker.service import Service, Setup
+from wool._worker.server import Setup
+from wool._worker.service import Service
 from wool._worker.transports import Transports, is_local
 from wool._workerinfo import WorkerInfo
 from wool.exceptions import ConfigurationError, WoolError
@@ -66,14 +67,14 @@ class Worker:
         credentials: what callers have to have on a network; by default the token in `WOOL_TOKEN` or
             `WOOL_TOKEN_FILE`. A Unix socket serves the processes of its own user and needs none.
         lifespan: returns an async context manager that is entered before the worker takes calls,
-            and left after the last one, within `cancel_grace` seconds. What it yields is
+            and left after the last one, within `cancel_grace` seconds. Its value is
             `wool.current_worker().state` in routines.
         insecure: serves whoever asks, without credentials, on the loopback interface only.
         drain_timeout: seconds that running calls get to finish when it is left, 30 by default; they
             are cancelled at once if it is left with an exception. Those that are cancelled get
             `cancel_grace` seconds to clean up, a setting.
 
-    What is not given is taken from the environment and `pyproject.toml`, see `docs/settings.md`.
+    Arguments not given are taken from the environment and `pyproject.toml`, see `docs/settings.md`.
 
     Raises:
         ConfigurationError, PluginError: an argument has no usable value; a network address without
@@ -211,11 +212,11 @@ class Worker:
             observers=lookup.companions(self._core.observers),
         )
         self._loop = asyncio.get_running_loop()
-        executor = Executor(self._loop, self._core.concurrency)
+        executor = self._executor = Executor(self._loop, self._core.concurrency)
         executor.capture = Capture() if self._alone else None
         self._service = Service(setup, executor)
         self._io = LoopThread(self._core.loop)
-        self._drained = asyncio.get_running_loop().create_future()
+        self._drained = self._loop.create_future()
         try:
             if self._lifespan is not None:
                 await executor.lifespan.enter(self._lifespan)
@@ -226,15 +227,7 @@ class Worker:
                 await self._io.run(announcing.open())
                 self._announcing = announcing
         except BaseException:
-            try:
-                grace = self._core.cancel_grace
-                if self._info is not None:  # it serves already
-                    await self._io.run(self._service.aclose(drain=None, grace=grace))
-                else:
-                    await executor.lifespan.leave(grace)
-            finally:
-                self._info = None
-                await self._end()
+            await self._close(drain=None)
             raise
         return self
 
@@ -254,26 +247,31 @@ class Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        drain = self._core.drain_timeout if kind is None else None
-        io, announcing, self._announcing = self._io, self._announcing, None
-        assert io is not None
-        try:
-            if announcing is not None:
-                await io.run(announcing.aclose())
-        except asyncio.CancelledError:
-            drain = None
-            raise
-        finally:
-            try:
-                grace = self._core.cancel_grace
-                await io.run(self._service.aclose(drain=drain, grace=grace))
-            finally:
-                self._info = None
-                await self._end()
+        await self._close(drain=self._core.drain_timeout if kind is None else None)
 
-    async def _end(self) -> None:
-        io, self._io = self._io, None
-        if io is not None:
+    async def _close(self, drain: float | None) -> None:
+        """Serves no more, however far it has come with that.
+
+        Args:
+            drain: seconds that running calls get to finish; None cancels them at once.
+        """
+        io, announcing, grace = self._io, self._announcing, self._core.cancel_grace
+        assert io is not None
+        self._announcing = None
+        try:
+            try:
+                if announcing is not None:
+                    await io.run(announcing.aclose())
+            except asyncio.CancelledError:
+                drain = None
+                raise
+            finally:
+                if self._info is None:
+                    await self._executor.lifespan.leave(grace)
+                else:
+                    await io.run(self._service.aclose(drain=drain, grace=grace))
+        finally:
+            self._info = self._io = None
             await io.aclose()
             if self._address is None:
                 self._service.discard()
