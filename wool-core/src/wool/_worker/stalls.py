@@ -45,7 +45,7 @@ class StallWatch:
         executor = self._executor
         self._timer = self._loop.call_later(LONG, self._look)
         if not self._turned:
-            if executor.delayed and not executor.prompts:
+            if executor.delayed and not executor.debuggers.prompts:
                 self._name()
             return
         self._named = {call for call in self._named if call in executor.running}
