@@ -1,7 +1,7 @@
 """A debugger that `wool debug` attaches to this process, at the terminal where that was typed.
 
 The command has the main thread run a script, which calls `attach`. The script's connection takes
-text to the command, which shows it; `ASK` at its end asks for a line.
+text to the command, which shows it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import gc
 import os
 import pdb
-import select
 import socket
 import sys
 from types import AsyncGeneratorType, FrameType, TracebackType
@@ -25,14 +24,17 @@ from wool._worker.execution import Execution
 from wool._worker.executor import Debuggers, Executor
 
 ASK = "\0"
-INTERRUPT = "\x03"
-"""Typed instead of a line, as Ctrl-C."""
-LEAVE = "\x04"
-"""Typed instead of a line, as Ctrl-D."""
+"""Follows a prompt, and asks for a line."""
+
+REFUSE = "\x15"
+"""Precedes the reason for which there is no debugger."""
+
+INTERRUPT, LEAVE = "\x03", "\x04"
+"""The lines that say Ctrl-C and Ctrl-D."""
 
 
 def attach(client: socket.socket, ident: str, frame: FrameType | None) -> None:
-    """Opens a debugger; whatever is wrong with that, the command is told, and nobody else.
+    """Opens a debugger. The command is told what is wrong with that, and nobody else.
 
     Args:
         client: the connection to the command, which is closed at the end.
@@ -40,22 +42,20 @@ def attach(client: socket.socket, ident: str, frame: FrameType | None) -> None:
         frame: the innermost one of this thread.
     """
     try:
-        if peer_uid(client) == os.geteuid() and frame is not None:
-            _open(client, ident, frame)
-            return
-        client.close()
+        if peer_uid(client) != os.geteuid():
+            raise Refused("another user has asked")
+        if frame is None:
+            raise Refused(f"process {os.getpid()} runs no Python code")
+        _open(client, ident, frame)
     except BaseException as error:
-        _refuse(client, f"{error}" if isinstance(error, Refused) else f"it has failed: {error!r}")
+        reason = str(error) if isinstance(error, Refused) else f"the debugger fails: {error!r}"
+        with contextlib.suppress(OSError):
+            client.sendall((REFUSE + reason).encode(errors="replace"))
+        client.close()
 
 
 class Refused(Exception):
     """There is nothing to be debugged here; says why."""
-
-
-def _refuse(client: socket.socket, reason: str) -> None:
-    with contextlib.suppress(OSError):
-        client.sendall(f"wool debug: {reason}\n".encode(errors="replace"))
-    client.close()
 
 
 def _open(client: socket.socket, ident: str, frame: FrameType) -> None:
@@ -104,8 +104,8 @@ def _is_in_debugger(frame: FrameType | None) -> bool:
 
 def _executor() -> Executor | None:
     """Returns what runs calls on this thread; looked for, as programs are not prepared for that."""
-    found = (e for e in gc.get_objects() if isinstance(e, Executor) and e.is_here)
-    return next(found, None)
+    every = (found for found in gc.get_objects() if type(found) is Executor)
+    return next((executor for executor in every if executor.is_here), None)
 
 
 def _find(executor: Executor | None, ident: str) -> Execution:
@@ -132,7 +132,11 @@ class Channel(Console):
     @property
     def is_left(self) -> bool:
         """Whether the command has gone: it says nothing unless it is asked."""
-        return self.over or bool(select.select([self._client], [], [], 0)[0])
+        if not self.over:
+            with contextlib.suppress(BlockingIOError):
+                self._client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                return True
+        return self.over
 
     def end(self) -> None:
         """Lets the command go."""
@@ -179,10 +183,13 @@ class Attached(Debugger):
 
     def begin(self) -> None:
         """Asks at once, and follows from there if that is what the user wants."""
-        frame = self._frames[-1]
         self.reset()
         self.botframe = self._frames[0]
-        pdb.Pdb.trace_dispatch(self, frame, "line", None)
+        try:
+            pdb.Pdb.trace_dispatch(self, self._frames[-1], "line", None)
+        except BaseException:
+            self.end()
+            raise
         if not self._console.over:
             for frame in self._frames:
                 frame.f_trace = self.trace_dispatch

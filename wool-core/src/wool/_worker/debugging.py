@@ -14,7 +14,7 @@ import inspect
 import io
 import os
 import pdb
-import select
+import selectors
 import socket
 import sys
 import termios
@@ -88,8 +88,10 @@ class Console(io.TextIOBase):
 
     def wait_for(self, source: io.FileIO | socket.socket) -> bool:
         """Waits until there is something to read; False if the debugger is to end instead."""
-        ready, _, _ = select.select([source, self._woken], [], [])
-        return self._woken not in ready
+        with selectors.DefaultSelector() as selector:
+            selector.register(source, selectors.EVENT_READ)
+            woken = selector.register(self._woken, selectors.EVENT_READ)
+            return woken not in (key for key, _ in selector.select())
 
 
 class Terminal(Console):

@@ -19,33 +19,31 @@ from wool._client.identity import VERSION
 from wool._protocol.status import ProcessStatus
 from wool._security import sockets
 from wool._transports.sockets import peer_uid
+from wool._worker.attaching import ASK, INTERRUPT, LEAVE, REFUSE
 from wool.cli.common import Files, Where, timeout_option
 from wool.cli.group import Failure
 from wool.cli.ps import Question, question_of, sort
 
 SCRIPT = """\
-import socket, sys
+import os, socket, sys
 client = socket.socket(socket.AF_UNIX)
 try:
     client.connect({address!r})
-except OSError:
+except OSError:  # the command was killed
     client.close()
+    os.unlink({script!r})
 else:
     try:
         from wool._client.identity import VERSION
-        if VERSION != {version!r}:
-            raise ImportError
+        assert VERSION == {version!r}, 'it has version ' + VERSION
         from wool._worker.attaching import attach
-    except ImportError:
-        client.sendall({unfit!r})
+    except Exception as error:
+        client.sendall(({unfit!r} % error).encode())
         client.close()
     else:
         attach(client, {call!r}, sys._getframe().f_back)
 """
 """What the process runs, on its main thread and in a namespace of its own."""
-
-ASK, INTERRUPT, LEAVE = "\0", "\x03", "\x04"
-"""A request for a line, and what is sent for Ctrl-C and Ctrl-D; as `_worker.attaching` has it."""
 
 NUDGE = 0.5
 """Seconds after which a worker that waits in the operating system gets a signal."""
@@ -72,7 +70,7 @@ def debug(target: str, timeout: float) -> None:
             f"{sys.version_info[0]}.{sys.version_info[1]}"
         )
     pid, connection = asyncio.run(_attach(target, timeout))
-    with connection, contextlib.suppress(OSError, KeyboardInterrupt):
+    with connection, contextlib.suppress(OSError, KeyboardInterrupt):  # either one leaves
         _converse(connection)
     click.echo(f"process {pid} {'runs on' if _is_alive(pid) else 'has ended'}")
 
@@ -90,8 +88,9 @@ async def _attach(target: str, timeout: float) -> tuple[int, socket.socket]:
                 SCRIPT.format(
                     address=listener.getsockname(),
                     version=VERSION,
-                    unfit=f"wool debug: process {pid} cannot import wool-core {VERSION}\n".encode(),
+                    unfit=f"{REFUSE}process {pid} cannot import wool-core {VERSION}: %s",
                     call="" if is_pid else target,
+                    script=str(script),
                 )
             )
             if not _is_visible(script, pid):
@@ -230,6 +229,8 @@ def _converse(connection: socket.socket) -> None:
     kept = ""  # of the last line, which may become a prompt
     while data := connection.recv(1 << 16):
         text, asked, after = (kept + decoder.decode(data)).partition(ASK)
+        if text.startswith(REFUSE):
+            raise Failure(text.removeprefix(REFUSE))
         lines, end, kept = text.rpartition("\n")
         click.echo(lines + end, nl=False)
         if asked:
