@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,7 +68,8 @@ async def sleep(n):
 
 @wool.routine
 async def hold(n):
-    ctypes.PyDLL(None).sleep(6)  # and keeps the interpreter's lock
+    with open(HERE + "/fifo", "rb") as fifo:
+        ctypes.PyDLL(None).read(fifo.fileno(), ctypes.create_string_buffer(1), 1)  # with the lock
     return True
 
 @wool.routine
@@ -128,6 +130,8 @@ class Running:
     def __init__(self, python: Path, folder: Path, what: str, **variables: str) -> None:
         self.python = python
         self.over = folder / "over"
+        self.temporary = folder / "t"
+        self.temporary.mkdir()
         self.script = folder / "program.py"
         self.script.write_text(PROGRAM)
         self.process = subprocess.Popen(
@@ -158,7 +162,7 @@ class Running:
     def debug(self, target: object, *options: str) -> Terminal:
         """`wool debug`, at a terminal."""
         command = [str(self.python / "wool"), "debug", str(target), *options]
-        client = Terminal(command, TERM="dumb")
+        client = Terminal(command, TERM="dumb", TMPDIR=str(self.temporary))
         self.clients.callback(client.close)
         return client
 
@@ -191,7 +195,7 @@ def answer(client: Terminal, command: str) -> str:
     """What the debugger says to a command, when it has asked for one."""
     client.until(r"\(Pdb\) ")
     client.type(f"{command}\n")
-    client.until(rf"{command}\r?\n".replace("(", r"\(").replace(")", r"\)"))
+    client.until(re.escape(command) + r"\r?\n")
     return client.until(r"(?s)\A(.*?)(?=\(Pdb\) )")[1]
 
 
@@ -270,8 +274,14 @@ def test_breakpoints(start: Any) -> None:
     assert "Breakpoint" in answer(client, f"b {program.script}:{line}")
     assert "return doubled" in answer(client, "c")
     assert "doubled" in answer(client, "c")
-    assert answer(client, "p lo\x03").startswith("")
-    leave(client, "c\n\x03")
+    client.until(r"\(Pdb\) ")
+    client.type("p dou\x03")
+    client.until("--KeyboardInterrupt--")
+    client.until(r"\(Pdb\) ")
+    client.type("condition 1 False\nc\n")
+    client.until(r"(?s)New condition.*c\r?\n")
+    client.type("\x03")
+    client.until(r"process \d+ runs on")
     program.finish()
 
 
@@ -281,14 +291,23 @@ def test_a_program(start: Any) -> None:
     client = program.debug(program.pid)
     client.until(rf"process {program.pid}")
     assert answer(client, "p sys.argv[1:]") == "['wait']\r\n"
-    assert "asyncio.run(main" in answer(client, "l 200")
+    assert "asyncio.run(main" in answer(client, "w")
     leave(client)
     program.finish()
 
 
-@pytest.mark.parametrize("how", ["q", "continue", "ctrl-d", "closed", "killed"])
-@pytest.mark.parametrize("which", ["spin", "wait"])
+@pytest.mark.parametrize(
+    ("how", "which"),
+    [
+        ("q", "wait"),
+        ("continue", "spin"),
+        ("ctrl-d", "spin"),
+        ("closed", "wait"),
+        ("killed", "spin"),
+    ],
+)
 def test_leaving(how: str, which: str, start: Any) -> None:
+    """The call goes on, nothing traces it, and no file is left."""
     program = start(which)
     client = program.debug(program.call(which))
     answer(client, "n")
@@ -299,12 +318,13 @@ def test_leaving(how: str, which: str, start: Any) -> None:
     else:
         leave(client, {"q": "q\n", "continue": "c\n", "ctrl-d": "\x04"}[how])
     until_sync(lambda: program.calls()[which]["state"] != "debugged")
+    assert list(program.temporary.iterdir()) == []
     program.finish()
 
 
 def test_the_pool_is_left(start: Any) -> None:
     """The debugger ends, and the call is cancelled."""
-    program = start("left")
+    program = start("left", WOOL_SHUTDOWN_TIMEOUT="1")
     client = program.debug(program.call("wait"))
     client.until(r"\(Pdb\) ")
     assert program.process.wait(30) == 0
@@ -332,10 +352,13 @@ def test_another_debugger(start: Any) -> None:
     program.finish()
 
 
-def test_c_code_keeps_the_lock(start: Any) -> None:
+def test_c_code_keeps_the_lock(start: Any, folder: Path) -> None:
     """The command gives up, and nothing of it happens when the lock is free again."""
+    os.mkfifo(folder / "fifo")
     program = start("hold")
-    assert "has run no Python code" in refused(program.debug(program.worker, "--timeout", "1"))
+    with (folder / "fifo").open("wb") as fifo:
+        assert "has run no Python code" in refused(program.debug(program.worker, "--timeout", "1"))
+        fifo.write(b".")
     program.finish()
 
 

@@ -46,7 +46,7 @@ else:
 """What the process runs, on its main thread and in a namespace of its own."""
 
 NUDGE = 0.5
-"""Seconds after which a worker that waits in the operating system gets a signal."""
+"""Seconds after which a worker of a pool that waits in the operating system gets a signal."""
 
 
 @click.command("debug")
@@ -70,7 +70,7 @@ def debug(target: str, timeout: float) -> None:
             f"{sys.version_info[0]}.{sys.version_info[1]}"
         )
     pid, connection = asyncio.run(_attach(target, timeout))
-    with connection, contextlib.suppress(OSError, KeyboardInterrupt):  # either one leaves
+    with contextlib.suppress(OSError, KeyboardInterrupt), connection:  # either one leaves
         _converse(connection)
     click.echo(f"process {pid} {'runs on' if _is_alive(pid) else 'has ended'}")
 
@@ -97,7 +97,8 @@ async def _attach(target: str, timeout: float) -> tuple[int, socket.socket]:
                 raise Failure(f"process {pid} is in a container: run wool debug in there")
             _execute(pid, script)
             try:
-                return pid, await _connected(listener, pid, ask, timeout)
+                blocked = any(p.pid == pid and p.blocked for p in processes if _is_here(p))
+                return pid, await _connected(listener, pid, ask, timeout, blocked=blocked)
             except BaseException:
                 with contextlib.suppress(Failure):
                     _execute(pid, Path(os.devnull))  # in place of what it has not run
@@ -184,12 +185,16 @@ def _execute(pid: int, script: Path) -> None:
 
 
 async def _connected(
-    listener: socket.socket, pid: int, ask: Question, timeout: float
+    listener: socket.socket, pid: int, ask: Question, timeout: float, *, blocked: bool
 ) -> socket.socket:
-    """Waits until the script has run."""
+    """Waits until the script has run.
+
+    Args:
+        blocked: whether the main thread waits for something, without the interpreter's lock.
+    """
     loop = asyncio.get_running_loop()
     waking = asyncio.ensure_future(ask(""))  # a loop with nothing to do turns once for that
-    nudging = loop.call_later(NUDGE, _nudge, pid)
+    nudging = loop.call_later(NUDGE, _nudge, pid if blocked else 0)
     try:
         async with asyncio.timeout(timeout):
             connection, _ = await loop.sock_accept(listener)
@@ -212,9 +217,9 @@ async def _connected(
 
 
 def _nudge(pid: int) -> None:
-    """Has a worker of a pool come out of a system call: Ctrl-C at its terminal does the same.
+    """Has a worker of a pool come out of a system call for a moment, as Ctrl-C at its terminal.
 
-    These workers ignore the signal, in Python code. Other processes are let be.
+    It ignores that signal, but in Python code. Other processes are let be.
     """
     with contextlib.suppress(OSError):
         if b"wool._worker.main" in Path(f"/proc/{pid}/cmdline").read_bytes():
