@@ -91,7 +91,8 @@ async def _attach(target: str, timeout: float) -> tuple[int, socket.socket]:
                     unfit=f"{REFUSE}process {pid} cannot import wool-core {VERSION}: %s",
                     call="" if is_pid else target,
                     script=str(script),
-                )
+                ),
+                encoding="utf-8",
             )
             if not _is_visible(script, pid):
                 raise Failure(f"process {pid} is in a container: run wool debug in there")
@@ -194,7 +195,7 @@ async def _connected(
     """
     loop = asyncio.get_running_loop()
     waking = asyncio.ensure_future(ask(""))  # a loop with nothing to do turns once for that
-    nudging = loop.call_later(NUDGE, _nudge, pid if blocked else 0)
+    nudging = loop.call_later(NUDGE, _nudge, pid) if blocked else None
     try:
         async with asyncio.timeout(timeout):
             connection, _ = await loop.sock_accept(listener)
@@ -206,7 +207,8 @@ async def _connected(
             "in C code, or some C code keeps the interpreter's lock. Nothing was changed there"
         ) from None
     finally:
-        nudging.cancel()
+        if nudging is not None:
+            nudging.cancel()
         waking.cancel()
         await asyncio.wait([waking])
     if peer_uid(connection) != os.geteuid():
