@@ -201,7 +201,12 @@ class Attached(Debugger):
         if self._console.is_left:
             self.end()
             return None
-        traced = super().trace_dispatch(frame, event, arg)
+        traced = None
+        try:
+            traced = super().trace_dispatch(frame, event, arg)
+        except Exception as error:  # of the debugger, which what it follows must not get
+            self.message(f"*** the debugger fails: {error!r}")
+            self.end()
         return None if self._console.over else traced
 
     def is_meant(self) -> bool:
