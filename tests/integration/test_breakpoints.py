@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +15,7 @@ import pytest
 
 from support.processes import alive
 from support.serving import CLI
+from support.terminals import Terminal
 from support.waiting import until_sync
 
 PROGRAM = """
@@ -89,49 +85,14 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-class Program:
+class Program(Terminal):
     """A program at a terminal of its own, in a session that outlives it."""
 
     def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
         (folder / "program.py").write_text(PROGRAM)
-        self.terminal, theirs = pty.openpty()
-        self.process = subprocess.Popen(
-            [
-                "sh",
-                "-c",
-                '"$@"; echo "exit $?"; exec sleep 3600',
-                "sh",
-                sys.executable,
-                str(folder / "program.py"),
-                *arguments,
-            ],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env={**os.environ, "WOOL_CANCEL_GRACE": "1", **variables},
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(theirs)
-        self.shown = ""
-
-    @property
-    def interrupts(self) -> bool:
-        """Whether Ctrl-C at the terminal is a signal."""
-        return bool(termios.tcgetattr(self.terminal)[3] & termios.ISIG)
-
-    def until(self, pattern: str) -> re.Match[str]:
-        """Reads until the terminal shows something; forgets what came before."""
-        end = time.monotonic() + 30
-        while (found := re.search(pattern, self.shown)) is None:
-            left = end - time.monotonic()
-            assert left > 0 and select.select([self.terminal], [], [], left)[0], self.shown
-            try:
-                self.shown += os.read(self.terminal, 65536).decode()
-            except OSError:
-                pytest.fail(f"it has ended: {self.shown}")
-        self.shown = self.shown[found.end() :]
-        return found
+        kept = ["sh", "-c", '"$@"; echo "exit $?"; exec sleep 3600', "sh"]
+        command = [sys.executable, str(folder / "program.py"), *arguments]
+        super().__init__([*kept, *command], WOOL_CANCEL_GRACE="1", **variables)
 
     def prompted(self) -> None:
         """Reads until the debugger waits for a line."""
@@ -146,15 +107,6 @@ class Program:
             if re.search(pattern, said):
                 return
         pytest.fail(f"no step leads to {pattern}")
-
-    def type(self, text: str) -> None:
-        os.write(self.terminal, text.encode())
-
-    def close(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        os.close(self.terminal)
 
 
 @pytest.fixture

@@ -37,7 +37,12 @@ def lines_awaited(awaited: Any) -> tuple[Line, ...]:
 
 
 def lines_running(frame: FrameType | None) -> tuple[Line, ...]:
-    """Returns where a thread stands, given its innermost frame; outermost line first.
+    """Returns where a thread stands, given its innermost frame; outermost line first."""
+    return _lines(frames_running(frame))
+
+
+def frames_running(frame: FrameType | None) -> list[FrameType]:
+    """Returns the frames of a thread, given its innermost one; outermost first.
 
     The callers of Wool are left out: in a worker, that is how its process was started.
     """
@@ -45,15 +50,15 @@ def lines_running(frame: FrameType | None) -> tuple[Line, ...]:
     while frame is not None and not (frames and _is_wools(frame)):
         frames.append(frame)
         frame = frame.f_back
-    return _lines(frames[::-1])
+    return frames[::-1]
 
 
 def _lines(frames: list[FrameType]) -> tuple[Line, ...]:
-    users = [frame for frame in frames if _is_users(frame)][-DEEPEST:]
+    users = [frame for frame in frames if is_users(frame)][-DEEPEST:]
     return tuple(Line(f.f_code.co_filename, f.f_lineno or 0, f.f_code.co_qualname) for f in users)
 
 
-def _is_users(frame: FrameType) -> bool:
+def is_users(frame: FrameType) -> bool:
     """Whether a frame is neither of Wool's nor of the standard library's.
 
     That of a routine's wrapper stands for the call, whose line is that of whoever awaits it.

@@ -14,7 +14,7 @@ import inspect
 import io
 import os
 import pdb
-import select
+import selectors
 import socket
 import sys
 import termios
@@ -24,7 +24,7 @@ from typing import Any
 
 from wool._peer.running import RUNNING
 from wool._worker.execution import Execution
-from wool._worker.executor import Executor
+from wool._worker.executor import Debuggers, Executor
 
 INTERRUPT = b"\x03"
 """Ctrl-C, as it is typed."""
@@ -38,7 +38,7 @@ def stop(executor: Executor, frame: FrameType, header: str = "", **options: Any)
         bdb.BdbQuit: the user has quit the debugger, or the worker ends.
     """
     call = RUNNING.get()
-    debugger = Debugger(executor, call, frame)
+    debugger = Debugger(Terminal(executor.debuggers, call, frame), call)
     if isinstance(call, Execution) and call.task is not None and executor.is_here:
         call.task.add_done_callback(lambda _: debugger.end())
     who = f"{call.name}()" if isinstance(call, Execution) else "code outside of calls"
@@ -48,34 +48,64 @@ def stop(executor: Executor, frame: FrameType, header: str = "", **options: Any)
     debugger.set_trace(frame, **options)
 
 
-class Terminal(io.TextIOBase):
-    """The terminal of the program, which a thread of the worker takes, and gives back.
+class Console(io.TextIOBase):
+    """The place where a debugger talks to its user, which a thread takes, and gives back.
 
     Args:
         call: whose debugger uses it; None: code that runs in none.
         frame: where that stands.
     """
 
-    def __init__(self, executor: Executor, call: object, frame: FrameType) -> None:
+    def __init__(self, debuggers: Debuggers, call: object, frame: FrameType) -> None:
         self.call = call
         self.frame = frame
-        self._executor = executor
+        self._debuggers = debuggers
         self._held = False
+
+    def take(self) -> None:
+        """Has the thread known as one that a debugger has stopped."""
+        if self._held:
+            return
+        outer = self._debuggers.prompts.get(threading.get_ident())
+        if outer is not None:  # of a debugger that has stepped to this breakpoint
+            outer.release()
+        self._woken, self._waker = socket.socketpair()
+        self._debuggers.prompts[threading.get_ident()] = self
+        self._held = True
+
+    def release(self) -> None:
+        """Lets the thread go on, and another debugger ask."""
+        if self._held:
+            self._held = False
+            del self._debuggers.prompts[threading.get_ident()]
+            self._woken.close()
+            self._waker.close()
+
+    def quit(self) -> None:
+        """Has whoever waits for a line wait no more; on any thread."""
+        with contextlib.suppress(OSError):  # it has just been given back
+            self._waker.send(b".")
+
+    def wait_for(self, source: io.FileIO | socket.socket) -> bool:
+        """Waits until there is something to read; False if the debugger is to end instead."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(source, selectors.EVENT_READ)
+            woken = selector.register(self._woken, selectors.EVENT_READ)
+            return woken not in (key for key, _ in selector.select())
+
+
+class Terminal(Console):
+    """The terminal of the program, which one debugger has at a time."""
 
     def take(self) -> None:
         """Waits until no other debugger has the terminal."""
         if self._held:
             return
-        outer = self._executor.prompts.get(threading.get_ident())
-        if outer is not None:  # of a debugger that has stepped to this breakpoint
-            outer.release()
         self._tty = _open()
-        self._woken, self._waker = socket.socketpair()
-        self._executor.prompts[threading.get_ident()] = self
-        self._held = True
+        super().take()
         try:
             fcntl.flock(self._tty, fcntl.LOCK_EX)
-            if self._executor.ending:
+            if self._debuggers.ending:
                 raise bdb.BdbQuit
         except BaseException:
             self.release()
@@ -84,15 +114,8 @@ class Terminal(io.TextIOBase):
     def release(self) -> None:
         """Lets another debugger have it."""
         if self._held:
-            self._held = False
-            del self._executor.prompts[threading.get_ident()]
-            for thing in (self._tty, self._woken, self._waker):
-                thing.close()
-
-    def quit(self) -> None:
-        """Has whoever waits for a line wait no more; on any thread."""
-        with contextlib.suppress(OSError):  # it has just been given back
-            self._waker.send(b".")
+            self._tty.close()
+        super().release()
 
     def write(self, text: str) -> int:
         self.take()
@@ -112,8 +135,7 @@ class Terminal(io.TextIOBase):
         mode[6][termios.VEOL] = INTERRUPT
         termios.tcsetattr(self._tty, termios.TCSANOW, mode)
         try:
-            ready, _, _ = select.select([self._tty, self._woken], [], [])
-            if self._woken in ready:
+            if not self.wait_for(self._tty):
                 raise bdb.BdbQuit
             typed = os.read(self._tty.fileno(), 1 << 16)
         except OSError as error:  # the terminal is gone, or others have it
@@ -156,33 +178,36 @@ def _is_ours(tty: io.FileIO) -> bool:
 class Debugger(pdb.Pdb):
     """Follows one call: it stops neither in others nor in Wool, and ends with the call."""
 
-    def __init__(self, executor: Executor, call: object, frame: FrameType) -> None:
+    def __init__(self, console: Console, call: object) -> None:
         self._call = call
-        self._terminal = Terminal(executor, call, frame)
-        terminal: Any = self._terminal
-        super().__init__(stdin=terminal, stdout=terminal, nosigint=True)
+        self._console = console
+        stream: Any = console
+        super().__init__(stdin=stream, stdout=stream, nosigint=True)
 
     def trace_dispatch(self, frame: FrameType, event: str, arg: Any) -> Any:
         """Overlooks what is not this call's; lets others have the terminal when the call waits."""
-        package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if RUNNING.get() is not self._call or package in _OVERLOOKED:
+        if not self.is_meant() or is_overlooked(frame):
             return None
-        self._terminal.frame = frame
+        self._console.call, self._console.frame = RUNNING.get(), frame
         try:
             return super().trace_dispatch(frame, event, arg)
         finally:
             if event == "return" and frame.f_code.co_flags & _SUSPENDS:
-                self._terminal.release()
+                self._console.release()
+
+    def is_meant(self) -> bool:
+        """Whether what runs now is to be followed."""
+        return RUNNING.get() is self._call
 
     def set_continue(self) -> None:
         """Lets the call go on."""
         super().set_continue()
-        self._terminal.release()
+        self._console.release()
 
     def set_quit(self) -> None:
         """Ends the call with `BdbQuit`."""
         super().set_quit()
-        self._terminal.release()
+        self._console.release()
 
     def end(self) -> None:
         """Has nothing more to follow."""
@@ -201,5 +226,10 @@ class Debugger(pdb.Pdb):
         return stack[first:], current - first
 
 
-_OVERLOOKED = ("wool", "asyncio")
+def is_overlooked(frame: FrameType) -> bool:
+    """Whether a frame is of what runs the calls."""
+    package = str(frame.f_globals.get("__name__")).partition(".")[0]
+    return package in ("wool", "asyncio", "selectors")
+
+
 _SUSPENDS = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR

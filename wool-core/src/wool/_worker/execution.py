@@ -121,7 +121,7 @@ class Execution(Queued):
         elif state == "running" and self.stands:  # it does not say what it awaits
             state = "blocked" if blocked else "running"
             stack = blocked or lines_running(self.peer.executor.frame)
-        if any(prompt.call is self for prompt in list(self.peer.executor.prompts.values())):
+        if any(p.call is self for p in list(self.peer.executor.debuggers.prompts.values())):
             state = "debugged"
         return CallStatus(
             id=self.info.id,

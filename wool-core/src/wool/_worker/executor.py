@@ -66,7 +66,7 @@ class Queued(IncomingCall):
 
 
 class Prompt(Protocol):
-    """A debugger's hold on the terminal, or its wait for it; see `debugging.Terminal`."""
+    """A debugger's hold on its console, or its wait for it; see `debugging.Console`."""
 
     call: object
     frame: FrameType
@@ -76,6 +76,25 @@ class Prompt(Protocol):
 
     def quit(self) -> None:
         """Has the debugger end; on any thread."""
+
+
+class Debuggers:
+    """The debuggers of a worker, or of a process that is none.
+
+    Attributes:
+        prompts: those that have stopped a thread, by its number.
+        ending: whether none stops anything any more.
+    """
+
+    def __init__(self) -> None:
+        self.prompts: dict[int, Prompt] = {}
+        self.ending: bool = False
+
+    def quit(self) -> None:
+        """Has them end, and no others begin."""
+        self.ending = True
+        for prompt in list(self.prompts.values()):
+            prompt.quit()
 
 
 class Executor:
@@ -92,8 +111,7 @@ class Executor:
         lifespan: what has been entered for all of them.
         ended: how many calls have ended.
         capture: the means to know what they print, in a process that is the worker's own.
-        prompts: the debuggers that have stopped a thread, by its number.
-        ending: whether no debugger stops anything any more.
+        debuggers: those that stop calls.
         process: that it is of; a routine may fork others.
         on_idle: called when there is nothing to begin.
         on_exhausted: called if there is no memory left to answer with.
@@ -106,8 +124,7 @@ class Executor:
         self.lifespan = Lifespan(loop)
         self.ended = 0
         self.capture: Capture | None = None
-        self.prompts: dict[int, Prompt] = {}
-        self.ending: bool = False
+        self.debuggers = Debuggers()
         self._order: deque[int] = deque()
         self._most = self.limit = math.inf if concurrency is None else concurrency
         self.active = 0
@@ -173,14 +190,8 @@ class Executor:
     @property
     def frame(self) -> FrameType | None:
         """The innermost frame of the executor's thread; where a debugger has stopped it."""
-        prompt = self.prompts.get(self._thread)
+        prompt = self.debuggers.prompts.get(self._thread)
         return sys._current_frames().get(self._thread) if prompt is None else prompt.frame
-
-    def quit_debuggers(self) -> None:
-        """Has debuggers end, and no others begin."""
-        self.ending = True
-        for prompt in list(self.prompts.values()):
-            prompt.quit()
 
     # On the executor's thread -------------------------------------------------------------------
 

@@ -321,7 +321,7 @@ class Server(Host):
         are to end as well. Then what nobody has closed is closed, of which nobody is told.
         """
         self.draining = True
-        self.executor.quit_debuggers()
+        self.executor.debuggers.quit()
         for caller in list(self._callers):
             caller.drain()
             caller.abandon_all(gone=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable
@@ -74,7 +75,12 @@ async def worker_status(
 async def _blocked(executor: Executor) -> tuple[Line, ...]:
     """Returns where the executor's thread stands if its loop does not turn; nothing if it does."""
     loop, turned = asyncio.get_running_loop(), asyncio.Event()
-    executor.call(loop.call_soon_threadsafe, turned.set)
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the worker has ended meanwhile
+            loop.call_soon_threadsafe(turned.set)
+
+    executor.call(tell)
     try:
         async with asyncio.timeout(BLOCKED_AFTER):
             await turned.wait()
@@ -113,7 +119,7 @@ class StallWatch:
         executor = self._executor
         self._timer = self._loop.call_later(LONG, self._look)
         if not self._turned:
-            if executor.delayed and not executor.prompts:
+            if executor.delayed and not executor.debuggers.prompts:
                 self._name()
             return
         self._named = {call for call in self._named if call in executor.running}

@@ -18,6 +18,7 @@ from wool.exceptions import WoolError
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "certs": ("wool.cli.certs", "Make certificates for mutual TLS."),
     "config": ("wool.cli.config", "Show every setting, and where its value comes from."),
+    "debug": ("wool.cli.debug", "Attach pdb to a running process, at this terminal."),
     "doctor": ("wool.cli.doctor", "Check this machine, and say what to change."),
     "plugin": ("wool.cli.plugin", "Begin a plug-in of your own."),
     "plugins": ("wool.cli.plugins", "List the plug-ins that are installed."),
