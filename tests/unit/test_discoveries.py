@@ -155,11 +155,6 @@ async def test_found_by_others_takes_credentials(discoveries: list[Any]) -> None
             pass
 
 
-def test_dns_reaches_other_machines() -> None:
-    assert "network" in lookup.discovery("dns").plugin.capabilities
-    assert not lookup.discovery("static").plugin.capabilities
-
-
 def test_a_worker_for_dns_listens_where_callers_expect_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WOOL_TOKEN", wool.Credentials.new_token())
     monkeypatch.setenv("WOOL_DNS__NAME", "workers.example")

@@ -142,7 +142,7 @@ def test_a_distribution_that_is_on_the_path_twice_counts_once(
 
 
 def test_a_distribution_without_metadata(install: Install, site: Path) -> None:
-    """Such as one whose uninstallation has broken off; that of others costs nothing."""
+    """An uninstallation that has broken off leaves such a thing; other distributions go on."""
     install("acme", "1.2", {"pigeon": "acme_pigeon"})
     install("birds", "3.4", {"falcon": "birds_falcon"}, names=("falcon",))
     (site / "birds-3.4.dist-info" / "METADATA").unlink()

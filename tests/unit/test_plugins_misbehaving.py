@@ -144,16 +144,6 @@ async def test_listening_in_a_pool(result: Any, words: str) -> None:
     assert words in await error_of(plugin, transport="odd")
 
 
-@pytest.mark.parametrize(("result", "words"), LISTENING)
-async def test_listening_alone(result: Any, words: str) -> None:
-    make = lambda options: Transport(result)  # noqa: E731
-    with register(Plugin(TransportPlugin, factory=make, capabilities=frozenset({"local"}))):
-        with pytest.raises(PluginError) as raised:
-            async with wool.Worker(transport="odd"):
-                pass
-    assert words in str(raised.value)
-
-
 async def test_what_only_this_process_has() -> None:
     """Is no use to workers in others, which is said at once."""
     make = lambda options: Transport("")  # noqa: E731

@@ -283,6 +283,3 @@ async def test_a_network_that_is_cut(network: Network, capsys: pytest.CaptureFix
         await asyncio.gather(*map(notice, connections), *floods)
         with capsys.disabled():
             print("\nnoticed a cut network after", {k: f"{v:.1f} s" for k, v in ends.items()})
-
-
-# Proxies that drop idle connections
