@@ -104,10 +104,6 @@ async def test_a_false_worker(target: Target, trick: str) -> None:
     assert not RAW.search(str(error))
 
 
-def _names(frames: list[type[f.Frame]]) -> str:
-    return ", ".join(dict.fromkeys(frame.__name__ for frame in frames)) or "nothing"
-
-
 # Where it must not be seen
 
 
