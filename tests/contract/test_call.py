@@ -210,6 +210,3 @@ async def test_arguments_and_results_are_copies_elsewhere(place: Place) -> None:
     assert result == [1, 2]
     assert values == ([1] if place.remote else [1, 2])
     assert (result is values) is not place.remote
-
-
-# Where a call may be awaited

@@ -159,6 +159,17 @@ def throw_from(exc: BaseException, cause: BaseException | None) -> None:
     raise exc from cause
 
 
+@pytest.mark.parametrize("start", ["group", "member"])
+def test_cycles_through_groups(start: str) -> None:
+    member = ValueError("member")
+    group = ExceptionGroup("group", [member, KeyError("other")])
+    member.__context__ = group  # as `raise group.exceptions[0]` in an except block makes it
+    back = trip(group if start == "group" else member)
+    group = back if start == "group" else back.__context__
+    assert group.exceptions[0].__context__ is group
+    assert len(group.exceptions) == 2
+
+
 # Tracebacks
 
 
