@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures(
 
 
 def warned(seen: list[warnings.WarningMessage]) -> list[tuple[type[Warning], str]]:
-    """What was warned of, but for resources: what is collected may be garbage of other tests."""
+    """Returns the warnings, but for resources: what is collected may be garbage of other tests."""
     return [(w.category, str(w.message)) for w in seen if w.category is not ResourceWarning]
 
 

@@ -154,7 +154,7 @@ async def test_bad_value_in_a_stream(transport: str, folder: Path) -> None:
 
 @both
 async def test_bad_value_sent_to_a_stream(transport: str, folder: Path) -> None:
-    """What `asend` cannot carry fails there; the stream can be closed."""
+    """A value that `asend` cannot carry fails there; the stream can be closed."""
     async with unharmed(folder, transport):
         for kind in "lock", "unpickling raises", "setstate raises KeyboardInterrupt":
             stream = give_in_steps("lock", folder / kind)

@@ -144,7 +144,7 @@ def test_interactive_interpreter(console: str, folder: Path) -> None:
 
 
 def test_same_sys_path(folder: Path) -> None:
-    """What the caller can import a worker can too, though the path was added at run time."""
+    """A worker can import what the caller can, though the path was added at run time."""
     late = folder / "late"
     late.mkdir()
     (late / "late_helper.py").write_text("def triple(x):\n    return 3 * x\n")
@@ -252,7 +252,7 @@ def test_large_script_from_stdin_with_input(folder: Path) -> None:
 
 
 def test_output_is_inherited(folder: Path) -> None:
-    """What a routine prints appears where the caller's own output does, complete and exact."""
+    """Output of a routine appears where the caller's own output does, complete and exact."""
     code = textwrap.dedent("""
         import asyncio, os, subprocess, sys
         import wool
@@ -446,7 +446,7 @@ NEEDED = {
     "uvloop": "the loop, where it is installed",
     "zlib": "the checksum of tokens",
 }
-"""What a worker imports before its first call, and what for."""
+"""The modules that a worker imports before its first call, and what for."""
 
 UNNEEDED = {
     "wool._backends.dns": "nobody is looked for",
@@ -461,7 +461,7 @@ UNNEEDED = {
 
 
 def test_workers_import_little(folder: Path) -> None:
-    """What they import is paid for at each start, in time and in memory."""
+    """Their imports are paid for at each start, in time and in memory."""
     code = textwrap.dedent("""
         import asyncio, sys
         import wool, sqlite3, xml.dom.minidom

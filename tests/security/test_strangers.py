@@ -1,4 +1,4 @@
-"""What strangers say instead of a handshake: pickles, pieces of it, and far too much."""
+"""Strangers, and what they say instead of a handshake: pickles, pieces of it, and far too much."""
 
 from __future__ import annotations
 

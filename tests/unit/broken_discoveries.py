@@ -64,7 +64,7 @@ class Broken(DiscoverySuite):
 
 
 class TestFiles(Broken):
-    """What the broken ones are made of is sound."""
+    """The sound one, of which the broken ones are made."""
 
     gone_within = 4.0
     patience = 10.0
@@ -221,7 +221,7 @@ class TestForgetsKilledAnnouncers(Broken):
 
 
 class TestResurrectsWorkers(Broken):
-    """What renews an announcement does so once too often."""
+    """An announcement is renewed once too often."""
 
     caught_by = ("test_who_has_left_stays_away",)
 

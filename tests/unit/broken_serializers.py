@@ -72,7 +72,7 @@ class Broken(SerializerSuite):
 
 
 class TestSound(Broken):
-    """What the broken ones are made of is sound."""
+    """The sound one, of which the broken ones are made."""
 
     patience = 10.0
 
@@ -242,7 +242,7 @@ class TestAsksForInstancesAlone(Broken):
 
 
 class TestLeavesReductionsAlone(Broken):
-    """What the hook returns is pickled beforehand, without the hook."""
+    """The result of the hook is pickled beforehand, without the hook."""
 
     caught_by = ("test_reductions",)
 

@@ -70,7 +70,7 @@ def numbered(number: int) -> Any:
 
 
 def test_small_functions_are_forgotten_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has been made of them takes more memory than the units: so many are few bytes."""
+    """The functions made of them take more memory than the units: so many are few bytes."""
     monkeypatch.setattr(code, "LIMIT", 100_000)
     book = CodeBook(Modules())
     store = CodeStore(CodeBook(Modules()))

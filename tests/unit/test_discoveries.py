@@ -1,4 +1,4 @@
-"""Which discovery and which transport a worker or a pool chooses, and what does not go together."""
+"""The discovery and the transport that a worker or a pool chooses; what does not go together."""
 
 from __future__ import annotations
 

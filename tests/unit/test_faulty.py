@@ -20,7 +20,7 @@ from wool.testing.faults import FaultyTransport
 
 
 class TestFaultless(TransportSuite):
-    """What is not wrong changes nothing that a transport promises."""
+    """Without a fault nothing changes that a transport promises."""
 
     def transport(self) -> abc.Transport:
         return FaultyTransport(unix.UnixTransport(unix.Options()), Faults())
@@ -34,7 +34,7 @@ Ends = tuple[abc.Connection, abc.Connection, str]
 
 @asynccontextmanager
 async def linked(faults: Faults) -> AsyncIterator[Ends]:
-    """Who dialled, who was dialled, and where."""
+    """Yields the end that dialled, the end that was dialled, and its address."""
     transport = FaultyTransport(memory.MemoryTransport(), faults)
     listener = await transport.listen(None, credentials=None)
     accepted: asyncio.Queue[abc.Connection] = asyncio.Queue()

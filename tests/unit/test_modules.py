@@ -1,4 +1,4 @@
-"""Which modules another process of this installation can import."""
+"""Modules that another process of this installation can import."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_module_that_is_imported_later(package: str) -> None:
 
 
 def test_a_replaced_module(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in for a module is known by its file."""
+    """A stand-in for a module is known by its file."""
     part = importlib.import_module(f"{package}.part")
     stand_in = ModuleType(part.__name__)
     stand_in.__file__ = part.__file__

@@ -78,7 +78,7 @@ def test_ours_first(overwritten: Path, code: str):
 
 
 def test_files_missing(both: Path):
-    """What is left of ours when the other one is uninstalled."""
+    """As ours is left when the other one is uninstalled."""
     shutil.rmtree(both / "wool-0.15.7.dist-info")
     (both / "wool" / "__init__.py").unlink()
     (both / "wool" / "exceptions.py").unlink()

@@ -1,4 +1,4 @@
-"""What a cancelled step comes to, for every answer of the worker (SEMANTICS, Cancellation)."""
+"""Cancelled steps, where the answer of the worker crosses the cancel."""
 
 from __future__ import annotations
 

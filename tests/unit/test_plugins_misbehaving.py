@@ -52,7 +52,7 @@ HERE = frozenset({"in-process"})
 
 
 async def error_of(plugin: object, **choice: Any) -> str:
-    """What somebody is told who chooses it."""
+    """Returns what somebody is told who chooses it."""
     with register(plugin), pytest.raises((PluginError, NoWorkersAvailable)) as raised:
         async with asyncio.timeout(20), wool.WorkerPool(size=1, **choice):
             pass

@@ -171,7 +171,7 @@ def test_valid_frames_at_the_wrong_time(sent: list[Any], dialler: bool, fitting:
 
 @given(frames(CALLING), st.binary(max_size=10))
 def test_cut_short_at_every_byte(frame: Any, payload: bytes) -> None:
-    """What is left is refused, as long as some of the header is missing."""
+    """The rest is refused, as long as some of the header is missing."""
     message = f.encode(frame)
     for end in range(len(message)):
         with pytest.raises(ProtocolError):

@@ -178,7 +178,7 @@ def make_old(path: Path) -> Path:
 
 
 def stale(folder: Path, name: str = "wool-0123456789abcdef") -> Path:
-    """What a pool leaves all of whose processes were killed."""
+    """Makes what a pool leaves if all of its processes were killed."""
     directory = folder / name
     directory.mkdir(0o700)
     bind(directory / "socket")

@@ -1,4 +1,4 @@
-"""Which of many workers a client keeps links to."""
+"""The few of many workers that a client keeps links to."""
 
 from __future__ import annotations
 
