@@ -37,7 +37,7 @@ async def close(source: Any) -> None:
 
 @wool.routine
 async def drive(generator: Any, *steps: tuple[str, Any]) -> list[Any]:
-    """What comes of each step: what was yielded, or the exception."""
+    """Yields the outcome of each step: what was yielded, or the exception."""
     outcomes: list[Any] = []
     for operation, *args in steps:
         try:

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures(
 
 
 def warned(seen: list[warnings.WarningMessage]) -> list[tuple[type[Warning], str]]:
-    """What was warned of, but for resources: what is collected may be garbage of other tests."""
+    """Returns the warnings, but for resources: what is collected may be garbage of other tests."""
     return [(w.category, str(w.message)) for w in seen if w.category is not ResourceWarning]
 
 
@@ -210,6 +210,3 @@ async def test_arguments_and_results_are_copies_elsewhere(place: Place) -> None:
     assert result == [1, 2]
     assert values == ([1] if place.remote else [1, 2])
     assert (result is values) is not place.remote
-
-
-# Where a call may be awaited

@@ -268,7 +268,7 @@ async def test_steps_made_by_different_tasks() -> None:
 
 
 async def test_a_task_that_has_nothing_set_steps() -> None:
-    """What the caller had set for the steps before is gone."""
+    """Values that the caller had set for the steps before are gone."""
     stream = v.seeing("plain", "defaulted")
 
     async def step() -> Any:

@@ -51,7 +51,7 @@ async def trace(
     turns: Sequence[tuple[int, list[v.Operation]]],
     start: Any,
 ) -> list[Any]:
-    """What is seen when the caller does its turns, each in a context and followed by a step."""
+    """Returns what is seen when the caller does its turns, each in a context, before a step."""
     base = contextvars.Context()
     for name in NAMES if start is not None else ():
         base.run(v.VARIABLES[name].set, start)

@@ -1,4 +1,4 @@
-"""What the decorator keeps of a function, and what it refuses."""
+"""The decorator: what it keeps of a function, and what it refuses."""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ async def test_what_hangs_on_it(fail_so: Callable[[], None]) -> None:
 
 
 async def test_nothing_is_added_to_the_context() -> None:
-    """What the caller is handling is the context, as for any exception raised below it."""
+    """The exception that the caller is handling is the context, as for any raised below it."""
     error = await caught(fail(ValueError("alone")))
     assert error.__context__ is error.__cause__ is None
 

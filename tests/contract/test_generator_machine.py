@@ -134,7 +134,7 @@ class Driver:
 
 
 async def drive(make: Body, operations: list[Operation], journal: Journal) -> tuple[Any, Any]:
-    """What came of each operation, and what the body wrote."""
+    """Returns the outcome of each operation, and what the body wrote."""
     driver = Driver(make(journal), journal)
     outcomes = [await driver.perform(operation) for operation in operations]
     for _ in range(40):  # to the end, so that nothing is left to the garbage collector

@@ -110,7 +110,7 @@ async def test_athrow_that_comes_out_in_a_later_step() -> None:
 
 @pytest.mark.parametrize("passed", ["directly", "to a routine"])
 async def test_what_is_done_to_an_exception_that_was_thrown_in(passed: str) -> None:
-    """What `raise` and `add_note` do, the one who threw it sees."""
+    """The one who threw it sees what `raise` and `add_note` do."""
 
     async def changing() -> Any:
         way: Any = None

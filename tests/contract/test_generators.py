@@ -129,9 +129,6 @@ async def test_a_step_after_one_that_was_cancelled(journal: Journal) -> None:
     await stream.aclose()
 
 
-# Ends
-
-
 # Already running
 
 

@@ -42,7 +42,7 @@ def run(
 
 
 def said(finished: subprocess.CompletedProcess[str]) -> list[str]:
-    """What it printed, provided that it has no complaints."""
+    """Returns what it printed, provided that it has no complaints."""
     assert finished.stderr == ""
     assert finished.returncode == 0
     return finished.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""What must not be confused with the machinery: StopIteration, SystemExit, CancelledError …"""
+"""Exceptions not to be confused with the machinery: StopIteration, SystemExit, CancelledError …"""
 
 from __future__ import annotations
 

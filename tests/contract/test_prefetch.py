@@ -347,7 +347,7 @@ async def test_no_value_waits_for_the_next(journal: Journal) -> None:
 
 
 async def test_steps_after_the_end_of_the_worker(place: Place) -> None:
-    """What has arrived is had; then there is an error."""
+    """Values that have arrived are had; then there is an error."""
     if not place.elsewhere or place.name.startswith("served-"):
         return  # nobody would replace that worker
 

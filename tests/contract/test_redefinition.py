@@ -1,4 +1,4 @@
-"""What is defined or bound anew while a program runs, as in a notebook, holds for the next call."""
+"""Definitions made anew while a program runs, as in a notebook, hold for the next call."""
 
 from __future__ import annotations
 

@@ -287,7 +287,7 @@ async def test_a_cancel_that_crosses_a_value_and_is_swallowed(journal: Journal) 
     ],
 )
 async def test_a_cancel_that_crosses_a_lock(kind: Any, operation: str, journal: Journal) -> None:
-    """Who has been cancelled does not know that it holds the lock, so it does not."""
+    """A task that has been cancelled does not know that it holds the lock, so it does not."""
 
     @wool.routine
     async def cancel_late(lock: Any, operation: str, journal: Journal) -> None:
@@ -376,7 +376,7 @@ async def test_leaving_is_told_of_the_exception() -> None:
 async def test_a_cancel_before_leaving_has_begun(
     closes: bool, place: Place, journal: Journal
 ) -> None:
-    """What is awaited begins at once, so what was entered is left, however early the cancel is."""
+    """An await begins at once, so what was entered is left, however early the cancel is."""
 
     async def leaves() -> None:
         journal.write("leaves")

@@ -87,7 +87,7 @@ async def test_the_callers_frame_comes_first() -> None:
 
 
 async def test_where_a_cancel_struck(journal: Journal) -> None:
-    """What cancels says what was too slow: in a call, in calls below it and in a stream."""
+    """A time limit says what was too slow: in a call, in calls below it and in a stream."""
 
     @wool.routine
     async def slow() -> None:

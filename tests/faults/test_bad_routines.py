@@ -13,39 +13,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import wool
 from support import jobs
-from support.jobs import add, block, count, fib, hold, seize, stay, tell
-from support.pools import ASIDE_AND_WITHIN, opened, pids
+from support.jobs import add, block, count, fib, seize, stay, tell
+from support.pools import ASIDE_AND_WITHIN, opened, pids, unharmed
 from support.processes import alive, kill
 from support.waiting import pid_in, until
 
 pytestmark = pytest.mark.timeout(60)
 
 both = pytest.mark.parametrize("transport", ASIDE_AND_WITHIN)
-
-
-@asynccontextmanager
-async def unharmed(folder: Path, transport: str | None = None) -> AsyncIterator[None]:
-    """One worker that must be the same afterwards, with a call that runs all the while."""
-    async with opened(1, transport=transport) as pool:
-        workers = {worker.id for worker in pool.workers}
-        beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
-        await pid_in(folder / "pid")
-        async with asyncio.timeout(20):
-            yield
-            for _ in range(3):
-                assert await add(1, 2) == 3
-                assert [i async for i in count(3)] == [0, 1, 2]
-            (folder / "go").touch()
-            assert await beside in pids(pool)
-        assert {worker.id for worker in pool.workers} == workers
 
 
 @wool.routine

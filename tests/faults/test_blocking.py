@@ -124,26 +124,12 @@ async def test_calls_queued_at_a_seized_worker_move(folder: Path) -> None:
         assert pids(pool) == before
 
 
-async def test_blocked_loop_keeps_no_call_waiting(folder: Path) -> None:
-    """`time.sleep` in a routine: calls it had received already are given back and run elsewhere."""
-    async with opened() as pool:
-        await asyncio.gather(*(nap(0.05) for _ in range(8)))
-        crowd = [asyncio.ensure_future(mark(folder, f"a{i}")) for i in range(50)]
-        blocked = asyncio.ensure_future(block_until(folder / "go", folder / "pid"))
-        crowd += [asyncio.ensure_future(mark(folder, f"b{i}")) for i in range(50)]
-        async with asyncio.timeout(20):
-            await asyncio.gather(*crowd)
-        victim = await pid_in(folder / "pid")
-        for _ in range(20):
-            assert await pid() in pids(pool) - {victim}
-        (folder / "go").touch()
-        assert await blocked == victim
-        assert all((folder / f"{c}{i}").stat().st_size == 1 for c in "ab" for i in range(50))
-
-
 @pytest.mark.everywhere
 async def test_blocked_after_calls_one_by_one(folder: Path) -> None:
-    """A worker that was idle between calls reads them on the thread that then blocks."""
+    """A worker that was idle between calls reads them on the thread that then blocks.
+
+    Calls that it had received already are given back, and run elsewhere, once.
+    """
     async with opened() as pool:
         for turn in range(3):
             for i in range(20):
@@ -158,12 +144,13 @@ async def test_blocked_after_calls_one_by_one(folder: Path) -> None:
                 assert await pid() in pids(pool) - {victim}
             go.touch()
             assert await blocked == victim
+            assert all((folder / f"{turn}-{i}").stat().st_size == 1 for i in range(50))
 
 
 @pytest.mark.everywhere
 async def test_cancels_after_calls_one_by_one(folder: Path) -> None:
     """Cancelling reaches what waits behind a call that blocks, what runs, and what streams."""
-    async with opened(1):
+    async with opened(1) as pool:
         for turn in range(3):
             for i in range(20):
                 assert await add(i, turn) == i + turn
@@ -171,7 +158,7 @@ async def test_cancels_after_calls_one_by_one(folder: Path) -> None:
             blocked = asyncio.ensure_future(block_until(go, running))
             await pid_in(running)
             queued = asyncio.ensure_future(mark(folder, f"never{turn}"))
-            await asyncio.sleep(0.05)  # lets it arrive
+            await arrived(pool, 1)
             async with asyncio.timeout(20):
                 queued.cancel()
                 with pytest.raises(asyncio.CancelledError):
@@ -184,23 +171,6 @@ async def test_cancels_after_calls_one_by_one(folder: Path) -> None:
                 assert [i async for i in steps] == list(range(30))
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(nap(3600), 0.05)
-
-
-async def test_cancel_behind_a_blocked_worker(folder: Path) -> None:
-    """A blocked worker answers the cancel of a call that has not begun; it then never begins."""
-    async with opened(1) as pool:
-        blocked = asyncio.ensure_future(block_until(folder / "go", folder / "pid"))
-        await pid_in(folder / "pid")
-        queued = asyncio.ensure_future(mark(folder, "never"))
-        await arrived(pool, 1)
-        async with asyncio.timeout(20):
-            queued.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await queued
-        (folder / "go").touch()
-        await blocked
-        assert await mark(folder, "later") == "later"
-        assert not (folder / "never").exists()
 
 
 async def test_cancel_of_the_call_that_blocks(

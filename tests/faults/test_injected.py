@@ -1,4 +1,4 @@
-"""What `wool.testing.Faults` does to pools, on every transport."""
+"""The faults of `wool.testing.Faults`, on every transport."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def test_delayed(faults: Faults, transport: str) -> None:
 
 @pytest.mark.parametrize("transport", CARRIERS)
 async def test_one_of_two_workers(faults: Faults, transport: str) -> None:
-    """What is wrong with one does not concern the other; calls that wait are taken there."""
+    """A fault of one does not concern the other; calls that wait are taken there."""
     async with wool.WorkerPool(size=2, transport=transport, quorum=2) as pool:
         with faults.clog(pool.workers[0]):
             calls = [asyncio.ensure_future(add(number, 1)) for number in range(20)]

@@ -23,8 +23,6 @@ from support.waiting import pid_in
 pytestmark = pytest.mark.timeout(60)
 
 either = pytest.mark.parametrize("concurrency", [None, 1])
-unlimited = pytest.mark.parametrize("concurrency", [None])
-one_at_a_time = pytest.mark.parametrize("concurrency", [1])
 
 MOST = 0.75
 """The share of the work that one of two workers may get."""
@@ -104,20 +102,18 @@ async def test_short_calls_get_past_a_long_one(concurrency: int | None, folder: 
             await asyncio.gather(*before)
 
 
-@unlimited
-async def test_uneven_work(concurrency: int | None) -> None:
+async def test_uneven_work() -> None:
     """Sixty calls of 5 to 100 ms in random order keep both workers busy to the end."""
     dice = random.Random(7)
     durations = [dice.uniform(0.005, 0.1) for _ in range(60)]
-    async with opened(2, concurrency=concurrency):
+    async with opened(2):
         await warm_up()
         await divided(lambda: gathered(durations))
 
 
-@unlimited
-async def test_two_calls_take_two_workers(concurrency: int | None, folder: Path) -> None:
+async def test_two_calls_take_two_workers(folder: Path) -> None:
     """Never both on one."""
-    async with opened(2, concurrency=concurrency) as pool:
+    async with opened(2) as pool:
         await warm_up()
         for n in range(5):
             held = [asyncio.ensure_future(hold(folder / f"{n}{each}")) for each in "ab"]
@@ -126,16 +122,6 @@ async def test_two_calls_take_two_workers(concurrency: int | None, folder: Path)
             for each in "ab":
                 (folder / f"{n}{each}.released").touch()
             await asyncio.gather(*held)
-
-
-@one_at_a_time
-async def test_calls_one_by_one_beside_a_busy_worker(concurrency: int | None, folder: Path) -> None:
-    """While one worker is blocked, each single call is served by the other."""
-    async with opened(2, concurrency=concurrency):
-        await warm_up()
-        async with Held(folder) as busy:
-            for _ in range(30):
-                assert await block(0.005) != busy
 
 
 @either
@@ -166,12 +152,11 @@ async def test_nested_calls_use_the_idle_worker(concurrency: int | None, folder:
         await divided(lambda: fan_out(40, 0.03))
 
 
-@unlimited
-async def test_the_first_nested_calls(concurrency: int | None) -> None:
+async def test_the_first_nested_calls() -> None:
     """They block the loop on which the worker connects to the other one, which gets its share."""
 
     async def divide() -> list[tuple[int, float]]:
-        async with opened(2, concurrency=concurrency):
+        async with opened(2):
             return await fan_out(12, 0.3)
 
     await divided(divide)

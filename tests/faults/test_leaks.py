@@ -1,4 +1,4 @@
-"""What accumulates: tasks, file descriptors, threads, memory, files."""
+"""Nothing accumulates: tasks, file descriptors, threads, memory, files."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ async def lend_both(folder: Path) -> tuple[Lent, AsyncGenerator[int]]:
 @both
 @pytest.mark.parametrize("use", ["a call", "a call that is cancelled", "closing a generator"])
 async def test_objects_that_workers_have_lent(use: str, transport: str, folder: Path) -> None:
-    """What is done with them is cancelled, once, and has the time to clean up."""
+    """A use of them is cancelled, once, and has the time to clean up."""
     with pytest.raises(ZeroDivisionError):
         async with opened(1, transport=transport):
             lent, generator = await lend_both(folder)

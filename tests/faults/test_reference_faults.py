@@ -252,11 +252,11 @@ async def burden() -> tuple[int, int, int, int]:
 
 
 @pytest.mark.slow
-async def test_ten_thousand_references(transport: str = "unix") -> None:
+async def test_ten_thousand_references() -> None:
     async def numbers() -> AsyncIterator[int]:
         yield 1
 
-    async with opened(1, transport=transport):
+    async with opened(1):
         await look(numbers())
         _, there, tasks_there, objects_there = await burden()
         tasks = len(asyncio.all_tasks())

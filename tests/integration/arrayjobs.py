@@ -28,7 +28,7 @@ def memory(what: str = "VmHWM") -> int:
 
 
 def owner(array: Any) -> str:
-    """Whose memory an array is a view of."""
+    """Returns the name of the class whose memory an array is a view of."""
     while isinstance(array, np.ndarray) and array.base is not None:
         array = array.base
     return type(array).__name__

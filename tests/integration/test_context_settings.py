@@ -1,4 +1,4 @@
-"""What does not travel of the context: it cannot, it is excluded, or it is a library's."""
+"""Variables that do not travel: one cannot, it is excluded, or it is a library's."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ async def test_exclude(transport: str) -> None:
 
 
 async def test_a_value_that_cannot_be_rebuilt(transport: str) -> None:
-    """What fails on the worker is told to the caller, and the variable is as if it were not set."""
+    """The failure on the worker is told to the caller; the variable is as if it were not set."""
 
     class Broken:
         def __reduce__(self) -> Any:

@@ -68,16 +68,6 @@ async def test_a_list_of_addresses(serving: Any) -> None:
         await spread(pids, depth=4)
 
 
-@pytest.mark.parametrize("scheme", ["grpc", "ws"])
-async def test_over_a_network(scheme: str, serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    workers = [serving(f"{scheme}://127.0.0.1:0") for _ in range(2)]
-    monkeypatch.setenv("WOOL_STATIC__ADDRESSES", ",".join(address for _, address in workers))
-    async with wool.WorkerPool(discovery="static", quorum=2):
-        pids = {script.process.pid for script, _ in workers}
-        await spread(pids)
-        await spread(pids, depth=4)
-
-
 async def test_two_transports_at_once(serving: Any) -> None:
     workers = [serving(f"{scheme}://127.0.0.1:0") for scheme in ("grpc", "ws")] + [serving()]
     async with wool.WorkerPool(discovery=[address for _, address in workers], quorum=3):
@@ -195,15 +185,6 @@ async def test_own_and_found_workers_together(serving: Any) -> None:
         assert len(pool.workers) == 2
         await spread({worker.pid for worker in pool.workers}, depth=4)
         assert script.process.pid in {worker.pid for worker in pool.workers}
-
-
-async def test_own_workers_are_not_announced_without_shared_credentials(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("WOOL_TOKEN")
-    with pytest.raises(ConfigurationError, match="share credentials"):
-        async with wool.WorkerPool(size=1, transport="ws", discovery=Told()):
-            pass
 
 
 @pytest.mark.parametrize("transport", ["unix", "memory"])

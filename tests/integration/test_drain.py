@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import wool
-from support.jobs import add, count, hold, mark, pid
+from support.jobs import count, hold, mark, pid
 from support.pools import arrived, opened, pids
 from support.processes import alive, kill
 from support.waiting import pid_in, until
@@ -44,24 +44,15 @@ async def test_sigterm_drains(folder: Path) -> None:
         assert all((folder / f"m{i}").stat().st_size == 1 for i in range(20))
 
 
-async def test_sigterm_to_an_idle_worker() -> None:
-    """It goes at once, and no call notices."""
-    async with opened(2) as pool:
-        victim = next(iter(pids(pool)))
-        os.kill(victim, signal.SIGTERM)
-        for _ in range(100):
-            assert await add(1, 2) == 3
-        await until(lambda: not alive(victim), what="the worker to end")
-        await until(lambda: victim not in pids(pool), what="its end to be noticed")
-        await pool.wait(2, timeout=25)
-
-
-async def test_sighup_is_the_business_of_the_caller(folder: Path) -> None:
-    """A terminal that is closed sends it to all, and the caller may want to end in good order."""
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+async def test_what_terminals_send_is_the_business_of_the_caller(
+    number: signal.Signals, folder: Path
+) -> None:
+    """Ctrl-C and the end of a terminal reach all; the caller may want to end in good order."""
     async with opened(1) as pool:
         call = asyncio.ensure_future(hold(folder / "a", folder / "go"))
         victim = await pid_in(folder / "a")
-        os.kill(victim, signal.SIGHUP)
+        os.kill(victim, number)
         (folder / "go").touch()
         async with asyncio.timeout(25):
             assert await call == victim
@@ -153,17 +144,3 @@ async def test_sigkill_while_draining(folder: Path) -> None:
             with pytest.raises(wool.WorkerLost) as caught:
                 await call
         assert caught.value.signal == signal.SIGKILL
-
-
-async def test_sigint_does_not_hurt_a_worker(folder: Path) -> None:
-    """Ctrl-C is the caller's business; a worker that gets it too goes on."""
-    async with opened(2) as pool:
-        before = pids(pool)
-        paths = [folder / f"{n}" for n in range(4)]
-        calls = [asyncio.ensure_future(hold(path, folder / "go")) for path in paths]
-        where = [await pid_in(path) for path in paths]
-        kill(before, signal.SIGINT)
-        (folder / "go").touch()
-        assert await asyncio.gather(*calls) == where
-        assert await add(1, 2) == 3
-        assert pids(pool) == before

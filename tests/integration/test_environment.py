@@ -1,4 +1,4 @@
-"""What a routine finds around itself on a worker process."""
+"""The surroundings of a routine on a worker process."""
 
 from __future__ import annotations
 

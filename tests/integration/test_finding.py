@@ -1,4 +1,4 @@
-"""What a pool makes of the workers it finds: whom it connects to, when, and whom it cannot use."""
+"""Workers that a pool finds: whom it connects to, when, and whom it cannot use."""
 
 from __future__ import annotations
 

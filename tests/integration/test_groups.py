@@ -21,7 +21,7 @@ from support.waiting import until
 pytestmark = pytest.mark.timeout(60)
 
 started = os.environ.get("WOOL_TESTS_DEVICE", "none"), sys.flags.optimize
-"""What there is when this module is imported."""
+"""The device and the flag that there are when this module is imported."""
 
 
 @wool.routine(tags={"gpu"})
@@ -168,7 +168,7 @@ kept: list[bytes] = []
 
 
 async def test_a_limit_of_memory(folder: Path) -> None:
-    """Who uses more is replaced; others go on."""
+    """A worker that uses more is replaced; others go on."""
     groups = [wool.Group(memory_limit=200 << 20), wool.Group(tags={"large"})]
     large = wool.routine(tags={"large"})(fill.__wrapped__)
     async with wool.WorkerPool(groups=groups, quorum=2, memory_limit=1 << 40) as pool:

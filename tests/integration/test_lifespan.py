@@ -1,4 +1,4 @@
-"""What each worker enters before it is called, and leaves after its last call; and calls to all."""
+"""The lifespan that a worker enters before it is called and leaves at last; and calls to all."""
 
 from __future__ import annotations
 

@@ -324,48 +324,6 @@ async def test_every_task_of_another_loop_cancelled(transport: str) -> None:
             await asyncio.to_thread(asyncio.run, main(dialling=dialling))
 
 
-@wool.routine
-async def lasting(path: Path) -> AsyncGenerator[int]:
-    try:
-        yield 1
-    finally:
-        await asyncio.sleep(0.1)
-        path.touch()
-
-
-@both
-async def test_streams_left_as_every_task_is_cancelled(transport: str, folder: Path) -> None:
-    """They are closed with the loop's tasks, and by their consumers."""
-
-    async def main(pool: Any, *, closes: bool) -> None:
-        began = asyncio.Event()
-        path = folder / str(closes)
-
-        async def consume() -> None:
-            stream = lasting(path)
-            await anext(stream)
-            began.set()
-            try:
-                await asyncio.sleep(3600)
-            finally:
-                if closes:
-                    await stream.aclose()
-                assert [number async for number in stream] == []
-
-        consumer = asyncio.create_task(consume())
-        await began.wait()
-        [link] = pool._pool.client().links.values()
-        link._task.cancel()  # it may be the first
-        cancel_others()
-        with pytest.raises(asyncio.CancelledError):
-            await consumer
-        assert path.exists()
-
-    async with opened(1, transport=transport) as pool:
-        for closes in (True, False):
-            await asyncio.to_thread(asyncio.run, main(pool, closes=closes))
-
-
 async def test_leaving_that_is_cancelled_as_workers_end(folder: Path) -> None:
     """They are killed, and no child of this process when that is over."""
     pool = wool.WorkerPool(size=1)

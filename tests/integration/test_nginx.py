@@ -229,17 +229,6 @@ async def test_nginx_is_killed(nginx: Nginx, ca: trustme.CA) -> None:
         assert error.reason == "refused"
 
 
-async def test_a_proxy_that_is_not_trusted(nginx: Nginx, ca: trustme.CA) -> None:
-    address = f"wss://{nginx.address}/work1/"
-    for credentials, says in (
-        (given(trusts=ca, server_name="other.example"), "another name than 'other.example'"),
-        (given(trusts=trustme.CA()), "certificate is not accepted"),
-    ):
-        error = await failing(address, credentials)
-        assert error.reason == "tls"
-        assert says in str(error)
-
-
 async def test_a_worker_that_is_down(nginx: Nginx, ca: trustme.CA) -> None:
     error = await failing(f"wss://{nginx.address}/work1/", given(trusts=ca))
     assert error.reason == "refused"

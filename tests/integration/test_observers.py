@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -111,20 +109,3 @@ async def test_calls_that_routines_make(folder: Path, monkeypatch: pytest.Monkey
     assert sorted(line[2] for line in lines) == ["False"] * 4 + ["True"]
     assert len({line[0] for line in lines}) > 1
     del sys.modules["wooltestobserver"]
-
-
-async def test_an_observer_that_fails_costs_no_call(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    broken: Any = types.ModuleType("broken")
-
-    @hookimpl
-    def wool_call_started(call: CallInfo) -> None:
-        raise RuntimeError("out of order")
-
-    broken.wool_call_started = wool_call_started
-    with register(broken):
-        async with opened(1, transport="memory"):
-            assert await asyncio.gather(*(add(i, 1) for i in range(5))) == [1, 2, 3, 4, 5]
-    assert caplog.text.count("out of order") >= 1
-    assert len([r for r in caplog.records if r.name == "wool.plugins"]) == 1

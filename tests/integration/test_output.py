@@ -1,4 +1,4 @@
-"""What routines print and log reaches those who have called them, and nobody else."""
+"""Output and records of routines reach those who have called them, and nobody else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import sys
 import threading
 import warnings
 from collections.abc import AsyncGenerator
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from wool._protocol.frames import OUTPUT_BOUND
 pytestmark = pytest.mark.asyncio
 
 logger = logging.getLogger("app.jobs")
-cell: ContextVar[str] = ContextVar("cell")
 
 
 @wool.routine
@@ -325,38 +323,8 @@ async def test_last_words_of_a_cancelled_call(
     assert texts(capsys.readouterr().out, "wait") == ["begun", "last words"]
 
 
-class Cells(io.StringIO):
-    """A notebook's stream: what is written belongs to the cell of the context."""
-
-    def __init__(self) -> None:
-        self.cells: dict[str, str] = {}
-
-    def write(self, text: str) -> int:
-        name = cell.get("")
-        self.cells[name] = self.cells.get(name, "") + text
-        return len(text)
-
-
-async def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cell that has made a call gets its output, while others run."""
-    stream = Cells()
-    monkeypatch.setattr(sys, "stdout", stream)
-
-    async def run(name: str) -> None:
-        cell.set(name)
-        async for _ in count(5):
-            print("cell", name)
-
-    async with opened(1, output="caller", context="off"):
-        await asyncio.gather(run("a"), run("b"))
-    for name in ("a", "b"):
-        lines = [line.rpartition("] ")[2] for line in stream.cells[name].splitlines()]
-        assert lines == [line for i in range(5) for line in (f"step {i}", f"cell {name}")]
-    assert set(stream.cells) == {"a", "b"}
-
-
 async def test_a_handler_that_calls(caplog: pytest.LogCaptureFixture) -> None:
-    """What the calls of a handler log is not shown: it would be handled again, and so on."""
+    """Records of a handler's own calls are not shown: they would be handled again, and so on."""
     calls: list[asyncio.Task[None]] = []
 
     class Calling(logging.Handler):

@@ -190,14 +190,6 @@ async def test_cancelled_at_any_moment(transport: str, concurrency: int | None) 
         assert await total(numbers()) == 190
 
 
-async def test_a_thousand_at_a_time() -> None:
-    async with opened(2):
-        generators = await asyncio.gather(*(begin(3) for _ in range(1000)))
-        steps = await asyncio.gather(*map(anext, generators))
-        assert steps == [0] * 1000
-        await asyncio.gather(*(generator.aclose() for generator in generators))
-
-
 # Left to itself
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -116,15 +115,6 @@ def typed(code: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("how", ["file", "stdin", "-c", "-m"])
-def test_script_without_a_guard(how: str, folder: Path) -> None:
-    """No `__main__` guard is needed; the caller's module is executed once, by the caller."""
-    with Script(EVERYTHING, folder, str(folder), how=how) as script:
-        assert script.output() == EXPECTED
-        assert script.stderr == ""
-        assert (folder / "executed").read_text() == f"{script.process.pid}\n"
-
-
 CONSOLE = """
 import __main__
 import code, sys
@@ -153,80 +143,8 @@ def test_interactive_interpreter(console: str, folder: Path) -> None:
         assert (folder / "executed").read_text() == f"{script.process.pid}\n"
 
 
-KERNEL = """
-import ast, asyncio, inspect, json, linecache, sys, types
-
-# What a notebook's kernel does: `__main__` is a module without a file, a loop runs all the time,
-# each cell runs in a task of its own, and has a file name that exists nowhere.
-
-cells = json.loads(open(sys.argv[1]).read())
-module = types.ModuleType("__main__")
-module.__builtins__ = __builtins__
-sys.modules["__main__"] = module
-
-async def run(number, cell):
-    name = f"<ipython-input-{number}-5ca1ab1e>"
-    linecache.cache[name] = (len(cell), None, cell.splitlines(True), name)
-    code = compile(cell, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    if code.co_flags & inspect.CO_COROUTINE:
-        await eval(code, module.__dict__)
-    else:
-        exec(code, module.__dict__)
-
-async def kernel():
-    for number, cell in enumerate(cells, 1):
-        await asyncio.create_task(run(number, cell))
-
-asyncio.run(kernel())
-"""
-
-
-def notebook(folder: Path, *cells: str) -> str:
-    path = folder / "cells.json"
-    path.write_text(json.dumps([textwrap.dedent(cell) for cell in cells]))
-    with Script(KERNEL, folder, str(path)) as script:
-        output = script.output()
-        assert script.stderr == ""
-        return output
-
-
-def test_notebook(folder: Path) -> None:
-    """A pool opened in one cell serves the next ones; what a cell defines works at once."""
-    assert notebook(
-        folder,
-        "import asyncio, os, wool",
-        "class Failure(Exception):\n    pass",
-        """
-        @wool.routine
-        async def double(x):
-            return 2 * x
-        """,
-        "pool = wool.WorkerPool(size=2)\nawait pool.__aenter__()",
-        "print(await double(21))",
-        """
-        @wool.routine
-        async def fail():
-            raise Failure("on purpose")
-
-        @wool.routine
-        async def numbers(n):
-            for i in range(n):
-                yield await double(i)
-        """,
-        """
-        try:
-            await fail()
-        except Failure as error:
-            print("caught", error)
-        """,
-        "print([x async for x in numbers(4)])",
-        "await pool.__aexit__(None, None, None)",
-        "print(await double(1))",
-    ).splitlines() == ["42", "caught on purpose", "[0, 2, 4, 6]", "2"]
-
-
 def test_same_sys_path(folder: Path) -> None:
-    """What the caller can import a worker can too, though the path was added at run time."""
+    """A worker can import what the caller can, though the path was added at run time."""
     late = folder / "late"
     late.mkdir()
     (late / "late_helper.py").write_text("def triple(x):\n    return 3 * x\n")
@@ -334,7 +252,7 @@ def test_large_script_from_stdin_with_input(folder: Path) -> None:
 
 
 def test_output_is_inherited(folder: Path) -> None:
-    """What a routine prints appears where the caller's own output does, complete and exact."""
+    """Output of a routine appears where the caller's own output does, complete and exact."""
     code = textwrap.dedent("""
         import asyncio, os, subprocess, sys
         import wool
@@ -528,7 +446,7 @@ NEEDED = {
     "uvloop": "the loop, where it is installed",
     "zlib": "the checksum of tokens",
 }
-"""What a worker imports before its first call, and what for."""
+"""The modules that a worker imports before its first call, and what for."""
 
 UNNEEDED = {
     "wool._backends.dns": "nobody is looked for",
@@ -543,7 +461,7 @@ UNNEEDED = {
 
 
 def test_workers_import_little(folder: Path) -> None:
-    """What they import is paid for at each start, in time and in memory."""
+    """Their imports are paid for at each start, in time and in memory."""
     code = textwrap.dedent("""
         import asyncio, sys
         import wool, sqlite3, xml.dom.minidom

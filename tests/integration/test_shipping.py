@@ -304,7 +304,7 @@ async def test_modules_that_all_workers_have(
 
 
 async def test_a_worker_keeps_its_own(project: Project, tmp_path: Path) -> None:
-    """What the program that serves has imported itself stays what it is."""
+    """Modules that the program that serves has imported itself stay."""
     project(
         "program",
         words="def greeting(name): return 'own'",

@@ -202,7 +202,7 @@ async def watching(discovery: Discovery) -> AsyncIterator[Known]:
 
 
 async def present(discovery: Discovery) -> dict[str, WorkerInfo]:
-    """What somebody finds who comes now."""
+    """Returns what somebody finds who comes now."""
     async with watching(discovery) as known:
         return known.workers
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import wool
 from integration.lanmachines import Caller, Served
 from support.network import Host, lan
 from wool.cli.worker import TOGETHER
@@ -184,22 +182,3 @@ async def test_machines_without_ipv4(hosts: list[Host], folder: Path) -> None:
     ways = [[one.address6, other.address6] for one in hosts[:2] for other in hosts[:2]]
     await answered(caller, "tree", ways)
     assert await caller.leave() == ""
-
-
-async def test_why_nobody_can_be_used(hosts: list[Host], folder: Path) -> None:
-    other = {"WOOL_TOKEN": wool.Credentials.new_token()}
-    addresses = [
-        await Served(hosts[0], folder, [*ZEROCONF, "--tag", "cpu"], **QUICK).address(),
-        await Served(hosts[1], folder, [*ZEROCONF, "--tag", "gpu"], **QUICK, **other).address(),
-    ]
-    options: dict[str, Any] = {"discovery": "zeroconf", "tags": ["gpu"]}
-    for patience in (2.0, 20.0):  # the second for machines that stall
-        caller = Caller(hosts[2], folder, {**options, "quorum_timeout": patience}, **QUICK)
-        with pytest.raises(AssertionError) as caught:
-            await caller.open()
-        told = str(caught.value).splitlines()[-1]
-        if all(address in told for address in addresses):
-            break
-    assert "AuthenticationError: 0 of 1 workers" in told
-    for address in addresses:
-        assert address in told, json.dumps(told)

@@ -8,13 +8,9 @@ import json
 import os
 import signal
 import socket
-import ssl
 import subprocess
-import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -161,38 +157,6 @@ async def test_events_for_programs(folder: Path) -> None:
     assert draining["calls"] == 0
     assert left["event"] == "left" and left["time"] >= serving["time"]
     assert err == ""
-
-
-async def test_probes_over_http(start: Any) -> None:
-    """Of the kind that Kubernetes makes: it does not verify the certificate."""
-    served = start("--address", "ws://127.0.0.1:0")
-    place = urlsplit(await served.address()).netloc
-    anybody = ssl.create_default_context()
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-
-    def probe() -> int:
-        with urllib.request.urlopen(f"https://{place}/health", context=anybody, timeout=20) as got:
-            return got.status
-
-    assert await asyncio.to_thread(probe) == 200
-
-
-HEALTH = """
-import sys, grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-with grpc.insecure_channel(sys.argv[1]) as channel:
-    asked = health_pb2.HealthCheckRequest()
-    print(health_pb2_grpc.HealthStub(channel).Check(asked, timeout=20).status)
-"""
-
-
-async def test_probes_over_grpc(start: Any) -> None:
-    served = start("--address", "grpc://127.0.0.1:0", "--insecure", WOOL_TOKEN="")
-    place = urlsplit(await served.address()).netloc
-    probe = [sys.executable, "-c", HEALTH, place]
-    told = await asyncio.to_thread(subprocess.run, probe, capture_output=True, text=True)
-    assert told.stdout == "1\n", told.stderr  # SERVING
 
 
 async def test_without_authentication_a_line_warns(start: Any) -> None:

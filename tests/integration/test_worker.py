@@ -58,7 +58,7 @@ async def calling(
     local: Authenticator | None = None,
     patience: float = 30.0,
 ) -> AsyncIterator[PeerPool]:
-    """What a pool that has found workers at these addresses does."""
+    """Calls as a pool does that has found workers at these addresses."""
     pool = PeerPool(secrets.token_hex(4), CallOptions(quorum_timeout=patience))
     keyring = Keyring(local or SameUser(), credentials)
     pool.opened(Transports({}).routes, keyring, "cloudpickle", make(Options()))
@@ -121,7 +121,7 @@ async def test_left_with_an_exception_it_cancels_at_once(folder: Path) -> None:
 
 
 async def test_one_in_place_of_another_that_was_told_to_stop(folder: Path) -> None:
-    """What has been said of the first is not true of the second."""
+    """News of the first is not true of the second."""
     with Faults() as faults:
         first = AsyncExitStack()
         worker = await first.enter_async_context(wool.Worker(address=unix(folder)))

@@ -213,7 +213,7 @@ MUTANTS = (
         new="        if False:\n",
         tests=(
             "tests/contract/test_cancellation.py",
-            "tests/faults/test_blocking.py::test_cancel_behind_a_blocked_worker",
+            "tests/faults/test_blocking.py::test_cancels_after_calls_one_by_one",
         ),
     ),
     Mutant(

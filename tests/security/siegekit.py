@@ -77,7 +77,7 @@ class Target:
 
     @property
     def credentials(self) -> Authenticator:
-        """What its callers have."""
+        """The credentials that its callers have."""
         return PoolSecret(self.secret) if self.local else Token(TOKEN)
 
     @property
@@ -87,7 +87,7 @@ class Target:
 
     @property
     def errors(self) -> str:
-        """What it has written to standard error."""
+        """The text that it has written to standard error."""
         return self._errors.read_text(errors="replace")
 
     @property
@@ -113,7 +113,7 @@ async def calling(
     *,
     patience: float = 25.0,
 ) -> AsyncIterator[PeerPool]:
-    """What a pool does that has found a worker at this address.
+    """Calls as a pool does that has found a worker at this address.
 
     Args:
         credentials: for it, whether it is on a network or at a Unix socket.

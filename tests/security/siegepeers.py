@@ -169,11 +169,6 @@ class UnixStream(abc.Connection):
         """Connects."""
         return cls(*await asyncio.open_unix_connection(path))
 
-    def cut(self, message: bytes, size: int) -> None:
-        """Sends the beginning of a framed message, and nothing more ever."""
-        self._writer.write((struct.pack("<I", len(message)) + message)[:size])
-        self._writer.write_eof()
-
     async def aclose(self) -> None:
         self._writer.transport.abort()
         await asyncio.sleep(0)

@@ -60,7 +60,7 @@ class Wire:
         return self.open
 
     def rest(self, patience: float = 0.2) -> bytes:
-        """What the worker says until it hangs up, or is silent for so many seconds.
+        """Returns what the worker says until it hangs up, or is silent for so many seconds.
 
         Raises:
             TimeoutError: it does not hang up.
@@ -73,7 +73,7 @@ class Wire:
         return received
 
     def answer(self) -> bytes:
-        """What the worker says first. Over TLS it may only now refuse us."""
+        """Returns what the worker says first. Over TLS it may only now refuse us."""
         return self._sock.recv(12)
 
     @property

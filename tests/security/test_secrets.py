@@ -59,7 +59,7 @@ async def test_a_refusal_that_comes_at_once(target: Target) -> None:
 
 @every_channel
 async def test_a_replayed_proof(target: Target) -> None:
-    """What a legitimate caller has said to this worker is of no use to anybody else."""
+    """The words of a legitimate caller are of no use to anybody else."""
     messages = await recorded(target)
     async with besieged(target):
         seen = await refused(target, *messages)
@@ -76,7 +76,7 @@ async def test_a_replayed_proof(target: Target) -> None:
 @every_channel
 @pytest.mark.parametrize("trick", ["replays", "reflects", "skips"])
 async def test_a_false_worker(target: Target, trick: str) -> None:
-    """Who does not know the secret cannot take a worker's place, whatever it has overheard."""
+    """Nobody without the secret can take a worker's place, whatever it has overheard."""
     legitimate = await Caller.at(target)
     said = await legitimate.enter()
     await legitimate.leave()
@@ -104,15 +104,11 @@ async def test_a_false_worker(target: Target, trick: str) -> None:
     assert not RAW.search(str(error))
 
 
-def _names(frames: list[type[f.Frame]]) -> str:
-    return ", ".join(dict.fromkeys(frame.__name__ for frame in frames)) or "nothing"
-
-
 # Where it must not be seen
 
 
 def public(pid: int) -> bytes:
-    """What other processes of the user, and partly of others, can read of a process."""
+    """Returns what other processes of the user, and partly of others, can read of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
 
 

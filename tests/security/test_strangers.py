@@ -1,4 +1,4 @@
-"""What strangers say instead of a handshake: pickles, pieces of it, and far too much."""
+"""Strangers, and what they say instead of a handshake: pickles, pieces of it, and far too much."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from security.siegekit import (
 from security.siegepeers import (
     Caller,
     Intruder,
-    UnixStream,
     failure,
     greeting,
     opening,
@@ -164,32 +163,6 @@ async def test_a_pickle_from_a_false_worker(target: Target, folder: Path) -> Non
 
 
 # Pieces
-
-
-@pytest.mark.parametrize("target", ["unix"], indirect=True, scope="session")
-async def test_a_stream_cut_at_every_byte(target: Target) -> None:
-    """The same on the bare socket: the caller hangs up in the middle, wherever that is."""
-    messages = await recorded(target)
-    path = target.address.partition("://")[2]
-
-    def cut_to(number: int, size: int) -> Callable[[], Awaitable[None]]:
-        async def send() -> None:
-            stream = await UnixStream.to(path)
-            caller = Caller(stream, target.credentials, local=True)
-            if number == 0:
-                stream.cut(caller.hello, size)
-            elif number == 1:
-                stream.cut(await caller.proof(), size)
-            else:
-                await caller.enter()
-                stream.cut(messages[2], size)
-            await caller.end()
-
-        return send
-
-    places = [(n, size) for n in range(3) for size in range(len(messages[n]) + 4)]
-    async with besieged(target):
-        assert await side_by_side([cut_to(*place) for place in places]) == len(places)
 
 
 @every_local

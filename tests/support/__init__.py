@@ -1,1 +1,1 @@
-"""What tests share: waiting, processes, pools, networks, routines that workers import."""
+"""Helpers that tests share: waiting, processes, pools, networks, routines that workers import."""

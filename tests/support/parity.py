@@ -1,4 +1,4 @@
-"""What the parity suite's tests share: the places, a journal on disk, comparing outcomes."""
+"""Helpers of the parity suite: the places, a journal on disk, comparing outcomes."""
 
 from __future__ import annotations
 

@@ -6,11 +6,12 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import wool
-from support.jobs import nap
-from support.waiting import until
+from support.jobs import add, count, hold, nap
+from support.waiting import pid_in, until
 
 #: Transports between processes that faults are tried on; `FAULT_TRANSPORTS=unix` chooses.
 CARRIERS: list[str] = os.environ.get("FAULT_TRANSPORTS", "unix,grpc,ws").split(",")
@@ -30,6 +31,23 @@ async def opened(size: int = 2, **options: Any) -> AsyncIterator[wool.WorkerPool
 
 def pids(pool: wool.WorkerPool) -> set[int]:
     return {worker.pid for worker in pool.workers}
+
+
+@asynccontextmanager
+async def unharmed(folder: Path, transport: str | None = None) -> AsyncIterator[None]:
+    """One worker that must be the same afterwards, with a call that runs all the while."""
+    async with opened(1, transport=transport) as pool:
+        workers = {worker.id for worker in pool.workers}
+        beside = asyncio.ensure_future(hold(folder / "pid", folder / "go"))
+        await pid_in(folder / "pid")
+        async with asyncio.timeout(50):
+            yield
+            for _ in range(3):
+                assert await add(1, 2) == 3
+                assert [i async for i in count(3)] == [0, 1, 2]
+            (folder / "go").touch()
+            assert await beside in pids(pool)
+        assert {worker.id for worker in pool.workers} == workers
 
 
 async def all_serve(pool: wool.WorkerPool) -> None:

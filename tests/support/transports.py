@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import pytest
@@ -109,3 +110,13 @@ async def connected(
             yield ours, await served.next()
         finally:
             await ours.aclose()
+
+
+async def stranger(place: tuple[str, int], says: bytes = b"") -> socket.socket:
+    """Dials, says something, and leaves it at that."""
+    sock, loop = socket.socket(), asyncio.get_running_loop()
+    sock.setblocking(False)
+    await loop.sock_connect(sock, place)
+    with suppress(OSError):
+        await loop.sock_sendall(sock, says)
+    return sock

@@ -64,7 +64,7 @@ class Broken(DiscoverySuite):
 
 
 class TestFiles(Broken):
-    """What the broken ones are made of is sound."""
+    """The sound one, of which the broken ones are made."""
 
     gone_within = 4.0
     patience = 10.0
@@ -221,7 +221,7 @@ class TestForgetsKilledAnnouncers(Broken):
 
 
 class TestResurrectsWorkers(Broken):
-    """What renews an announcement does so once too often."""
+    """An announcement is renewed once too often."""
 
     caught_by = ("test_who_has_left_stays_away",)
 
@@ -263,42 +263,12 @@ class TestWithdrawsEverything(Broken):
                     path.unlink()
 
 
-class TestIgnoresUpdates(Broken):
-    caught_by = ("test_a_worker_joins_changes_and_leaves",)
-
-    class Entry(Entry):
-        written = False
-
-        async def update(self, worker: abc.WorkerInfo) -> None:
-            if not self.written:
-                await super().update(worker)
-            self.written = True
-
-
 class TestLimitsWorkers(Broken):
     caught_by = ("test_many_announcers",)
 
     class Discovery(FilesDiscovery):
         def _read(self) -> dict[str, abc.WorkerInfo]:
             return dict(list(super()._read().items())[:32])
-
-
-class TestSplitsTags(Broken):
-    caught_by = ("test_all_is_told_of_a_worker[no letters]",)
-
-    class Entry(Entry):
-        async def update(self, worker: abc.WorkerInfo) -> None:
-            tags = frozenset(",".join(worker.tags).split(","))
-            await super().update(replace(worker, tags=tags))
-
-
-class TestLosesTheOrder(Broken):
-    caught_by = ("test_all_is_told_of_a_worker[order]",)
-
-    class Entry(Entry):
-        async def update(self, worker: abc.WorkerInfo) -> None:
-            serializers = tuple(sorted(worker.serializers))
-            await super().update(replace(worker, serializers=serializers))
 
 
 class TestDropsTheTail(Broken):

@@ -38,7 +38,7 @@ class Scripted(LocalLauncher):
 
 
 class TestSound(Broken):
-    """What the broken ones are made of is sound."""
+    """The sound one, of which the broken ones are made."""
 
 
 class TestKeepsStandardInputOpen(Broken):

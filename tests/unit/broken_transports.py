@@ -63,17 +63,6 @@ class TestReorders(Broken):
             await super().send(messages[::-1])
 
 
-class TestSplits(Broken):
-    caught_by = ("test_sizes",)
-
-    class Connection(SoundConnection):
-        async def send(self, messages: Messages) -> None:
-            whole = b"".join(messages[0]) if len(messages) == 1 else b""
-            if len(whole) > 65536:
-                messages = [[whole[:65536]], [whole[65536:]]]
-            await super().send(messages)
-
-
 class TestHasNoUpperLimit(Broken):
     caught_by = ("test_sizes",)
 
@@ -97,31 +86,6 @@ class TestUsesItsBufferAgain(Broken):
                 self.buffer = bytearray(len(message))
             self.buffer[: len(message)] = message
             return [memoryview(self.buffer)[: len(message)]]
-
-
-class TestSendsLater(Broken):
-    """What was sent might have changed by then."""
-
-    caught_by = ("test_buffers",)
-
-    class Connection(SoundConnection):
-        queue: asyncio.Queue[Messages] | None = None
-
-        async def send(self, messages: Messages) -> None:
-            if self.queue is None:
-                self.queue = asyncio.Queue()
-                self.pump = asyncio.ensure_future(self.run())
-            self.queue.put_nowait(messages)
-
-        async def run(self) -> None:
-            assert self.queue is not None
-            while True:
-                await super().send(await self.queue.get())
-
-        async def aclose(self) -> None:
-            if self.queue is not None:
-                self.pump.cancel()
-            await super().aclose()
 
 
 class TestIgnoresTheLimit(Broken):
@@ -188,17 +152,6 @@ class TestFlushesWithoutEnd(Broken):
         async def aclose(self) -> None:
             self._close()
             await self._writer.wait_closed()
-
-
-class TestReturnsNothingAtTheEnd(Broken):
-    caught_by = ("test_what_was_sent_before_closing",)
-
-    class Connection(SoundConnection):
-        async def receive(self) -> Received:
-            try:
-                return await super().receive()
-            except ConnectionLost:
-                return []
 
 
 class TestForgetsWhoWaits(Broken):
@@ -297,47 +250,6 @@ class TestListensForOthersToo(Broken):
             return listener
 
 
-class TestReceivesInATask(Broken):
-    """Which `asyncio.run` cancels at its end."""
-
-    caught_by = ("test_loops_of_several_threads",)
-
-    class Connection(SoundConnection):
-        queue: asyncio.Queue[Any] | None = None
-
-        async def receive(self) -> Any:
-            if self.queue is None:
-                self.queue = asyncio.Queue(1)
-                self.task = asyncio.ensure_future(self.fill(self.queue))
-            got = await self.queue.get()
-            if isinstance(got, ConnectionLost):
-                self.queue.put_nowait(got)
-                raise got
-            return got
-
-        async def fill(self, queue: asyncio.Queue[Any]) -> None:
-            try:
-                while True:
-                    await queue.put(await super().receive())
-            except ConnectionLost as error:
-                await queue.put(error)
-
-        async def aclose(self) -> None:
-            if self.queue is not None:
-                self.task.cancel()
-            await super().aclose()
-
-
-class TestSharesPlaces(Broken):
-    caught_by = ("test_what_cannot_be_had",)
-
-    class Listener(SoundListener):
-        async def open(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-            accept = self._accept
-            self._server = await asyncio.start_server(accept, host, port, ssl=tls, reuse_port=True)
-            self.address = f"{tcp.SCHEME}://{host}:{self._server.sockets[0].getsockname()[1]}"
-
-
 class TestFailsWithRawErrors(Broken):
     caught_by = ("test_closing_a_listener",)
 
@@ -406,18 +318,6 @@ class TestLetsHandlersHurtOthers(Broken):
                 await self.aclose()
             finally:
                 await connection.aclose()
-
-
-class TestRunsHandlersOneByOne(Broken):
-    caught_by = ("test_a_handler_that_ends",)
-
-    class Listener(SoundListener):
-        busy: asyncio.Lock | None = None
-
-        async def _handle(self, *args: Any) -> None:
-            self.busy = self.busy or asyncio.Lock()
-            async with self.busy:
-                await super()._handle(*args)
 
 
 class TestLeavesHandlersRunning(Broken):
@@ -505,14 +405,6 @@ class TestDialsInClear(Secured):
     class Transport(SoundTransport):
         async def connect(self, address: str, *, credentials: Any, **options: Any) -> Connection:
             return await super().connect(address, credentials=None, **options)
-
-
-class TestUsesNoTlsAtAll(Secured):
-    caught_by = ("test_with_tls_or_not_at_all",)
-
-    class Transport(TestDialsInClear.Transport):
-        async def listen(self, address: str | None, *, credentials: Any) -> Listener:
-            return await super().listen(address, credentials=None)
 
 
 class TestVerifiesNothing(Secured):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from support.fixtures import unset
+from support.fixtures import folder, unset
 
-__all__ = ["unset"]
+__all__ = ["folder", "unset"]
 
 END = "end of "
 

@@ -1,4 +1,4 @@
-"""What tests of delegated reading share: another thread, and both ends of a connection."""
+"""Helpers for tests of delegated reading: another thread, and both ends of a connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of transports ask of the machine they run on."""
+"""Questions of tests to the machine that they run on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `wool plugin new` writes, as modules: sound back-ends, of which the broken ones are made."""
+"""Plug-ins that `wool plugin new` writes, as modules: sound ones, of which broken ones are made."""
 
 from __future__ import annotations
 

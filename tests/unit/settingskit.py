@@ -1,4 +1,4 @@
-"""What the tests of settings share."""
+"""Helpers that the tests of settings share."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Colour(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a back-end may have as options."""
+    """Options as a back-end may have them."""
 
     keepalive: float = 10.0
     retries: Annotated[int, msgspec.Meta(ge=0, lt=10)] = 3

@@ -1,4 +1,4 @@
-"""What an address says of where it is."""
+"""Addresses, and what they say of where they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the workers that could get a call gets it."""
+"""The choice among the workers that could get a call."""
 
 from __future__ import annotations
 

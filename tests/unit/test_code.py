@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import pickle
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -71,7 +70,7 @@ def numbered(number: int) -> Any:
 
 
 def test_small_functions_are_forgotten_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has been made of them takes more memory than the units: so many are few bytes."""
+    """The functions made of them take more memory than the units: so many are few bytes."""
     monkeypatch.setattr(code, "LIMIT", 100_000)
     book = CodeBook(Modules())
     store = CodeStore(CodeBook(Modules()))
@@ -96,21 +95,6 @@ async def test_a_peer_is_not_remembered_to_have_code_without_end(
         ours.note_known(b"function %d" % i, [b"class %d" % i])
         assert {b"function %d" % i, b"class %d" % i} <= ours.known
         assert len(ours.known) <= 12
-
-
-def test_a_class_that_cannot_be_written_any_more() -> None:
-    """Whoever asks for it learns that it cannot be had; nothing else may come of that."""
-    used: Any = 1
-
-    class User:
-        def use(self) -> Any:
-            return used
-
-    book = CodeBook(Modules())
-    key = book.cls(User).key
-    assert [unit.key for unit in book.find([key])] == [key]
-    used = threading.Lock()
-    assert book.find([key]) == []
 
 
 def test_globals_that_are_copied_are_others() -> None:

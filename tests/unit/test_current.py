@@ -1,4 +1,4 @@
-"""Which pools are open in a process."""
+"""The pools that are open in a process."""
 
 from __future__ import annotations
 

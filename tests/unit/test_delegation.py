@@ -77,7 +77,7 @@ async def test_delegating_again_and_again(pair: Ends, other: Elsewhere) -> None:
 
 
 async def test_a_thread_that_is_busy(pair: Ends, other: Elsewhere) -> None:
-    """What arrives meanwhile is given by `pump`, which keeps reading."""
+    """Messages that arrive meanwhile are given by `pump`, which keeps reading."""
     for sender, receiver in (pair, pair[::-1]):
         halves = Split(receiver, other)
         await halves.begin()

@@ -216,12 +216,6 @@ def test_an_advertised_address_that_leads_nowhere() -> None:
     assert one["text"].startswith("at ws://127.0.0.1:1, it cannot be called: ")
 
 
-def test_a_certificate_that_does_not_name_the_address() -> None:
-    files = authority("certs", "elsewhere.example")
-    (one,) = problems("--address", "ws://127.0.0.1:0", **files)
-    assert one["check"] == "worker" and "127.0.0.1" in one["text"]
-
-
 @pytest.mark.parametrize("discovery", ["shm", "zeroconf"])
 def test_a_discovery_that_works(discovery: str) -> None:
     namespace = secrets.token_hex(4)

@@ -21,7 +21,7 @@ import pytest
 import trustme
 
 from support.tls import GivenTls, given
-from support.transports import Served, answered, dial, echo, read, serving
+from support.transports import Served, answered, dial, echo, read, serving, stranger
 from wool._transports.stream import pack
 from wool.abc import (
     ConnectFailed,
@@ -608,14 +608,6 @@ async def test_probes_of_its_health(secured: bool, caplog: pytest.LogCaptureFixt
 
 
 # Strangers ---------------------------------------------------------------------------------------
-
-
-async def stranger(place: tuple[str, int], says: bytes = b"") -> socket.socket:
-    sock = socket.socket()
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, place)
-    await asyncio.get_running_loop().sock_sendall(sock, says)
-    return sock
 
 
 async def test_more_connections_than_it_may_have() -> None:

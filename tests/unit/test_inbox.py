@@ -1,4 +1,4 @@
-"""What has arrived waits in an inbox; the kit of transports tests the rest through connections."""
+"""The inbox, in which messages wait; the kit of transports tests the rest through connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which workers are asked what the calls of a pool are doing."""
+"""The workers that are asked what the calls of a pool are doing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wool.exceptions import ConnectFailed
 
 
 def telling(ident: str, *calls_at: str) -> ProcessStatus:
-    """What a worker tells that has made calls which others have."""
+    """Returns what a worker tells that has made calls which others have."""
     makes = tuple(
         CallStatus(id=f"{ident}>{at}", routine="r", state="sent", worker=at) for at in calls_at
     )

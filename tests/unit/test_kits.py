@@ -1,4 +1,4 @@
-"""What all conformance kits have in common: each check tells its promise and what to do."""
+"""All conformance kits have this in common: each check tells its promise and what to do."""
 
 from __future__ import annotations
 

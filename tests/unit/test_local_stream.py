@@ -41,7 +41,7 @@ def suspend() -> Generator[None]:
 
 
 def closed(function: Callable[[], Any]) -> BaseException | None:
-    """What closing a step while it is suspended raises."""
+    """Returns what closing a step while it is suspended raises."""
     step = function().asend(None)
     step.send(None)
     try:

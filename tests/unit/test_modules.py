@@ -1,4 +1,4 @@
-"""Which modules another process of this installation can import."""
+"""Modules that another process of this installation can import."""
 
 from __future__ import annotations
 
@@ -49,11 +49,6 @@ def test_every_module_there_is() -> None:
         assert findable(name) in (True, False)
 
 
-def test_a_package_on_the_path(package: str) -> None:
-    importlib.import_module(f"{package}.part")
-    assert findable(f"{package}.part")
-
-
 def test_a_module_that_is_imported_later(package: str) -> None:
     assert not findable(f"{package}.part")
     importlib.import_module(f"{package}.part")
@@ -61,7 +56,7 @@ def test_a_module_that_is_imported_later(package: str) -> None:
 
 
 def test_a_replaced_module(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in for a module is known by its file."""
+    """A stand-in for a module is known by its file."""
     part = importlib.import_module(f"{package}.part")
     stand_in = ModuleType(part.__name__)
     stand_in.__file__ = part.__file__

@@ -68,11 +68,6 @@ def test_ours_last(both: Path):
     assert run(both, "-m", "wool.cli", "token").returncode == 0
 
 
-def test_private_names_ask_nobody(both: Path):
-    done = run(both, "-c", "import wool; wool.__path_to_nowhere__")
-    assert done.stderr.splitlines()[-1].endswith("no attribute '__path_to_nowhere__'")
-
-
 @pytest.mark.parametrize("code", ["import wool.abc", "import wool.plugins", "import wool_ws", KIT])
 def test_ours_first(overwritten: Path, code: str):
     done = run(overwritten, "-c", code)
@@ -83,7 +78,7 @@ def test_ours_first(overwritten: Path, code: str):
 
 
 def test_files_missing(both: Path):
-    """What is left of ours when the other one is uninstalled."""
+    """As ours is left when the other one is uninstalled."""
     shutil.rmtree(both / "wool-0.15.7.dist-info")
     (both / "wool" / "__init__.py").unlink()
     (both / "wool" / "exceptions.py").unlink()

@@ -1,17 +1,14 @@
-"""What a cancelled step comes to, for every answer of the worker (SEMANTICS, Cancellation)."""
+"""Cancelled steps, where the answer of the worker crosses the cancel."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-import pytest
-
-from wool._peer.outgoing import Cancelled, Failed, NotStarted, OutgoingCall, Reply, Request
-from wool._peer.prefetch import PrefetchCall, PrefetchWindow
+from wool._peer.outgoing import Cancelled, Failed, OutgoingCall, Reply, Request
+from wool._peer.prefetch import PrefetchCall
 from wool._protocol import frames as f
 from wool._protocol.frames import CallOptions
-from wool._protocol.transfer import AHEAD_BYTES
 from wool._values.context import Change
 from wool.exceptions import WorkerLost
 
@@ -65,30 +62,6 @@ async def test_a_cancel_that_crosses_a_yielded_value_leaves_the_stream_open() ->
     outcome, _, _ = await cancelled(Reply(f.Value(1), []))
     assert isinstance(outcome, Cancelled)
     assert outcome.open
-
-
-async def test_a_swallowed_cancel_lets_the_value_count() -> None:
-    outcome, count, _ = await cancelled(returned(delivered=1))
-    assert isinstance(outcome, Reply)
-    assert count == 1
-
-
-async def test_an_uncancel_is_mirrored() -> None:
-    outcome, count, _ = await cancelled(returned(delivered=1, uncancelled=1))
-    assert isinstance(outcome, Reply)
-    assert count == 0
-
-
-async def test_an_exception_that_arrives_is_raised() -> None:
-    outcome, _, _ = await cancelled(Reply(f.Raise(1), []))
-    assert isinstance(outcome, Reply)
-
-
-@pytest.mark.parametrize("answer", [NotStarted(), Failed(WorkerLost("gone"))])
-async def test_without_an_answer_it_is_the_callers_own_cancel(answer: Any) -> None:
-    outcome, _, _ = await cancelled(answer)
-    assert isinstance(outcome, Cancelled)
-    assert outcome.error.args == ("why",)
 
 
 async def test_a_reply_of_the_same_turn_is_not_lost() -> None:
@@ -150,32 +123,3 @@ async def test_the_worker_is_asked_for_several_at_once() -> None:
         asked.append(exchange.ask(urgent=False))
     assert asked == [0, 0, 0, 4, 0, 0, 0, 4, 0]  # it runs ahead without the last one
     assert exchange.ask(urgent=True) == 2
-
-
-async def test_values_that_were_under_way_when_it_was_closed_are_dropped() -> None:
-    exchange = prefetch_exchange(Worker(None))
-    exchange.end(value(1))
-    await exchange.wait()
-    exchange.end(value(2))
-    assert exchange.begin_close()
-    assert not exchange.begin_close()
-    exchange.next_step()
-    exchange.end(value(3))
-    exchange.end(value(4, step=1))
-    assert await exchange.wait() == value(4, step=1)
-
-
-async def test_how_far_ahead() -> None:
-    prefetch = PrefetchWindow(3)
-    for _ in range(4):
-        assert prefetch.may_go
-        prefetch.note(10)
-    assert not prefetch.may_go
-    prefetch.ask(2)
-    assert prefetch.may_go
-    prefetch.note(AHEAD_BYTES)
-    assert not prefetch.may_go
-    prefetch.ask(2)
-    assert not prefetch.may_go  # only the large one is left
-    prefetch.ask(1)
-    assert prefetch.may_go

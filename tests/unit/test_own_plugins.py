@@ -1,4 +1,4 @@
-"""What the plug-ins of Wool's own packages have in common: names, options, and little to import."""
+"""Plug-ins of Wool's own packages have in common: names, options, and little to import."""
 
 from __future__ import annotations
 

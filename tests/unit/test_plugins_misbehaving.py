@@ -52,7 +52,7 @@ HERE = frozenset({"in-process"})
 
 
 async def error_of(plugin: object, **choice: Any) -> str:
-    """What somebody is told who chooses it."""
+    """Returns what somebody is told who chooses it."""
     with register(plugin), pytest.raises((PluginError, NoWorkersAvailable)) as raised:
         async with asyncio.timeout(20), wool.WorkerPool(size=1, **choice):
             pass
@@ -142,16 +142,6 @@ async def test_listening_in_a_pool(result: Any, words: str) -> None:
     """A worker that cannot listen says why, also where it is a thread."""
     plugin = Plugin(TransportPlugin, factory=lambda options: Transport(result), capabilities=HERE)
     assert words in await error_of(plugin, transport="odd")
-
-
-@pytest.mark.parametrize(("result", "words"), LISTENING)
-async def test_listening_alone(result: Any, words: str) -> None:
-    make = lambda options: Transport(result)  # noqa: E731
-    with register(Plugin(TransportPlugin, factory=make, capabilities=frozenset({"local"}))):
-        with pytest.raises(PluginError) as raised:
-            async with wool.Worker(transport="odd"):
-                pass
-    assert words in str(raised.value)
 
 
 async def test_what_only_this_process_has() -> None:

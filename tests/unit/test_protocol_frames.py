@@ -65,7 +65,7 @@ def test_the_header_has_a_limit() -> None:
 
 
 def test_the_most_that_a_value_can_mention_fits_into_a_header() -> None:
-    """What could not be sent would end more than one call."""
+    """A frame that could not be sent would end more than one call."""
     names, key = [bytes(KEY_BYTES)] * MOST_OBJECTS, bytes(KEY_BYTES + 4)
     codes = [f.Code(key, (key, key))] * MOST_CODE
     f.encode(f.Open(1, [1 << 30], codes, names, routine=f"#{key.hex()}"))

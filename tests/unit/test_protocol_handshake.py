@@ -113,13 +113,6 @@ def test_there_must_be_a_secret(role: Role) -> None:
         side(role, secret=b"")
 
 
-def test_only_the_acceptor_says_welcome() -> None:
-    with pytest.raises(ValueError, match="welcome"):
-        Handshake(Role.ACCEPTOR, hello(Role.ACCEPTOR), SECRET)
-    with pytest.raises(ValueError, match="welcome"):
-        Handshake(Role.DIALLER, hello(Role.DIALLER), SECRET, welcome=WELCOME)
-
-
 def test_nonces_are_fresh() -> None:
     assert len({hello(Role.DIALLER).nonce for _ in range(100)}) == 100
     assert len(hello(Role.DIALLER).nonce) == 32

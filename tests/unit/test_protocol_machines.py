@@ -35,7 +35,7 @@ OPEN = {"kind": ["call", "stream", "ahead"], "caller": ["running", "suspended", 
 
 @dataclass
 class Call:
-    """What the model knows of a call: what each side said and heard of it, and where it stands."""
+    """A call as the model knows it: what each side said and heard of it, and where it stands."""
 
     id: int
     opener: int

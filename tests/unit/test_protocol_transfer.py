@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from unit.protocolkit import content, joined, opening
 from wool._protocol import transfer
 from wool._protocol.transfer import Inbound, Missing, Outbound
-from wool.exceptions import ProtocolError
 
 WINDOW = 1 << 62
 
@@ -23,37 +22,6 @@ def cut(segments: Sequence[bytes], chunk: int, window: int = WINDOW) -> list[lis
     while outbound.left and outbound.credit:
         chunks.append([bytes(piece) for piece in outbound.take(chunk)])
     return chunks
-
-
-@pytest.mark.parametrize(
-    ("sizes", "chunks"),
-    [
-        ([8], [[4], [4]]),
-        ([9], [[4], [4], [1]]),
-        ([4, 4], [[4], [4]]),
-        ([3, 2], [[3, 1], [1]]),
-        ([0, 0, 5, 0], [[4], [1]]),
-        ([1, 0, 1, 1, 1, 1], [[1, 1, 1, 1], [1]]),
-        ([4, 0], [[4]]),
-        ([0, 0], []),
-        ([], []),
-    ],
-)
-def test_where_payloads_are_cut(sizes: list[int], chunks: list[list[int]]) -> None:
-    segments = content(sizes)
-    taken = cut(segments, 4)
-    assert [[len(piece) for piece in chunk] for chunk in taken] == chunks
-    assert b"".join(map(joined, taken)) == joined(segments)
-
-
-def test_no_more_than_the_credit_is_taken() -> None:
-    outbound = Outbound(1, [bytes(100)], 10)
-    assert len(joined(outbound.take(8))) == 8
-    assert len(joined(outbound.take(8))) == 2
-    assert outbound.take(8) == []
-    outbound.credit += 3
-    assert len(joined(outbound.take(8))) == 3
-    assert outbound.left == 87
 
 
 def test_nothing_is_copied_on_the_way_out() -> None:
@@ -81,14 +49,6 @@ def test_what_is_cut_is_put_together(sizes: list[int], first: int, others: int) 
     received = inbound.segments()
     assert [bytes(segment) for segment in received] == segments
     assert not any(memoryview(segment).readonly for segment in received)
-
-
-@pytest.mark.parametrize("sizes", [[3], [3, 0], [0, 3], [1, 0, 2]])
-def test_more_than_was_announced(sizes: list[int]) -> None:
-    inbound = Inbound(opening(1, sizes))
-    inbound.feed(memoryview(b"ab"))
-    with pytest.raises(ProtocolError, match="more payload"):
-        inbound.feed(memoryview(b"cd"))
 
 
 def test_no_memory_is_taken_before_bytes_arrive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What stands for an object that lives elsewhere."""
+"""Proxies, which stand for objects that live elsewhere."""
 
 from __future__ import annotations
 

@@ -27,18 +27,6 @@ def received() -> Iterator[ReceivedModules]:
     received.leave()
 
 
-def test_objects_that_do_not_tell_their_module(received: ReceivedModules) -> None:
-    """As everywhere else: to be asked may be too much for them, but not to be pickled."""
-
-    class Lazy:
-        @property
-        def __module__(self) -> str:  # type: ignore[override]
-            raise RuntimeError
-
-    for rules in (Rules(), Rules(travels=True)):
-        Modules(received=received).within("pool", rules).mention(Lazy())
-
-
 @pytest.mark.parametrize("ship", [("rl_sent",), ("rl_own",)])
 def test_what_was_sent_is_sent_on_as_it_came(
     ship: tuple[str, ...],

@@ -34,7 +34,7 @@ def test_growing(concurrency: int | None, demands: list[Demand], sizes: list[int
 
 
 def test_shrinking() -> None:
-    """What was needed at most in the last seconds is kept, and no longer."""
+    """As many as were needed at most in the last seconds are kept, and no longer."""
     sizing = Sizing(1, 10, 3, None)
     busy = [4, 2, 3, 0, 0, 1, 0, 0, 0, 0, 0]
     sizes = [sizing.size(now, Demand(busy=number)) for now, number in enumerate(busy)]

@@ -1,4 +1,4 @@
-"""Which transport an address is for."""
+"""The transport that an address is for."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Delegating(UnixConnection):
 
 
 def messages(*sent: Frame) -> list[bytes]:
-    """What a peer that has dialled transmits."""
+    """Returns what a peer that has dialled transmits."""
     machine = Machine(dialler=True, peer_window=1 << 20, peer_chunk=1 << 18, window=1 << 20)
     for frame in sent:
         machine.send(frame)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import marshal
 import os
-import pickle
 import re
 import subprocess
 import sys
 import textwrap
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from unit.settingskit import SECRET, Colour, Options, names, only_own, read, refused, write
+from unit.settingskit import SECRET, Colour, Options, only_own, read, refused, write
 from wool._settings.model import TABLES, Core, Tls, settings_of
 from wool._settings.sending import dump, load
 from wool._settings.settings import Settings, Value
 from wool._settings.sources import variable
-from wool.exceptions import PluginError
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -75,20 +72,6 @@ def test_an_empty_variable_is_unset(tmp_path: Path) -> None:
     settings = read(tmp_path, WOOL_SIZE="", WOOL_CONFIG="", WOOL_NONSENSE="", WOOL_GRPC__X="")
     assert settings.get("size").value == 2
     assert settings.options("grpc", Options)[0] == Options()
-
-
-def test_settings_do_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, "[tool.wool]\nsize = 2")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WOOL_CONCURRENCY", "5")
-    settings = Settings.read(names)
-    write(tmp_path, "[tool.wool]\nsize = 3")
-    monkeypatch.setenv("WOOL_CONCURRENCY", "6")
-    copy = pickle.loads(pickle.dumps(settings))
-    for each in (settings, copy):
-        assert (each.get("size").value, each.get("concurrency").value) == (2, 5)
-    with pytest.raises(AttributeError):
-        settings.file = None  # type: ignore[misc]
 
 
 # Which file
@@ -214,15 +197,6 @@ def test_a_file_that_must_not_be_read(tmp_path: Path) -> None:
 def test_options_survive_the_way_to_a_worker(options: Any) -> None:
     sent = marshal.loads(marshal.dumps(dump(options)))
     assert load(type(options), sent) == options
-
-
-def test_options_that_cannot_be_sent() -> None:
-    @dataclass(frozen=True)
-    class Odd:
-        y: Any = None
-
-    with pytest.raises(PluginError, match=r"cannot be sent to a worker: .* Report this"):
-        dump(Odd(sys))
 
 
 # The page

@@ -1,4 +1,4 @@
-"""What a value becomes, and every message about one that is wrong."""
+"""Values: what each becomes, and every message about one that is wrong."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ async def following(events: AsyncIterator[Any]) -> Any:
 
 
 async def snapshot(discovery: Discovery) -> set[WorkerInfo]:
-    """What somebody finds who comes now."""
+    """Returns what somebody finds who comes now."""
     async with discovery.watch() as events:
         first = await following(events)
     assert isinstance(first, Snapshot)
@@ -232,7 +232,7 @@ def limit(what: int, most: int) -> Iterator[None]:
 
 
 async def test_no_room(base: Path, discovery: Discovery) -> None:
-    """What was announced remains as it was."""
+    """A worker that was announced remains as it was."""
     large = replace(A, tags=frozenset({"x" * 2000}))
     async with discovery.watch() as events:
         assert await following(events) == Snapshot([])

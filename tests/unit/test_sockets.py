@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,10 @@ from wool.abc import ConnectFailed
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A new temporary folder with a short path."""
-    path = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(path))
-    yield path
-    shutil.rmtree(path)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 def bind(path: str | Path) -> None:
@@ -178,7 +175,7 @@ def make_old(path: Path) -> Path:
 
 
 def stale(folder: Path, name: str = "wool-0123456789abcdef") -> Path:
-    """What a pool leaves all of whose processes were killed."""
+    """Makes what a pool leaves if all of its processes were killed."""
     directory = folder / name
     directory.mkdir(0o700)
     bind(directory / "socket")

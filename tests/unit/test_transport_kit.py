@@ -42,7 +42,7 @@ class TestMemory(TransportSuite):
 
 
 class TestTcp(TransportSuite):
-    """What broken ones are made of is sound."""
+    """The sound one, of which broken ones are made."""
 
     def transport(self) -> Transport:
         return tcp.SoundTransport(tcp.Options())

@@ -6,10 +6,8 @@ import asyncio
 import errno
 import itertools
 import os
-import shutil
 import socket
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,14 +22,6 @@ from wool._transports.unix import MAX_PATH, Options, UnixTransport
 from wool.abc import ConnectFailed, Connection
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A new folder with a short path."""
-    path = Path(tempfile.mkdtemp(prefix="w", dir="/tmp"))
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

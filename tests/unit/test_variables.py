@@ -27,19 +27,6 @@ class Sent(Modules):
         return {self.module.__name__: self.module}
 
 
-class Pretender:
-    """Says that it is a module, and has no globals."""
-
-    @property
-    def __class__(self) -> Any:  # type: ignore[override]
-        return ModuleType
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "__class__":
-            return ModuleType
-        raise AttributeError(name)
-
-
 class Lazy(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -51,7 +38,6 @@ def test_strange_things_among_the_modules(monkeypatch: pytest.MonkeyPatch) -> No
     variable: ContextVar[int] = ContextVar("v")
     lazy = Lazy("a_lazy_module")
     vars(lazy)["v"] = variable
-    monkeypatch.setitem(sys.modules, "a_pretender", Pretender())
     monkeypatch.setitem(sys.modules, "nothing_at_all", None)
     monkeypatch.setitem(sys.modules, "a_lazy_module", lazy)
     identity = VariableTable().identify(variable, HERE)

@@ -211,7 +211,7 @@ async def test_frames_carry_a_stream() -> None:
     ],
 )
 async def test_what_is_no_message_ends_the_connection(sent: Any, match: str) -> None:
-    """What came before is delivered, and the peer is told."""
+    """All that came before is delivered, and the peer is told."""
     async with serving() as served, meet(served.address) as peer:
         ours = await served.next(stranger=True)
         await peer.send(prefixed(b"good"))
@@ -258,7 +258,7 @@ async def test_a_large_frame_is_refused_when_announced(stranger: bool) -> None:
 
 
 async def test_what_a_stranger_can_make_us_hold() -> None:
-    """What one read of the loop brings, if he sends without end."""
+    """No more than one read of the loop brings, if he sends without end."""
     async with serving() as served, meet(served.address) as peer:
         ours = await served.next(stranger=True)
         while not peer.transport.get_write_buffer_size():

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from support.transports import answered, echo, lost, read
+from support.transports import answered, echo, lost, read, stranger
 from support.waiting import until
 from unit.wskit import MIB, dial, serving
 from wool._transports import listener as listening
@@ -81,16 +81,6 @@ def listener(kind: str, descriptors: int = 0) -> Iterator[tuple[subprocess.Popen
 def place_of(address: str) -> tuple[str, int]:
     host, _, port = address.partition("://")[2].partition("/")[0].rpartition(":")
     return host, int(port)
-
-
-async def stranger(place: tuple[str, int], says: bytes = b"") -> socket.socket:
-    """Dials, says something, and leaves it at that."""
-    sock, loop = socket.socket(), asyncio.get_running_loop()
-    sock.setblocking(False)
-    await loop.sock_connect(sock, place)
-    with contextlib.suppress(OSError):
-        await loop.sock_sendall(sock, says)
-    return sock
 
 
 async def is_hung_up_on(sock: socket.socket) -> None:
@@ -283,6 +273,3 @@ async def test_a_network_that_is_cut(network: Network, capsys: pytest.CaptureFix
         await asyncio.gather(*map(notice, connections), *floods)
         with capsys.disabled():
             print("\nnoticed a cut network after", {k: f"{v:.1f} s" for k, v in ends.items()})
-
-
-# Proxies that drop idle connections

@@ -1,4 +1,4 @@
-"""What tests of `wool_ws` share."""
+"""Helpers that tests of `wool_ws` share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What routines print is not lost, nor is it printed twice."""
+"""Output of routines is not lost, nor is it printed twice."""
 
 import asyncio
 import contextlib
