@@ -25,6 +25,9 @@ SIZE = 64 * MIB
 SPARE = 24
 """MiB that may go elsewhere: buffers of sockets and libraries, imports."""
 
+SHARED = SIZE // MIB
+"""MiB that a sender has in a segment of shared memory, besides the value itself."""
+
 NUMBERS = np.arange(SIZE // 8, dtype="float64")
 
 VALUES = {
@@ -41,30 +44,24 @@ async def pool(request: pytest.FixtureRequest) -> AsyncIterator[wool.WorkerPool]
         yield pool
 
 
-@pytest.fixture
-def shared(pool: wool.WorkerPool, request: pytest.FixtureRequest) -> int:
-    """MiB that a sender has in a segment of shared memory besides the value itself."""
-    return 0 if "grpc" in request.node.callspec.id else SIZE // MIB
-
-
 @pytest.mark.usefixtures("pool")
 @pytest.mark.asyncio(loop_scope="module")
 class TestOnTheWay:
     @pytest.mark.parametrize("kind", VALUES)
-    async def test_arguments(self, kind: str, shared: int) -> None:
+    async def test_arguments(self, kind: str) -> None:
         there, here = await prepare(), reset_peak()
         owners, most = await look(VALUES[kind])
         assert set(owners) == {"received" if kind == "pyarrow" else "memoryview"}
         assert most - there < SIZE // MIB + SPARE  # what came over the wire, and nothing else
-        assert memory() - here < shared + SPARE
+        assert memory() - here < SHARED + SPARE
 
-    async def test_results(self, shared: int) -> None:
+    async def test_results(self) -> None:
         there, here = await prepare(), reset_peak()
         made = await make(SIZE)
         assert owner(made) == "memoryview" and made.flags.writeable
         assert memory() - here < SIZE // MIB + SPARE
         _, most = await look(None)
-        assert most - there < SIZE // MIB + shared + SPARE
+        assert most - there < SIZE // MIB + SHARED + SPARE
 
     async def test_what_arrives_can_be_changed(self) -> None:
         array = np.zeros(MIB)

@@ -162,7 +162,7 @@ async def test_one_that_fails_fails_the_pool(
 async def test_one_that_takes_long(folder: Path) -> None:
     with pytest.raises(wool.NoWorkersAvailable, match="still being entered on worker"):
         stuck = partial(linger_for_ever, folder / "book")
-        await wool.WorkerPool(size=1, quorum_timeout=1, lifespan=stuck).__aenter__()
+        await wool.WorkerPool(size=1, quorum_timeout=4, lifespan=stuck).__aenter__()
     assert noted(folder / "book") == ["begun", "ended"]
 
 

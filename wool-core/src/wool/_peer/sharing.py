@@ -24,7 +24,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from io import FileIO
-from pathlib import Path
 
 from wool import abc
 from wool._forks import FORKS
@@ -68,8 +67,8 @@ def _here() -> bytes:
     Raises:
         OSError: the kernel does not tell.
     """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    return b"%b %d" % (boot, os.stat("/proc/self/ns/net").st_ino)
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return b"%b %d" % (file.read().strip(), os.stat("/proc/self/ns/net").st_ino)
 
 
 class Sharing:
