@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import gc
 import logging
 import socket
 import ssl
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -651,3 +653,19 @@ async def test_what_a_stranger_can_make_us_hold() -> None:
         assert accepted._inbox.waiting <= 200_000
         assert written <= 2 * Options().window
         stream.cancel()
+
+
+async def test_what_is_left_of_a_connection_needs_no_collection_of_garbage() -> None:
+    transport, gone = GrpcTransport(Options()), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with serving(transport) as served:
+        gc.disable()
+        try:
+            connection: Any = await dial(transport, served.address)
+            weakref.finalize(connection._stream, loop.call_soon_threadsafe, gone.set)
+            connection._stream.abort()
+            del connection
+            async with asyncio.timeout(10):
+                await gone.wait()
+        finally:
+            gc.enable()

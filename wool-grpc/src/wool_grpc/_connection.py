@@ -62,7 +62,7 @@ class Stream(asyncio.Transport):
         self._paused = self._closing = False  # by the connection
         self._ended = ""  # why nothing more will be read
         self._closed = False  # nothing is left of the call
-        self._tasks = (
+        self._tasks: Sequence[asyncio.Future[None]] = (
             asyncio.ensure_future(self._read(read)),
             asyncio.ensure_future(self._write(write, finish)),
         )
@@ -75,6 +75,7 @@ class Stream(asyncio.Transport):
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._stop()
+            self._tasks = ()  # their tracebacks lead back here, and would keep the call
             self._ended = self._ended or _OVER
             self._tell()
 
